@@ -1,0 +1,343 @@
+//! Opening or adopting a GPU device, its pipeline cache and its errors.
+
+use super::program::Kernel;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// How to open a device.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceOptions {
+    /// Part of the adapter's name to choose it by (case-insensitive); `None`: the fastest kind there is.
+    pub adapter: Option<String>,
+    /// Largest storage binding that will be used, in bytes; 0: WebGPU's default of 128 MiB.
+    pub max_binding: u64,
+    /// Natively: folder in which compiled pipelines are kept between runs, where the driver offers it.
+    pub pipeline_cache: Option<std::path::PathBuf>,
+}
+
+/// What the device says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Name of the adapter.
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Graphics API.
+    pub backend: String,
+    /// Whether it computes on the CPU.
+    pub software: bool,
+}
+
+/// Counts since the device was opened; tests use them to prove that a step allocates and reads nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bytes of the buffers created.
+    pub buffer_bytes: u64,
+    /// Read-backs started.
+    pub readbacks: u64,
+    /// Pipelines compiled.
+    pub pipelines: u64,
+    /// Submissions.
+    pub submits: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Tally {
+    pub buffers: AtomicU64,
+    pub buffer_bytes: AtomicU64,
+    pub readbacks: AtomicU64,
+    pub pipelines: AtomicU64,
+    pub submits: AtomicU64,
+}
+
+pub(super) struct Shared {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub info: DeviceInfo,
+    pub tally: Tally,
+    failure: Arc<Mutex<Option<Failure>>>,
+    modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    cache: Option<super::disk_cache::DiskCache>,
+}
+
+/// An error the device reported by itself.
+#[derive(Clone, Debug)]
+enum Failure {
+    Lost(String),
+    OutOfMemory,
+    Other(String),
+}
+
+/// A GPU device with its compiled pipelines. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Device {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("info", &self.shared.info).finish_non_exhaustive()
+    }
+}
+
+/// A poisoned lock only means that another thread panicked while it held plain data: the data are usable.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn no_adapter(reason: impl std::fmt::Display) -> Error {
+    let hint = if cfg!(target_arch = "wasm32") {
+        "this browser offers no WebGPU adapter; see https://webgpureport.org"
+    } else if cfg!(target_os = "linux") {
+        "install a Vulkan driver: on Debian and Ubuntu `apt-get install mesa-vulkan-drivers libvulkan1` gives one \
+         for AMD and Intel GPUs and a software driver for machines without a GPU"
+    } else {
+        "install the vendor's current graphics driver"
+    };
+    Error::NoAdapter { reason: format!("{reason}; {hint}") }
+}
+
+impl Device {
+    /// Opens an adapter: by name where `options` give one, else the first of discrete GPU, integrated GPU, other,
+    /// software.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] says what to install; [`Error::LimitTooSmall`] names the limit.
+    pub async fn open(options: &DeviceOptions) -> Result<Device> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = choose_adapter(&instance, options).await?;
+        let have = adapter.limits();
+        let mut limits = wgpu::Limits::default();
+        if options.max_binding > limits.max_storage_buffer_binding_size {
+            let need = options.max_binding;
+            if have.max_storage_buffer_binding_size < need {
+                return Err(Error::LimitTooSmall {
+                    limit: "maxStorageBufferBindingSize",
+                    need,
+                    have: have.max_storage_buffer_binding_size,
+                });
+            }
+            limits.max_storage_buffer_binding_size = need;
+            limits.max_buffer_size = limits.max_buffer_size.max(need);
+        }
+        let groups = have.max_compute_invocations_per_workgroup;
+        if groups < limits.max_compute_invocations_per_workgroup {
+            return Err(Error::LimitTooSmall {
+                limit: "maxComputeInvocationsPerWorkgroup",
+                need: u64::from(limits.max_compute_invocations_per_workgroup),
+                have: u64::from(groups),
+            });
+        }
+        // Only compute is used: do not ask for what rendering alone would need.
+        let limits = limits.or_worse_values_from(&have);
+        let wanted = wgpu::Features::PIPELINE_CACHE | wgpu::Features::TIMESTAMP_QUERY;
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("duet"),
+                required_features: adapter.features() & wanted,
+                required_limits: limits,
+                ..Default::default()
+            })
+            .await
+            .map_err(no_adapter)?;
+        Ok(Self::wrap(device, queue, adapter.get_info(), options))
+    }
+
+    /// Uses a device that the caller owns. Its default limits suffice; it is never destroyed from here.
+    pub fn adopt(device: wgpu::Device, queue: wgpu::Queue) -> Device {
+        let info = device.adapter_info();
+        Self::wrap(device, queue, info, &DeviceOptions::default())
+    }
+
+    fn wrap(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        adapter: wgpu::AdapterInfo,
+        options: &DeviceOptions,
+    ) -> Device {
+        let failure = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&failure);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let mut slot = lock(&slot);
+            if slot.is_none() {
+                *slot = Some(match error {
+                    wgpu::Error::OutOfMemory { .. } => Failure::OutOfMemory,
+                    other => Failure::Other(other.to_string()),
+                });
+            }
+        }));
+        let slot = Arc::clone(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            *lock(&slot) = Some(Failure::Lost(format!("{reason:?}: {message}")));
+        });
+        let info = DeviceInfo {
+            name: adapter.name.clone(),
+            driver: format!("{} {}", adapter.driver, adapter.driver_info).trim().to_owned(),
+            backend: adapter.backend.to_string(),
+            software: adapter.device_type == wgpu::DeviceType::Cpu,
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = options
+            .pipeline_cache
+            .as_deref()
+            .and_then(|folder| super::disk_cache::DiskCache::open(&device, &adapter, folder));
+        #[cfg(target_arch = "wasm32")]
+        let _ = options;
+        Device {
+            shared: Arc::new(Shared {
+                device,
+                queue,
+                info,
+                tally: Tally::default(),
+                failure,
+                modules: Mutex::default(),
+                pipelines: Mutex::default(),
+                #[cfg(not(target_arch = "wasm32"))]
+                cache,
+            }),
+        }
+    }
+
+    /// What the device says of itself.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.shared.info
+    }
+
+    /// Largest storage binding in bytes.
+    pub fn max_binding(&self) -> u64 {
+        self.shared.device.limits().max_storage_buffer_binding_size
+    }
+
+    /// Counts since the device was opened.
+    pub fn counters(&self) -> Counters {
+        let tally = &self.shared.tally;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            buffers: read(&tally.buffers),
+            buffer_bytes: read(&tally.buffer_bytes),
+            readbacks: read(&tally.readbacks),
+            pipelines: read(&tally.pipelines),
+            submits: read(&tally.submits),
+        }
+    }
+
+    /// Reports an error the device raised by itself since the last call; a lost device stays lost.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
+    pub fn check(&self) -> Result<()> {
+        let mut failure = lock(&self.shared.failure);
+        match failure.clone() {
+            None => Ok(()),
+            Some(Failure::Lost(reason)) => Err(Error::DeviceLost { reason }),
+            Some(Failure::OutOfMemory) => {
+                *failure = None;
+                Err(Error::OutOfMemory { need: self.shared.tally.buffer_bytes.load(Ordering::Relaxed) })
+            }
+            Some(Failure::Other(detail)) => {
+                *failure = None;
+                Err(Error::Gpu { detail })
+            }
+        }
+    }
+
+    /// Gives the device up on purpose: everything on it fails with [`Error::DeviceLost`] from now on.
+    pub fn destroy(&self) {
+        self.shared.device.destroy();
+    }
+
+    /// Waits until everything submitted has run (natively; a browser's queue cannot be waited for this way).
+    pub fn wait(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.shared
+            .device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
+        self.check()
+    }
+
+    /// Writes compiled pipelines to the folder given when the device was opened, where the driver offers it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save_pipeline_cache(&self) {
+        if let Some(cache) = &self.shared.cache {
+            cache.save();
+        }
+    }
+
+    /// The compiled pipeline of `kernel`, made at its first use.
+    pub(super) fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+        let shared = &*self.shared;
+        if let Some(pipeline) = lock(&shared.pipelines).get(kernel) {
+            return pipeline.clone();
+        }
+        let module = lock(&shared.modules)
+            .entry(kernel.file)
+            .or_insert_with(|| {
+                shared.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: Some(kernel.file),
+                    source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+                })
+            })
+            .clone();
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = shared.cache.as_ref().map(|cache| &cache.cache);
+        #[cfg(target_arch = "wasm32")]
+        let cache = None;
+        let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&kernel.to_string()),
+            layout: None,
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &kernel.constants,
+                // Kernels write every element of workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache,
+        });
+        shared.tally.pipelines.fetch_add(1, Ordering::Relaxed);
+        lock(&shared.pipelines).insert(kernel.clone(), pipeline.clone());
+        pipeline
+    }
+}
+
+async fn choose_adapter(instance: &wgpu::Instance, options: &DeviceOptions) -> Result<wgpu::Adapter> {
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let mut adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+        if let Some(name) = &options.adapter {
+            let wanted = name.to_lowercase();
+            let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+            adapters.retain(|a| a.get_info().name.to_lowercase().contains(&wanted));
+            if adapters.is_empty() && !names.is_empty() {
+                let reason = format!("no adapter's name contains {name:?}; there are: {}", names.join(", "));
+                return Err(Error::NoAdapter { reason });
+            }
+        }
+        adapters.sort_by_key(|a| match a.get_info().device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        });
+        adapters.into_iter().next().ok_or_else(|| no_adapter("none found"))
+    }
+    #[cfg(target_arch = "wasm32")]
+    {
+        let _ = options;
+        instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(no_adapter)
+    }
+}

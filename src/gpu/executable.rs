@@ -1,0 +1,214 @@
+//! A program loaded onto a device: buffers allocated, pipelines compiled, bind groups made. Running it only records
+//! and submits.
+
+use super::device::Device;
+use super::program::{BufferSpec, Program, Slice};
+use crate::error::{Error, Result};
+use std::sync::atomic::Ordering;
+
+/// Uniform offsets are multiples of this (WebGPU's `minUniformBufferOffsetAlignment`).
+const UNIFORM_ALIGNMENT: usize = 256;
+
+/// A storage buffer on a device. Cheap to clone; clones are the same memory.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub(super) inner: wgpu::Buffer,
+}
+
+impl Buffer {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.inner.size()
+    }
+}
+
+impl Device {
+    /// Allocates a zeroed storage buffer of at least `bytes` bytes (rounded up to 16).
+    ///
+    /// # Errors
+    /// [`Error::LimitTooSmall`] where one binding cannot be that large, [`Error::OutOfMemory`].
+    pub async fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        let limit = self.max_binding();
+        if bytes > limit {
+            let limit_name = "maxStorageBufferBindingSize";
+            return Err(Error::LimitTooSmall { limit: limit_name, need: bytes, have: limit });
+        }
+        let shared = &*self.shared;
+        let scope = shared.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let inner = shared.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        if scope.pop().await.is_some() {
+            return Err(Error::OutOfMemory { need: bytes });
+        }
+        shared.tally.buffers.fetch_add(1, Ordering::Relaxed);
+        shared.tally.buffer_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Buffer { inner })
+    }
+
+    /// Writes `data` (a multiple of 4 bytes) into `buffer` from `offset`, before whatever is submitted next.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the range does not fit.
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        if offset + data.len() as u64 > buffer.bytes() || !data.len().is_multiple_of(4) {
+            let detail = format!("{} bytes at {offset} into {} bytes", data.len(), buffer.bytes());
+            return Err(Error::shape("write", detail));
+        }
+        self.shared.queue.write_buffer(&buffer.inner, offset, data);
+        Ok(())
+    }
+
+    /// Copies `bytes` bytes between buffers on the device.
+    pub fn copy(&self, from: &Buffer, to: &Buffer, bytes: u64) {
+        let mut encoder = self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&from.inner, 0, &to.inner, 0, bytes);
+        self.shared.queue.submit([encoder.finish()]);
+    }
+
+    /// Loads `program`: `external` gives the buffer of each external name.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a missing or too small external buffer, [`Error::OutOfMemory`], [`Error::LimitTooSmall`],
+    /// [`Error::Gpu`] where a shader is refused.
+    pub async fn load(
+        &self,
+        program: &Program,
+        external: impl Fn(&str) -> Option<Buffer>,
+    ) -> Result<Executable> {
+        let mut buffers = Vec::with_capacity(program.buffers.len());
+        for (index, spec) in program.buffers.iter().enumerate() {
+            buffers.push(match spec {
+                BufferSpec::Slot { bytes } => self.buffer(&format!("slot {index}"), *bytes).await?,
+                BufferSpec::External { name, bytes } => {
+                    let buffer = external(name)
+                        .ok_or_else(|| Error::shape("load", format!("no buffer is given for {name:?}")))?;
+                    if buffer.bytes() < *bytes {
+                        let detail = format!("{name:?} needs {bytes} bytes, has {}", buffer.bytes());
+                        return Err(Error::shape("load", detail));
+                    }
+                    buffer
+                }
+            });
+        }
+        let uniforms = self.upload_uniforms(program);
+        let scope = self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let mut steps = Vec::with_capacity(program.launches.len());
+        let mut offset = 0u64;
+        for launch in &program.launches {
+            let pipeline = self.pipeline(&launch.kernel);
+            let binding = |slice: &Slice| {
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &buffers[slice.buffer.0 as usize].inner,
+                    offset: slice.offset,
+                    size: std::num::NonZeroU64::new(slice.bytes),
+                })
+            };
+            let mut entries: Vec<wgpu::BindGroupEntry<'_>> = launch
+                .reads
+                .iter()
+                .chain(&launch.writes)
+                .enumerate()
+                .map(|(i, slice)| wgpu::BindGroupEntry { binding: i as u32, resource: binding(slice) })
+                .collect();
+            if !launch.uniform.is_empty() {
+                entries.push(wgpu::BindGroupEntry {
+                    binding: entries.len() as u32,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &uniforms,
+                        offset,
+                        size: std::num::NonZeroU64::new(launch.uniform.len() as u64),
+                    }),
+                });
+                offset += launch.uniform.len().next_multiple_of(UNIFORM_ALIGNMENT) as u64;
+            }
+            let bind_group = self.shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(launch.kernel.entry),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            steps.push(Step { pipeline, bind_group, workgroups: launch.workgroups });
+        }
+        if let Some(error) = scope.pop().await {
+            return Err(Error::Gpu { detail: error.to_string() });
+        }
+        self.check()?;
+        Ok(Executable { device: self.clone(), steps, buffers })
+    }
+
+    fn upload_uniforms(&self, program: &Program) -> wgpu::Buffer {
+        let mut data = Vec::new();
+        for launch in &program.launches {
+            data.extend_from_slice(&launch.uniform);
+            data.resize(data.len().next_multiple_of(UNIFORM_ALIGNMENT), 0);
+        }
+        let buffer = self.shared.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("uniforms"),
+            size: data.len().max(UNIFORM_ALIGNMENT) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.shared.queue.write_buffer(&buffer, 0, &data);
+        self.shared.tally.buffers.fetch_add(1, Ordering::Relaxed);
+        buffer
+    }
+}
+
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+/// A loaded program.
+pub struct Executable {
+    device: Device,
+    steps: Vec<Step>,
+    buffers: Vec<Buffer>,
+}
+
+impl std::fmt::Debug for Executable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executable").field("dispatches", &self.steps.len()).finish_non_exhaustive()
+    }
+}
+
+impl Executable {
+    /// Records and submits one run. Nothing is allocated and nothing is read back.
+    pub fn run(&self) {
+        self.run_in_parts(usize::MAX);
+    }
+
+    /// As [`Executable::run`], in submissions of at most `dispatches` dispatches each, so that no single one holds a
+    /// GPU that also draws a page for long.
+    pub fn run_in_parts(&self, dispatches: usize) {
+        let shared = &*self.device.shared;
+        for part in self.steps.chunks(dispatches.max(1)) {
+            let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for step in part {
+                pass.set_pipeline(&step.pipeline);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                let [x, y, z] = step.workgroups;
+                pass.dispatch_workgroups(x, y, z);
+            }
+            drop(pass);
+            shared.queue.submit([encoder.finish()]);
+            shared.tally.submits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The buffer behind a program's [`super::BufferId`].
+    pub fn buffer(&self, id: super::BufferId) -> &Buffer {
+        &self.buffers[id.0 as usize]
+    }
+
+    /// The device it is loaded on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}

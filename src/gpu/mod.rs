@@ -1,0 +1,12 @@
+//! The only place that knows the GPU API: device, limits, pipeline cache, buffers, submit, read back.
+
+mod device;
+#[cfg(not(target_arch = "wasm32"))]
+mod disk_cache;
+mod executable;
+mod program;
+mod readback;
+
+pub use device::{Device, DeviceInfo, DeviceOptions, Counters};
+pub use executable::{Buffer, Executable};
+pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};

@@ -1,0 +1,159 @@
+//! What runs, without naming the GPU API: a list of launches over numbered buffers.
+//!
+//! A [`Program`] is what a plan becomes: buffers to allocate and shader dispatches in order. It can be printed,
+//! counted and checked before a device exists.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// A shader entry point with its `override` constants: the key of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Name of the WGSL file without its ending.
+    pub file: &'static str,
+    /// The file's text.
+    pub source: &'static str,
+    /// Entry point.
+    pub entry: &'static str,
+    /// Values of the `override` constants, by name.
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file
+            && self.entry == other.entry
+            && self.constants.len() == other.constants.len()
+            && self
+                .constants
+                .iter()
+                .zip(&other.constants)
+                .all(|(a, b)| a.0 == b.0 && a.1.to_bits() == b.1.to_bits())
+    }
+}
+
+impl Eq for Kernel {}
+
+impl Hash for Kernel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.file.hash(state);
+        self.entry.hash(state);
+        for (name, value) in &self.constants {
+            name.hash(state);
+            value.to_bits().hash(state);
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.file, self.entry)?;
+        for (name, value) in &self.constants {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Number of a buffer inside one [`Program`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// A range of a buffer, in bytes. The offset is a multiple of 256, WebGPU's alignment of bindings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes, a multiple of 16.
+    pub bytes: u64,
+}
+
+/// One dispatch: bindings 0.. are the reads, then the writes, then the uniform (where not empty).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// What runs.
+    pub kernel: Kernel,
+    /// Read-only storage bindings.
+    pub reads: Vec<Slice>,
+    /// Read-write storage bindings.
+    pub writes: Vec<Slice>,
+    /// The uniform struct's bytes; empty: the kernel has none.
+    pub uniform: Vec<u8>,
+    /// Workgroups in x, y, z.
+    pub workgroups: [u32; 3],
+    /// Multiply-adds this launch does, for estimates and benchmarks; 0 where they do not count.
+    pub multiply_adds: u64,
+}
+
+/// A buffer of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BufferSpec {
+    /// Allocated for this program alone, contents undefined at the start of a run.
+    Slot {
+        /// Size in bytes.
+        bytes: u64,
+    },
+    /// Given by the caller under this name when the program is loaded onto a device.
+    External {
+        /// Name that the caller resolves.
+        name: String,
+        /// Least size in bytes.
+        bytes: u64,
+    },
+}
+
+impl BufferSpec {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            BufferSpec::Slot { bytes } | BufferSpec::External { bytes, .. } => *bytes,
+        }
+    }
+}
+
+/// Buffers and launches: everything a device needs to run one plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Program {
+    /// Buffers, by [`BufferId`].
+    pub buffers: Vec<BufferSpec>,
+    /// Launches in order.
+    pub launches: Vec<Launch>,
+}
+
+impl Program {
+    /// Distinct pipelines the program needs.
+    pub fn kernels(&self) -> Vec<&Kernel> {
+        let mut seen = std::collections::HashSet::new();
+        self.launches.iter().map(|l| &l.kernel).filter(|k| seen.insert(*k)).collect()
+    }
+
+    /// Bytes of all slots: what loading the program allocates beside the external buffers.
+    pub fn slot_bytes(&self) -> u64 {
+        self.buffers
+            .iter()
+            .map(|b| match b {
+                BufferSpec::Slot { bytes } => *bytes,
+                BufferSpec::External { .. } => 0,
+            })
+            .sum()
+    }
+
+    /// Multiply-adds of one run.
+    pub fn multiply_adds(&self) -> u64 {
+        self.launches.iter().map(|l| l.multiply_adds).sum()
+    }
+}
+
+/// Workgroups in x and y that cover `count` workgroups under WebGPU's limit of 65,535 per dimension.
+/// Kernels read the flat index as `workgroup_id.y * num_workgroups.x + workgroup_id.x`.
+pub fn spread(count: u64) -> [u32; 3] {
+    const LIMIT: u64 = 65_535;
+    let count = count.max(1);
+    if count <= LIMIT {
+        return [count as u32, 1, 1];
+    }
+    let rows = count.div_ceil(LIMIT);
+    [count.div_ceil(rows) as u32, rows as u32, 1]
+}

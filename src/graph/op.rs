@@ -1,0 +1,165 @@
+//! The operations.
+
+use crate::kernels::attention::Attention;
+use crate::kernels::conv3x3::Conv3x3;
+use crate::kernels::groupnorm::GroupNorm;
+use crate::kernels::matmul::MatMul;
+use crate::model::Pooling;
+
+/// Element-wise activations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// x · sigmoid(x).
+    Silu,
+    /// x where positive, else slope · x.
+    LeakyRelu {
+        /// Slope of the negative half.
+        slope: f32,
+    },
+}
+
+/// What a sampler step does beside its formula.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SamplerFlags {
+    /// Clip the predicted x_start to −1..1.
+    pub clip: bool,
+    /// The network predicts x_start instead of eps.
+    pub predict_xstart: bool,
+    /// The network's second half of channels interpolates the log variance.
+    pub learned_variance: bool,
+    /// A gradient on x_t is given (paper Eq. 12).
+    pub guided: bool,
+}
+
+/// What a node computes. Inputs are listed in order; shapes are logical, images channels-last.
+///
+/// Where an operation takes optional inputs, they follow the required ones in the order of the flags.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "fields repeat the sizes of the kernels they are handed to")]
+pub enum Op {
+    /// A tensor that exists before the run: an input, a parameter or a state.
+    Leaf,
+    /// Memory that other nodes write.
+    Reserve,
+    /// Every element equals `value`.
+    Fill { value: f32 },
+
+    /// x, weight, \[bias\], \[residual\].
+    Conv3x3 { size: Conv3x3, bias: bool, residual: bool },
+    /// dy, weight.
+    Conv3x3GradInput { size: Conv3x3 },
+    /// x, dy.
+    Conv3x3GradWeight { size: Conv3x3 },
+    /// x, weight, \[bias\], \[residual\].
+    MatMul { size: MatMul, bias: bool, residual: bool },
+    /// dy, weight.
+    MatMulGradInput { size: MatMul },
+    /// x, dy.
+    MatMulGradWeight { size: MatMul },
+    /// Column sums of \[rows, columns\].
+    SumRows { rows: usize, columns: usize },
+
+    /// x.
+    GroupNormStats { size: GroupNorm },
+    /// x, stats, gamma, beta, \[scale_shift\].
+    GroupNorm { size: GroupNorm },
+    /// x, dy, stats, gamma, beta, \[scale_shift\].
+    GroupNormGradSums { size: GroupNorm },
+    /// x, dy, stats, gamma, beta, sums, \[scale_shift\].
+    GroupNormGradInput { size: GroupNorm },
+    /// sums, \[scale_shift\].
+    GroupNormGradGamma { size: GroupNorm },
+    /// sums, \[scale_shift\].
+    GroupNormGradBeta { size: GroupNorm },
+    /// sums, gamma, beta.
+    GroupNormGradScaleShift { size: GroupNorm },
+
+    /// qkv; updates lse.
+    Attention { size: Attention },
+    /// qkv, out, lse, dout.
+    AttentionGrad { size: Attention },
+
+    /// x.
+    Activate { activation: Activation },
+    /// x, dy.
+    ActivateGrad { activation: Activation },
+    /// a, b.
+    Add,
+    /// x.
+    Scale { factor: f32 },
+    /// x, g, alpha: x + alpha\[0\]·g.
+    Axpy,
+
+    /// a, b along the channels.
+    Concat { rows: usize, a: usize, b: usize },
+    /// Channels `from..from + count`.
+    SliceChannels { rows: usize, columns: usize, from: usize, count: usize },
+    /// The opposite: zeros around.
+    EmbedChannels { rows: usize, count: usize, columns: usize, from: usize },
+    /// x \[N,HW,C\], m \[N,C\].
+    AddRowwise { batch: usize, pixels: usize, channels: usize },
+    /// x \[N,HW,C\] to \[N,C\].
+    SumPixels { batch: usize, pixels: usize, channels: usize, scale: f32 },
+
+    /// Nearest expansion by two onto an output of a given size.
+    Expand { batch: usize, source: [usize; 2], target: [usize; 2], channels: usize, scale: f32 },
+    /// 2×2 block sums.
+    Pool { batch: usize, source: [usize; 2], channels: usize, scale: f32 },
+
+    /// Feature maps…, t: the classifier's input.
+    Features { batch: usize, maps: Vec<[usize; 2]>, pooling: Pooling },
+    /// map, features, dfeatures.
+    FeaturesGrad { batch: usize, pixels: usize, channels: usize, columns: usize, offset: usize, pooling: Pooling },
+
+    /// x.
+    BatchNormStats { batch: usize, features: usize },
+    /// x, stats, weight, bias.
+    BatchNorm { batch: usize, features: usize, train: bool },
+    /// stats; updates the running statistics.
+    BatchNormUpdate { batch: usize, features: usize },
+    /// x, dy, stats, weight.
+    BatchNormGradInput { batch: usize, features: usize, train: bool },
+    /// x, dy, stats.
+    BatchNormGradWeight { batch: usize, features: usize },
+
+    /// x, run.
+    Dropout { rows: usize, columns: usize, layer: u32, probability: f32 },
+    /// run: standard normal noise.
+    Normal { batch: usize, pixels: usize, channels: usize, stream: u32 },
+    /// t, frequencies.
+    TimestepEmbedding { batch: usize, dim: usize },
+
+    /// x_start, noise, coefficients.
+    QSample { batch: usize, pixels: usize, channels: usize },
+    /// prediction, noise.
+    Mse { batch: usize, pixels: usize, channels: usize, prediction_channels: usize },
+    /// prediction, noise, dloss.
+    MseGrad { batch: usize, pixels: usize, channels: usize, prediction_channels: usize },
+    /// logits, labels.
+    CrossEntropy { batch: usize, classes: usize },
+    /// logits, labels, dloss.
+    CrossEntropyGrad { batch: usize, classes: usize },
+    /// logits, targets.
+    Bce { batch: usize, classes: usize, mean: bool },
+    /// logits, targets, dloss.
+    BceGrad { batch: usize, classes: usize, mean: bool },
+    /// model_out, x_start, x_t, coefficients.
+    Vb { batch: usize, pixels: usize, channels: usize },
+    /// model_out, x_start, x_t, coefficients, dloss.
+    VbGrad { batch: usize, pixels: usize, channels: usize },
+    /// values \[N\] to weight · sum \[1\].
+    WeightedSum { batch: usize, weight: f32 },
+    /// values \[N\] (for its size), scalar \[1\]: weight · scalar in each element.
+    WeightedSumGrad { batch: usize, weight: f32 },
+    /// x: \[1\] sum of squares.
+    SumSquares { quads: usize },
+
+    /// gradients, hyper; updates params, m, v, ema.
+    AdamW { quads: usize },
+    /// x, first; updates the sum.
+    Accumulate { quads: usize },
+    /// model_out, z, \[gradient\], coefficients; updates x and pred_xstart.
+    Ancestral { batch: usize, pixels: usize, channels: usize, model_channels: usize, flags: SamplerFlags },
+    /// As `Ancestral`.
+    Ddim { batch: usize, pixels: usize, channels: usize, model_channels: usize, flags: SamplerFlags, reverse: bool },
+}

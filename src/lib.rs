@@ -1,0 +1,16 @@
+//! # Duet
+//!
+//! Joint diffusion models: one network that generates images, classifies them and explains its decisions by
+//! counterfactuals (Deja, Trzcinski, Tomczak: "Learning Data Representations with Joint Diffusion Models",
+//! arXiv 2301.13622). The whole computation, forward and backward, is WGSL compute shaders; the same shaders run
+//! natively on Vulkan, Metal and DX12 and in a browser through WebGPU.
+//!
+//! A model is a [`graph`]; a graph is differentiated as a graph and compiled once into a plan; a plan is a fixed list
+//! of [`kernels`] over planned memory that a [`gpu::Device`] runs.
+
+pub mod error;
+pub mod gpu;
+pub mod kernels;
+pub mod model;
+
+pub use error::{Error, Result};

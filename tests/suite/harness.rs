@@ -1,0 +1,193 @@
+//! Runs launches on host arrays: uploads logical tensors into the padded device layout, reads results back, and
+//! compares them with f64 twins and finite differences.
+
+use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
+use duet::kernels::pitch;
+use std::sync::OnceLock;
+
+/// The one device all tests share (pipelines are compiled once).
+pub fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| {
+        let options = DeviceOptions { adapter: std::env::var("DUET_ADAPTER").ok(), ..DeviceOptions::default() };
+        pollster::block_on(Device::open(&options)).expect("a GPU device (software Vulkan will do)")
+    })
+}
+
+/// A logical tensor on the device: its last dimension is padded there.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub slice: Slice,
+    pub shape: Vec<usize>,
+}
+
+/// Buffers of one test.
+#[derive(Default)]
+pub struct Harness {
+    buffers: Vec<Buffer>,
+}
+
+/// Rows of the last dimension, spread to the device's pitch.
+pub fn pad(shape: &[usize], data: &[f32]) -> Vec<f32> {
+    let columns = *shape.last().unwrap();
+    assert_eq!(data.len(), shape.iter().product::<usize>(), "data do not fill {shape:?}");
+    let mut padded = Vec::new();
+    for row in data.chunks(columns) {
+        padded.extend_from_slice(row);
+        padded.resize(padded.len() + pitch(columns) - columns, 0.0);
+    }
+    padded
+}
+
+impl Harness {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn allocate(&mut self, words: usize) -> Slice {
+        let bytes = (words as u64 * 4).max(16);
+        let buffer = pollster::block_on(device().buffer("test", bytes)).unwrap();
+        self.buffers.push(buffer);
+        Slice { buffer: BufferId(self.buffers.len() as u32 - 1), offset: 0, bytes: bytes.next_multiple_of(16) }
+    }
+
+    /// Uploads a logical tensor.
+    pub fn input(&mut self, shape: &[usize], data: &[f32]) -> Tensor {
+        let padded = pad(shape, data);
+        let slice = self.allocate(padded.len());
+        device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(&padded)).unwrap();
+        Tensor { slice, shape: shape.to_vec() }
+    }
+
+    /// Uploads 32-bit words as they are (run values, labels).
+    pub fn words(&mut self, data: &[u32]) -> Slice {
+        let slice = self.allocate(data.len());
+        device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(data)).unwrap();
+        slice
+    }
+
+    /// A tensor to be written, filled with NaN so that unwritten elements show.
+    pub fn output(&mut self, shape: &[usize]) -> Tensor {
+        let columns = *shape.last().unwrap();
+        let words = shape.iter().product::<usize>() / columns.max(1) * pitch(columns);
+        let slice = self.allocate(words);
+        let nan = vec![f32::NAN; slice.bytes as usize / 4];
+        device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(&nan)).unwrap();
+        Tensor { slice, shape: shape.to_vec() }
+    }
+
+    /// Scratch memory of `bytes` bytes, filled with NaN.
+    pub fn scratch(&mut self, bytes: u64) -> Slice {
+        self.output(&[(bytes as usize / 4).max(4)]).slice
+    }
+
+    /// Runs the launches once.
+    pub fn run(&self, launches: Vec<Launch>) {
+        let buffers = self
+            .buffers
+            .iter()
+            .enumerate()
+            .map(|(i, b)| BufferSpec::External { name: i.to_string(), bytes: b.bytes() })
+            .collect();
+        let program = Program { buffers, launches };
+        let external = |name: &str| name.parse::<usize>().ok().map(|i| self.buffers[i].clone());
+        let executable = pollster::block_on(device().load(&program, external)).unwrap();
+        executable.run();
+        device().wait().unwrap();
+    }
+
+    /// Reads a tensor's logical values; panics where a pad lane is not zero.
+    pub fn read(&self, tensor: &Tensor) -> Vec<f32> {
+        let columns = *tensor.shape.last().unwrap();
+        let rows = tensor.shape.iter().product::<usize>() / columns.max(1);
+        let words = self.read_words(tensor.slice, rows * pitch(columns));
+        let words: &[f32] = bytemuck::cast_slice(&words);
+        let mut data = Vec::new();
+        for row in words.chunks(pitch(columns)) {
+            data.extend_from_slice(&row[..columns]);
+            assert!(row[columns..].iter().all(|v| *v == 0.0), "pad lanes hold {:?}", &row[columns..]);
+        }
+        data
+    }
+
+    /// Reads raw 32-bit words.
+    pub fn read_words(&self, slice: Slice, count: usize) -> Vec<u32> {
+        let buffer = &self.buffers[slice.buffer.0 as usize];
+        let bytes = pollster::block_on(device().read(buffer, slice.offset, count as u64 * 4)).unwrap();
+        bytemuck::pod_collect_to_vec(&bytes)
+    }
+}
+
+/// Repeatable values in [-1, 1): SplitMix64 of `seed` and the index.
+pub fn values(seed: u64, count: usize) -> Vec<f32> {
+    (0..count as u64)
+        .map(|i| {
+            let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add((i + 1).wrapping_mul(0xD134_2543_DE82_EF95));
+            x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((x ^ (x >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
+        })
+        .collect()
+}
+
+/// Widens to f64.
+pub fn wide(data: &[f32]) -> Vec<f64> {
+    data.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// Panics unless max |got - want| <= bound * max |want| (and nothing is NaN); returns the ratio to the bound.
+pub fn assert_close(what: &str, got: &[f32], want: &[f64], bound: f64) -> f64 {
+    assert_eq!(got.len(), want.len(), "{what}: lengths");
+    let scale = want.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(1e-30);
+    let (mut worst, mut at) = (0.0f64, 0);
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let difference = (f64::from(*g) - w).abs();
+        // NaN must not pass: it compares false with everything.
+        if !(difference <= worst) {
+            worst = if difference.is_nan() { f64::INFINITY } else { difference };
+            at = i;
+        }
+    }
+    let ratio = worst / scale / bound;
+    assert!(ratio <= 1.0, "{what}: element {at} is {} instead of {} (ratio to the bound {ratio:.2})", got[at], want[at]);
+    ratio
+}
+
+/// Central differences in f64 of `loss` at `x` along each of the `indices`.
+pub fn finite_differences(x: &[f64], indices: &[usize], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    const STEP: f64 = 1e-5;
+    let mut probe = x.to_vec();
+    indices
+        .iter()
+        .map(|&i| {
+            probe[i] = x[i] + STEP;
+            let above = loss(&probe);
+            probe[i] = x[i] - STEP;
+            let below = loss(&probe);
+            probe[i] = x[i];
+            (above - below) / (2.0 * STEP)
+        })
+        .collect()
+}
+
+/// Up to `count` indices spread over `0..len`, the first and the last among them.
+pub fn spread_indices(len: usize, count: usize) -> Vec<usize> {
+    if len <= count {
+        return (0..len).collect();
+    }
+    (0..count).map(|i| i * (len - 1) / (count - 1)).collect()
+}
+
+/// Checks a GPU gradient against finite differences of the f64 twin's `loss`, at up to 40 elements.
+pub fn assert_gradient(what: &str, got: &[f32], x: &[f64], loss: impl Fn(&[f64]) -> f64) {
+    assert_eq!(got.len(), x.len(), "{what}: lengths");
+    let indices = spread_indices(x.len(), 40);
+    let want = finite_differences(x, &indices, loss);
+    let picked: Vec<f32> = indices.iter().map(|&i| got[i]).collect();
+    assert_close(what, &picked, &want, 2e-5);
+}
+
+/// Sum of the products: the scalar loss whose gradient with respect to `y` is `weights`.
+pub fn dot(y: &[f64], weights: &[f64]) -> f64 {
+    y.iter().zip(weights).map(|(a, b)| a * b).sum()
+}
