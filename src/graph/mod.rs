@@ -12,8 +12,9 @@ mod op;
 mod plan;
 
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
-pub use op::{Activation, Op, SamplerFlags};
-pub use plan::{Plan, PlanStats};
+pub use build::SamplerInputs;
+pub use op::{Activation, Op, Pooling, SamplerFlags};
+pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
 
 use crate::kernels::pitch;
 

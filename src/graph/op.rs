@@ -4,7 +4,17 @@ use crate::kernels::attention::Attention;
 use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::groupnorm::GroupNorm;
 use crate::kernels::matmul::MatMul;
-use crate::model::Pooling;
+use serde::{Deserialize, Serialize};
+
+/// How one number is made of each channel of a feature map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// Spatial mean (the paper's choice).
+    Average,
+    /// Spatial maximum.
+    Max,
+}
 
 /// Element-wise activations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,8 +51,8 @@ pub enum Op {
     Leaf,
     /// Memory that other nodes write.
     Reserve,
-    /// Every element equals `value`.
-    Fill { value: f32 },
+    /// Every one of `count` elements equals `value`.
+    Fill { count: usize, value: f32 },
 
     /// x, weight, \[bias\], \[residual\].
     Conv3x3 { size: Conv3x3, bias: bool, residual: bool },

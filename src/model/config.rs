@@ -1,6 +1,7 @@
 //! Model and diffusion configuration, field for field the reference's, with its derived quantities.
 
 use crate::error::{Error, Result};
+use crate::graph::Pooling;
 use serde::{Deserialize, Serialize};
 
 /// What the classifier head answers.
@@ -11,16 +12,6 @@ pub enum Head {
     Multiclass,
     /// Any of `num_classes` (sigmoid, binary cross-entropy).
     MultiLabel,
-}
-
-/// How pooled features are made of a feature map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// Spatial mean (the paper's choice).
-    Average,
-    /// Spatial maximum.
-    Max,
 }
 
 /// The UNet and the classifier (paper section 5.1; defaults are the reference's).

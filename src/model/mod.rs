@@ -1,5 +1,43 @@
 //! The joint model: configuration, UNet, classifier, parameter names.
 
+mod classifier;
 mod config;
+mod layers;
+mod params;
+mod unet;
 
-pub use config::{Head, ModelConfig, Pooling};
+pub use classifier::Classifier;
+pub use crate::graph::Pooling;
+pub use config::{Head, ModelConfig};
+pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};
+pub use params::{Init, Layout, ParamId, ParamLayout, ParamSpec};
+pub use unet::{Encoded, UNet};
+
+use crate::error::Result;
+
+/// The joint model: one encoder shared by the denoising decoder and the classifier.
+#[derive(Clone, Debug)]
+pub struct JointModel {
+    /// The configuration.
+    pub config: ModelConfig,
+    /// Parameters and where they lie.
+    pub params: ParamLayout,
+    /// The diffusion network.
+    pub unet: UNet,
+    /// The classifier.
+    pub classifier: Classifier,
+}
+
+impl JointModel {
+    /// The model of a configuration; nothing is allocated on a device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] as [`ModelConfig::validate`].
+    pub fn new(config: &ModelConfig) -> Result<JointModel> {
+        config.validate()?;
+        let mut params = ParamLayout::default();
+        let unet = UNet::new(&mut params, config)?;
+        let classifier = Classifier::new(&mut params, config, &unet.feature_channels, "clasifier.");
+        Ok(JointModel { config: config.clone(), params, unet, classifier })
+    }
+}

@@ -1,0 +1,163 @@
+//! Replacing a file so that at every moment, power cuts included, it is either the old or the new one.
+
+use super::error_at;
+use crate::error::Result;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Ending of temporary files.
+const SUFFIX: &str = ".tmp";
+
+/// Writes `bytes` to the file at `path` atomically and durably: into a temporary file in the same folder, synced,
+/// renamed, the folder synced. A full disk or a killed process leaves the file already there as it was. A symbolic
+/// link is followed.
+///
+/// Temporary files which other, killed processes left of the same file are removed first. Should another live process
+/// be writing the same file, its writing fails with an error; the file stays sound.
+///
+/// # Errors
+/// [`crate::Error::Checkpoint`] naming the file and the system's reason; the file at `path` is then unchanged, unless
+/// the very last step, syncing the folder, is what failed.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |sink| sink.write_all(bytes))
+}
+
+/// As [`write_atomic`], the contents written by `write`.
+pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    try_replace(path, write).map_err(|error| error_at(path, format!("cannot be written: {error}")))
+}
+
+fn try_replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let target = resolve(path)?;
+    let name = target.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    remove_stale(folder, name);
+    let temporary = Temporary { path: folder.join(temporary_name(name)) };
+    // `create_new` follows no link and opens nobody else's file.
+    let mut sink = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(&temporary.path)?);
+    write(&mut sink)?;
+    let file = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    // Closed before it is renamed, which some systems demand.
+    drop(file);
+    fs::rename(&temporary.path, &target)?;
+    sync_folder(folder)
+}
+
+/// The file that `path` leads to. Anything but a regular file or nothing is refused: renaming would replace it.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path.to_owned()),
+        Err(error) => Err(error),
+        Ok(found) => {
+            let target = if found.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
+            if fs::metadata(&target)?.is_file() {
+                Ok(target)
+            } else {
+                Err(io::Error::other("there is something that is not a regular file"))
+            }
+        }
+    }
+}
+
+/// Makes the renaming durable. Windows has no such call and needs none.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// A temporary file, removed when it goes out of scope. After the renaming there is nothing left to remove.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A failure leaves a file that the next run removes.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// What tells this process's temporary files from those of every other process, past ones of the same id included.
+fn process_token() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        format!("{:x}-{started:x}", std::process::id())
+    })
+}
+
+/// `.NAME.PID-TIME-COUNT.tmp`, never the same twice.
+fn temporary_name(name: &OsStr) -> OsString {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}-{count:x}{SUFFIX}", process_token()));
+    temporary
+}
+
+/// The part `PID-TIME-COUNT` of a temporary name of the file `name`; `None` for any other name.
+fn token_of<'a>(candidate: &'a OsStr, name: &OsStr) -> Option<&'a str> {
+    let rest = candidate.as_encoded_bytes().strip_prefix(b".")?.strip_prefix(name.as_encoded_bytes())?;
+    let token = rest.strip_prefix(b".")?.strip_suffix(SUFFIX.as_bytes())?;
+    let token = std::str::from_utf8(token).ok()?;
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+    (token.split('-').count() == 3 && token.split('-').all(part)).then_some(token)
+}
+
+/// Removes what killed processes left of the file `name`. Best effort: failing to clean must not stop a checkpoint.
+fn remove_stale(folder: &Path, name: &OsStr) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let file_name = entry.file_name();
+        if token_of(&file_name, name)
+            .is_some_and(|token| !token.starts_with(&format!("{}-", process_token())))
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names_are_told_apart() {
+        let name = OsStr::new("a.safetensors");
+        let own = temporary_name(name);
+        assert_ne!(own, temporary_name(name));
+        assert!(token_of(&own, name).is_some_and(|token| token.starts_with(process_token())));
+        // Another target's temporary file, and files that only look alike.
+        let other =
+            [".a.safetensors.b.1-2-3.tmp", "a.safetensors", ".a.safetensors.tmp", ".a.safetensors.1-2.tmp"];
+        for candidate in other {
+            assert_eq!(token_of(OsStr::new(candidate), name), None, "{candidate}");
+        }
+        assert_eq!(token_of(OsStr::new(".a.safetensors.1f-2-3.tmp"), name), Some("1f-2-3"));
+    }
+
+    #[test]
+    fn a_failing_writer_leaves_the_old_file_and_no_temporary() {
+        let folder = std::env::temp_dir().join(format!("duet-atomic-{}", process_token()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("file");
+        write_atomic(&path, b"old").unwrap();
+        let failed = replace(&path, |sink| {
+            sink.write_all(&vec![1; 100_000])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert!(failed.unwrap_err().to_string().contains("cannot be written"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,235 @@
+//! Checkpoints: one `.safetensors` file with the configuration, the weights, their average and the training state.
+//!
+//! # Format 1
+//! A safetensors file whose `__metadata__` has one key, `duet`: JSON text with `format` (1), `model`, `diffusion`,
+//! `ema` (whether there is an average), `training` (step, seed, recipe, data fingerprint, metrics; absent in files
+//! for inference) and `info` (free text). Tensors are named
+//!
+//! | name | holds |
+//! |---|---|
+//! | `NAME` | weights and BatchNorm's running statistics |
+//! | `ema/NAME` | exponential moving average |
+//! | `adam_m/NAME`, `adam_v/NAME` | the optimizer's moments |
+//!
+//! where `NAME` and the tensor's shape are those of the reference's `state_dict`. Weights and averages are F32 or F16;
+//! running statistics and moments are always F32, for a variance easily leaves f16's range. Reading also accepts BF16
+//! and F64. Repeated JSON keys, holes, overlaps and values that are not finite are refused in reading and in writing.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod atomic;
+mod metadata;
+mod names;
+mod read;
+mod write;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use atomic::write_atomic;
+pub use metadata::FORMAT;
+pub use names::check_names;
+
+use crate::diffusion::DiffusionConfig;
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use metadata::Metadata;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What errors name where there is no file.
+const IN_MEMORY: &str = "(in memory)";
+
+/// A tensor on the host: the reference's shape and row-major order, nothing padded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Length of each dimension; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The values; as many as the product of `shape`.
+    pub data: Vec<f32>,
+}
+
+/// Tensors by their name in the reference's `state_dict`.
+pub type Tensors = BTreeMap<String, HostTensor>;
+
+/// Number type of weights in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit floats: exact.
+    F32,
+    /// 16-bit floats, rounded to nearest even: half the size, for shipping. Magnitudes up to 2⁻²⁵ become zero.
+    F16,
+}
+
+/// Figures measured at one step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// The step after which they were measured.
+    pub step: u64,
+    /// Figures by name; all finite.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// What training needs beyond the weights to go on as if it had never stopped.
+///
+/// All random numbers and the order of the data are functions of `seed` and `step`, so those two are the state of every
+/// generator and the position in the data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingState {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// AdamW's first moments.
+    pub adam_m: Tensors,
+    /// AdamW's second moments.
+    pub adam_v: Tensors,
+    /// The trainer's settings; opaque here. At most about 100 levels deep.
+    pub recipe: serde_json::Value,
+    /// Identifies the data set, so that a run is not continued on another one.
+    pub data_fingerprint: String,
+    /// The best figures so far.
+    pub best: Option<Metrics>,
+    /// The latest figures.
+    pub last: Option<Metrics>,
+}
+
+/// Everything a checkpoint file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The network.
+    pub model: ModelConfig,
+    /// The diffusion process.
+    pub diffusion: DiffusionConfig,
+    /// Parameters and running statistics.
+    pub weights: Tensors,
+    /// Exponential moving average of the parameters; what it lacks (running statistics) is taken from `weights`.
+    pub ema: Option<Tensors>,
+    /// Present in checkpoints that training can be continued from.
+    pub training: Option<TrainingState>,
+    /// Free text by topic: data set, command, figures.
+    pub info: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint from the bytes of its file. Memory needed is bounded by the length of `bytes`, whatever the
+    /// header claims. `path` only names the file in errors.
+    ///
+    /// Names and shapes are not compared with the configuration's model: see [`check_names`].
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a file that is truncated, damaged, not a checkpoint, of a newer format, or holds values
+    /// that are not finite.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Checkpoint> {
+        Self::decode(bytes).map_err(|detail| error_at(path, detail))
+    }
+
+    /// Makes a checkpoint of the reference's `state_dict` saved as a plain safetensors file. Its
+    /// `num_batches_tracked` counters, which nothing uses, are left out. `path` only names the file in errors.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a file that is truncated or damaged, holds values that are not finite, or is one of
+    /// ours already.
+    pub fn from_reference(
+        bytes: &[u8],
+        path: &Path,
+        model: ModelConfig,
+        diffusion: DiffusionConfig,
+    ) -> Result<Checkpoint> {
+        let decode = || {
+            let container = read::Container::open(bytes)?;
+            if container.metadata().is_some() {
+                return Err(
+                    "is a checkpoint with a configuration of its own, not a plain state_dict".to_owned()
+                );
+            }
+            container.tensors(|name| name != "num_batches_tracked" && !name.ends_with(".num_batches_tracked"))
+        };
+        let weights = decode().map_err(|detail| error_at(path, detail))?;
+        Ok(Checkpoint { model, diffusion, weights, ema: None, training: None, info: BTreeMap::new() })
+    }
+
+    /// The bytes of the checkpoint's file, everything included; equal checkpoints give equal bytes. With
+    /// [`Dtype::F16`] weights and average are rounded; running statistics and moments stay F32.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for anything [`Checkpoint::from_bytes`] would refuse (values that are not finite, a shape
+    /// that does not fit its data, a reserved name) and for values beyond f16's range.
+    pub fn to_bytes(&self, dtype: Dtype) -> Result<Vec<u8>> {
+        let encode = || write::Encoder::new(&self.metadata(), self.entries(dtype)?)?.to_bytes();
+        encode().map_err(|detail| error_at(Path::new(IN_MEMORY), detail))
+    }
+
+    /// The bytes of a file for inference alone: no training state and one set of weights, the average if `ema` is set.
+    /// With [`Dtype::F16`] running statistics stay F32.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] as [`Checkpoint::to_bytes`], where `ema` is asked for and there is none, and where it does
+    /// not fit the weights.
+    pub fn export(&self, dtype: Dtype, ema: bool) -> Result<Vec<u8>> {
+        let encode = || {
+            let metadata = Metadata { ema: false, training: None, ..self.metadata() };
+            write::Encoder::new(&metadata, self.inference_entries(dtype, ema)?)?.to_bytes()
+        };
+        encode().map_err(|detail| error_at(Path::new(IN_MEMORY), detail))
+    }
+
+    /// Reads the checkpoint at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] as [`Checkpoint::from_bytes`], and for a file that cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(path: &Path) -> Result<Checkpoint> {
+        let bytes =
+            std::fs::read(path).map_err(|error| error_at(path, format!("cannot be read: {error}")))?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Writes the checkpoint to `path` in F32, everything included, atomically and durably: see [`write_atomic`].
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] as [`Checkpoint::to_bytes`] and [`write_atomic`]; the file at `path` is then unchanged.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let encoder = self
+            .entries(Dtype::F32)
+            .and_then(|entries| write::Encoder::new(&self.metadata(), entries))
+            .map_err(|detail| error_at(path, detail))?;
+        atomic::replace(path, |file| encoder.write(file))
+    }
+
+    fn decode(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
+        let container = read::Container::open(bytes)?;
+        let text = container.metadata().ok_or(
+            "has no `duet` metadata: it is not a checkpoint of this program \
+             (a plain state_dict of the reference can be imported)",
+        )?;
+        let metadata = metadata::parse(text)?;
+        let mut checkpoint = Checkpoint {
+            model: metadata.model,
+            diffusion: metadata.diffusion,
+            weights: Tensors::new(),
+            ema: metadata.ema.then(Tensors::new),
+            training: metadata.training.map(metadata::TrainingMetadata::into_state),
+            info: metadata.info,
+        };
+        for (name, tensor) in container.tensors(|_| true)? {
+            let unexpected = || format!("holds `{name}` though its metadata says there is none of that kind");
+            let (set, name) = if let Some(rest) = name.strip_prefix(write::EMA) {
+                (checkpoint.ema.as_mut().ok_or_else(unexpected)?, rest)
+            } else if let Some(rest) = name.strip_prefix(write::ADAM_M) {
+                (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.adam_m, rest)
+            } else if let Some(rest) = name.strip_prefix(write::ADAM_V) {
+                (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.adam_v, rest)
+            } else {
+                (&mut checkpoint.weights, name.as_str())
+            };
+            set.insert(name.to_owned(), tensor);
+        }
+        Ok(checkpoint)
+    }
+}
+
+/// The error of the file at `path`.
+fn error_at(path: &Path, detail: impl Into<String>) -> Error {
+    Error::Checkpoint { path: path.to_owned(), detail: detail.into() }
+}

@@ -1,0 +1,110 @@
+//! Reading safetensors files: the header is checked against the file before anything is allocated for a tensor.
+
+use super::{HostTensor, Tensors, metadata};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
+
+/// A safetensors file whose header is sound: the tensors' bytes follow one another without holes or overlaps, fit
+/// their shapes and end where the file ends.
+#[derive(Debug)]
+pub(super) struct Container<'a> {
+    header: FileHeader,
+    data: &'a [u8],
+}
+
+impl<'a> Container<'a> {
+    /// Checks the header.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, String> {
+        let (length, rest) = bytes
+            .split_first_chunk::<8>()
+            .ok_or_else(|| format!("is truncated: it has {} bytes, a header has at least 8", bytes.len()))?;
+        let length = u64::from_le_bytes(*length);
+        let (header, data) =
+            usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)).ok_or_else(|| {
+                format!(
+                    "is truncated or not a safetensors file: a header of {length} bytes is announced, {} follow",
+                    rest.len()
+                )
+            })?;
+        let text = std::str::from_utf8(header)
+            .map_err(|error| format!("is not a safetensors file: its header is not text: {error}"))?;
+        metadata::refuse_repeated_keys(text).map_err(|error| format!("has an unreadable header: {error}"))?;
+        // The crate checks here that offsets have no holes or overlaps, that shapes and offsets agree and that no
+        // product overflows. The comparison with the file's length is made below and not by the crate, which adds
+        // unchecked numbers for it.
+        let header: FileHeader =
+            serde_json::from_str(text).map_err(|error| format!("has an unreadable header: {error}"))?;
+        let announced = header.data_len();
+        if announced != data.len() {
+            let cause =
+                if announced > data.len() { "is truncated" } else { "has bytes that belong to no tensor" };
+            return Err(format!(
+                "{cause}: {announced} bytes of tensors are announced, {} follow",
+                data.len()
+            ));
+        }
+        Ok(Container { header, data })
+    }
+
+    /// Our part of the header.
+    pub fn metadata(&self) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(metadata::KEY).map(String::as_str)
+    }
+
+    /// The tensors whose name is `wanted`, as f32.
+    pub fn tensors(&self, wanted: impl Fn(&str) -> bool) -> Result<Tensors, String> {
+        let mut tensors = Tensors::new();
+        for (name, info) in self.header.tensors() {
+            if wanted(&name) {
+                let tensor = self.tensor(&name, info)?;
+                tensors.insert(name, tensor);
+            }
+        }
+        refuse_non_finite(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+        Ok(tensors)
+    }
+
+    fn tensor(&self, name: &str, info: &TensorInfo) -> Result<HostTensor, String> {
+        let (start, end) = info.data_offsets;
+        let bytes = self.data.get(start..end).ok_or_else(|| format!("is truncated inside `{name}`"))?;
+        let data: Vec<f32> = match info.dtype {
+            FileDtype::F32 => values(bytes, f32::from_le_bytes),
+            FileDtype::F16 => values(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            FileDtype::BF16 => values(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            FileDtype::F64 => values(bytes, |b| f64::from_le_bytes(b) as f32),
+            other => {
+                return Err(format!("holds `{name}` as {other}, but weights are F32, F16, BF16 or F64"));
+            }
+        };
+        Ok(HostTensor { shape: info.shape.clone(), data })
+    }
+}
+
+/// Numbers of `N` bytes each as f32.
+fn values<const N: usize>(bytes: &[u8], to_f32: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let mut values = Vec::with_capacity(bytes.len() / N);
+    values.extend(bytes.chunks_exact(N).filter_map(|chunk| chunk.try_into().ok()).map(to_f32));
+    values
+}
+
+/// Refuses NaN and infinity, naming the first tensor that has one.
+pub(super) fn refuse_non_finite<'t>(
+    tensors: impl Iterator<Item = (&'t str, &'t HostTensor)>,
+) -> Result<(), String> {
+    let mut first = None;
+    let (mut values, mut count) = (0usize, 0usize);
+    for (name, tensor) in tensors {
+        let bad = tensor.data.iter().filter(|value| !value.is_finite()).count();
+        if bad > 0 {
+            first.get_or_insert((name, bad, tensor.data.len()));
+            values += bad;
+            count += 1;
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some((name, bad, of)) => Err(format!(
+            "has NaN or infinite values: first `{name}` ({bad} of {of}); {values} value(s) in {count} tensor(s) altogether"
+        )),
+    }
+}

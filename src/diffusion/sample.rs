@@ -1,0 +1,378 @@
+//! Sampling: one denoising step as a plan, and the chain that runs it (paper sections 2 and 5.3, Algorithm 1).
+
+use super::config::DiffusionConfig;
+use super::schedule::Schedule;
+use crate::error::{Error, Result};
+use crate::gpu::Device;
+use crate::graph::{NodeId, Place, Plan, SamplerFlags, SamplerInputs};
+use crate::kernels::sampler::{AncestralCoefficients, DdimCoefficients};
+use crate::model::{Builder, Encoded, Head, JointModel};
+use crate::rng::{Seed, Stream};
+use crate::runtime::{Images, Loaded, Weights};
+
+/// Which chain denoises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Chain {
+    /// DDPM's ancestral sampling, variance "fixed large" or learned.
+    Ancestral,
+    /// DDIM with noise share η in 0..=1.
+    Ddim {
+        /// 0: deterministic; 1: as much noise as ancestral sampling.
+        eta: f64,
+    },
+}
+
+/// How a class steers the chain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Guidance {
+    /// Not at all.
+    None,
+    /// Algorithm 1: bottleneck and skips move by α along the gradient of the classifier's cross-entropy summed over the
+    /// batch, then the decoder runs. A *positive* α steers away from the class in the network's eps, which is
+    /// subtracted, and so towards it in the image (paper 5.3).
+    Representation,
+    /// Classifier guidance by the gradient of the log probability on x_t (paper Eq. 12) with the joint model's own
+    /// classifier.
+    Gradient,
+}
+
+/// What one step's plan is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSpec {
+    /// Images denoised together.
+    pub batch: usize,
+    /// Which chain.
+    pub chain: Chain,
+    /// Which guidance.
+    pub guidance: Guidance,
+    /// Clip the predicted x_start to −1..1.
+    pub clip: bool,
+    /// Run DDIM backwards: from image to noise.
+    pub reverse: bool,
+    /// Noise comes from the buffer "z" instead of the generator.
+    pub given_noise: bool,
+}
+
+impl StepSpec {
+    /// An unguided, unclipped ancestral step.
+    pub fn new(batch: usize) -> StepSpec {
+        StepSpec {
+            batch,
+            chain: Chain::Ancestral,
+            guidance: Guidance::None,
+            clip: false,
+            reverse: false,
+            given_noise: false,
+        }
+    }
+}
+
+/// Nodes of a compiled step that tests and tools look at.
+#[derive(Clone, Debug)]
+pub struct StepNodes {
+    /// Logits \[N,K\].
+    pub logits: NodeId,
+    /// The network's output \[N,H,W,C\] after guidance.
+    pub model_out: NodeId,
+}
+
+/// Sum over the batch of the classifier's loss against the buffer "labels" (classes as u32; of a multi-label model the
+/// targets \[N,K\]).
+fn summed_loss(b: &mut Builder<'_>, model: &JointModel, logits: NodeId, batch: usize) -> Result<NodeId> {
+    let values = match model.config.head {
+        Head::Multiclass => {
+            let labels = b.graph.leaf(&[batch], Place::whole("labels"));
+            b.graph.cross_entropy(logits, labels)?
+        }
+        Head::MultiLabel => {
+            let targets = b.graph.leaf(&[batch, model.config.num_classes], Place::whole("labels"));
+            b.graph.bce(logits, targets, false)?
+        }
+    };
+    Ok(b.graph.weighted_sum(values, 1.0))
+}
+
+/// The plan of one denoising step of `spec`, reading the weights of `set` ("params" or "ema").
+///
+/// Its buffers: "x" the image, changed in place; "t" the network's timestep; "coefficients"; "run"; with guidance
+/// "labels", and "alpha" (Algorithm 1); results "logits" \[N,K\], "model_out", "pred_xstart".
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn step_plan(
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    spec: &StepSpec,
+    set: &'static str,
+) -> Result<Plan> {
+    let config = &model.config;
+    let shape = [spec.batch, config.image_size, config.image_size, config.in_channels];
+    let mut b = Builder::new(&model.params, set, false);
+    let x = b.graph.leaf(&shape, Place::whole("x"));
+    let t = b.graph.leaf(&[spec.batch], Place::whole("t"));
+    let coefficients = b.graph.leaf(&[12 * spec.batch], Place::whole("coefficients"));
+    let mut encoded = model.unet.encode(&mut b, x, t)?;
+    let features = model.classifier.features(&mut b, &encoded, t)?;
+    let logits = model.classifier.logits(&mut b, features)?;
+    b.graph.place(logits, Place::whole("logits"));
+    let mut gradient = None;
+    match spec.guidance {
+        Guidance::None => {}
+        Guidance::Representation => {
+            let loss = summed_loss(&mut b, model, logits, spec.batch)?;
+            let mut targets = vec![encoded.bottleneck];
+            targets.extend(&encoded.skips);
+            let gradients = b.graph.grad(loss, &targets)?;
+            let alpha = b.graph.leaf(&[1], Place::whole("alpha"));
+            let mut moved = Vec::new();
+            for (h, g) in targets.into_iter().zip(gradients) {
+                moved.push(b.graph.axpy(h, g, alpha)?);
+            }
+            let skips = moved.split_off(1);
+            encoded = Encoded { bottleneck: moved[0], skips, ..encoded };
+        }
+        Guidance::Gradient => {
+            let loss = summed_loss(&mut b, model, logits, spec.batch)?;
+            let ascent = b.graph.grad(loss, &[x])?[0];
+            // The loss is minus the log probability.
+            let toward = b.graph.scale(ascent, -1.0);
+            gradient = Some(toward);
+        }
+    }
+    let model_out = model.unet.decode(&mut b, &encoded)?;
+    b.graph.place(model_out, Place::whole("model_out"));
+    let noise = if spec.given_noise {
+        b.graph.leaf(&shape, Place::whole("z"))
+    } else {
+        let run = b.run();
+        b.graph.normal(run, shape, Stream::SamplerNoise as u32)
+    };
+    let flags = SamplerFlags {
+        clip: spec.clip,
+        predict_xstart: diffusion.predict_xstart,
+        learned_variance: config.learn_sigma,
+        guided: false,
+    };
+    let step = SamplerInputs { model_out, noise, gradient, coefficients, flags };
+    let pred_xstart = match spec.chain {
+        Chain::Ancestral => b.graph.ancestral(x, step)?,
+        Chain::Ddim { .. } => b.graph.ddim(x, step, spec.reverse)?,
+    };
+    b.graph.place(pred_xstart, Place::whole("pred_xstart"));
+    b.graph.compile()
+}
+
+/// A step loaded onto a device with the chain's tables.
+pub struct Sampler {
+    loaded: Loaded,
+    spec: StepSpec,
+    schedule: Schedule,
+    model: JointModel,
+    predict_xstart: bool,
+}
+
+/// What a chain is run with.
+#[derive(Clone, Debug)]
+pub struct ChainOptions {
+    /// Seed of all noise; image `i` of a batch gets row `first_row + i` of its streams.
+    pub seed: Seed,
+    /// See `seed`.
+    pub first_row: u32,
+    /// Class of each image (or of a multi-label model the targets, row after row).
+    pub labels: Vec<f32>,
+    /// Step size α of Algorithm 1, or the scale of Eq. 12.
+    pub alpha: f32,
+}
+
+/// What is known after a step of a chain.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+}
+
+impl Sampler {
+    /// Compiles and loads the step of `spec` for the respaced chain `respacing` ("" for all steps).
+    ///
+    /// # Errors
+    /// Bad configuration or respacing; device errors.
+    pub async fn new(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        respacing: &str,
+        spec: StepSpec,
+        set: &'static str,
+    ) -> Result<Sampler> {
+        if let Chain::Ddim { eta } = spec.chain
+            && !(0.0..=1.0).contains(&eta)
+        {
+            return Err(Error::config("eta", format!("must be from 0 to 1, is {eta}")));
+        }
+        let schedule = Schedule::respaced(diffusion, respacing)?;
+        let model = weights.model().clone();
+        let plan = step_plan(&model, diffusion, &spec, set)?;
+        let loaded = weights.load(&plan).await?;
+        Ok(Sampler { loaded, spec, schedule, model, predict_xstart: diffusion.predict_xstart })
+    }
+
+    /// The chain's tables.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The loaded step.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Whether the network predicts x_start.
+    pub fn predicts_xstart(&self) -> bool {
+        self.predict_xstart
+    }
+
+    /// Writes what step `index` of the chain needs for rows at these indices (all equal in a chain).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of rows is not the batch.
+    pub fn prepare(&self, indices: &[usize], scale: f32) -> Result<()> {
+        if indices.len() != self.spec.batch {
+            let detail = format!("{} rows for a batch of {}", indices.len(), self.spec.batch);
+            return Err(Error::shape("sampler", detail));
+        }
+        let t: Vec<f32> = indices.iter().map(|i| self.schedule.model_timestep(*i)).collect();
+        self.loaded.write("t", bytemuck::cast_slice(&t))?;
+        let mut words: Vec<f32> = Vec::with_capacity(12 * indices.len());
+        for &i in indices {
+            match self.spec.chain {
+                Chain::Ancestral => {
+                    let row = AncestralCoefficients::at(&self.schedule, i, scale);
+                    words.extend_from_slice(bytemuck::cast_slice(&[row]));
+                }
+                Chain::Ddim { eta } => {
+                    let row = DdimCoefficients::at(&self.schedule, i, eta, scale, self.spec.reverse);
+                    words.extend_from_slice(bytemuck::cast_slice(&[row]));
+                }
+            }
+        }
+        self.loaded.write("coefficients", bytemuck::cast_slice(&words))
+    }
+
+    /// Sets the classes (or targets) and the step size.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a class out of range or a wrong number of labels.
+    pub fn guide(&self, labels: &[f32], alpha: f32) -> Result<()> {
+        if self.spec.guidance == Guidance::None {
+            return Ok(());
+        }
+        if self.spec.guidance == Guidance::Representation {
+            self.loaded.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
+        }
+        let classes = self.model.config.num_classes;
+        match self.model.config.head {
+            Head::Multiclass => {
+                if labels.len() != self.spec.batch {
+                    let detail = format!("{} given for {} images", labels.len(), self.spec.batch);
+                    return Err(Error::config("class", detail));
+                }
+                let mut words = Vec::new();
+                for label in labels {
+                    if !(0.0..classes as f32).contains(label) {
+                        let detail = format!("must be from 0 to {}, is {label}", classes - 1);
+                        return Err(Error::config("class", detail));
+                    }
+                    words.push(*label as u32);
+                }
+                self.loaded.write("labels", bytemuck::cast_slice(&words))
+            }
+            Head::MultiLabel => {
+                if labels.len() != self.spec.batch * classes {
+                    let detail = format!("{} given for {}×{classes}", labels.len(), self.spec.batch);
+                    return Err(Error::config("targets", detail));
+                }
+                let rows = crate::runtime::pad_rows(labels, classes);
+                self.loaded.write("labels", bytemuck::cast_slice(&rows))
+            }
+        }
+    }
+
+    /// Puts images \[N,C,H,W\] in −1..1 where the chain works on them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they are not the batch's size.
+    pub fn set_images(&self, images: &[f32]) -> Result<()> {
+        let layout = self.images();
+        self.loaded.write("x", bytemuck::cast_slice(&layout.to_device(images)?))
+    }
+
+    /// The images \[N,C,H,W\] as they are now.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn get_images(&self) -> Result<Vec<f32>> {
+        let layout = self.images();
+        Ok(layout.to_host(&self.loaded.read("x").await?))
+    }
+
+    fn images(&self) -> Images {
+        Images::of(&self.model.config, self.spec.batch)
+    }
+
+    /// Runs the chain from index `from` (exclusive) down to 0 on the images that are there. `on_step` hears of each
+    /// step's end and may stop the chain by returning `false`.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`], device errors, bad labels.
+    pub async fn run(
+        &self,
+        from: usize,
+        options: &ChainOptions,
+        mut on_step: impl FnMut(&Progress) -> bool,
+    ) -> Result<()> {
+        if from > self.schedule.len() {
+            let detail = format!("{from} of {} steps", self.schedule.len());
+            return Err(Error::config("steps", detail));
+        }
+        self.guide(&options.labels, options.alpha)?;
+        for (done, index) in (0..from).rev().enumerate() {
+            self.prepare(&vec![index; self.spec.batch], options.alpha)?;
+            let run = [options.seed.0 as u32, (options.seed.0 >> 32) as u32, index as u32, options.first_row];
+            self.loaded.write("run", bytemuck::cast_slice(&run))?;
+            self.loaded.run();
+            self.device().idle().await?;
+            if !on_step(&Progress { done: done + 1, total: from }) {
+                return Err(Error::Aborted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the images with the initial noise of `seed`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn start_from_noise(&self, seed: Seed, first_row: u32) -> Result<()> {
+        let layout = self.images();
+        let mut noise = vec![0.0f32; layout.len()];
+        for (row, image) in noise.chunks_mut(layout.image_len()).enumerate() {
+            crate::rng::normal_fill(seed, Stream::InitialNoise, 0, first_row + row as u32, image);
+        }
+        self.set_images(&noise)
+    }
+
+    /// The logits \[N,K\] of the last step, of x_t before that step.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn logits(&self) -> Result<Vec<f32>> {
+        let classes = self.model.config.num_classes;
+        Ok(crate::runtime::unpad_rows(&self.loaded.read("logits").await?, classes))
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.loaded.device()
+    }
+}

@@ -1,0 +1,265 @@
+//! A graph compiled: launches over planned memory.
+
+use super::lower::{Context, lower};
+use super::memory::{Lifetime, MemoryPlan, plan_memory};
+use super::{Graph, NodeId, Op, device_bytes};
+use crate::error::{Error, Result};
+use crate::gpu::{BufferId, BufferSpec, Buffer, Device, Executable, Launch, Program, Slice};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Largest tensor a plan accepts without the device being asked for more: WebGPU's default binding limit.
+pub const DEFAULT_MAX_BINDING: u64 = 128 << 20;
+
+/// What a plan costs, known before anything is allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanStats {
+    /// Dispatches per run.
+    pub dispatches: usize,
+    /// Distinct pipelines.
+    pub pipelines: usize,
+    /// Multiply-adds of convolutions, matrix products and attention per run.
+    pub multiply_adds: u64,
+    /// Bytes of memory that only this plan uses.
+    pub slot_bytes: u64,
+    /// Least such bytes any plan of this order could use.
+    pub lower_bound: u64,
+    /// Such bytes without reuse.
+    pub unshared_bytes: u64,
+    /// Bytes of the named buffers: parameters, inputs, states.
+    pub external_bytes: u64,
+}
+
+/// A compiled graph: fixed launches over planned memory.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    program: Program,
+    memory: MemoryPlan,
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    /// Virtual buffers: one per tensor or scratch, before slots are shared.
+    virtual_bytes: Vec<u64>,
+    of_node: BTreeMap<NodeId, BufferId>,
+    externals: BTreeMap<String, (BufferId, u64)>,
+}
+
+impl Compiler<'_> {
+    fn allocate(&mut self, bytes: u64) -> BufferId {
+        self.virtual_bytes.push(bytes.max(16).next_multiple_of(16));
+        BufferId(self.virtual_bytes.len() as u32 - 1)
+    }
+
+    fn slice(&mut self, node: NodeId) -> Slice {
+        let graph = self.graph;
+        let tensor = graph.node(node);
+        let bytes = device_bytes(&tensor.shape).max(16);
+        if let Some(place) = &tensor.place {
+            let end = place.offset + bytes;
+            if let Some((buffer, size)) = self.externals.get_mut(&place.buffer) {
+                *size = (*size).max(end);
+                return Slice { buffer: *buffer, offset: place.offset, bytes };
+            }
+            let buffer = self.allocate(0);
+            self.externals.insert(place.buffer.clone(), (buffer, end));
+            return Slice { buffer, offset: place.offset, bytes };
+        }
+        let buffer = match self.of_node.get(&node) {
+            Some(buffer) => *buffer,
+            None => {
+                let buffer = self.allocate(bytes);
+                self.of_node.insert(node, buffer);
+                buffer
+            }
+        };
+        Slice { buffer, offset: 0, bytes }
+    }
+}
+
+impl Graph {
+    /// Nodes that lead to a placed result or a changed state; all others are dropped.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed: Vec<bool> = self
+            .nodes
+            .iter()
+            .map(|n| {
+                let changes = n.updates.iter().any(|u| self.node(*u).place.is_some());
+                changes || (n.place.is_some() && n.op != Op::Leaf && n.op != Op::Reserve)
+            })
+            .collect();
+        for i in (0..needed.len()).rev() {
+            if needed[i] {
+                let node = &self.nodes[i];
+                for other in node.inputs.iter().chain(&node.updates) {
+                    needed[other.index()] = true;
+                }
+            }
+        }
+        needed
+    }
+
+    /// Compiles what leads to placed results and changed states.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a tensor that cannot be bound, [`Error::Gpu`] where a launch would bind memory both for
+    /// reading and writing.
+    pub fn compile(&self) -> Result<Plan> {
+        let needed = self.needed();
+        let mut compiler = Compiler {
+            graph: self,
+            virtual_bytes: Vec::new(),
+            of_node: BTreeMap::new(),
+            externals: BTreeMap::new(),
+        };
+        let mut launches: Vec<Launch> = Vec::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            if !needed[i] || matches!(node.op, Op::Leaf | Op::Reserve) {
+                continue;
+            }
+            let inputs: Vec<Slice> = node.inputs.iter().map(|n| compiler.slice(*n)).collect();
+            let updates: Vec<Slice> = node.updates.iter().map(|n| compiler.slice(*n)).collect();
+            // A node without a result (it only changes states) gets no memory of its own.
+            let output = if node.shape.is_empty() {
+                updates[0]
+            } else {
+                compiler.slice(NodeId(i as u32))
+            };
+            let context = Context { inputs: &inputs, updates: &updates, output };
+            let steps = lower(&node.op, context, &mut |bytes| {
+                let buffer = compiler.allocate(bytes);
+                Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
+            });
+            launches.extend(steps);
+        }
+        Plan::new(launches, &compiler.virtual_bytes, compiler.externals)
+    }
+}
+
+impl Plan {
+    fn new(
+        mut launches: Vec<Launch>,
+        virtual_bytes: &[u64],
+        externals: BTreeMap<String, (BufferId, u64)>,
+    ) -> Result<Plan> {
+        let mut external_of = BTreeMap::new();
+        let mut buffers = Vec::new();
+        for (name, (buffer, bytes)) in externals {
+            external_of.insert(buffer, BufferId(buffers.len() as u32));
+            buffers.push(BufferSpec::External { name, bytes });
+        }
+        let mut spans: BTreeMap<BufferId, (usize, usize)> = BTreeMap::new();
+        for (time, launch) in launches.iter().enumerate() {
+            for slice in launch.reads.iter().chain(&launch.writes) {
+                let span = spans.entry(slice.buffer).or_insert((time, time));
+                span.1 = time;
+            }
+        }
+        let own: Vec<BufferId> = spans.keys().filter(|b| !external_of.contains_key(b)).copied().collect();
+        let lifetimes: Vec<Lifetime> = own
+            .iter()
+            .map(|b| Lifetime { bytes: virtual_bytes[b.0 as usize], first: spans[b].0, last: spans[b].1 })
+            .collect();
+        let memory = plan_memory(&lifetimes, true);
+        let base = buffers.len() as u32;
+        buffers.extend(memory.slots.iter().map(|bytes| BufferSpec::Slot { bytes: *bytes }));
+        let mut rename = external_of;
+        for (buffer, slot) in own.iter().zip(&memory.slot) {
+            rename.insert(*buffer, BufferId(base + *slot as u32));
+        }
+        for launch in &mut launches {
+            for slice in launch.reads.iter_mut().chain(&mut launch.writes) {
+                slice.buffer = rename[&slice.buffer];
+            }
+            if let Some(both) = launch.writes.iter().find(|w| launch.reads.iter().any(|r| r.buffer == w.buffer)) {
+                let detail = format!("{} would read and write buffer {}", launch.kernel, both.buffer.0);
+                return Err(Error::Gpu { detail });
+            }
+        }
+        Ok(Plan { program: Program { buffers, launches }, memory })
+    }
+
+    /// What the plan costs.
+    pub fn stats(&self) -> PlanStats {
+        let external_bytes = self.program.buffers.iter().map(BufferSpec::bytes).sum::<u64>() - self.memory.bytes();
+        PlanStats {
+            dispatches: self.program.launches.len(),
+            pipelines: self.program.kernels().len(),
+            multiply_adds: self.program.multiply_adds(),
+            slot_bytes: self.memory.bytes(),
+            lower_bound: self.memory.lower_bound,
+            unshared_bytes: self.memory.unshared,
+            external_bytes,
+        }
+    }
+
+    /// The launches and buffers.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Names and least sizes of the buffers that must be given when the plan is loaded.
+    pub fn externals(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.program.buffers.iter().filter_map(|b| match b {
+            BufferSpec::External { name, bytes } => Some((name.as_str(), *bytes)),
+            BufferSpec::Slot { .. } => None,
+        })
+    }
+
+    /// Bytes of the largest buffer bound.
+    pub fn largest_binding(&self) -> u64 {
+        let slices = self.program.launches.iter().flat_map(|l| l.reads.iter().chain(&l.writes));
+        slices.map(|s| s.bytes).max().unwrap_or(0)
+    }
+
+    /// Loads the plan onto a device.
+    ///
+    /// # Errors
+    /// As [`Device::load`]; [`Error::LimitTooSmall`] where a tensor exceeds the device's largest binding.
+    pub async fn load(&self, device: &Device, external: impl Fn(&str) -> Option<Buffer>) -> Result<Executable> {
+        let (need, have) = (self.largest_binding(), device.max_binding());
+        if need > have {
+            return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });
+        }
+        device.load(&self.program, external).await
+    }
+}
+
+impl std::fmt::Display for Plan {
+    /// The plan as text, one line a buffer and one a launch: what snapshots compare.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stats = self.stats();
+        writeln!(
+            f,
+            "dispatches {} pipelines {} multiply-adds {} slot bytes {} (lower bound {}, without reuse {})",
+            stats.dispatches,
+            stats.pipelines,
+            stats.multiply_adds,
+            stats.slot_bytes,
+            stats.lower_bound,
+            stats.unshared_bytes
+        )?;
+        for (i, buffer) in self.program.buffers.iter().enumerate() {
+            match buffer {
+                BufferSpec::Slot { bytes } => writeln!(f, "b{i} slot {bytes}")?,
+                BufferSpec::External { name, bytes } => writeln!(f, "b{i} {name} {bytes}")?,
+            }
+        }
+        for launch in &self.program.launches {
+            let list = |slices: &[Slice]| {
+                let mut text = String::new();
+                for s in slices {
+                    let _ = write!(text, " b{}", s.buffer.0);
+                    if s.offset > 0 {
+                        let _ = write!(text, "+{}", s.offset);
+                    }
+                }
+                text
+            };
+            let [x, y, z] = launch.workgroups;
+            let (reads, writes) = (list(&launch.reads), list(&launch.writes));
+            writeln!(f, "{} [{x} {y} {z}]{reads} ->{writes}", launch.kernel)?;
+        }
+        Ok(())
+    }
+}

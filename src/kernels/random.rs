@@ -1,0 +1,1 @@
+//! Noise and dropout masks by Philox counters: `wgsl/random.wgsl`.

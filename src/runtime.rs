@@ -1,0 +1,265 @@
+//! A model's weights on a device, plans loaded beside them, and images in and out.
+
+use crate::checkpoint::Tensors;
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Device, Executable};
+use crate::graph::Plan;
+use crate::kernels::{pitch, timestep_embedding};
+use crate::model::{JointModel, ModelConfig};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Rows of `columns` values, padded to the device's pitch.
+pub fn pad_rows(data: &[f32], columns: usize) -> Vec<f32> {
+    let mut padded = Vec::with_capacity(data.len() / columns.max(1) * pitch(columns));
+    for row in data.chunks(columns.max(1)) {
+        padded.extend_from_slice(row);
+        padded.resize(padded.len() + pitch(columns) - row.len(), 0.0);
+    }
+    padded
+}
+
+/// The opposite of [`pad_rows`].
+pub fn unpad_rows(data: &[f32], columns: usize) -> Vec<f32> {
+    data.chunks_exact(pitch(columns).max(4)).flat_map(|row| &row[..columns]).copied().collect()
+}
+
+/// Size of a batch of images and its layouts: \[N,C,H,W\] on the host, \[N,H,W,pitch(C)\] on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Images.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Height times width.
+    pub pixels: usize,
+}
+
+impl Images {
+    /// Batches of a model's images.
+    pub fn of(config: &ModelConfig, batch: usize) -> Images {
+        Images { batch, channels: config.in_channels, pixels: config.image_size * config.image_size }
+    }
+
+    /// Values of one image.
+    pub fn image_len(&self) -> usize {
+        self.channels * self.pixels
+    }
+
+    /// Values of the batch.
+    pub fn len(&self) -> usize {
+        self.batch * self.image_len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Into the device's layout.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of values is wrong.
+    pub fn to_device(&self, images: &[f32]) -> Result<Vec<f32>> {
+        if images.len() != self.len() {
+            let detail = format!("{} values for {self:?}", images.len());
+            return Err(Error::shape("images", detail));
+        }
+        let row = pitch(self.channels);
+        let mut data = vec![0.0; self.batch * self.pixels * row];
+        for (n, image) in images.chunks_exact(self.image_len()).enumerate() {
+            for (c, plane) in image.chunks_exact(self.pixels).enumerate() {
+                for (p, value) in plane.iter().enumerate() {
+                    data[(n * self.pixels + p) * row + c] = *value;
+                }
+            }
+        }
+        Ok(data)
+    }
+
+    /// Back into the host's layout.
+    pub fn to_host(&self, data: &[f32]) -> Vec<f32> {
+        let row = pitch(self.channels);
+        let mut images = vec![0.0; self.len()];
+        for (n, image) in images.chunks_exact_mut(self.image_len()).enumerate() {
+            for (c, plane) in image.chunks_exact_mut(self.pixels).enumerate() {
+                for (p, value) in plane.iter_mut().enumerate() {
+                    *value = data[(n * self.pixels + p) * row + c];
+                }
+            }
+        }
+        images
+    }
+}
+
+/// A model's parameters, averages and running statistics on a device.
+#[derive(Clone)]
+pub struct Weights {
+    device: Device,
+    model: Arc<JointModel>,
+    shared: BTreeMap<String, Buffer>,
+}
+
+impl Weights {
+    /// Uploads `weights` (reference names and layouts) as the set "params" and, where given, `ema` as the set "ema".
+    ///
+    /// # Errors
+    /// Missing names or wrong shapes; device errors.
+    pub async fn upload(
+        device: &Device,
+        model: Arc<JointModel>,
+        weights: &Tensors,
+        ema: Option<&Tensors>,
+    ) -> Result<Weights> {
+        let mut this = Weights { device: device.clone(), model, shared: BTreeMap::new() };
+        let running = this.model.params.pack(weights, None)?;
+        this.put("running", &running).await?;
+        let frequencies = timestep_embedding::frequencies(this.model.config.num_channels);
+        this.put("frequencies", &frequencies).await?;
+        this.upload_set("params", weights).await?;
+        if let Some(ema) = ema {
+            this.upload_set("ema", ema).await?;
+        }
+        Ok(this)
+    }
+
+    /// Uploads the trainable parameters' values under another name: "ema", "m", "v".
+    ///
+    /// # Errors
+    /// As [`Weights::upload`].
+    pub async fn upload_set(&mut self, set: &str, tensors: &Tensors) -> Result<()> {
+        for chunk in 0..self.model.params.chunk_bytes().len() {
+            let data = self.model.params.pack(tensors, Some(chunk))?;
+            self.put(&format!("{set}.{chunk}"), &data).await?;
+        }
+        Ok(())
+    }
+
+    /// Allocates a zeroed set.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn zero_set(&mut self, set: &str) -> Result<()> {
+        for (chunk, bytes) in self.model.params.chunk_bytes().to_vec().into_iter().enumerate() {
+            let name = format!("{set}.{chunk}");
+            let buffer = self.device.buffer(&name, bytes).await?;
+            self.shared.insert(name, buffer);
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, name: &str, data: &[f32]) -> Result<()> {
+        let buffer = self.device.buffer(name, data.len() as u64 * 4).await?;
+        self.device.write(&buffer, 0, bytemuck::cast_slice(data))?;
+        self.shared.insert(name.to_owned(), buffer);
+        Ok(())
+    }
+
+    /// Reads a set back into the reference's names and layouts; with `running` also the running statistics.
+    ///
+    /// # Errors
+    /// Device errors; [`Error::Shape`] for an unknown set.
+    pub async fn download(&self, set: &str, running: bool) -> Result<Tensors> {
+        let mut tensors = Tensors::new();
+        let layout = &self.model.params;
+        for (chunk, bytes) in layout.chunk_bytes().iter().enumerate() {
+            let data = self.read(&format!("{set}.{chunk}"), *bytes).await?;
+            layout.unpack(&data, Some(chunk), &mut tensors);
+        }
+        if running {
+            let data = self.read("running", layout.running_bytes()).await?;
+            layout.unpack(&data, None, &mut tensors);
+        }
+        Ok(tensors)
+    }
+
+    async fn read(&self, name: &str, bytes: u64) -> Result<Vec<f32>> {
+        let buffer = self
+            .shared
+            .get(name)
+            .ok_or_else(|| Error::shape("weights", format!("there is no buffer {name:?}")))?;
+        self.device.read_f32(buffer, bytes as usize / 4).await
+    }
+
+    /// The model.
+    pub fn model(&self) -> &JointModel {
+        &self.model
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether the set "ema" is there.
+    pub fn has(&self, set: &str) -> bool {
+        self.shared.contains_key(&format!("{set}.0"))
+    }
+
+    /// Loads a plan: buffers of the weights are shared, all others are the plan's own, zeroed.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn load(&self, plan: &Plan) -> Result<Loaded> {
+        let mut own = BTreeMap::new();
+        for (name, bytes) in plan.externals() {
+            if !self.shared.contains_key(name) {
+                own.insert(name.to_owned(), self.device.buffer(name, bytes).await?);
+            }
+        }
+        let find = |name: &str| self.shared.get(name).or_else(|| own.get(name)).cloned();
+        let executable = plan.load(&self.device, find).await?;
+        Ok(Loaded { executable, own })
+    }
+}
+
+/// A plan on a device with the buffers that are its own.
+pub struct Loaded {
+    executable: Executable,
+    own: BTreeMap<String, Buffer>,
+}
+
+impl Loaded {
+    /// One of the plan's own buffers; `None`: the plan does not use it.
+    pub fn buffer(&self, name: &str) -> Option<&Buffer> {
+        self.own.get(name)
+    }
+
+    /// Writes a buffer from its beginning; a name the plan does not use is no error (nothing there would read it).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it does not fit.
+    pub fn write(&self, name: &str, data: &[u8]) -> Result<()> {
+        match self.own.get(name) {
+            Some(buffer) => self.executable.device().write(buffer, 0, data),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a whole buffer.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an unknown name; device errors.
+    pub async fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let buffer = self
+            .own
+            .get(name)
+            .ok_or_else(|| Error::shape("read", format!("the plan has no buffer {name:?}")))?;
+        self.executable.device().read_f32(buffer, buffer.bytes() as usize / 4).await
+    }
+
+    /// Submits one run.
+    pub fn run(&self) {
+        self.executable.run();
+    }
+
+    /// The loaded program.
+    pub fn executable(&self) -> &Executable {
+        &self.executable
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.executable.device()
+    }
+}

@@ -1,0 +1,9 @@
+//! Training: the joint loss, AdamW and EMA as one plan, and the state around it.
+
+mod options;
+mod step;
+mod trainer;
+
+pub use options::{ClassifierInput, TrainOptions};
+pub use step::{TrainSpec, train_plan, update_plan};
+pub use trainer::{Batch, Metrics, Targets, Trainer, UNLABELLED};

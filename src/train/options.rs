@@ -1,0 +1,96 @@
+//! What training is told.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Which images the classifier sees in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassifierInput {
+    /// x_start at t = 0 (paper Eq. 5 to 8).
+    Clean,
+    /// x_t at t (paper Eq. 9 and 10): one encoder pass serves both losses, and guided sampling becomes possible.
+    Noised,
+    /// Both, each with the full weight.
+    Both,
+    /// None: only the diffusion loss (a plain DDGM, or adaptation to a domain without labels).
+    None,
+}
+
+/// Hyper-parameters of training; the defaults are the reference's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainOptions {
+    /// Images per step.
+    pub batch_size: usize,
+    /// Parts a batch is cut into, one after the other (gradient accumulation); divides `batch_size`.
+    pub micro_batches: usize,
+    /// Learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// First moment's decay.
+    pub beta1: f64,
+    /// Second moment's decay.
+    pub beta2: f64,
+    /// Rate of the exponential moving average of the weights.
+    pub ema_rate: f64,
+    /// Weight of the cross-entropy beside the noise error.
+    pub classifier_loss_scaling: f32,
+    /// What the classifier sees.
+    pub classifier_input: ClassifierInput,
+    /// Seed of weights, order, timesteps, noise and dropout.
+    pub seed: u64,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        TrainOptions {
+            batch_size: 128,
+            micro_batches: 1,
+            learning_rate: 1e-4,
+            weight_decay: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            ema_rate: 0.9999,
+            classifier_loss_scaling: 0.001,
+            classifier_input: ClassifierInput::Clean,
+            seed: 0,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        let micro = self.micro_batches;
+        if self.batch_size == 0 || micro == 0 || !self.batch_size.is_multiple_of(micro) {
+            let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
+            return Err(Error::config("batch_size", detail));
+        }
+        if self.classifier_input != ClassifierInput::None && self.batch_size / micro < 2 {
+            let detail = "the classifier's BatchNorm needs at least 2 images per micro-batch";
+            return Err(Error::config("batch_size", detail));
+        }
+        let rates = [("beta1", self.beta1), ("beta2", self.beta2), ("ema_rate", self.ema_rate)];
+        for (field, value) in rates {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::config(field, format!("must be at least 0 and below 1, is {value}")));
+            }
+        }
+        let amounts = [
+            ("learning_rate", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("classifier_loss_scaling", f64::from(self.classifier_loss_scaling)),
+        ];
+        for (field, value) in amounts {
+            if !value.is_finite() || value < 0.0 {
+                return Err(Error::config(field, format!("must be a number of at least 0, is {value}")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! The training step as a plan (paper Eq. 5 to 10).
+
+use super::options::{ClassifierInput, TrainOptions};
+use crate::diffusion::DiffusionConfig;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeId, Place, Plan};
+use crate::model::{Builder, Encoded, Head, JointModel, ParamLayout};
+use crate::rng::Stream;
+
+/// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
+pub(super) const METRIC_STRIDE: u64 = 256;
+
+/// What a training plan is compiled for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainSpec {
+    /// Images per micro-batch.
+    pub batch: usize,
+    /// Micro-batches per step.
+    pub micro_batches: usize,
+    /// Weight of the classifier's loss.
+    pub classifier_loss_scaling: f32,
+    /// What the classifier sees.
+    pub classifier_input: ClassifierInput,
+    /// Noise comes from the buffer "noise" instead of the generator.
+    pub given_noise: bool,
+}
+
+impl TrainSpec {
+    /// The specification that `options` asks for.
+    pub fn of(options: &TrainOptions) -> TrainSpec {
+        TrainSpec {
+            batch: options.batch_size / options.micro_batches,
+            micro_batches: options.micro_batches,
+            classifier_loss_scaling: options.classifier_loss_scaling,
+            classifier_input: options.classifier_input,
+            given_noise: false,
+        }
+    }
+}
+
+/// Per-sample losses \[N\] of one forward pass in training.
+struct Losses {
+    mse: NodeId,
+    vb: Option<NodeId>,
+    classifier: Vec<NodeId>,
+}
+
+/// The plan of one micro-batch: forward, backward, and with a single micro-batch AdamW and EMA too.
+///
+/// Its buffers: "x_start" \[N,H,W,C\], "t" \[N\] (f32), "labels" (N u32 words, or the targets \[N,K\] of a multi-label
+/// model), "coefficients" \[2N\] of `q_sample`, "vb_coefficients" \[8N\] (learned sigma), "run", "hyper" \[12\], "first"
+/// and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss, variational term; one value per
+/// 256 bytes) and leaves "mse", "classifier_loss", "logits" and "model_out" of the last micro-batch.
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Plan> {
+    let mut b = Builder::new(&model.params, "params", true);
+    let losses = forward(&mut b, model, diffusion, spec)?;
+    let weight = 1.0 / (spec.batch * spec.micro_batches) as f32;
+    let mse = b.graph.weighted_sum(losses.mse, weight);
+    let mut total = mse;
+    let mut metrics = vec![(1, mse)];
+    if let Some(vb) = losses.vb {
+        let vb = b.graph.weighted_sum(vb, if diffusion.rescale_learned_sigmas {
+            weight * diffusion.diffusion_steps as f32 / 1000.0
+        } else {
+            weight
+        });
+        metrics.push((3, vb));
+        total = b.graph.add(total, vb)?;
+    }
+    for values in losses.classifier {
+        let ce = b.graph.weighted_sum(values, weight);
+        metrics.push((2, ce));
+        let weighted = b.graph.scale(ce, spec.classifier_loss_scaling);
+        total = b.graph.add(total, weighted)?;
+    }
+    metrics.push((0, total));
+    let trained = b.trained();
+    // With skipped parts of the network some parameters have no gradient: they keep zeros.
+    let nodes: Vec<NodeId> = trained.iter().map(|(_, node)| *node).collect();
+    let gradients = b.graph.grad(total, &nodes)?;
+    for ((id, _), gradient) in trained.iter().zip(gradients) {
+        b.graph.place(gradient, model.params.place(*id, "grads"));
+    }
+    let mut sums: Vec<(u64, NodeId)> = Vec::new();
+    for (number, value) in metrics {
+        match sums.iter_mut().find(|(known, _)| *known == number) {
+            Some((_, sum)) => *sum = b.graph.add(*sum, value)?,
+            None => sums.push((number, value)),
+        }
+    }
+    let first = b.graph.leaf(&[1], Place::whole("metrics_first"));
+    for (number, value) in sums {
+        let place = Place { buffer: "metrics".into(), offset: number * METRIC_STRIDE };
+        let sum = b.graph.leaf(&[1], place);
+        b.graph.accumulate(value, first, sum)?;
+    }
+    if spec.micro_batches == 1 {
+        update(&mut b.graph, &model.params, "grads")?;
+    } else {
+        accumulate_gradients(&mut b.graph, &model.params)?;
+    }
+    b.graph.compile()
+}
+
+/// AdamW and EMA on the gradients summed over micro-batches.
+///
+/// # Errors
+/// As [`Graph::compile`].
+pub fn update_plan(model: &JointModel) -> Result<Plan> {
+    let mut graph = Graph::new();
+    update(&mut graph, &model.params, "sums")?;
+    graph.compile()
+}
+
+fn forward(
+    b: &mut Builder<'_>,
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    spec: &TrainSpec,
+) -> Result<Losses> {
+    let config = &model.config;
+    let shape = [spec.batch, config.image_size, config.image_size, config.in_channels];
+    let x_start = b.graph.leaf(&shape, Place::whole("x_start"));
+    let t = b.graph.leaf(&[spec.batch], Place::whole("t"));
+    let coefficients = b.graph.leaf(&[2 * spec.batch], Place::whole("coefficients"));
+    let noise = if spec.given_noise {
+        b.graph.leaf(&shape, Place::whole("noise"))
+    } else {
+        let run = b.run();
+        b.graph.normal(run, shape, Stream::TrainNoise as u32)
+    };
+    let x_t = b.graph.q_sample(x_start, noise, coefficients)?;
+    let encoded = model.unet.encode(b, x_t, t)?;
+    let model_out = model.unet.decode(b, &encoded)?;
+    let target = if diffusion.predict_xstart { x_start } else { noise };
+    let mse = b.graph.mse(model_out, target)?;
+    b.graph.place(mse, Place::whole("mse"));
+    let mut vb = None;
+    if config.learn_sigma {
+        if diffusion.predict_xstart {
+            let detail = "a learned sigma needs a network that predicts eps";
+            return Err(Error::config("predict_xstart", detail));
+        }
+        let coefficients = b.graph.leaf(&[8 * spec.batch], Place::whole("vb_coefficients"));
+        vb = Some(b.graph.vb(model_out, x_start, x_t, coefficients)?);
+    }
+    let mut classifier = Vec::new();
+    let input = spec.classifier_input;
+    if matches!(input, ClassifierInput::Noised | ClassifierInput::Both) {
+        classifier.push(classify(b, model, &encoded, t, spec)?);
+    }
+    if matches!(input, ClassifierInput::Clean | ClassifierInput::Both) {
+        let zero = b.graph.fill(spec.batch, 0.0);
+        let clean = model.unet.encode(b, x_start, zero)?;
+        classifier.push(classify(b, model, &clean, zero, spec)?);
+    }
+    if let Some(last) = classifier.last() {
+        b.graph.place(*last, Place::whole("classifier_loss"));
+    }
+    b.graph.place(model_out, Place::whole("model_out"));
+    Ok(Losses { mse, vb, classifier })
+}
+
+/// Per-sample classifier loss of encoded images.
+fn classify(
+    b: &mut Builder<'_>,
+    model: &JointModel,
+    encoded: &Encoded,
+    t: NodeId,
+    spec: &TrainSpec,
+) -> Result<NodeId> {
+    let features = model.classifier.features(b, encoded, t)?;
+    let logits = model.classifier.logits(b, features)?;
+    match model.config.head {
+        Head::Multiclass => {
+            let labels = b.graph.leaf(&[spec.batch], Place::whole("labels"));
+            b.graph.cross_entropy(logits, labels)
+        }
+        Head::MultiLabel => {
+            let targets = b.graph.leaf(&[spec.batch, model.config.num_classes], Place::whole("labels"));
+            b.graph.bce(logits, targets, true)
+        }
+    }
+}
+
+/// One leaf a chunk of the buffers `set`, as flat memory.
+fn flat(graph: &mut Graph, layout: &ParamLayout, set: &str) -> Vec<NodeId> {
+    let chunks = layout.chunk_bytes().to_vec();
+    let leaf = |(chunk, bytes): (usize, u64)| {
+        graph.leaf(&[bytes as usize / 4], Place::whole(format!("{set}.{chunk}")))
+    };
+    chunks.into_iter().enumerate().map(leaf).collect()
+}
+
+fn update(graph: &mut Graph, layout: &ParamLayout, gradients: &str) -> Result<()> {
+    let hyper = graph.leaf(&[12], Place::whole("hyper"));
+    let gradients = flat(graph, layout, gradients);
+    let state = ["params", "m", "v", "ema"].map(|set| flat(graph, layout, set));
+    for (chunk, gradient) in gradients.into_iter().enumerate() {
+        graph.adamw(gradient, hyper, [state[0][chunk], state[1][chunk], state[2][chunk], state[3][chunk]])?;
+    }
+    Ok(())
+}
+
+fn accumulate_gradients(graph: &mut Graph, layout: &ParamLayout) -> Result<()> {
+    let first = graph.leaf(&[1], Place::whole("first"));
+    let gradients = flat(graph, layout, "grads");
+    let sums = flat(graph, layout, "sums");
+    for (gradient, sum) in gradients.into_iter().zip(sums) {
+        graph.accumulate(gradient, first, sum)?;
+    }
+    Ok(())
+}

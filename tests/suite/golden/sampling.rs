@@ -1,0 +1,324 @@
+//! Single steps of every sampler, guided and unguided, and a guided chain.
+
+use super::fixture::Fixture;
+use super::setup::{Probe, Setup, write_labels};
+use duet::diffusion::{Chain, Guidance, Sampler, Schedule, StepSpec};
+use duet::runtime::Weights;
+
+const NETWORK: f64 = 2e-4;
+
+fn sampler(setup: &Setup, weights: &Weights, respacing: &str, spec: StepSpec) -> Sampler {
+    let spec = StepSpec { given_noise: true, ..spec };
+    pollster::block_on(Sampler::new(weights, &setup.diffusion, respacing, spec, "params")).unwrap()
+}
+
+/// Runs one step on `x` with noise `z` and returns the next image.
+fn step(sampler: &Sampler, setup: &Setup, indices: &[usize], x: &[f32], z: &[f32], scale: f32) -> Vec<f32> {
+    let images = setup.images(indices.len());
+    sampler.set_images(x).unwrap();
+    sampler.loaded().write("z", bytemuck::cast_slice(&images.to_device(z).unwrap())).unwrap();
+    sampler.prepare(indices, scale).unwrap();
+    sampler.loaded().write("alpha", bytemuck::bytes_of(&[scale, 0.0, 0.0, 0.0])).unwrap();
+    sampler.loaded().run();
+    pollster::block_on(sampler.get_images()).unwrap()
+}
+
+fn read_images(sampler: &Sampler, setup: &Setup, name: &str, batch: usize) -> Vec<f32> {
+    let data = pollster::block_on(sampler.loaded().read(name)).unwrap();
+    let mut images = setup.images(batch);
+    if name == "model_out" {
+        images.channels = setup.model.config.out_channels();
+    }
+    images.to_host(&data)
+}
+
+/// The files of single steps.
+pub fn steps(fixture: &mut Fixture) {
+    let setup = Setup::of(fixture);
+    let weights = setup.upload();
+    let (x, z, y) = (fixture.take_f32("x"), fixture.take_f32("z"), fixture.take("y"));
+    let batch = fixture.shape("x")[0];
+    let times: Vec<usize> = fixture.config["timesteps"]
+        .as_array()
+        .expect("timesteps")
+        .iter()
+        .map(|t| t.as_u64().unwrap() as usize)
+        .collect();
+    representation(fixture, &setup, &weights, [&x, &z], &y, &times);
+    gradients(fixture, &setup, &weights, &x, &y, &times);
+    let groups: Vec<String> = fixture
+        .tensors
+        .keys()
+        .filter_map(|k| k.strip_suffix(".t").filter(|g| g.starts_with("plain")).map(str::to_owned))
+        .collect();
+    for group in groups {
+        plain(fixture, &setup, &weights, [&x, &z], &y, &group, batch);
+    }
+}
+
+/// Algorithm 1 at single timesteps.
+fn representation(
+    fixture: &mut Fixture,
+    setup: &Setup,
+    weights: &Weights,
+    [x, z]: [&[f32]; 2],
+    y: &[f64],
+    times: &[usize],
+) {
+    let batch = setup_batch(setup, x);
+    let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(batch) };
+    let sampler = sampler(setup, weights, "", spec);
+    write_labels(sampler.loaded(), setup, y);
+    let zeros = vec![0.0; z.len()];
+    let rates: Vec<f32> = fixture.config["sampling_lr"]
+        .as_array()
+        .expect("sampling_lr")
+        .iter()
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect();
+    for &t in times {
+        for &rate in &rates {
+            let at = format!("t{t}.lr{rate}");
+            let mean = step(&sampler, setup, &vec![t; batch], x, &zeros, rate);
+            fixture.check(&format!("{at}.model_mean"), &mean, NETWORK);
+            let out = read_images(&sampler, setup, "model_out", batch);
+            let eps: Vec<f32> = first_half(&out, fixture.shape(&format!("{at}.model_output")), setup, batch);
+            fixture.check(&format!("{at}.model_output"), &eps, NETWORK);
+            let start = read_images(&sampler, setup, "pred_xstart", batch);
+            fixture.check(&format!("{at}.pred_xstart"), &start, NETWORK);
+            let next = step(&sampler, setup, &vec![t; batch], x, z, rate);
+            fixture.check(&format!("{at}.img"), &next, NETWORK);
+        }
+        let logits = pollster::block_on(sampler.logits()).unwrap();
+        fixture.check(&format!("t{t}.logits"), &logits[..batch * setup.model.config.num_classes], NETWORK);
+        if setup.model.config.learn_sigma {
+            fixture.take(&format!("t{t}.log_variance"));
+        } else {
+            let schedule = Schedule::new(&setup.diffusion).unwrap();
+            let value = schedule.fixed_large_log_variance[t] as f32;
+            let count = fixture.tensors[&format!("t{t}.log_variance")].1.len();
+            fixture.check(&format!("t{t}.log_variance"), &vec![value; count], 1e-6);
+        }
+    }
+}
+
+fn first_half(out: &[f32], shape: &[usize], setup: &Setup, batch: usize) -> Vec<f32> {
+    let images = setup.images(batch);
+    if shape[1] == images.channels && out.len() == 2 * images.len() {
+        let whole = 2 * images.image_len();
+        return out.chunks(whole).flat_map(|image| &image[..whole / 2]).copied().collect();
+    }
+    out.to_vec()
+}
+
+fn setup_batch(setup: &Setup, x: &[f32]) -> usize {
+    x.len() / setup.images(1).len()
+}
+
+/// The gradients that Algorithm 1 follows: total derivatives for the bottleneck and every skip.
+fn gradients(
+    fixture: &mut Fixture,
+    setup: &Setup,
+    weights: &Weights,
+    x: &[f32],
+    y: &[f64],
+    times: &[usize],
+) {
+    use duet::model::Head;
+    let batch = setup_batch(setup, x);
+    let config = &setup.model.config;
+    let mut probe = Probe::new(setup, false);
+    let image = probe.leaf("x", &[batch, config.image_size, config.image_size, config.in_channels]);
+    let time = probe.leaf("t", &[batch]);
+    let encoded = setup.model.unet.encode(&mut probe.builder, image, time).unwrap();
+    let features = setup.model.classifier.features(&mut probe.builder, &encoded, time).unwrap();
+    let logits = setup.model.classifier.logits(&mut probe.builder, features).unwrap();
+    let values = if config.head == Head::Multiclass {
+        let labels = probe.leaf("labels", &[batch]);
+        probe.builder.graph.cross_entropy(logits, labels).unwrap()
+    } else {
+        let labels = probe.leaf("labels", &[batch, config.num_classes]);
+        probe.builder.graph.bce(logits, labels, false).unwrap()
+    };
+    let loss = probe.builder.graph.weighted_sum(values, 1.0);
+    let mut targets = encoded.skips.clone();
+    targets.push(encoded.bottleneck);
+    let list = probe.builder.graph.grad(loss, &targets).unwrap();
+    for (i, gradient) in list.iter().enumerate() {
+        probe.result(&format!("g{i}"), *gradient);
+    }
+    probe.result("loss", loss);
+    let running = probe.load(weights);
+    write_labels(&running.loaded, setup, y);
+    running.write_images("x", &setup.images(batch), x);
+    for &t in times {
+        let schedule = Schedule::new(&setup.diffusion).unwrap();
+        running.write("t", batch, &vec![schedule.model_timestep(t); batch]);
+        running.run();
+        fixture.check(&format!("t{t}.loss_sum"), &running.read("loss"), NETWORK);
+        let last = targets.len() - 1;
+        fixture.check(&format!("t{t}.h_grad"), &running.read(&format!("g{last}")), 1e-3);
+        let name = format!("t{t}.grad_l2_sum");
+        let rows = fixture.take(&name);
+        for (i, want) in rows.chunks(2).enumerate() {
+            let data = running.read(&format!("g{i}"));
+            let norm = data.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let sum = data.iter().map(|v| f64::from(*v)).sum::<f64>();
+            let noise = 20.0 * fixture.noise(&name);
+            let slack = (1e-3 * want[0]).max(noise);
+            let root = (data.len() as f64).sqrt();
+            let what = format!("{name}[{i}]: norm {norm:e} instead of {:e}", want[0]);
+            fixture.ratio(&name, (norm - want[0]).abs() / slack, &what);
+            let slack = (1e-3 * want[0] * root).max(noise);
+            let what = format!("{name}[{i}]: sum {sum:e} instead of {:e}", want[1]);
+            fixture.ratio(&name, (sum - want[1]).abs() / slack, &what);
+        }
+    }
+}
+
+/// Unguided and x_t-guided steps, each row at a timestep of its own.
+fn plain(
+    fixture: &mut Fixture,
+    setup: &Setup,
+    weights: &Weights,
+    [x, z]: [&[f32]; 2],
+    y: &[f64],
+    group: &str,
+    batch: usize,
+) {
+    let t: Vec<usize> = fixture.take(&format!("{group}.t")).iter().map(|t| *t as usize).collect();
+    let schedule = Schedule::new(&setup.diffusion).unwrap();
+    let zeros = vec![0.0; z.len()];
+    let base = StepSpec::new(batch);
+    for clip in [true, false] {
+        let kind = if clip { "clip" } else { "noclip" };
+        let ancestral = sampler(setup, weights, "", StepSpec { clip, ..base });
+        if clip {
+            let mean = step(&ancestral, setup, &t, x, &zeros, 0.0);
+            fixture.check(&format!("{group}.pmv.mean"), &mean, NETWORK);
+            let out = read_images(&ancestral, setup, "model_out", batch);
+            fixture.check(&format!("{group}.pmv.raw_out"), &out, NETWORK);
+            let start = read_images(&ancestral, setup, "pred_xstart", batch);
+            fixture.check(&format!("{group}.pmv.pred_xstart"), &start, NETWORK);
+        }
+        let next = step(&ancestral, setup, &t, x, z, 0.0);
+        fixture.check(&format!("{group}.p_sample.{kind}"), &next, NETWORK);
+        for eta in [0.0, 1.0] {
+            let spec = StepSpec { clip, chain: Chain::Ddim { eta }, ..base };
+            let next = step(&sampler(setup, weights, "", spec), setup, &t, x, z, 0.0);
+            fixture.check(&format!("{group}.ddim.eta{eta}.{kind}"), &next, NETWORK);
+        }
+    }
+    for (name, table) in
+        [("variance", &schedule.fixed_large_variance), ("log_variance", &schedule.fixed_large_log_variance)]
+    {
+        let name = format!("{group}.pmv.{name}");
+        if setup.model.config.learn_sigma {
+            fixture.take(&name);
+            continue;
+        }
+        let values: Vec<f32> = t.iter().map(|t| table[*t] as f32).collect();
+        fixture.check(&name, &values, 1e-6);
+    }
+    let ddim = StepSpec { clip: true, chain: Chain::Ddim { eta: 0.0 }, ..base };
+    let back = sampler(setup, weights, "", StepSpec { reverse: true, ..ddim });
+    let previous = step(&back, setup, &t, x, &zeros, 0.0);
+    fixture.check(&format!("{group}.ddim_reverse.clip"), &previous, NETWORK);
+
+    for (name, spec) in [("guided_p_sample", StepSpec { clip: true, ..base }), ("guided_ddim_eta0", ddim)] {
+        let guided = sampler(setup, weights, "", StepSpec { guidance: Guidance::Gradient, ..spec });
+        write_labels(guided.loaded(), setup, y);
+        for scale in [1.0f32, 50.0] {
+            let next = step(&guided, setup, &t, x, z, scale);
+            fixture.check(&format!("{group}.{name}.scale{scale}"), &next, NETWORK);
+        }
+        if name == "guided_p_sample" {
+            image_gradient(fixture, setup, weights, x, y, &t, group);
+        }
+    }
+}
+
+/// The gradient of the log probability on x_t.
+fn image_gradient(
+    fixture: &mut Fixture,
+    setup: &Setup,
+    weights: &Weights,
+    x: &[f32],
+    y: &[f64],
+    t: &[usize],
+    group: &str,
+) {
+    use duet::model::Head;
+    let batch = t.len();
+    let config = &setup.model.config;
+    let schedule = Schedule::new(&setup.diffusion).unwrap();
+    let mut probe = Probe::new(setup, false);
+    let image = probe.leaf("x", &[batch, config.image_size, config.image_size, config.in_channels]);
+    let time = probe.leaf("t", &[batch]);
+    let encoded = setup.model.unet.encode(&mut probe.builder, image, time).unwrap();
+    let features = setup.model.classifier.features(&mut probe.builder, &encoded, time).unwrap();
+    let logits = setup.model.classifier.logits(&mut probe.builder, features).unwrap();
+    let values = if config.head == Head::Multiclass {
+        let labels = probe.leaf("labels", &[batch]);
+        probe.builder.graph.cross_entropy(logits, labels).unwrap()
+    } else {
+        let labels = probe.leaf("labels", &[batch, config.num_classes]);
+        probe.builder.graph.bce(logits, labels, false).unwrap()
+    };
+    let loss = probe.builder.graph.weighted_sum(values, -1.0);
+    let gradient = probe.builder.graph.grad(loss, &[image]).unwrap()[0];
+    probe.result("gradient", gradient);
+    let running = probe.load(weights);
+    write_labels(&running.loaded, setup, y);
+    running.write_images("x", &setup.images(batch), x);
+    let times: Vec<f32> = t.iter().map(|t| schedule.model_timestep(*t)).collect();
+    running.write("t", batch, &times);
+    running.run();
+    fixture.check(&format!("{group}.cond_grad"), &running.read("gradient"), 1e-3);
+}
+
+/// A whole respaced chain of Algorithm 1 with given noise.
+pub fn chain(fixture: &mut Fixture) {
+    /// Bar for a chain: share of full scale.
+    const CHAIN: f64 = 2e-3;
+    let setup = Setup::of(fixture);
+    let weights = setup.upload();
+    let y = fixture.take("y");
+    let batch = y.len();
+    let alpha = fixture.config["sampling_lr"].as_f64().unwrap() as f32;
+    let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(batch) };
+    let sampler = sampler(&setup, &weights, &setup.respacing, spec);
+    write_labels(sampler.loaded(), &setup, &y);
+    let map = fixture.take("timestep_map");
+    assert!(sampler.schedule().timestep_map.iter().zip(&map).all(|(a, b)| *a as f64 == *b));
+    assert_eq!(sampler.schedule().len(), map.len());
+    let z = fixture.take_f32("z");
+    let mut x = fixture.take_f32("x_T");
+    let per_step = fixture.take("img_l2_sum_per_step");
+    let logits_per_step = fixture.take("logits_per_step");
+    let classes = batch * setup.model.config.num_classes;
+    let steps = map.len();
+    for (done, index) in (0..steps).rev().enumerate() {
+        let noise = &z[index * x.len()..(index + 1) * x.len()];
+        x = step(&sampler, &setup, &vec![index; batch], &x, noise, alpha);
+        let logits = pollster::block_on(sampler.logits()).unwrap();
+        let want = &logits_per_step[done * classes..(done + 1) * classes];
+        let scale = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        fixture.compare("logits_per_step", &logits[..classes], want, CHAIN * scale);
+        let norm = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let sum = x.iter().map(|v| f64::from(*v)).sum::<f64>();
+        let want = &per_step[2 * done..2 * done + 2];
+        let root = (x.len() as f64).sqrt();
+        fixture.ratio("img_l2_sum_per_step", (norm - want[0]).abs() / (CHAIN * want[0]), "image norm");
+        fixture.ratio("img_l2_sum_per_step", (sum - want[1]).abs() / (CHAIN * want[0] * root), "image sum");
+        if done == 4 {
+            fixture.check("img_after_5_steps", &x, CHAIN);
+        }
+    }
+    fixture.check("img_final", &x, CHAIN);
+    let bytes: Vec<f32> =
+        x.iter().map(|v| ((f64::from(*v) + 1.0) * 127.5).clamp(0.0, 255.0).trunc() as f32).collect();
+    let want = fixture.take("img_uint8");
+    // Truncation turns the smallest difference into a whole grey level.
+    fixture.compare("img_uint8", &bytes, &want, 1.0);
+}

@@ -1,0 +1,342 @@
+//! Losses, gradients of every parameter, AdamW, EMA: one step, and several.
+
+use super::fixture::{Fixture, summary, weights as formula_weights};
+use super::setup::{Setup, write_labels};
+use duet::checkpoint::Tensors;
+use duet::diffusion::Schedule;
+use duet::kernels::optimizer::{AdamW, hyper};
+use duet::runtime::{Loaded, Weights, unpad_rows};
+use duet::train::{TrainSpec, train_plan};
+
+/// Bar for gradients: relative error of norms.
+const GRADIENT: f64 = 1e-3;
+/// Learning rate of the model files' one step.
+const LR: f64 = 1e-4;
+/// Below this norm a gradient is an exact zero blurred by rounding ("null").
+const NULL: f64 = 1e-9;
+
+/// A training step on given inputs.
+struct Step {
+    setup: Setup,
+    weights: Weights,
+    plan: Loaded,
+    batch: usize,
+}
+
+impl Step {
+    fn new(fixture: &Fixture, batch: usize) -> Step {
+        let setup = Setup::of(fixture);
+        let spec = TrainSpec {
+            batch,
+            micro_batches: 1,
+            classifier_loss_scaling: setup.classifier_loss_scaling,
+            classifier_input: setup.classifier_input,
+            given_noise: true,
+        };
+        let mut weights = setup.upload();
+        for set in ["m", "v", "grads"] {
+            pollster::block_on(weights.zero_set(set)).unwrap();
+        }
+        let plan = train_plan(&setup.model, &setup.diffusion, &spec).unwrap();
+        let plan = pollster::block_on(weights.load(&plan)).unwrap();
+        Step { setup, weights, plan, batch }
+    }
+
+    fn run(&self, fixture: &mut Fixture, prefix: &str, number: u64, lr: f64, weight_decay: f64, ema: f64) {
+        let schedule = Schedule::new(&self.setup.diffusion).unwrap();
+        let images = self.setup.images(self.batch);
+        for (name, buffer) in [("x_start", "x_start"), ("noise", "noise")] {
+            let data = fixture.take_f32(&format!("{prefix}{name}"));
+            self.plan.write(buffer, bytemuck::cast_slice(&images.to_device(&data).unwrap())).unwrap();
+        }
+        let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());
+        for index in fixture.take(&format!("{prefix}t")) {
+            let index = index as usize;
+            t.push(schedule.model_timestep(index));
+            q.push(schedule.sqrt_alphas_cumprod[index] as f32);
+            q.push(schedule.sqrt_one_minus_alphas_cumprod[index] as f32);
+            vb.extend(schedule.vb_coefficients(index));
+        }
+        self.plan.write("t", bytemuck::cast_slice(&t)).unwrap();
+        self.plan.write("coefficients", bytemuck::cast_slice(&q)).unwrap();
+        self.plan.write("vb_coefficients", bytemuck::cast_slice(&vb)).unwrap();
+        write_labels(&self.plan, &self.setup, &fixture.take(&format!("{prefix}y")));
+        let optimizer = AdamW {
+            learning_rate: lr,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay,
+            ema_rate: ema,
+        };
+        self.plan.write("hyper", bytemuck::cast_slice(&hyper(number, &optimizer, 1.0))).unwrap();
+        self.plan.write("metrics_first", bytemuck::bytes_of(&[1u32, 0, 0, 0])).unwrap();
+        self.plan.run();
+        self.plan.device().wait().unwrap();
+    }
+
+    fn metric(&self, number: usize) -> f32 {
+        pollster::block_on(self.plan.read("metrics")).unwrap()[number * 64]
+    }
+
+    fn set(&self, set: &str) -> Tensors {
+        pollster::block_on(self.weights.download(set, set == "params")).unwrap()
+    }
+}
+
+fn param_names(fixture: &Fixture) -> Vec<String> {
+    let names = fixture.metadata["param_names"].as_array().expect("param_names");
+    names.iter().map(|n| n.as_str().unwrap().to_owned()).collect()
+}
+
+/// One step of the model files.
+pub fn one_step(fixture: &mut Fixture) {
+    let batch = fixture.shape("input.t")[0];
+    let names = param_names(fixture);
+    let step = Step::new(fixture, batch);
+    let before = formula_weights(&step.setup.model, &step.setup.prefix);
+    check_rows(fixture, "params_before", &names, &before, 1e-6, 0.0);
+    step.run(fixture, "input.", 1, LR, 0.0, 0.9999);
+
+    let per_sample = |name: &str| {
+        let mut values = unpad_rows(&pollster::block_on(step.plan.read(name)).unwrap(), batch);
+        values.truncate(batch);
+        values
+    };
+    let mse = per_sample("mse");
+    fixture.check("mse", &mse, 1e-5);
+    let classifier = step.metric(2);
+    let vb = step.metric(3);
+    fixture.check("loss_classifier", &[classifier], 1e-4);
+    fixture.check("loss", &[step.metric(0)], 1e-5);
+    if vb == 0.0 {
+        fixture.check("diffusion_loss", &mse, 1e-5);
+        let scaled = classifier * step.setup.classifier_loss_scaling;
+        let total: Vec<f32> = mse.iter().map(|m| m + scaled).collect();
+        fixture.check("loss_per_sample", &total, 1e-5);
+    } else {
+        let mean = fixture.take("diffusion_loss").iter().sum::<f64>() / batch as f64;
+        fixture.compare("diffusion_loss", &[mse.iter().sum::<f32>() / batch as f32 + vb], &[mean], 1e-4 * mean);
+        fixture.take("loss_per_sample");
+    }
+
+    // BatchNorm over two samples is ill-conditioned: the reference's own gradients agree to about 1e-3 there.
+    let bound = if batch == 2 { 3.0 * GRADIENT } else { GRADIENT };
+    let gradients = step.set("grads");
+    let nulls = check_gradients(fixture, &names, &gradients, bound);
+    let full: Vec<String> = fixture.tensors.keys().filter(|k| k.starts_with("grad.")).cloned().collect();
+    for name in full {
+        fixture.check(&name, &gradients[&name["grad.".len()..]].data, bound);
+    }
+    let total: f64 = gradients.values().flat_map(|t| &t.data).map(|g| f64::from(*g).powi(2)).sum();
+    fixture.check("grad_norm_total", &[total.sqrt() as f32], bound);
+
+    let after = step.set("params");
+    check_rows(fixture, "params_after", &names, &after, 2e-5, LR);
+    check_delta(fixture, &names, [&before, &after], &gradients, &nulls, LR);
+    check_rows(fixture, "ema_0.9999", &names, &step.set("ema"), 2e-5, LR);
+    let again = Step::new(fixture, batch);
+    again.run(fixture, "input.", 1, LR, 0.0, 0.5);
+    check_rows(fixture, "ema_0.5", &names, &again.set("ema"), 2e-5, LR);
+}
+
+/// Compares summaries of gradients; returns which of them are null.
+fn check_gradients(fixture: &mut Fixture, names: &[String], gradients: &Tensors, bound: f64) -> Vec<bool> {
+    fixture.take("grads");
+    let table = fixture.take("grads_f64");
+    let mut nulls = Vec::new();
+    for (name, want) in names.iter().zip(table.chunks(11)) {
+        let data = &gradients[name].data;
+        let got = summary(name, data);
+        let null = want[0] < NULL;
+        nulls.push(null);
+        if null {
+            fixture.ratio(name, got[0] / 1e-4, &format!("null gradient of {name} is {:e}", got[0]));
+            continue;
+        }
+        // Sums and dot products may cancel: their error is bounded by the norms' (Cauchy and Schwarz).
+        let root = (data.len() as f64).sqrt();
+        let scales = [want[0], want[0] * root, want[0] * root];
+        let rms = want[0] / root;
+        for column in 0..11 {
+            let scale = scales.get(column).copied().unwrap_or(2.0 * want[column].abs() + 2.0 * rms);
+            let ratio = (got[column] - want[column]).abs() / (bound * scale);
+            let detail = format!("gradient of {name}, column {column}: {:e} instead of {:e}", got[column], want[column]);
+            fixture.ratio(name, ratio, &detail);
+        }
+    }
+    nulls
+}
+
+/// Compares summaries of parameters, relative to their norms.
+fn check_rows(fixture: &mut Fixture, table: &str, names: &[String], tensors: &Tensors, bound: f64, step: f64) {
+    let twin = format!("{table}_f64");
+    let mut rows = fixture.take(table);
+    if fixture.has(&twin) {
+        rows = fixture.take(&twin);
+    }
+    for (name, want) in names.iter().zip(rows.chunks(11)) {
+        let data = &tensors[name].data;
+        let got = summary(name, data);
+        // One AdamW step moves an element by at most the learning rate, whatever its gradient's rounding.
+        let root = (data.len() as f64).sqrt();
+        for column in 0..11 {
+            let slack = match column {
+                0 => want[0] * bound + step,
+                1 | 2 => want[0] * root * bound + step * root,
+                _ => want[column].abs() * bound + 2.02 * step,
+            };
+            let ratio = (got[column] - want[column]).abs() / slack;
+            let detail =
+                format!("{table} of {name}, column {column}: {:e} instead of {:e}", got[column], want[column]);
+            fixture.ratio(name, ratio, &detail);
+        }
+    }
+}
+
+/// Compares what one AdamW step changed. The first step moves each element by about the learning rate times the sign
+/// of its gradient, so an element whose gradient is lost in rounding may go either way.
+fn check_delta(
+    fixture: &mut Fixture,
+    names: &[String],
+    [before, after]: [&Tensors; 2],
+    gradients: &Tensors,
+    nulls: &[bool],
+    lr: f64,
+) {
+    fixture.take("params_delta");
+    let table = fixture.take("params_delta_f64");
+    for ((name, want), null) in names.iter().zip(table.chunks(11)).zip(nulls) {
+        let data = &gradients[name].data;
+        let delta: Vec<f32> = after[name].data.iter().zip(&before[name].data).map(|(a, b)| a - b).collect();
+        let largest = delta.iter().fold(0.0f32, |m, d| m.max(d.abs()));
+        let limit = 1.01 * lr + 1.2e-7 * f64::from(before[name].data.iter().fold(0.0f32, |m, v| m.max(v.abs())));
+        let detail = format!("step of {name} is {largest:e}, above the learning rate");
+        fixture.ratio(name, f64::from(largest) / limit, &detail);
+        if *null {
+            continue;
+        }
+        let rms = (data.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / data.len() as f64).sqrt();
+        for i in 0..data.len().min(8) {
+            let lost = f64::from(data[i].abs()) < 0.01 * rms;
+            let unit = 1.2e-7 * f64::from(before[name].data[i].abs());
+            let slack = if lost { 2.02 * lr } else { 0.02 * lr } + unit;
+            let ratio = (f64::from(delta[i]) - want[3 + i]).abs() / slack;
+            let detail = format!("step of {name}[{i}]: {:e} instead of {:e}", delta[i], want[3 + i]);
+            fixture.ratio(name, ratio, &detail);
+        }
+        let norm = delta.iter().map(|d| f64::from(*d).powi(2)).sum::<f64>().sqrt();
+        let slack = 0.02 * want[0] + 1.2e-7 * summary(name, &before[name].data)[0];
+        let detail = format!("norm of the step of {name}: {norm:e} instead of {:e}", want[0]);
+        fixture.ratio(name, (norm - want[0]).abs() / slack, &detail);
+    }
+}
+
+/// Several AdamW steps on given batches.
+pub fn several_steps(fixture: &mut Fixture) {
+    let number = |key: &str| fixture.config[key].as_f64().unwrap();
+    let (steps, lr, weight_decay) = (number("steps") as usize, number("lr"), number("weight_decay"));
+    let batch = fixture.shape("step0.t")[0];
+    let names = param_names(fixture);
+    let tables: Vec<String> = fixture.tensors.keys().filter(|k| k.starts_with("ema_")).cloned().collect();
+    let step = Step::new(fixture, batch);
+    let before = formula_weights(&step.setup.model, &step.setup.prefix);
+    fixture.take("losses");
+    let losses = fixture.take("losses_f64");
+    let norms = fixture.take("grad_norms");
+    let rates: Vec<f64> = tables.iter().map(|t| t["ema_".len()..].parse().unwrap()).collect();
+    for k in 0..steps {
+        step.run(fixture, &format!("step{k}."), k as u64 + 1, lr, weight_decay, rates[0]);
+        let got = [step.metric(0), step.metric(2), step.metric(1)];
+        let want = &losses[3 * k..3 * k + 3];
+        for (column, (got, want)) in got.iter().zip(want).enumerate() {
+            // The classifier's loss follows from batch statistics of four samples.
+            fixture.compare(&format!("losses[{k}][{column}]"), &[*got], &[*want], 1e-3 * want.abs());
+        }
+        let gradients = step.set("grads");
+        let total: f64 = gradients.values().flat_map(|t| &t.data).map(|g| f64::from(*g).powi(2)).sum();
+        fixture.compare(&format!("grad_norms[{k}]"), &[total.sqrt() as f32], &[norms[k]], 2e-3 * norms[k]);
+    }
+    let after = step.set("params");
+    let moved: Tensors = after
+        .iter()
+        .filter(|(name, _)| before.contains_key(*name))
+        .map(|(name, tensor)| {
+            let mut tensor = tensor.clone();
+            tensor.data.iter_mut().zip(&before[name].data).for_each(|(a, b)| *a -= b);
+            (name.clone(), tensor)
+        })
+        .collect();
+    check_rows(fixture, "params_after", &names, &after, 2e-5, LR);
+    check_moved(fixture, &names, &moved);
+    check_rows(fixture, &tables[0], &names, &step.set("ema"), 2e-5, LR);
+    for (table, rate) in tables.iter().zip(&rates).skip(1) {
+        let again = Step::new(fixture, batch);
+        for k in 0..steps {
+            again.run(fixture, &format!("step{k}."), k as u64 + 1, lr, weight_decay, *rate);
+        }
+        check_rows(fixture, table, &names, &again.set("ema"), 2e-5, LR);
+    }
+    for norm in ["bn_1", "bn_2"] {
+        for part in ["running_mean", "running_var"] {
+            let name = format!("clasifier.{norm}.{part}");
+            fixture.check(&format!("final.{name}"), &after[&name].data, 2e-4);
+        }
+    }
+    final_outputs(fixture, &step);
+}
+
+/// Norms of what three steps changed, for parameters with a real gradient: null ones move by noise.
+fn check_moved(fixture: &mut Fixture, names: &[String], moved: &Tensors) {
+    fixture.take("params_delta");
+    let table = fixture.take("params_delta_f64");
+    let f32_table = fixture.take("params_delta");
+    for (row, (name, want)) in names.iter().zip(table.chunks(11)).enumerate() {
+        let norm = summary(name, &moved[name].data)[0];
+        // Where the reference's own two precisions part, its rounding decided the direction.
+        let own = (f32_table[11 * row] - want[0]).abs();
+        let slack = 0.05 * want[0] + 20.0 * own + 3.0e-6;
+        let detail = format!("three steps of {name}: norm {norm:e} instead of {:e}", want[0]);
+        fixture.ratio(name, (norm - want[0]).abs() / slack, &detail);
+    }
+}
+
+fn final_outputs(fixture: &mut Fixture, step: &Step) {
+    use super::setup::Probe;
+    let batch = step.batch;
+    let config = &step.setup.model.config;
+    let schedule = Schedule::new(&step.setup.diffusion).unwrap();
+    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let mut probe = Probe::new(&step.setup, false);
+    let start = probe.leaf("x_start", &shape);
+    let noise = probe.leaf("noise", &shape);
+    let time = probe.leaf("t", &[batch]);
+    let coefficients = probe.leaf("coefficients", &[2 * batch]);
+    let x_t = probe.builder.graph.q_sample(start, noise, coefficients).unwrap();
+    let encoded = step.setup.model.unet.encode(&mut probe.builder, x_t, time).unwrap();
+    let out = step.setup.model.unet.decode(&mut probe.builder, &encoded).unwrap();
+    probe.result("out", out);
+    let zero = probe.builder.graph.fill(batch, 0.0);
+    let clean = step.setup.model.unet.encode(&mut probe.builder, start, zero).unwrap();
+    let features = step.setup.model.classifier.features(&mut probe.builder, &clean, zero).unwrap();
+    let logits = step.setup.model.classifier.logits(&mut probe.builder, features).unwrap();
+    probe.result("logits", logits);
+    let running = probe.load(&step.weights);
+    let images = step.setup.images(batch);
+    running.write_images("x_start", &images, &fixture.take_f32("step0.x_start"));
+    running.write_images("noise", &images, &fixture.take_f32("step0.noise"));
+    let indices: Vec<usize> = fixture.take("step0.t").iter().map(|t| *t as usize).collect();
+    let times: Vec<f32> = indices.iter().map(|i| schedule.model_timestep(*i)).collect();
+    running.write("t", batch, &times);
+    let mix: Vec<f32> = indices
+        .iter()
+        .flat_map(|i| {
+            [schedule.sqrt_alphas_cumprod[*i] as f32, schedule.sqrt_one_minus_alphas_cumprod[*i] as f32]
+        })
+        .collect();
+    running.write("coefficients", 2 * batch, &mix);
+    running.run();
+    // After three steps whose null gradients moved parameters by noise.
+    fixture.check("final.model_out_on_step0", &running.read("out"), 1e-3);
+    fixture.check("final.logits_eval_on_step0_clean", &running.read("logits"), 1e-3);
+}
