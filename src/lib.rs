@@ -8,9 +8,16 @@
 //! A model is a [`graph`]; a graph is differentiated as a graph and compiled once into a plan; a plan is a fixed list
 //! of [`kernels`] over planned memory that a [`gpu::Device`] runs.
 
+pub mod checkpoint;
+pub mod diffusion;
 pub mod error;
 pub mod gpu;
+pub mod graph;
+pub mod infer;
 pub mod kernels;
 pub mod model;
+pub mod rng;
+pub mod runtime;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -98,6 +98,7 @@ pub struct Weights {
     device: Device,
     model: Arc<JointModel>,
     shared: BTreeMap<String, Buffer>,
+    timestep_variance: f32,
 }
 
 impl Weights {
@@ -111,7 +112,11 @@ impl Weights {
         weights: &Tensors,
         ema: Option<&Tensors>,
     ) -> Result<Weights> {
-        let mut this = Weights { device: device.clone(), model, shared: BTreeMap::new() };
+        let variances = weights.get("clasifier.bn_1.running_var");
+        // The timestep is the last of the classifier's features.
+        let timestep_variance = variances.and_then(|t| t.data.last()).copied().unwrap_or(0.0);
+        let shared = BTreeMap::new();
+        let mut this = Weights { device: device.clone(), model, shared, timestep_variance };
         let running = this.model.params.pack(weights, None)?;
         this.put("running", &running).await?;
         let frequencies = timestep_embedding::frequencies(this.model.config.num_channels);
@@ -179,6 +184,12 @@ impl Weights {
             .get(name)
             .ok_or_else(|| Error::shape("weights", format!("there is no buffer {name:?}")))?;
         self.device.read_f32(buffer, bytes as usize / 4).await
+    }
+
+    /// Running variance of the classifier's timestep feature when the weights were uploaded: next to nothing where the
+    /// classifier was trained on clean images only.
+    pub fn timestep_variance(&self) -> f32 {
+        self.timestep_variance
     }
 
     /// The model.

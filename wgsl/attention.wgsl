@@ -4,10 +4,10 @@
 // dp_ij = dout_i . v_j, delta_i = dout_i . out_i, ds_ij = p_ij * (dp_ij - delta_i);
 // dq_i = d^-1/2 * sum_j ds_ij * k_j, dk_j = d^-1/2 * sum_i ds_ij * q_i, dv_j = sum_i p_ij * dout_i.
 // qkv, dqkv: [N, T, 3C]; out, dout: [N, T, C]; lse, delta: [N, heads, T]. A head's q, k and v each take d columns.
-// HEAD_QUADS: ceil(d / 4); ALIGNED: d is a multiple of 4; WIDE: 8 tokens per invocation, else 4.
-// One invocation computes 4 or 8 tokens' results of one head in its own 4 * CHUNK columns, and streams over all
-// other tokens, four at a time, with the maximum subtracted as it goes; dot products also stream the other columns.
-// A 4x4 tile is a matrix whose columns are tokens: scores of keys K and queries Q are transpose(K) * Q.
+// HEAD_QUADS: ceil(d / 4); ALIGNED: d is a multiple of 4; WIDE: two blocks.
+// One invocation computes one or two blocks of four tokens of one head, in its own 4 * CHUNK columns. It streams over
+// all tokens, four at a time, the maximum subtracted as it goes; dot products also stream the head's other columns.
+// A 4x4 tile is a matrix whose columns are tokens: the scores of keys K and queries Q are transpose(K) * Q.
 // Reduction orders are fixed: the same inputs give the same bits.
 
 struct Size {
@@ -33,41 +33,29 @@ override HEAD_QUADS: u32;
 override ALIGNED: bool;
 override WIDE: bool;
 const CHUNK: u32 = 4u;
+override CHUNKS: u32 = (HEAD_QUADS + CHUNK - 1u) / CHUNK;
+const LANES: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 const WG: u32 = 32u;
 const LOWEST: f32 = -3.4028234663852886e38;
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>;
-
+// forward
 @group(0) @binding(1) var<storage, read_write> attended: array<f32>;
 @group(0) @binding(2) var<storage, read_write> log_sums: array<f32>;
 @group(0) @binding(3) var<uniform> forward_size: Size;
-
+// grad_query and grad_key_value
 @group(0) @binding(1) var<storage, read> dout: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> lse: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> dqkv: array<f32>;
-
+// grad_query
 @group(0) @binding(3) var<storage, read> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> row_dots: array<f32>;
 @group(0) @binding(6) var<uniform> query_size: Size;
-
+// grad_key_value
 @group(0) @binding(3) var<storage, read> delta: array<vec4<f32>>;
 @group(0) @binding(5) var<uniform> key_size: Size;
 
-// Four columns of an invocation's own tokens: the first four tokens, and the next four where WIDE.
-struct Tiles {
-    a: mat4x4<f32>,
-    b: mat4x4<f32>,
-}
-
-// An invocation's own columns of its own tokens.
-struct Chunk {
-    c0: Tiles,
-    c1: Tiles,
-    c2: Tiles,
-    c3: Tiles,
-}
-
-// An invocation's own columns of four streamed tokens.
+// An invocation's own columns of four tokens: four 4x4 tiles, of which a narrow head leaves the last ones zero.
 struct Strip {
     c0: mat4x4<f32>,
     c1: mat4x4<f32>,
@@ -75,35 +63,46 @@ struct Strip {
     c3: mat4x4<f32>,
 }
 
-// What one invocation computes: `token` is its first token, `column` its first column within the head.
+// What one invocation computes: `token` is its first token, `column` its first column within the head. Offsets of the
+// head's first values in the image: `qkv` of q, `out` of out and dout, `row` of lse and delta.
 struct Place {
     image: u32,
     head: u32,
     token: u32,
     column: u32,
-}
-
-fn chunks() -> u32 {
-    return (HEAD_QUADS + CHUNK - 1u) / CHUNK;
+    qkv: u32,
+    out: u32,
+    row: u32,
 }
 
 fn locate(size: Size, index: u32) -> Place {
     let own_tokens = select(4u, 8u, WIDE);
     let tiles = (size.tokens + own_tokens - 1u) / own_tokens;
-    let chunk = index % chunks();
-    let tile = index / chunks() % tiles;
-    let head = index / chunks() / tiles;
-    return Place(head / size.heads, head % size.heads, tile * own_tokens, chunk * CHUNK * 4u);
+    let rest = index / CHUNKS / tiles;
+    var place: Place;
+    place.image = rest / size.heads;
+    place.head = rest % size.heads;
+    place.token = index / CHUNKS % tiles * own_tokens;
+    place.column = index % CHUNKS * CHUNK * 4u;
+    place.qkv = place.image * size.tokens * size.qkv_pitch + place.head * size.head_step;
+    place.out = place.image * size.tokens * size.out_pitch + place.head * size.depth;
+    place.row = rest * size.lse_pitch;
+    return place;
 }
 
 // Offsets of four tokens' rows; tokens beyond the last repeat it.
 fn rows_from(token: u32, tokens: u32, pitch: u32) -> vec4<u32> {
-    return min(vec4<u32>(0u, 1u, 2u, 3u) + token, vec4<u32>(tokens - 1u)) * pitch;
+    return min(LANES + token, vec4<u32>(tokens - 1u)) * pitch;
 }
 
 // Which of four tokens exist.
 fn exists(token: u32, tokens: u32) -> vec4<bool> {
-    return vec4<u32>(0u, 1u, 2u, 3u) + token < vec4<u32>(tokens);
+    return LANES + token < vec4<u32>(tokens);
+}
+
+// The i-th column beyond an invocation's own ones, round the head; beyond the head it reads as zero.
+fn other_column(own: u32, quad: u32) -> u32 {
+    return (own + 4u * quad) % (4u * CHUNK * CHUNKS);
 }
 
 // Columns from `column` on of a head, zero beyond its depth, out of the two vec4s they straddle where not aligned.
@@ -115,223 +114,117 @@ fn in_head(low: vec4<f32>, high: vec4<f32>, word: u32, column: u32, depth: u32) 
         case 3u: { value = vec4<f32>(low.w, high.xyz); }
         default: {}
     }
-    return select(vec4<f32>(0.0), value, vec4<u32>(0u, 1u, 2u, 3u) + column < vec4<u32>(depth));
+    return select(vec4<f32>(0.0), value, LANES + column < vec4<u32>(depth));
 }
 
 fn qkv_quad(row: u32, column: u32, depth: u32) -> vec4<f32> {
     let word = row + min(column, 4u * HEAD_QUADS - 4u);
     let low = qkv[word / 4u];
-    if ALIGNED {
-        return select(vec4<f32>(0.0), low, column < depth);
-    }
+    if ALIGNED { return select(vec4<f32>(0.0), low, column < depth); }
     return in_head(low, qkv[min(word / 4u + 1u, arrayLength(&qkv) - 1u)], word, column, depth);
 }
 
 fn dout_quad(row: u32, column: u32, depth: u32) -> vec4<f32> {
     let word = row + min(column, 4u * HEAD_QUADS - 4u);
     let low = dout[word / 4u];
-    if ALIGNED {
-        return select(vec4<f32>(0.0), low, column < depth);
-    }
+    if ALIGNED { return select(vec4<f32>(0.0), low, column < depth); }
     return in_head(low, dout[min(word / 4u + 1u, arrayLength(&dout) - 1u)], word, column, depth);
 }
 
 fn out_quad(row: u32, column: u32, depth: u32) -> vec4<f32> {
     let word = row + min(column, 4u * HEAD_QUADS - 4u);
     let low = out[word / 4u];
-    if ALIGNED {
-        return select(vec4<f32>(0.0), low, column < depth);
-    }
+    if ALIGNED { return select(vec4<f32>(0.0), low, column < depth); }
     return in_head(low, out[min(word / 4u + 1u, arrayLength(&out) - 1u)], word, column, depth);
 }
 
 fn qkv_tile(rows: vec4<u32>, column: u32, depth: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
-        qkv_quad(rows.x, column, depth),
-        qkv_quad(rows.y, column, depth),
-        qkv_quad(rows.z, column, depth),
-        qkv_quad(rows.w, column, depth),
+        qkv_quad(rows.x, column, depth), qkv_quad(rows.y, column, depth),
+        qkv_quad(rows.z, column, depth), qkv_quad(rows.w, column, depth),
     );
-}
-
-fn dout_tile(rows: vec4<u32>, column: u32, depth: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        dout_quad(rows.x, column, depth),
-        dout_quad(rows.y, column, depth),
-        dout_quad(rows.z, column, depth),
-        dout_quad(rows.w, column, depth),
-    );
-}
-
-fn qkv_tiles(rows_a: vec4<u32>, rows_b: vec4<u32>, column: u32, depth: u32) -> Tiles {
-    var tiles: Tiles;
-    tiles.a = qkv_tile(rows_a, column, depth);
-    if WIDE {
-        tiles.b = qkv_tile(rows_b, column, depth);
-    }
-    return tiles;
-}
-
-fn dout_tiles(rows_a: vec4<u32>, rows_b: vec4<u32>, column: u32, depth: u32) -> Tiles {
-    var tiles: Tiles;
-    tiles.a = dout_tile(rows_a, column, depth);
-    if WIDE {
-        tiles.b = dout_tile(rows_b, column, depth);
-    }
-    return tiles;
-}
-
-fn qkv_chunk(rows_a: vec4<u32>, rows_b: vec4<u32>, column: u32, depth: u32) -> Chunk {
-    var chunk: Chunk;
-    chunk.c0 = qkv_tiles(rows_a, rows_b, column, depth);
-    if HEAD_QUADS > 1u {
-        chunk.c1 = qkv_tiles(rows_a, rows_b, column + 4u, depth);
-    }
-    if HEAD_QUADS > 2u {
-        chunk.c2 = qkv_tiles(rows_a, rows_b, column + 8u, depth);
-    }
-    if HEAD_QUADS > 3u {
-        chunk.c3 = qkv_tiles(rows_a, rows_b, column + 12u, depth);
-    }
-    return chunk;
-}
-
-fn dout_chunk(rows_a: vec4<u32>, rows_b: vec4<u32>, column: u32, depth: u32) -> Chunk {
-    var chunk: Chunk;
-    chunk.c0 = dout_tiles(rows_a, rows_b, column, depth);
-    if HEAD_QUADS > 1u {
-        chunk.c1 = dout_tiles(rows_a, rows_b, column + 4u, depth);
-    }
-    if HEAD_QUADS > 2u {
-        chunk.c2 = dout_tiles(rows_a, rows_b, column + 8u, depth);
-    }
-    if HEAD_QUADS > 3u {
-        chunk.c3 = dout_tiles(rows_a, rows_b, column + 12u, depth);
-    }
-    return chunk;
 }
 
 fn qkv_strip(rows: vec4<u32>, column: u32, depth: u32) -> Strip {
     var strip: Strip;
     strip.c0 = qkv_tile(rows, column, depth);
-    if HEAD_QUADS > 1u {
-        strip.c1 = qkv_tile(rows, column + 4u, depth);
-    }
-    if HEAD_QUADS > 2u {
-        strip.c2 = qkv_tile(rows, column + 8u, depth);
-    }
-    if HEAD_QUADS > 3u {
-        strip.c3 = qkv_tile(rows, column + 12u, depth);
-    }
+    if HEAD_QUADS > 1u { strip.c1 = qkv_tile(rows, column + 4u, depth); }
+    if HEAD_QUADS > 2u { strip.c2 = qkv_tile(rows, column + 8u, depth); }
+    if HEAD_QUADS > 3u { strip.c3 = qkv_tile(rows, column + 12u, depth); }
     return strip;
+}
+
+fn dout_tile(rows: vec4<u32>, column: u32, depth: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        dout_quad(rows.x, column, depth), dout_quad(rows.y, column, depth),
+        dout_quad(rows.z, column, depth), dout_quad(rows.w, column, depth),
+    );
 }
 
 fn dout_strip(rows: vec4<u32>, column: u32, depth: u32) -> Strip {
     var strip: Strip;
     strip.c0 = dout_tile(rows, column, depth);
-    if HEAD_QUADS > 1u {
-        strip.c1 = dout_tile(rows, column + 4u, depth);
-    }
-    if HEAD_QUADS > 2u {
-        strip.c2 = dout_tile(rows, column + 8u, depth);
-    }
-    if HEAD_QUADS > 3u {
-        strip.c3 = dout_tile(rows, column + 12u, depth);
-    }
+    if HEAD_QUADS > 1u { strip.c1 = dout_tile(rows, column + 4u, depth); }
+    if HEAD_QUADS > 2u { strip.c2 = dout_tile(rows, column + 8u, depth); }
+    if HEAD_QUADS > 3u { strip.c3 = dout_tile(rows, column + 12u, depth); }
     return strip;
 }
 
-fn accumulate(sum: Tiles, left: mat4x4<f32>, right: Tiles) -> Tiles {
-    var tiles = sum;
-    tiles.a += left * right.a;
-    if WIDE {
-        tiles.b += left * right.b;
-    }
-    return tiles;
+fn out_tile(rows: vec4<u32>, column: u32, depth: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        out_quad(rows.x, column, depth), out_quad(rows.y, column, depth),
+        out_quad(rows.z, column, depth), out_quad(rows.w, column, depth),
+    );
 }
 
-// Dot products of the streamed with the own tokens over the own columns: a column per own token.
-fn dots(strip: Strip, chunk: Chunk) -> Tiles {
-    var tiles: Tiles;
-    tiles = accumulate(tiles, transpose(strip.c0), chunk.c0);
-    if HEAD_QUADS > 1u {
-        tiles = accumulate(tiles, transpose(strip.c1), chunk.c1);
-    }
-    if HEAD_QUADS > 2u {
-        tiles = accumulate(tiles, transpose(strip.c2), chunk.c2);
-    }
-    if HEAD_QUADS > 3u {
-        tiles = accumulate(tiles, transpose(strip.c3), chunk.c3);
-    }
-    return tiles;
+// Dot products over the own columns: a column per token of `own`, an element per token of `streamed`.
+fn dots(streamed: Strip, own: Strip) -> mat4x4<f32> {
+    var sum = transpose(streamed.c0) * own.c0;
+    if HEAD_QUADS > 1u { sum += transpose(streamed.c1) * own.c1; }
+    if HEAD_QUADS > 2u { sum += transpose(streamed.c2) * own.c2; }
+    if HEAD_QUADS > 3u { sum += transpose(streamed.c3) * own.c3; }
+    return sum;
 }
 
-// Adds the streamed tokens, weighted, to each own token.
-fn add_weighted(sum: Chunk, strip: Strip, weights: Tiles) -> Chunk {
-    var chunk = sum;
-    chunk.c0 = accumulate(chunk.c0, strip.c0, weights);
-    if HEAD_QUADS > 1u {
-        chunk.c1 = accumulate(chunk.c1, strip.c1, weights);
-    }
-    if HEAD_QUADS > 2u {
-        chunk.c2 = accumulate(chunk.c2, strip.c2, weights);
-    }
-    if HEAD_QUADS > 3u {
-        chunk.c3 = accumulate(chunk.c3, strip.c3, weights);
-    }
-    return chunk;
+// Adds the streamed tokens to each token of `sum`, weighted by its column.
+fn add_weighted(sum: Strip, streamed: Strip, weights: mat4x4<f32>) -> Strip {
+    var strip = sum;
+    strip.c0 += streamed.c0 * weights;
+    if HEAD_QUADS > 1u { strip.c1 += streamed.c1 * weights; }
+    if HEAD_QUADS > 2u { strip.c2 += streamed.c2 * weights; }
+    if HEAD_QUADS > 3u { strip.c3 += streamed.c3 * weights; }
+    return strip;
 }
 
-// The i-th column beyond an invocation's own chunk, round the head.
-fn other_column(own: u32, quad: u32) -> u32 {
-    return (own + 4u * quad) % (4u * CHUNK * chunks());
+// Multiplies each token by its factor.
+fn scale_tile(tile: mat4x4<f32>, f: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(tile[0] * f.x, tile[1] * f.y, tile[2] * f.z, tile[3] * f.w);
 }
 
-fn times_columns(m: mat4x4<f32>, f: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(m[0] * f.x, m[1] * f.y, m[2] * f.z, m[3] * f.w);
-}
-
-fn scale_columns(tiles: Tiles, a: vec4<f32>, b: vec4<f32>) -> Tiles {
-    var scaled: Tiles;
-    scaled.a = times_columns(tiles.a, a);
-    if WIDE {
-        scaled.b = times_columns(tiles.b, b);
-    }
+fn scale_strip(strip: Strip, f: vec4<f32>) -> Strip {
+    var scaled: Strip;
+    scaled.c0 = scale_tile(strip.c0, f);
+    if HEAD_QUADS > 1u { scaled.c1 = scale_tile(strip.c1, f); }
+    if HEAD_QUADS > 2u { scaled.c2 = scale_tile(strip.c2, f); }
+    if HEAD_QUADS > 3u { scaled.c3 = scale_tile(strip.c3, f); }
     return scaled;
 }
 
-fn scale_chunk(chunk: Chunk, a: vec4<f32>, b: vec4<f32>) -> Chunk {
-    var scaled: Chunk;
-    scaled.c0 = scale_columns(chunk.c0, a, b);
-    if HEAD_QUADS > 1u {
-        scaled.c1 = scale_columns(chunk.c1, a, b);
+fn tile_of(strip: Strip, quad: u32) -> mat4x4<f32> {
+    switch quad {
+        case 1u: { return strip.c1; }
+        case 2u: { return strip.c2; }
+        case 3u: { return strip.c3; }
+        default: { return strip.c0; }
     }
-    if HEAD_QUADS > 2u {
-        scaled.c2 = scale_columns(chunk.c2, a, b);
-    }
-    if HEAD_QUADS > 3u {
-        scaled.c3 = scale_columns(chunk.c3, a, b);
-    }
-    return scaled;
 }
 
-fn column_max(m: mat4x4<f32>) -> vec4<f32> {
-    let t = transpose(m);
-    return max(max(t[0], t[1]), max(t[2], t[3]));
-}
-
-fn column_sum(m: mat4x4<f32>) -> vec4<f32> {
-    return vec4<f32>(1.0) * m;
-}
-
-// Scaled scores; those of keys that do not exist vanish from every maximum and sum.
+// Scaled scores; those with streamed tokens that do not exist vanish from every maximum and sum.
 fn masked_scores(s: mat4x4<f32>, scale: f32, valid: vec4<bool>) -> mat4x4<f32> {
     let low = vec4<f32>(LOWEST);
     return mat4x4<f32>(
-        select(low, s[0] * scale, valid),
-        select(low, s[1] * scale, valid),
-        select(low, s[2] * scale, valid),
-        select(low, s[3] * scale, valid),
+        select(low, s[0] * scale, valid), select(low, s[1] * scale, valid),
+        select(low, s[2] * scale, valid), select(low, s[3] * scale, valid),
     );
 }
 
@@ -340,45 +233,86 @@ fn exp_columns(s: mat4x4<f32>, shift: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(exp(s[0] - shift.x), exp(s[1] - shift.y), exp(s[2] - shift.z), exp(s[3] - shift.w));
 }
 
-fn store_out(row: u32, column: u32, depth: u32, value: vec4<f32>) {
-    for (var lane = 0u; lane < min(4u, depth - min(column, depth)); lane += 1u) {
-        attended[row + column + lane] = value[lane];
-    }
-}
-
-fn store_out_tile(rows: vec4<u32>, valid: vec4<bool>, column: u32, depth: u32, tile: mat4x4<f32>) {
-    if valid.x { store_out(rows.x, column, depth, tile[0]); }
-    if valid.y { store_out(rows.y, column, depth, tile[1]); }
-    if valid.z { store_out(rows.z, column, depth, tile[2]); }
-    if valid.w { store_out(rows.w, column, depth, tile[3]); }
-}
-
 fn store_gradient(row: u32, column: u32, depth: u32, value: vec4<f32>) {
-    for (var lane = 0u; lane < min(4u, depth - min(column, depth)); lane += 1u) {
+    for (var lane = 0u; lane < 4u && column + lane < depth; lane += 1u) {
         dqkv[row + column + lane] = value[lane];
     }
 }
 
-fn store_gradient_tile(rows: vec4<u32>, valid: vec4<bool>, column: u32, depth: u32, tile: mat4x4<f32>) {
-    if valid.x { store_gradient(rows.x, column, depth, tile[0]); }
-    if valid.y { store_gradient(rows.y, column, depth, tile[1]); }
-    if valid.z { store_gradient(rows.z, column, depth, tile[2]); }
-    if valid.w { store_gradient(rows.w, column, depth, tile[3]); }
+fn store_strip(size: Size, place: Place, token: u32, rows: vec4<u32>, strip: Strip) {
+    for (var quad = 0u; quad < min(CHUNK, HEAD_QUADS); quad += 1u) {
+        let tile = tile_of(strip, quad);
+        let column = place.column + 4u * quad;
+        if token < size.tokens { store_gradient(rows.x, column, size.depth, tile[0]); }
+        if token + 1u < size.tokens { store_gradient(rows.y, column, size.depth, tile[1]); }
+        if token + 2u < size.tokens { store_gradient(rows.z, column, size.depth, tile[2]); }
+        if token + 3u < size.tokens { store_gradient(rows.w, column, size.depth, tile[3]); }
+    }
 }
 
-fn store_gradient_chunk(size: Size, place: Place, rows_a: vec4<u32>, rows_b: vec4<u32>, chunk: Chunk) {
-    var tiles = chunk.c0;
+// Four queries and what they have gathered so far: sum over the keys of exp(s - largest) times v, and its total.
+struct Gathered {
+    rows: vec4<u32>,
+    q: Strip,
+    sum: Strip,
+    largest: vec4<f32>,
+    total: vec4<f32>,
+}
+
+fn open(size: Size, place: Place, token: u32) -> Gathered {
+    var own: Gathered;
+    own.rows = place.qkv + rows_from(token, size.tokens, size.qkv_pitch);
+    own.q = qkv_strip(own.rows, place.column, size.depth);
+    own.largest = vec4<f32>(LOWEST);
+    return own;
+}
+
+fn attend(size: Size, place: Place, own: Gathered, key: u32) -> Gathered {
+    let rows = place.qkv + size.part_step + rows_from(key, size.tokens, size.qkv_pitch);
+    let v = qkv_strip(rows + size.part_step, place.column, size.depth);
+    var s = dots(qkv_strip(rows, place.column, size.depth), own.q);
+    for (var quad = CHUNK; quad < CHUNK * CHUNKS; quad += 1u) {
+        let column = other_column(place.column, quad);
+        s += transpose(qkv_tile(rows, column, size.depth)) * qkv_tile(own.rows, column, size.depth);
+    }
+    s = masked_scores(s, size.scale, exists(key, size.tokens));
+    let t = transpose(s);
+    var next = own;
+    next.largest = max(own.largest, max(max(t[0], t[1]), max(t[2], t[3])));
+    let keep = exp(own.largest - next.largest);
+    let p = exp_columns(s, next.largest);
+    next.total = own.total * keep + vec4<f32>(1.0) * p;
+    next.sum = add_weighted(scale_strip(own.sum, keep), v, p);
+    return next;
+}
+
+fn store_out(row: u32, column: u32, depth: u32, value: vec4<f32>) {
+    for (var lane = 0u; lane < 4u && column + lane < depth; lane += 1u) {
+        attended[row + column + lane] = value[lane];
+    }
+}
+
+fn close(size: Size, place: Place, own: Gathered, token: u32) {
+    let rows = place.out + rows_from(token, size.tokens, size.out_pitch);
+    let sum = scale_strip(own.sum, 1.0 / own.total);
     for (var quad = 0u; quad < min(CHUNK, HEAD_QUADS); quad += 1u) {
-        switch quad {
-            case 1u: { tiles = chunk.c1; }
-            case 2u: { tiles = chunk.c2; }
-            case 3u: { tiles = chunk.c3; }
-            default: {}
-        }
+        let tile = tile_of(sum, quad);
         let column = place.column + 4u * quad;
-        store_gradient_tile(rows_a, exists(place.token, size.tokens), column, size.depth, tiles.a);
-        if WIDE {
-            store_gradient_tile(rows_b, exists(place.token + 4u, size.tokens), column, size.depth, tiles.b);
+        if token < size.tokens { store_out(rows.x, column, size.depth, tile[0]); }
+        if token + 1u < size.tokens { store_out(rows.y, column, size.depth, tile[1]); }
+        if token + 2u < size.tokens { store_out(rows.z, column, size.depth, tile[2]); }
+        if token + 3u < size.tokens { store_out(rows.w, column, size.depth, tile[3]); }
+    }
+    if place.column == 0u && token < size.tokens {
+        let log_sum = select(vec4<f32>(0.0), own.largest + log(own.total), exists(token, size.tokens));
+        for (var i = 0u; i < 4u; i += 1u) {
+            log_sums[place.row + token + i] = log_sum[i];
+        }
+        // The last head also zeroes the pad lanes of its tokens' rows.
+        for (var i = 0u; i < 4u && place.head + 1u == size.heads; i += 1u) {
+            for (var c = size.depth; c < size.out_pitch - place.head * size.depth; c += 1u) {
+                attended[rows[i] + c] = 0.0;
+            }
         }
     }
 }
@@ -391,82 +325,78 @@ fn forward(
 ) {
     let size = forward_size;
     let place = locate(size, (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane);
-    if place.image >= size.batch {
-        return;
-    }
-    let base = place.image * size.tokens * size.qkv_pitch + place.head * size.head_step;
-    let q_a = base + rows_from(place.token, size.tokens, size.qkv_pitch);
-    let q_b = base + rows_from(place.token + 4u, size.tokens, size.qkv_pitch);
-    let q = qkv_chunk(q_a, q_b, place.column, size.depth);
-    var sum: Chunk;
-    var max_a = vec4<f32>(LOWEST);
-    var max_b = vec4<f32>(LOWEST);
-    var total_a = vec4<f32>(0.0);
-    var total_b = vec4<f32>(0.0);
+    if place.image >= size.batch { return; }
+    var a = open(size, place, place.token);
+    var b: Gathered;
+    if WIDE { b = open(size, place, place.token + 4u); }
     for (var key = 0u; key < size.tokens; key += 4u) {
-        let rows = base + size.part_step + rows_from(key, size.tokens, size.qkv_pitch);
-        var s = dots(qkv_strip(rows, place.column, size.depth), q);
-        for (var quad = CHUNK; quad < CHUNK * chunks(); quad += 1u) {
-            let column = other_column(place.column, quad);
-            let k = transpose(qkv_tile(rows, column, size.depth));
-            s = accumulate(s, k, qkv_tiles(q_a, q_b, column, size.depth));
-        }
-        let valid = exists(key, size.tokens);
-        s.a = masked_scores(s.a, size.scale, valid);
-        let new_a = max(max_a, column_max(s.a));
-        let keep_a = exp(max_a - new_a);
-        max_a = new_a;
-        s.a = exp_columns(s.a, max_a);
-        total_a = total_a * keep_a + column_sum(s.a);
-        var keep_b = keep_a;
-        if WIDE {
-            s.b = masked_scores(s.b, size.scale, valid);
-            let new_b = max(max_b, column_max(s.b));
-            keep_b = exp(max_b - new_b);
-            max_b = new_b;
-            s.b = exp_columns(s.b, max_b);
-            total_b = total_b * keep_b + column_sum(s.b);
-        }
-        let v = qkv_strip(rows + size.part_step, place.column, size.depth);
-        sum = add_weighted(scale_chunk(sum, keep_a, keep_b), v, s);
+        a = attend(size, place, a, key);
+        if WIDE { b = attend(size, place, b, key); }
     }
-    if !WIDE {
-        total_b = vec4<f32>(1.0);
+    close(size, place, a, place.token);
+    if WIDE { close(size, place, b, place.token + 4u); }
+}
+
+// Four queries of the gradient.
+struct Queries {
+    rows: vec4<u32>,
+    out_rows: vec4<u32>,
+    q: Strip,
+    d: Strip,
+    lse: vec4<f32>,
+    delta: vec4<f32>,
+}
+
+// All of four queries but delta.
+fn load_queries(size: Size, place: Place, token: u32) -> Queries {
+    var queries: Queries;
+    queries.rows = place.qkv + rows_from(token, size.tokens, size.qkv_pitch);
+    queries.out_rows = place.out + rows_from(token, size.tokens, size.out_pitch);
+    queries.q = qkv_strip(queries.rows, place.column, size.depth);
+    queries.d = dout_strip(queries.out_rows, place.column, size.depth);
+    queries.lse = lse[(place.row + min(token, size.lse_pitch - 4u)) / 4u];
+    return queries;
+}
+
+// delta = dout . out over the whole head.
+fn load_own_queries(size: Size, place: Place, token: u32) -> Queries {
+    var own = load_queries(size, place, token);
+    for (var column = 0u; column < 4u * HEAD_QUADS; column += 4u) {
+        let d = dout_tile(own.out_rows, column, size.depth);
+        let o = out_tile(own.out_rows, column, size.depth);
+        own.delta += vec4<f32>(dot(d[0], o[0]), dot(d[1], o[1]), dot(d[2], o[2]), dot(d[3], o[3]));
     }
-    sum = scale_chunk(sum, 1.0 / total_a, 1.0 / total_b);
-    let out_base = place.image * size.tokens * size.out_pitch + place.head * size.depth;
-    let out_a = out_base + rows_from(place.token, size.tokens, size.out_pitch);
-    let out_b = out_base + rows_from(place.token + 4u, size.tokens, size.out_pitch);
-    var tiles = sum.c0;
-    for (var quad = 0u; quad < min(CHUNK, HEAD_QUADS); quad += 1u) {
-        switch quad {
-            case 1u: { tiles = sum.c1; }
-            case 2u: { tiles = sum.c2; }
-            case 3u: { tiles = sum.c3; }
-            default: {}
-        }
-        let column = place.column + 4u * quad;
-        store_out_tile(out_a, exists(place.token, size.tokens), column, size.depth, tiles.a);
-        if WIDE {
-            store_out_tile(out_b, exists(place.token + 4u, size.tokens), column, size.depth, tiles.b);
-        }
+    return own;
+}
+
+// Adds four keys' part to `sum`: ds * k.
+fn add_keys(size: Size, place: Place, own: Queries, sum: Strip, key: u32) -> Strip {
+    let rows = place.qkv + size.part_step + rows_from(key, size.tokens, size.qkv_pitch);
+    let k = qkv_strip(rows, place.column, size.depth);
+    let v = qkv_strip(rows + size.part_step, place.column, size.depth);
+    var s = dots(k, own.q);
+    var dp = dots(v, own.d);
+    for (var quad = CHUNK; quad < CHUNK * CHUNKS; quad += 1u) {
+        let column = other_column(place.column, quad);
+        s += transpose(qkv_tile(rows, column, size.depth)) * qkv_tile(own.rows, column, size.depth);
+        let other_v = qkv_tile(rows + size.part_step, column, size.depth);
+        dp += transpose(other_v) * dout_tile(own.out_rows, column, size.depth);
     }
-    if place.column == 0u {
-        let lse_a = max_a + log(total_a);
-        let lse_b = max_b + log(total_b);
-        let lse_base = (place.image * size.heads + place.head) * size.lse_pitch;
-        let end = min(place.token + select(4u, 8u, WIDE), size.lse_pitch);
-        for (var token = place.token; token < end; token += 1u) {
-            let i = token - place.token;
-            let value = select(lse_b[i % 4u], lse_a[i % 4u], i < 4u);
-            log_sums[lse_base + token] = select(0.0, value, token < size.tokens);
-            // The last head also zeroes the pad lanes of its tokens' rows.
-            if token < size.tokens && place.head + 1u == size.heads {
-                let row = (place.image * size.tokens + token) * size.out_pitch;
-                for (var c = size.heads * size.depth; c < size.out_pitch; c += 1u) {
-                    attended[row + c] = 0.0;
-                }
-            }
+    let p = exp_columns(masked_scores(s, size.scale, exists(key, size.tokens)), own.lse);
+    let ds = mat4x4<f32>(
+        p[0] * (dp[0] - own.delta.x), p[1] * (dp[1] - own.delta.y),
+        p[2] * (dp[2] - own.delta.z), p[3] * (dp[3] - own.delta.w),
+    );
+    return add_weighted(sum, k, ds);
+}
+
+fn store_query_gradient(size: Size, place: Place, own: Queries, sum: Strip, token: u32) {
+    let dq = scale_strip(sum, vec4<f32>(size.scale));
+    store_strip(size, place, token, own.rows, dq);
+    if place.column == 0u && token < size.tokens {
+        let row_dot = select(vec4<f32>(0.0), own.delta, exists(token, size.tokens));
+        for (var i = 0u; i < 4u; i += 1u) {
+            row_dots[place.row + token + i] = row_dot[i];
         }
     }
 }
@@ -480,96 +410,70 @@ fn grad_query(
 ) {
     let size = query_size;
     let place = locate(size, (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane);
-    if place.image >= size.batch {
-        return;
-    }
-    let base = place.image * size.tokens * size.qkv_pitch + place.head * size.head_step;
-    let q_a = base + rows_from(place.token, size.tokens, size.qkv_pitch);
-    let q_b = base + rows_from(place.token + 4u, size.tokens, size.qkv_pitch);
-    let out_base = place.image * size.tokens * size.out_pitch + place.head * size.depth;
-    let out_a = out_base + rows_from(place.token, size.tokens, size.out_pitch);
-    let out_b = out_base + rows_from(place.token + 4u, size.tokens, size.out_pitch);
-    let row_base = (place.image * size.heads + place.head) * size.lse_pitch;
-    let lse_a = lse[(row_base + place.token) / 4u];
-    let lse_b = lse[(row_base + min(place.token + 4u, size.lse_pitch - 4u)) / 4u];
-    var delta_a = vec4<f32>(0.0);
-    var delta_b = vec4<f32>(0.0);
-    for (var column = 0u; column < 4u * HEAD_QUADS; column += 4u) {
-        let d = dout_tiles(out_a, out_b, column, size.depth);
-        delta_a += vec4<f32>(
-            dot(d.a[0], out_quad(out_a.x, column, size.depth)),
-            dot(d.a[1], out_quad(out_a.y, column, size.depth)),
-            dot(d.a[2], out_quad(out_a.z, column, size.depth)),
-            dot(d.a[3], out_quad(out_a.w, column, size.depth)),
-        );
-        if WIDE {
-            delta_b += vec4<f32>(
-                dot(d.b[0], out_quad(out_b.x, column, size.depth)),
-                dot(d.b[1], out_quad(out_b.y, column, size.depth)),
-                dot(d.b[2], out_quad(out_b.z, column, size.depth)),
-                dot(d.b[3], out_quad(out_b.w, column, size.depth)),
-            );
-        }
-    }
-    let q = qkv_chunk(q_a, q_b, place.column, size.depth);
-    let d = dout_chunk(out_a, out_b, place.column, size.depth);
-    var sum: Chunk;
+    if place.image >= size.batch { return; }
+    let a = load_own_queries(size, place, place.token);
+    var b: Queries;
+    if WIDE { b = load_own_queries(size, place, place.token + 4u); }
+    var sum_a: Strip;
+    var sum_b: Strip;
     for (var key = 0u; key < size.tokens; key += 4u) {
-        let rows = base + size.part_step + rows_from(key, size.tokens, size.qkv_pitch);
-        let k = qkv_strip(rows, place.column, size.depth);
-        var s = dots(k, q);
-        var dp = dots(qkv_strip(rows + size.part_step, place.column, size.depth), d);
-        for (var quad = CHUNK; quad < CHUNK * chunks(); quad += 1u) {
-            let column = other_column(place.column, quad);
-            let other_k = transpose(qkv_tile(rows, column, size.depth));
-            s = accumulate(s, other_k, qkv_tiles(q_a, q_b, column, size.depth));
-            let other_v = transpose(qkv_tile(rows + size.part_step, column, size.depth));
-            dp = accumulate(dp, other_v, dout_tiles(out_a, out_b, column, size.depth));
-        }
-        let valid = exists(key, size.tokens);
-        let p_a = exp_columns(masked_scores(s.a, size.scale, valid), lse_a);
-        s.a = mat4x4<f32>(
-            p_a[0] * (dp.a[0] - delta_a.x),
-            p_a[1] * (dp.a[1] - delta_a.y),
-            p_a[2] * (dp.a[2] - delta_a.z),
-            p_a[3] * (dp.a[3] - delta_a.w),
-        );
-        if WIDE {
-            let p_b = exp_columns(masked_scores(s.b, size.scale, valid), lse_b);
-            s.b = mat4x4<f32>(
-                p_b[0] * (dp.b[0] - delta_b.x),
-                p_b[1] * (dp.b[1] - delta_b.y),
-                p_b[2] * (dp.b[2] - delta_b.z),
-                p_b[3] * (dp.b[3] - delta_b.w),
-            );
-        }
-        sum = add_weighted(sum, k, s);
+        sum_a = add_keys(size, place, a, sum_a, key);
+        if WIDE { sum_b = add_keys(size, place, b, sum_b, key); }
     }
-    let scale = vec4<f32>(size.scale);
-    store_gradient_chunk(size, place, q_a, q_b, scale_chunk(sum, scale, scale));
-    if place.column == 0u {
-        let end = min(place.token + select(4u, 8u, WIDE), size.lse_pitch);
-        for (var token = place.token; token < end; token += 1u) {
-            let i = token - place.token;
-            let value = select(delta_b[i % 4u], delta_a[i % 4u], i < 4u);
-            row_dots[row_base + token] = select(0.0, value, token < size.tokens);
-        }
-    }
+    store_query_gradient(size, place, a, sum_a, place.token);
+    if WIDE { store_query_gradient(size, place, b, sum_b, place.token + 4u); }
 }
 
-// p = exp(s * scale - lse) of four streamed queries; zero where they do not exist.
-fn weights_of_queries(s: mat4x4<f32>, scale: f32, sums: vec4<f32>, valid: vec4<bool>) -> mat4x4<f32> {
-    let none = vec4<f32>(0.0);
-    return mat4x4<f32>(
-        select(none, exp(s[0] * scale - sums), valid),
-        select(none, exp(s[1] * scale - sums), valid),
-        select(none, exp(s[2] * scale - sums), valid),
-        select(none, exp(s[3] * scale - sums), valid),
+// Four keys and their gradients so far.
+struct KeyGradient {
+    rows: vec4<u32>,
+    k: Strip,
+    v: Strip,
+    sum_k: Strip,
+    sum_v: Strip,
+}
+
+fn load_keys(size: Size, place: Place, token: u32) -> KeyGradient {
+    var own: KeyGradient;
+    own.rows = place.qkv + size.part_step + rows_from(token, size.tokens, size.qkv_pitch);
+    own.k = qkv_strip(own.rows, place.column, size.depth);
+    own.v = qkv_strip(own.rows + size.part_step, place.column, size.depth);
+    return own;
+}
+
+fn add_queries(size: Size, place: Place, own: KeyGradient, other: Queries, query: u32) -> KeyGradient {
+    var s = dots(other.q, own.k);
+    var dp = dots(other.d, own.v);
+    for (var quad = CHUNK; quad < CHUNK * CHUNKS; quad += 1u) {
+        let column = other_column(place.column, quad);
+        s += transpose(qkv_tile(other.rows, column, size.depth)) * qkv_tile(own.rows, column, size.depth);
+        let own_v = qkv_tile(own.rows + size.part_step, column, size.depth);
+        dp += transpose(dout_tile(other.out_rows, column, size.depth)) * own_v;
+    }
+    s = masked_scores(s, size.scale, exists(query, size.tokens));
+    let l = other.lse;
+    let p = mat4x4<f32>(exp(s[0] - l), exp(s[1] - l), exp(s[2] - l), exp(s[3] - l));
+    let ds = mat4x4<f32>(
+        p[0] * (dp[0] - other.delta), p[1] * (dp[1] - other.delta),
+        p[2] * (dp[2] - other.delta), p[3] * (dp[3] - other.delta),
     );
+    var next = own;
+    next.sum_k = add_weighted(own.sum_k, other.q, ds);
+    next.sum_v = add_weighted(own.sum_v, other.d, p);
+    return next;
 }
 
-fn score_gradient(p: mat4x4<f32>, dp: mat4x4<f32>, dots: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(p[0] * (dp[0] - dots), p[1] * (dp[1] - dots), p[2] * (dp[2] - dots), p[3] * (dp[3] - dots));
+fn store_key_gradient(size: Size, place: Place, own: KeyGradient, token: u32) {
+    let dk = scale_strip(own.sum_k, vec4<f32>(size.scale));
+    store_strip(size, place, token, own.rows, dk);
+    store_strip(size, place, token, own.rows + size.part_step, own.sum_v);
+    // The last head also zeroes the pad lanes of its tokens' rows: its v ends where they begin.
+    let pads = size.qkv_pitch - 3u * size.heads * size.depth;
+    for (var i = 0u; i < 4u && place.column == 0u && place.head + 1u == size.heads; i += 1u) {
+        for (var c = 0u; c < pads; c += 1u) {
+            dqkv[own.rows[i] + size.part_step + size.depth + c] = 0.0;
+        }
+    }
 }
 
 // dk and dv: the own tokens are keys, the streamed ones queries.
@@ -581,57 +485,16 @@ fn grad_key_value(
 ) {
     let size = key_size;
     let place = locate(size, (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane);
-    if place.image >= size.batch {
-        return;
-    }
-    let base = place.image * size.tokens * size.qkv_pitch + place.head * size.head_step;
-    let k_a = base + size.part_step + rows_from(place.token, size.tokens, size.qkv_pitch);
-    let k_b = base + size.part_step + rows_from(place.token + 4u, size.tokens, size.qkv_pitch);
-    let v_a = k_a + size.part_step;
-    let v_b = k_b + size.part_step;
-    let out_base = place.image * size.tokens * size.out_pitch + place.head * size.depth;
-    let row_base = (place.image * size.heads + place.head) * size.lse_pitch;
-    let k = qkv_chunk(k_a, k_b, place.column, size.depth);
-    let v = qkv_chunk(v_a, v_b, place.column, size.depth);
-    var sum_k: Chunk;
-    var sum_v: Chunk;
+    if place.image >= size.batch { return; }
+    var a = load_keys(size, place, place.token);
+    var b: KeyGradient;
+    if WIDE { b = load_keys(size, place, place.token + 4u); }
     for (var query = 0u; query < size.tokens; query += 4u) {
-        let rows = base + rows_from(query, size.tokens, size.qkv_pitch);
-        let out_rows = out_base + rows_from(query, size.tokens, size.out_pitch);
-        let q = qkv_strip(rows, place.column, size.depth);
-        let d = dout_strip(out_rows, place.column, size.depth);
-        var s = dots(q, k);
-        var dp = dots(d, v);
-        for (var quad = CHUNK; quad < CHUNK * chunks(); quad += 1u) {
-            let column = other_column(place.column, quad);
-            let other_q = transpose(qkv_tile(rows, column, size.depth));
-            s = accumulate(s, other_q, qkv_tiles(k_a, k_b, column, size.depth));
-            let other_d = transpose(dout_tile(out_rows, column, size.depth));
-            dp = accumulate(dp, other_d, qkv_tiles(v_a, v_b, column, size.depth));
-        }
-        let valid = exists(query, size.tokens);
-        let sums = lse[(row_base + query) / 4u];
-        let row_deltas = delta[(row_base + query) / 4u];
-        s.a = weights_of_queries(s.a, size.scale, sums, valid);
-        dp.a = score_gradient(s.a, dp.a, row_deltas);
-        if WIDE {
-            s.b = weights_of_queries(s.b, size.scale, sums, valid);
-            dp.b = score_gradient(s.b, dp.b, row_deltas);
-        }
-        sum_v = add_weighted(sum_v, d, s);
-        sum_k = add_weighted(sum_k, q, dp);
+        var other = load_queries(size, place, query);
+        other.delta = delta[(place.row + query) / 4u];
+        a = add_queries(size, place, a, other, query);
+        if WIDE { b = add_queries(size, place, b, other, query); }
     }
-    let scale = vec4<f32>(size.scale);
-    store_gradient_chunk(size, place, k_a, k_b, scale_chunk(sum_k, scale, scale));
-    store_gradient_chunk(size, place, v_a, v_b, sum_v);
-    // The last head also zeroes the pad lanes of its tokens' rows.
-    if place.column == 0u && place.head + 1u == size.heads {
-        let end = min(place.token + select(4u, 8u, WIDE), size.tokens);
-        for (var token = place.token; token < end; token += 1u) {
-            let row = (place.image * size.tokens + token) * size.qkv_pitch;
-            for (var c = 3u * size.heads * size.depth; c < size.qkv_pitch; c += 1u) {
-                dqkv[row + c] = 0.0;
-            }
-        }
-    }
+    store_key_gradient(size, place, a, place.token);
+    if WIDE { store_key_gradient(size, place, b, place.token + 4u); }
 }

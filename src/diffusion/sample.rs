@@ -5,7 +5,6 @@ use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::{NodeId, Place, Plan, SamplerFlags, SamplerInputs};
-use crate::kernels::sampler::{AncestralCoefficients, DdimCoefficients};
 use crate::model::{Builder, Encoded, Head, JointModel};
 use crate::rng::{Seed, Stream};
 use crate::runtime::{Images, Loaded, Weights};
@@ -51,6 +50,8 @@ pub struct StepSpec {
     pub reverse: bool,
     /// Noise comes from the buffer "z" instead of the generator.
     pub given_noise: bool,
+    /// Guide even where the classifier has never seen noised images.
+    pub force: bool,
 }
 
 impl StepSpec {
@@ -63,17 +64,9 @@ impl StepSpec {
             clip: false,
             reverse: false,
             given_noise: false,
+            force: false,
         }
     }
-}
-
-/// Nodes of a compiled step that tests and tools look at.
-#[derive(Clone, Debug)]
-pub struct StepNodes {
-    /// Logits \[N,K\].
-    pub logits: NodeId,
-    /// The network's output \[N,H,W,C\] after guidance.
-    pub model_out: NodeId,
 }
 
 /// Sum over the batch of the classifier's loss against the buffer "labels" (classes as u32; of a multi-label model the
@@ -151,16 +144,16 @@ pub fn step_plan(
         clip: spec.clip,
         predict_xstart: diffusion.predict_xstart,
         learned_variance: config.learn_sigma,
-        guided: false,
     };
     let step = SamplerInputs { model_out, noise, gradient, coefficients, flags };
-    let pred_xstart = match spec.chain {
-        Chain::Ancestral => b.graph.ancestral(x, step)?,
-        Chain::Ddim { .. } => b.graph.ddim(x, step, spec.reverse)?,
-    };
+    let pred_xstart = b.graph.sampler(x, step, spec.chain != Chain::Ancestral)?;
     b.graph.place(pred_xstart, Place::whole("pred_xstart"));
     b.graph.compile()
 }
+
+/// A classifier that saw noised images has a variance of its timestep feature near T²/12; one that saw t = 0 alone has
+/// almost none left, and BatchNorm divides by it.
+const LEAST_TIMESTEP_VARIANCE: f32 = 0.1;
 
 /// A step loaded onto a device with the chain's tables.
 pub struct Sampler {
@@ -210,6 +203,11 @@ impl Sampler {
         {
             return Err(Error::config("eta", format!("must be from 0 to 1, is {eta}")));
         }
+        if spec.guidance != Guidance::None && !spec.force && weights.timestep_variance() < LEAST_TIMESTEP_VARIANCE {
+            let detail = "the classifier was trained on clean images only (t = 0), so its gradient at t > 0 is \
+                          meaningless: train it on noised images too, or force guidance";
+            return Err(Error::config("guidance", detail));
+        }
         let schedule = Schedule::respaced(diffusion, respacing)?;
         let model = weights.model().clone();
         let plan = step_plan(&model, diffusion, &spec, set)?;
@@ -247,11 +245,11 @@ impl Sampler {
         for &i in indices {
             match self.spec.chain {
                 Chain::Ancestral => {
-                    let row = AncestralCoefficients::at(&self.schedule, i, scale);
+                    let row = self.schedule.ancestral_coefficients(i, scale);
                     words.extend_from_slice(bytemuck::cast_slice(&[row]));
                 }
                 Chain::Ddim { eta } => {
-                    let row = DdimCoefficients::at(&self.schedule, i, eta, scale, self.spec.reverse);
+                    let row = self.schedule.ddim_coefficients(i, eta, scale, self.spec.reverse);
                     words.extend_from_slice(bytemuck::cast_slice(&[row]));
                 }
             }
@@ -337,16 +335,24 @@ impl Sampler {
         }
         self.guide(&options.labels, options.alpha)?;
         for (done, index) in (0..from).rev().enumerate() {
-            self.prepare(&vec![index; self.spec.batch], options.alpha)?;
-            let run = [options.seed.0 as u32, (options.seed.0 >> 32) as u32, index as u32, options.first_row];
-            self.loaded.write("run", bytemuck::cast_slice(&run))?;
-            self.loaded.run();
-            self.device().idle().await?;
+            self.step(index, options).await?;
             if !on_step(&Progress { done: done + 1, total: from }) {
                 return Err(Error::Aborted);
             }
         }
         Ok(())
+    }
+
+    /// Runs the step of one index of the chain and waits for it; [`Sampler::guide`] must have been called.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn step(&self, index: usize, options: &ChainOptions) -> Result<()> {
+        self.prepare(&vec![index; self.spec.batch], options.alpha)?;
+        let run = [options.seed.0 as u32, (options.seed.0 >> 32) as u32, index as u32, options.first_row];
+        self.loaded.write("run", bytemuck::cast_slice(&run))?;
+        self.loaded.run();
+        self.device().idle().await
     }
 
     /// Fills the images with the initial noise of `seed`.

@@ -33,6 +33,27 @@ impl Future for Mapped {
 }
 
 impl Device {
+    /// Resolves when everything submitted so far has run.
+    ///
+    /// # Errors
+    /// Whatever the device reported by itself.
+    pub async fn idle(&self) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
+        {
+            let arrival = Arc::new(Mutex::new(Arrival::default()));
+            let sender = Arc::clone(&arrival);
+            self.shared.queue.on_submitted_work_done(move || {
+                let mut arrival = lock(&sender);
+                arrival.result = Some(Ok(()));
+                if let Some(waker) = arrival.waker.take() {
+                    waker.wake();
+                }
+            });
+            let _ = Mapped(arrival).await;
+        }
+        self.wait()
+    }
+
     /// Reads `bytes` bytes of `buffer` from `offset` (both multiples of 4), after everything submitted so far.
     ///
     /// # Errors

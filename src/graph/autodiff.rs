@@ -1,8 +1,9 @@
 //! Reverse-mode differentiation: the gradient of a scalar, added to the graph as ordinary nodes.
 
-use super::op::Op;
+use super::op::{Op, Pooling};
 use super::{Graph, NodeId};
 use crate::error::{Error, Result};
+use crate::kernels::features::FeatureMap;
 use crate::kernels::groupnorm;
 use std::collections::HashMap;
 
@@ -119,11 +120,14 @@ impl Graph {
                 let Some(&[pixels, channels]) = maps.get(position) else { return Ok(None) };
                 let offset = maps[..position].iter().map(|m| m[1]).sum();
                 let columns = *self.shape(node).last().unwrap_or(&0);
-                let op = Op::FeaturesGrad { batch, pixels, channels, columns, offset, pooling };
-                self.push(op, vec![target, node, dy], shape)
+                let maximum = pooling == Pooling::Max;
+                let map = FeatureMap { batch, pixels, channels, columns, offset, maximum };
+                self.push(Op::FeaturesGrad { map }, vec![target, node, dy], shape)
             }
-            Op::BatchNorm { batch, features, train } => {
+            Op::BatchNorm { batch, features } => {
                 let (x, stats, weight) = (inputs[0], inputs[1], inputs[2]);
+                // Running statistics are a leaf; the batch's own depend on x.
+                let train = self.node(stats).op != Op::Leaf;
                 match position {
                     0 => {
                         let op = Op::BatchNormGradInput { batch, features, train };
@@ -138,9 +142,8 @@ impl Graph {
             Op::QSample { .. } | Op::CrossEntropy { .. } | Op::Bce { .. } | Op::Vb { .. } if position > 0 => {
                 return Ok(None);
             }
-            Op::Mse { batch, pixels, channels, prediction_channels } if position == 0 => {
-                let op = Op::MseGrad { batch, pixels, channels, prediction_channels };
-                self.push(op, vec![target, inputs[1], dy], shape)
+            Op::Mse { size } if position == 0 => {
+                self.push(Op::MseGrad { size }, vec![target, inputs[1], dy], shape)
             }
             Op::CrossEntropy { batch, classes } => {
                 self.push(Op::CrossEntropyGrad { batch, classes }, vec![target, inputs[1], dy], shape)
@@ -148,9 +151,8 @@ impl Graph {
             Op::Bce { batch, classes, mean } => {
                 self.push(Op::BceGrad { batch, classes, mean }, vec![target, inputs[1], dy], shape)
             }
-            Op::Vb { batch, pixels, channels } => {
-                let op = Op::VbGrad { batch, pixels, channels };
-                self.push(op, vec![target, inputs[1], inputs[2], inputs[3], dy], shape)
+            Op::Vb { size } => {
+                self.push(Op::VbGrad { size }, vec![target, inputs[1], inputs[2], inputs[3], dy], shape)
             }
             Op::WeightedSum { batch, weight } => match self.node(dy).op {
                 Op::Fill { value, .. } => self.fill(batch, value * weight),

@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use crate::kernels::attention::{self, Attention};
 use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::groupnorm::{self, GroupNorm};
+use crate::kernels::loss::Mse;
+use crate::kernels::sampler::Sampler;
+use crate::kernels::variational::Variational;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::pitch;
 
@@ -274,7 +277,7 @@ impl Graph {
         } else {
             running
         };
-        let op = Op::BatchNorm { batch, features, train };
+        let op = Op::BatchNorm { batch, features };
         Ok(self.push(op, vec![x, stats, weight, bias], vec![batch, features]))
     }
 
@@ -323,8 +326,8 @@ impl Graph {
             let detail = format!("{:?} against {:?}", self.shape(prediction), self.shape(target));
             return Err(Error::shape("mse", detail));
         }
-        let op = Op::Mse { batch, pixels: height * width, channels, prediction_channels };
-        Ok(self.push(op, vec![prediction, target], vec![batch]))
+        let size = Mse { batch, pixels: height * width, channels, prediction_channels };
+        Ok(self.push(Op::Mse { size }, vec![prediction, target], vec![batch]))
     }
 
     /// Softmax cross-entropy of `logits` \[N,K\] against `labels` (N u32 words; `u32::MAX`: unlabelled, loss 0), \[N\].
@@ -352,8 +355,8 @@ impl Graph {
         self.expect("vb", "model_out", model_out, &[batch, height, width, 2 * channels])?;
         self.expect("vb", "x_t", x_t, &self.shape(x_start).to_vec())?;
         self.expect("vb", "coefficients", coefficients, &[8 * batch])?;
-        let op = Op::Vb { batch, pixels: height * width, channels };
-        Ok(self.push(op, vec![model_out, x_start, x_t, coefficients], vec![batch]))
+        let size = Variational { batch, pixels: height * width, channels };
+        Ok(self.push(Op::Vb { size }, vec![model_out, x_start, x_t, coefficients], vec![batch]))
     }
 
     /// weight · sum of `values` \[N\], a scalar \[1\].
@@ -386,18 +389,9 @@ impl Graph {
         Ok(())
     }
 
-    /// One ancestral sampling step of `x` \[N,H,W,C\] in place; `coefficients` as in [`crate::kernels::sampler`].
-    /// Returns the predicted x_start.
-    pub fn ancestral(&mut self, x: NodeId, step: SamplerInputs) -> Result<NodeId> {
-        self.sampler(x, step, None)
-    }
-
-    /// One DDIM step, or one step of its reverse, of `x` in place. Returns the predicted x_start.
-    pub fn ddim(&mut self, x: NodeId, step: SamplerInputs, reverse: bool) -> Result<NodeId> {
-        self.sampler(x, step, Some(reverse))
-    }
-
-    fn sampler(&mut self, x: NodeId, step: SamplerInputs, ddim: Option<bool>) -> Result<NodeId> {
+    /// One sampling step of `x` \[N,H,W,C\] in place, ancestral or (forwards or backwards, as the coefficients say)
+    /// DDIM; `coefficients` as in [`crate::kernels::sampler`]. Returns the predicted x_start.
+    pub fn sampler(&mut self, x: NodeId, step: SamplerInputs, ddim: bool) -> Result<NodeId> {
         let shape = self.image_shape("sampler", x)?;
         let [batch, height, width, channels] = shape;
         let model_channels = self.image_shape("sampler", step.model_out)?[3];
@@ -411,13 +405,18 @@ impl Graph {
             inputs.push(gradient);
         }
         inputs.push(step.coefficients);
-        let flags = SamplerFlags { guided: step.gradient.is_some(), ..step.flags };
-        let pixels = height * width;
         let pred_xstart = self.reserve(&shape);
-        let op = match ddim {
-            None => Op::Ancestral { batch, pixels, channels, model_channels, flags },
-            Some(reverse) => Op::Ddim { batch, pixels, channels, model_channels, flags, reverse },
+        let size = Sampler {
+            batch,
+            pixels: height * width,
+            channels,
+            model_channels,
+            ddim,
+            clip: step.flags.clip,
+            predict_xstart: step.flags.predict_xstart,
+            learned_variance: step.flags.learned_variance,
         };
+        let op = Op::Sampler { size, guided: step.gradient.is_some() };
         self.push_updating(op, inputs, vec![x, pred_xstart], Vec::new());
         Ok(pred_xstart)
     }
@@ -434,6 +433,6 @@ pub struct SamplerInputs {
     pub gradient: Option<NodeId>,
     /// Per-sample coefficients \[12 N\].
     pub coefficients: NodeId,
-    /// Variants; `guided` follows from `gradient`.
+    /// Variants.
     pub flags: SamplerFlags,
 }

@@ -2,6 +2,7 @@
 
 use super::op::{Activation, Op, Pooling};
 use crate::gpu::{Launch, Slice};
+use crate::kernels::features::FeatureMap;
 use crate::kernels::pointwise::{self, Binary, Unary};
 use crate::kernels::{
     attention, batchnorm, channels, conv3x3, diffuse, features, groupnorm, loss, matmul, optimizer, random,
@@ -22,7 +23,11 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
     let optional = |present: bool, position: usize| present.then(|| i[position]);
     match op {
         Op::Leaf | Op::Reserve => Vec::new(),
-        Op::Fill { count, value } => loss::fill(*count, *value, y),
+        Op::Fill { count, value } => {
+            // The kernel binds a second buffer that a fill does not read.
+            let other = scratch(16);
+            loss::fill(*count, *value, other, y)
+        }
         Op::Conv3x3 { size, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
             conv3x3::forward(size, i[0], i[1], optional(*bias, 2), residual, y)
@@ -97,39 +102,34 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         Op::SumPixels { batch, pixels, channels: c, scale } => {
             channels::sum_pixels(*batch, *pixels, *c, *scale, i[0], y)
         }
-        Op::Expand { batch, source: [h, w], target: [oh, ow], channels: c, scale } => {
-            resample::expand(*batch, *h, *w, *oh, *ow, *c, *scale, i[0], y)
+        Op::Expand { batch, source, target, channels: c, scale } => {
+            resample::expand(*batch, *source, *target, *c, *scale, i[0], y)
         }
-        Op::Pool { batch, source: [h, w], channels: c, scale } => {
-            resample::pool(*batch, *h, *w, *c, *scale, i[0], y)
+        Op::Pool { batch, source, channels: c, scale } => {
+            resample::pool(*batch, *source, *c, *scale, i[0], y)
         }
         Op::Features { batch, maps, pooling } => {
             let columns = maps.iter().map(|m| m[1]).sum::<usize>() + 1;
-            let max = *pooling == Pooling::Max;
+            let maximum = *pooling == Pooling::Max;
             let mut launches = Vec::new();
             let mut offset = 0;
-            for ([pixels, c], map) in maps.iter().zip(i) {
-                launches.extend(features::pool_into(*batch, *pixels, *c, columns, offset, max, *map, y));
-                offset += c;
+            for (&[pixels, channels], x) in maps.iter().zip(i) {
+                let map = FeatureMap { batch: *batch, pixels, channels, columns, offset, maximum };
+                launches.extend(features::pool_into(&map, *x, y));
+                offset += channels;
             }
             launches.extend(features::timestep_into(*batch, columns, i[maps.len()], y));
             launches
         }
-        Op::FeaturesGrad { batch, pixels, channels: c, columns, offset, pooling } => {
-            let max = *pooling == Pooling::Max;
-            features::pool_grad(*batch, *pixels, *c, *columns, *offset, max, i[0], i[1], i[2], y)
-        }
+        Op::FeaturesGrad { map } => features::pool_grad(map, i[0], i[1], i[2], y),
         Op::BatchNormStats { batch, features: f } => batchnorm::stats(*batch, *f, i[0], y),
-        Op::BatchNorm { batch, features: f, .. } => batchnorm::forward(*batch, *f, i[0], i[1], i[2], i[3], y),
+        Op::BatchNorm { batch, features: f } => batchnorm::forward(*batch, *f, [i[0], i[1], i[2], i[3]], y),
         Op::BatchNormUpdate { batch, features: f } => batchnorm::update_running(*batch, *f, i[0], updates[0]),
-        Op::BatchNormGradInput { batch, features: f, train: true } => {
-            batchnorm::grad_input_train(*batch, *f, i[0], i[1], i[2], i[3], y)
-        }
-        Op::BatchNormGradInput { batch, features: f, train: false } => {
-            batchnorm::grad_input_eval(*batch, *f, i[1], i[2], i[3], y)
+        Op::BatchNormGradInput { batch, features: f, train } => {
+            batchnorm::grad_input(*batch, *f, *train, [i[0], i[1], i[2], i[3]], y)
         }
         Op::BatchNormGradWeight { batch, features: f } => {
-            batchnorm::grad_weight(*batch, *f, i[0], i[1], i[2], y)
+            batchnorm::grad_weight(*batch, *f, [i[0], i[1], i[2]], y)
         }
         Op::Dropout { rows, columns, layer, probability } => {
             random::dropout(*rows, *columns, *layer, *probability, i[0], i[1], y)
@@ -139,49 +139,40 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::TimestepEmbedding { batch, dim } => timestep_embedding::forward(*batch, *dim, i[0], i[1], y),
         Op::QSample { batch, pixels, channels: c } => {
-            diffuse::q_sample(*batch, *pixels, *c, i[0], i[1], i[2], y)
+            diffuse::q_sample(*batch, *pixels, *c, [i[0], i[1], i[2]], y)
         }
-        Op::Mse { batch, pixels, channels: c, prediction_channels } => {
-            let partial = scratch(loss::mse_scratch(*batch, *pixels, *c));
-            loss::mse(*batch, *pixels, *c, *prediction_channels, i[0], i[1], partial, y)
+        Op::Mse { size } => {
+            let partial = scratch(loss::mse_scratch(size));
+            loss::mse(size, i[0], i[1], partial, y)
         }
-        Op::MseGrad { batch, pixels, channels: c, prediction_channels } => {
-            loss::mse_grad(*batch, *pixels, *c, *prediction_channels, i[0], i[1], i[2], y)
-        }
+        Op::MseGrad { size } => loss::mse_grad(size, [i[0], i[1], i[2]], y),
         Op::CrossEntropy { batch, classes } => loss::cross_entropy(*batch, *classes, i[0], i[1], y),
         Op::CrossEntropyGrad { batch, classes } => {
-            loss::cross_entropy_grad(*batch, *classes, i[0], i[1], i[2], y)
+            loss::cross_entropy_grad(*batch, *classes, [i[0], i[1], i[2]], y)
         }
         Op::Bce { batch, classes, mean } => loss::bce(*batch, *classes, *mean, i[0], i[1], y),
-        Op::BceGrad { batch, classes, mean } => loss::bce_grad(*batch, *classes, *mean, i[0], i[1], i[2], y),
-        Op::Vb { batch, pixels, channels: c } => {
-            let partial = scratch(variational::vb_scratch(*batch, *pixels, *c));
-            variational::vb(*batch, *pixels, *c, i[0], i[1], i[2], i[3], partial, y)
+        Op::BceGrad { batch, classes, mean } => {
+            loss::bce_grad(*batch, *classes, *mean, [i[0], i[1], i[2]], y)
         }
-        Op::VbGrad { batch, pixels, channels: c } => {
-            variational::vb_grad(*batch, *pixels, *c, i[0], i[1], i[2], i[3], i[4], y)
+        Op::Vb { size } => {
+            let partial = scratch(variational::scratch(size));
+            variational::forward(size, [i[0], i[1], i[2], i[3]], partial, y)
         }
+        Op::VbGrad { size } => variational::grad(size, [i[0], i[1], i[2], i[3], i[4]], y),
         Op::WeightedSum { batch, weight } => loss::weighted_sum(*batch, *weight, i[0], y),
         Op::WeightedSumGrad { batch, weight } => loss::scale_by(*batch, *weight, i[1], y),
         Op::SumSquares { quads } => {
-            let partial = scratch(optimizer::sum_squares_scratch(*quads));
+            let partial = scratch(optimizer::sum_squares_scratch());
             optimizer::sum_squares(*quads, i[0], partial, y)
         }
         Op::AdamW { quads } => {
-            optimizer::adamw_ema(*quads, i[0], i[1], updates[0], updates[1], updates[2], updates[3])
+            let state = [updates[0], updates[1], updates[2], updates[3]];
+            optimizer::adamw_ema(*quads, i[0], i[1], state)
         }
         Op::Accumulate { quads } => optimizer::accumulate(*quads, i[0], i[1], updates[0]),
-        Op::Ancestral { batch, pixels, channels: c, model_channels, flags } => {
-            let size = sampler::Sampler::new(*batch, *pixels, *c, *model_channels, *flags);
-            let gradient = flags.guided.then(|| i[2]);
-            let coefficients = i[i.len() - 1];
-            sampler::ancestral(&size, i[0], i[1], gradient, coefficients, updates[0], updates[1])
-        }
-        Op::Ddim { batch, pixels, channels: c, model_channels, flags, reverse } => {
-            let size = sampler::Sampler::new(*batch, *pixels, *c, *model_channels, *flags);
-            let gradient = flags.guided.then(|| i[2]);
-            let coefficients = i[i.len() - 1];
-            sampler::ddim(&size, *reverse, i[0], i[1], gradient, coefficients, updates[0], updates[1])
+        Op::Sampler { size, guided } => {
+            let gradient = guided.then(|| i[2]);
+            sampler::step(size, i[0], i[1], gradient, i[i.len() - 1], [updates[0], updates[1]])
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use crate::kernels::attention::Attention;
 use crate::kernels::conv3x3::Conv3x3;
+use crate::kernels::features::FeatureMap;
 use crate::kernels::groupnorm::GroupNorm;
+use crate::kernels::loss::Mse;
 use crate::kernels::matmul::MatMul;
+use crate::kernels::sampler::Sampler;
+use crate::kernels::variational::Variational;
 use serde::{Deserialize, Serialize};
 
 /// How one number is made of each channel of a feature map.
@@ -37,8 +41,6 @@ pub struct SamplerFlags {
     pub predict_xstart: bool,
     /// The network's second half of channels interpolates the log variance.
     pub learned_variance: bool,
-    /// A gradient on x_t is given (paper Eq. 12).
-    pub guided: bool,
 }
 
 /// What a node computes. Inputs are listed in order; shapes are logical, images channels-last.
@@ -119,12 +121,12 @@ pub enum Op {
     /// Feature maps…, t: the classifier's input.
     Features { batch: usize, maps: Vec<[usize; 2]>, pooling: Pooling },
     /// map, features, dfeatures.
-    FeaturesGrad { batch: usize, pixels: usize, channels: usize, columns: usize, offset: usize, pooling: Pooling },
+    FeaturesGrad { map: FeatureMap },
 
     /// x.
     BatchNormStats { batch: usize, features: usize },
     /// x, stats, weight, bias.
-    BatchNorm { batch: usize, features: usize, train: bool },
+    BatchNorm { batch: usize, features: usize },
     /// stats; updates the running statistics.
     BatchNormUpdate { batch: usize, features: usize },
     /// x, dy, stats, weight.
@@ -142,9 +144,9 @@ pub enum Op {
     /// x_start, noise, coefficients.
     QSample { batch: usize, pixels: usize, channels: usize },
     /// prediction, noise.
-    Mse { batch: usize, pixels: usize, channels: usize, prediction_channels: usize },
+    Mse { size: Mse },
     /// prediction, noise, dloss.
-    MseGrad { batch: usize, pixels: usize, channels: usize, prediction_channels: usize },
+    MseGrad { size: Mse },
     /// logits, labels.
     CrossEntropy { batch: usize, classes: usize },
     /// logits, labels, dloss.
@@ -154,9 +156,9 @@ pub enum Op {
     /// logits, targets, dloss.
     BceGrad { batch: usize, classes: usize, mean: bool },
     /// model_out, x_start, x_t, coefficients.
-    Vb { batch: usize, pixels: usize, channels: usize },
+    Vb { size: Variational },
     /// model_out, x_start, x_t, coefficients, dloss.
-    VbGrad { batch: usize, pixels: usize, channels: usize },
+    VbGrad { size: Variational },
     /// values \[N\] to weight · sum \[1\].
     WeightedSum { batch: usize, weight: f32 },
     /// values \[N\] (for its size), scalar \[1\]: weight · scalar in each element.
@@ -169,7 +171,5 @@ pub enum Op {
     /// x, first; updates the sum.
     Accumulate { quads: usize },
     /// model_out, z, \[gradient\], coefficients; updates x and pred_xstart.
-    Ancestral { batch: usize, pixels: usize, channels: usize, model_channels: usize, flags: SamplerFlags },
-    /// As `Ancestral`.
-    Ddim { batch: usize, pixels: usize, channels: usize, model_channels: usize, flags: SamplerFlags, reverse: bool },
+    Sampler { size: Sampler, guided: bool },
 }

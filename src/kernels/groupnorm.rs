@@ -174,7 +174,13 @@ pub fn grad_beta(size: &GroupNorm, sums: Slice, scale_shift: Option<Slice>, dbet
     grad_affine(size, sums, scale_shift, 0, dbeta)
 }
 
-fn grad_affine(size: &GroupNorm, sums: Slice, scale_shift: Option<Slice>, row: u32, to: Slice) -> Vec<Launch> {
+fn grad_affine(
+    size: &GroupNorm,
+    sums: Slice,
+    scale_shift: Option<Slice>,
+    row: u32,
+    to: Slice,
+) -> Vec<Launch> {
     let workgroups = [(size.quads() as u64).div_ceil(WORKGROUP) as u32, 1, 1];
     let launch = size.launch("grad_affine", vec![sums, scale_shift.unwrap_or(sums)], to, workgroups);
     vec![Launch { uniform: size.uniform(row), ..launch }]

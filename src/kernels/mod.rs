@@ -3,7 +3,29 @@
 //! Tensors on the device are channels-last and their last dimension is padded to a multiple of four ("pitch"); the pad
 //! lanes hold zero, and every kernel keeps it so.
 
-use crate::gpu::Kernel;
+pub mod attention;
+pub mod batchnorm;
+pub mod channels;
+mod concat;
+pub mod conv3x3;
+pub mod diffuse;
+pub mod features;
+pub mod groupnorm;
+pub mod loss;
+pub mod matmul;
+pub mod optimizer;
+pub mod pointwise;
+pub mod random;
+pub mod reduce_rows;
+pub mod resample;
+pub mod sampler;
+pub mod timestep_embedding;
+pub mod variational;
+
+use crate::gpu::{Kernel, Launch, Slice, spread};
+
+/// Constants of kernels in which each invocation makes one result by itself.
+const WG: [(&str, f64); 1] = [("WG", 64.0)];
 
 /// Length of a row of `columns` values in device memory: rounded up to whole `vec4`s.
 pub const fn pitch(columns: usize) -> usize {
@@ -23,7 +45,14 @@ macro_rules! shader {
 #[allow(unused_imports, reason = "every kernel file uses it")]
 use shader;
 
-/// A kernel of an arbitrary source, for tests and experiments.
-pub fn custom(file: &'static str, source: &'static str, entry: &'static str, constants: &[(&'static str, f64)]) -> Kernel {
-    Kernel { file, source, entry, constants: constants.to_vec() }
+/// Cuts `rows` into about `wanted` equal slices; gives how many there are, none of them empty, and rows of each.
+fn split_rows(rows: usize, wanted: usize) -> (usize, usize) {
+    let each = rows.div_ceil(wanted.clamp(1, rows.max(1)));
+    (rows.div_ceil(each.max(1)).max(1), each.max(1))
+}
+
+/// A launch of `count` independent invocations of a kernel with the constants [`WG`].
+fn invocations(kernel: Kernel, reads: Vec<Slice>, writes: Vec<Slice>, uniform: &[u8], count: usize) -> Launch {
+    let workgroups = spread((count as u64).div_ceil(WG[0].1 as u64));
+    Launch { kernel, reads, writes, uniform: uniform.to_vec(), workgroups, multiply_adds: 0 }
 }

@@ -126,7 +126,7 @@ impl ModelConfig {
     /// Heads of an attention block over `channels`.
     pub fn heads(&self, channels: usize, decoder: bool) -> usize {
         match self.num_head_channels {
-            Some(width) => channels / width,
+            Some(width) => channels / width.max(1),
             None if decoder => self.num_heads_upsample.unwrap_or(self.num_heads),
             None => self.num_heads,
         }
@@ -150,6 +150,9 @@ impl ModelConfig {
             if value == 0 || value > 65_536 {
                 return Err(Error::config(field, format!("must be between 1 and 65536, is {value}")));
             }
+        }
+        if self.num_head_channels == Some(0) {
+            return Err(Error::config("num_head_channels", "must be at least 1"));
         }
         for (field, p) in [("dropout", self.dropout), ("classifier_dropout", self.classifier_dropout)] {
             if !(0.0..1.0).contains(&p) {

@@ -245,7 +245,10 @@ impl Trainer {
             seed: self.options.seed,
             adam_m: self.weights.download("m", false).await?,
             adam_v: self.weights.download("v", false).await?,
-            ..TrainingState::default()
+            recipe: serde_json::Value::Null,
+            data_fingerprint: String::new(),
+            best: None,
+            last: None,
         };
         Ok(Checkpoint {
             model: self.weights.model().config.clone(),

@@ -26,7 +26,8 @@ fn twin(size: &GroupNorm, inputs: &Inputs) -> Vec<f64> {
             let variance = members.iter().map(|&i| (inputs.x[i] - mean).powi(2)).sum::<f64>() / count;
             for i in members {
                 let c = i % channels;
-                let mut v = (inputs.x[i] - mean) / (variance + 1e-5).sqrt() * inputs.gamma[c] + inputs.beta[c];
+                let mut v =
+                    (inputs.x[i] - mean) / (variance + 1e-5).sqrt() * inputs.gamma[c] + inputs.beta[c];
                 if size.scale_shift {
                     let row = &inputs.scale_shift[n * 2 * channels..];
                     v = v * (1.0 + row[c]) + row[channels + c];
@@ -184,4 +185,20 @@ fn extreme_values_stay_finite() {
     // A constant group has variance 0 and gives beta.
     inputs.x.fill(5.0);
     assert_close("constant", &run(&size, &inputs, &dy).y, &twin(&size, &inputs), 1e-5);
+}
+
+#[test]
+fn more_workgroups_than_one_dimension_holds() {
+    let size = GroupNorm { batch: 70_000, pixels: 2, channels: 4, groups: 1, silu: false, scale_shift: true };
+    let inputs = inputs(&size, 0.0);
+    let dy = values(9, inputs.x.len());
+    let got = run(&size, &inputs, &dy);
+    assert_close("y", &got.y, &twin(&size, &inputs), 1e-5);
+    // The gradient of the shift is the image's sum of dy.
+    let dshift: Vec<f32> = got.dscale_shift.chunks(8).flat_map(|row| row[4..].to_vec()).collect();
+    let sums: Vec<f64> = wide(&dy)
+        .chunks(8)
+        .flat_map(|image| (0..4).map(|c| image[c] + image[4 + c]).collect::<Vec<_>>())
+        .collect();
+    assert_close("dshift", &dshift, &sums, 1e-6);
 }

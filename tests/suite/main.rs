@@ -1,3 +1,12 @@
 //! The library's tests: kernels against f64 twins and finite differences, golden data of the reference, end to end.
 
+mod attention;
+mod checkpoint;
+mod golden;
+mod groupnorm;
 mod harness;
+mod plans;
+mod schedules;
+mod shaders;
+mod training;
+mod variational;

@@ -10,7 +10,7 @@ mod sampling;
 mod setup;
 mod training;
 
-use fixture::Fixture;
+pub use fixture::Fixture;
 use std::path::{Path, PathBuf};
 
 /// Fixtures that take minutes on a software device: compared where `DUET_SLOW` is set.

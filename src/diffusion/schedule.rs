@@ -1,0 +1,217 @@
+//! The chain's tables in f64 (Ho et al. 2020, Nichol & Dhariwal 2021), for the whole chain or a respaced one.
+
+use super::config::{DiffusionConfig, NoiseSchedule};
+use super::respace::respaced_steps;
+use crate::error::Result;
+use crate::kernels::sampler::{AncestralCoefficients, DdimCoefficients};
+
+/// Tables of a chain, one entry per step.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the standard names of the quantities")]
+pub struct Schedule {
+    pub betas: Vec<f64>,
+    pub log_betas: Vec<f64>,
+    pub alphas_cumprod: Vec<f64>,
+    pub alphas_cumprod_prev: Vec<f64>,
+    pub alphas_cumprod_next: Vec<f64>,
+    pub sqrt_alphas_cumprod: Vec<f64>,
+    pub sqrt_one_minus_alphas_cumprod: Vec<f64>,
+    pub log_one_minus_alphas_cumprod: Vec<f64>,
+    pub sqrt_recip_alphas_cumprod: Vec<f64>,
+    pub sqrt_recipm1_alphas_cumprod: Vec<f64>,
+    pub posterior_variance: Vec<f64>,
+    pub posterior_log_variance_clipped: Vec<f64>,
+    pub posterior_mean_coef1: Vec<f64>,
+    pub posterior_mean_coef2: Vec<f64>,
+    /// Model variance "fixed large": β, entry 0 replaced by the posterior variance of entry 1.
+    pub fixed_large_variance: Vec<f64>,
+    pub fixed_large_log_variance: Vec<f64>,
+    /// The original chain's step of each entry: what the network sees.
+    pub timestep_map: Vec<usize>,
+    /// Factor from a step to the network's timestep.
+    timestep_scale: f64,
+}
+
+/// β of the whole chain.
+fn betas(config: &DiffusionConfig) -> Vec<f64> {
+    let steps = config.diffusion_steps;
+    match config.noise_schedule {
+        NoiseSchedule::Linear => {
+            // Chains below 10 steps would need β above 1: the reference starts and ends them lower.
+            let (start, end) = if steps < 10 {
+                let scale = 100.0 / steps as f64;
+                (scale * 0.001, scale * 0.01)
+            } else {
+                let scale = 1000.0 / steps as f64;
+                (scale * config.linear_start, scale * config.linear_end)
+            };
+            let width = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
+            let value = |i: usize| if i + 1 == steps && steps > 1 { end } else { start + width * i as f64 };
+            // A chain of 10 to 19 steps reaches β = 1 or more, where nothing of the image would be left.
+            (0..steps).map(|i| value(i).min(0.999)).collect()
+        }
+        NoiseSchedule::Cosine => {
+            let level = |x: f64| ((x + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+            let t = steps as f64;
+            let value = |i: usize| (1.0 - level((i + 1) as f64 / t) / level(i as f64 / t)).min(0.999);
+            (0..steps).map(value).collect()
+        }
+    }
+}
+
+impl Schedule {
+    /// Tables of the whole chain.
+    ///
+    /// # Errors
+    /// As [`DiffusionConfig::validate`].
+    pub fn new(config: &DiffusionConfig) -> Result<Schedule> {
+        Self::respaced(config, "")
+    }
+
+    /// Tables of the steps that `spec` keeps: "" all, "100", "10,10,5", "ddim25".
+    ///
+    /// # Errors
+    /// A bad configuration or specification.
+    pub fn respaced(config: &DiffusionConfig, spec: &str) -> Result<Schedule> {
+        config.validate()?;
+        let whole = betas(config);
+        let timestep_map = respaced_steps(config.diffusion_steps, spec)?;
+        let timestep_scale =
+            if config.rescale_timesteps { 1000.0 / config.diffusion_steps as f64 } else { 1.0 };
+        if timestep_map.len() == whole.len() {
+            return Ok(Self::of_betas(whole, timestep_map, timestep_scale));
+        }
+        let mut cumulative = Vec::with_capacity(whole.len());
+        let mut product = 1.0;
+        for beta in &whole {
+            product *= 1.0 - beta;
+            cumulative.push(product);
+        }
+        let mut last = 1.0;
+        let betas = timestep_map
+            .iter()
+            .map(|step| {
+                let beta = 1.0 - cumulative[*step] / last;
+                last = cumulative[*step];
+                beta
+            })
+            .collect();
+        Ok(Self::of_betas(betas, timestep_map, timestep_scale))
+    }
+
+    fn of_betas(betas: Vec<f64>, timestep_map: Vec<usize>, timestep_scale: f64) -> Schedule {
+        let count = betas.len();
+        let mut product = 1.0;
+        let alphas_cumprod: Vec<f64> = betas
+            .iter()
+            .map(|beta| {
+                product *= 1.0 - beta;
+                product
+            })
+            .collect();
+        let shifted = |first: Option<f64>, last: Option<f64>, from: usize, to: usize| -> Vec<f64> {
+            first.into_iter().chain(alphas_cumprod[from..to].iter().copied()).chain(last).collect()
+        };
+        let alphas_cumprod_prev = shifted(Some(1.0), None, 0, count - 1);
+        let alphas_cumprod_next = shifted(None, Some(0.0), 1, count);
+        let each = |f: &dyn Fn(usize) -> f64| -> Vec<f64> { (0..count).map(f).collect() };
+        let a = &alphas_cumprod;
+        let prev = &alphas_cumprod_prev;
+        let posterior_variance = each(&|i| betas[i] * (1.0 - prev[i]) / (1.0 - a[i]));
+        // Entry 0 is zero, so the next one stands in for it; a chain of one step has β alone.
+        let second = posterior_variance.get(1).copied().unwrap_or(betas[0]);
+        let clipped = |i: usize| if i == 0 { second } else { posterior_variance[i] };
+        let large = |i: usize| if i == 0 { second } else { betas[i] };
+        Schedule {
+            log_betas: each(&|i| betas[i].ln()),
+            sqrt_alphas_cumprod: each(&|i| a[i].sqrt()),
+            sqrt_one_minus_alphas_cumprod: each(&|i| (1.0 - a[i]).sqrt()),
+            log_one_minus_alphas_cumprod: each(&|i| (1.0 - a[i]).ln()),
+            sqrt_recip_alphas_cumprod: each(&|i| (1.0 / a[i]).sqrt()),
+            sqrt_recipm1_alphas_cumprod: each(&|i| (1.0 / a[i] - 1.0).sqrt()),
+            posterior_log_variance_clipped: each(&|i| clipped(i).ln()),
+            posterior_mean_coef1: each(&|i| betas[i] * prev[i].sqrt() / (1.0 - a[i])),
+            posterior_mean_coef2: each(&|i| (1.0 - prev[i]) * (1.0 - betas[i]).sqrt() / (1.0 - a[i])),
+            fixed_large_variance: each(&large),
+            fixed_large_log_variance: each(&|i| large(i).ln()),
+            posterior_variance,
+            alphas_cumprod_prev,
+            alphas_cumprod_next,
+            alphas_cumprod,
+            betas,
+            timestep_map,
+            timestep_scale,
+        }
+    }
+
+    /// Number of steps.
+    pub fn len(&self) -> usize {
+        self.betas.len()
+    }
+
+    /// Never: a chain has at least one step.
+    pub fn is_empty(&self) -> bool {
+        self.betas.is_empty()
+    }
+
+    /// What the network is told at step `index`.
+    pub fn model_timestep(&self, index: usize) -> f32 {
+        (self.timestep_map[index] as f64 * self.timestep_scale) as f32
+    }
+
+    /// √ᾱ and √(1 − ᾱ) of step `index`.
+    pub fn q_sample_coefficients(&self, index: usize) -> [f32; 2] {
+        [self.sqrt_alphas_cumprod[index] as f32, self.sqrt_one_minus_alphas_cumprod[index] as f32]
+    }
+
+    /// What an ancestral step at `index` needs; `scale` is that of a guiding gradient.
+    pub fn ancestral_coefficients(&self, index: usize, scale: f32) -> AncestralCoefficients {
+        AncestralCoefficients {
+            sqrt_recip_alphas_cumprod: self.sqrt_recip_alphas_cumprod[index] as f32,
+            sqrt_recipm1_alphas_cumprod: self.sqrt_recipm1_alphas_cumprod[index] as f32,
+            posterior_mean_coef1: self.posterior_mean_coef1[index] as f32,
+            posterior_mean_coef2: self.posterior_mean_coef2[index] as f32,
+            log_variance: self.fixed_large_log_variance[index] as f32,
+            least_log_variance: self.posterior_log_variance_clipped[index] as f32,
+            largest_log_variance: self.log_betas[index] as f32,
+            noise: if index == 0 { 0.0 } else { 1.0 },
+            guidance: scale,
+            pad: [0.0; 3],
+        }
+    }
+
+    /// What a DDIM step at `index` with noise share `eta` needs; `reverse`: towards noise, without any.
+    pub fn ddim_coefficients(&self, index: usize, eta: f64, scale: f32, reverse: bool) -> DdimCoefficients {
+        let here = self.alphas_cumprod[index];
+        let there = if reverse { self.alphas_cumprod_next[index] } else { self.alphas_cumprod_prev[index] };
+        let sigma = if reverse {
+            0.0
+        } else {
+            eta * ((1.0 - there) / (1.0 - here)).sqrt() * (1.0 - here / there).sqrt()
+        };
+        DdimCoefficients {
+            sqrt_recip_alphas_cumprod: self.sqrt_recip_alphas_cumprod[index] as f32,
+            sqrt_recipm1_alphas_cumprod: self.sqrt_recipm1_alphas_cumprod[index] as f32,
+            x_start: there.sqrt() as f32,
+            eps: (1.0 - there - sigma * sigma).max(0.0).sqrt() as f32,
+            sigma: sigma as f32,
+            noise: if index == 0 { 0.0 } else { 1.0 },
+            guidance: (f64::from(scale) * (1.0 - here).sqrt()) as f32,
+            ..DdimCoefficients::default()
+        }
+    }
+
+    /// What the variational term of a learned sigma needs of step `index`, as [`crate::kernels::variational`] reads it.
+    pub fn vb_coefficients(&self, index: usize) -> [f32; 8] {
+        [
+            self.posterior_mean_coef1[index] as f32,
+            self.posterior_mean_coef2[index] as f32,
+            self.sqrt_recip_alphas_cumprod[index] as f32,
+            self.sqrt_recipm1_alphas_cumprod[index] as f32,
+            self.posterior_log_variance_clipped[index] as f32,
+            self.log_betas[index] as f32,
+            if index == 0 { 1.0 } else { 0.0 },
+            1.0,
+        ]
+    }
+}

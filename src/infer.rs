@@ -1,0 +1,182 @@
+//! Classification and denoising error of images, batch after batch.
+
+use crate::diffusion::{DiffusionConfig, Schedule};
+use crate::error::{Error, Result};
+use crate::graph::{Place, Plan};
+use crate::model::{Builder, Head, JointModel, ModelConfig};
+use crate::rng::{Seed, Stream};
+use crate::runtime::{Images, Loaded, Weights, unpad_rows};
+
+/// Probabilities of logits \[N,K\]: softmax over the classes, or the sigmoid of each label.
+pub fn probabilities(config: &ModelConfig, logits: &[f32]) -> Vec<f32> {
+    match config.head {
+        Head::MultiLabel => logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
+        Head::Multiclass => logits
+            .chunks_exact(config.num_classes)
+            .flat_map(|row| {
+                let largest = row.iter().fold(f32::MIN, |m, v| m.max(*v));
+                let powers: Vec<f32> = row.iter().map(|v| (v - largest).exp()).collect();
+                let sum: f32 = powers.iter().sum();
+                powers.into_iter().map(move |p| p / sum)
+            })
+            .collect(),
+    }
+}
+
+/// The most probable class of each row of \[N,K\].
+pub fn argmax(rows: &[f32], columns: usize) -> Vec<usize> {
+    let best = |row: &[f32]| {
+        let mut best = 0;
+        for (i, value) in row.iter().enumerate() {
+            if *value > row[best] {
+                best = i;
+            }
+        }
+        best
+    };
+    rows.chunks_exact(columns).map(best).collect()
+}
+
+/// The plan that classifies `batch` clean images: buffers "x" and "logits".
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn classify_plan(model: &JointModel, batch: usize, set: &'static str) -> Result<Plan> {
+    let config = &model.config;
+    let mut b = Builder::new(&model.params, set, false);
+    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let x = b.graph.leaf(&shape, Place::whole("x"));
+    let t = b.graph.fill(batch, 0.0);
+    let encoded = model.unet.encode(&mut b, x, t)?;
+    let features = model.classifier.features(&mut b, &encoded, t)?;
+    let logits = model.classifier.logits(&mut b, features)?;
+    b.graph.place(logits, Place::whole("logits"));
+    b.graph.compile()
+}
+
+/// The plan of the network's denoising error, per sample: buffers "x_start", "t", "coefficients", "run", and "mse".
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn denoise_plan(
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    batch: usize,
+    set: &'static str,
+) -> Result<Plan> {
+    let config = &model.config;
+    let mut b = Builder::new(&model.params, set, false);
+    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let x_start = b.graph.leaf(&shape, Place::whole("x_start"));
+    let t = b.graph.leaf(&[batch], Place::whole("t"));
+    let coefficients = b.graph.leaf(&[2 * batch], Place::whole("coefficients"));
+    let run = b.run();
+    let noise = b.graph.normal(run, shape, Stream::TrainNoise as u32);
+    let x_t = b.graph.q_sample(x_start, noise, coefficients)?;
+    let encoded = model.unet.encode(&mut b, x_t, t)?;
+    let out = model.unet.decode(&mut b, &encoded)?;
+    let mse = b.graph.mse(out, if diffusion.predict_xstart { x_start } else { noise })?;
+    b.graph.place(mse, Place::whole("mse"));
+    b.graph.compile()
+}
+
+/// Classifies any number of images, `batch` at a time.
+pub struct ImageClassifier {
+    loaded: Loaded,
+    images: Images,
+    config: ModelConfig,
+}
+
+impl ImageClassifier {
+    /// Compiles and loads the plan for `batch` images with the weights of `set` ("params" or "ema").
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(weights: &Weights, batch: usize, set: &'static str) -> Result<ImageClassifier> {
+        let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
+        let config = weights.model().config.clone();
+        Ok(ImageClassifier { loaded, images: Images::of(&config, batch), config })
+    }
+
+    /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; device errors.
+    pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
+        let mut logits = Vec::new();
+        let len = self.images.image_len();
+        if !images.len().is_multiple_of(len) {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape("classify", detail));
+        }
+        for part in images.chunks(self.images.len()) {
+            let count = part.len() / len;
+            let mut padded = part.to_vec();
+            padded.resize(self.images.len(), 0.0);
+            self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.run();
+            let rows = unpad_rows(&self.loaded.read("logits").await?, self.config.num_classes);
+            logits.extend_from_slice(&rows[..count * self.config.num_classes]);
+        }
+        Ok(logits)
+    }
+
+    /// Probabilities \[N,K\].
+    ///
+    /// # Errors
+    /// As [`ImageClassifier::logits`].
+    pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
+        Ok(probabilities(&self.config, &self.logits(images).await?))
+    }
+}
+
+/// Measures the noise error of images at given timesteps.
+pub struct DenoisingError {
+    loaded: Loaded,
+    images: Images,
+    schedule: Schedule,
+}
+
+impl DenoisingError {
+    /// Compiles and loads the plan for `batch` images.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        batch: usize,
+        set: &'static str,
+    ) -> Result<DenoisingError> {
+        let loaded = weights.load(&denoise_plan(weights.model(), diffusion, batch, set)?).await?;
+        let images = Images::of(&weights.model().config, batch);
+        Ok(DenoisingError { loaded, images, schedule: Schedule::new(diffusion)? })
+    }
+
+    /// Mean squared error per image, image `i` at timestep `timesteps[i]` with noise of row `first_row + i`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the images are not one batch; device errors.
+    pub async fn measure(
+        &self,
+        images: &[f32],
+        timesteps: &[usize],
+        seed: Seed,
+        first_row: u32,
+    ) -> Result<Vec<f32>> {
+        if timesteps.len() != self.images.batch || timesteps.iter().any(|t| *t >= self.schedule.len()) {
+            return Err(Error::shape("measure", format!("timesteps {timesteps:?}")));
+        }
+        self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(images)?))?;
+        let t: Vec<f32> = timesteps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
+        self.loaded.write("t", bytemuck::cast_slice(&t))?;
+        let mix: Vec<f32> = timesteps.iter().flat_map(|t| self.schedule.q_sample_coefficients(*t)).collect();
+        self.loaded.write("coefficients", bytemuck::cast_slice(&mix))?;
+        let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, first_row];
+        self.loaded.write("run", bytemuck::cast_slice(&run))?;
+        self.loaded.run();
+        let mut mse = self.loaded.read("mse").await?;
+        mse.truncate(self.images.batch);
+        Ok(mse)
+    }
+}

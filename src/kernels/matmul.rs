@@ -1,0 +1,113 @@
+//! Matrix product with a weight and its gradients, for linear layers and 1×1 convolutions: `wgsl/matmul.wgsl`.
+
+use super::{pitch, reduce_rows, shader, split_rows};
+use crate::gpu::{Launch, Slice, spread};
+
+shader!("matmul");
+
+const WORKGROUP: u64 = 32;
+/// Rows per invocation.
+const TILE_ROWS: usize = 8;
+/// Invocations that `grad_weight` aims at.
+const WEIGHT_INVOCATIONS: usize = 1024;
+
+/// Sizes of one product \[rows, in\] · \[in, out\].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatMul {
+    /// Rows: samples, or pixels of all samples.
+    pub rows: usize,
+    /// Input features.
+    pub in_features: usize,
+    /// Output features.
+    pub out_features: usize,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct Size {
+    rows: u32,
+    in_quads: u32,
+    out_quads: u32,
+    has_bias: u32,
+    has_residual: u32,
+    slices: u32,
+    slice_rows: u32,
+    pad: u32,
+}
+
+impl MatMul {
+    fn uniform(&self) -> Size {
+        Size {
+            rows: self.rows as u32,
+            in_quads: (pitch(self.in_features) / 4) as u32,
+            out_quads: (pitch(self.out_features) / 4) as u32,
+            ..Size::default()
+        }
+    }
+
+    fn slices(&self) -> (usize, usize) {
+        let pairs = |features: usize| (pitch(features) / 4).div_ceil(2);
+        let tiles = pairs(self.in_features) * pairs(self.out_features);
+        split_rows(self.rows, WEIGHT_INVOCATIONS.div_ceil(tiles))
+    }
+
+    fn launch(&self, entry: &'static str, uniform: Size, invocations: u64) -> Launch {
+        Launch {
+            kernel: kernel(entry, &[("WG", WORKGROUP as f64)]),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            uniform: bytemuck::bytes_of(&uniform).to_vec(),
+            workgroups: spread(invocations.div_ceil(WORKGROUP)),
+            multiply_adds: (self.rows * self.in_features * self.out_features) as u64,
+        }
+    }
+
+    fn tiles(&self, features: usize) -> u64 {
+        (self.rows.div_ceil(TILE_ROWS) * (pitch(features) / 4).div_ceil(2)) as u64
+    }
+}
+
+/// y = x · weight (+ bias) (+ residual).
+pub fn forward(
+    size: &MatMul,
+    x: Slice,
+    weight: Slice,
+    bias: Option<Slice>,
+    residual: Option<Slice>,
+    y: Slice,
+) -> Vec<Launch> {
+    let mut uniform = size.uniform();
+    uniform.has_bias = u32::from(bias.is_some());
+    uniform.has_residual = u32::from(residual.is_some());
+    let launch = size.launch("forward", uniform, size.tiles(size.out_features));
+    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
+    vec![Launch { reads, writes: vec![y], ..launch }]
+}
+
+/// dx = dy · weightᵀ.
+pub fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+    let launch = size.launch("grad_input", size.uniform(), size.tiles(size.in_features));
+    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }]
+}
+
+/// Bytes of scratch that [`grad_weight`] needs.
+pub fn grad_weight_scratch(size: &MatMul) -> u64 {
+    let (slices, _) = size.slices();
+    if slices == 1 { 0 } else { (slices * pitch(size.in_features) * pitch(size.out_features) * 4) as u64 }
+}
+
+/// dw = xᵀ · dy.
+pub fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
+    let (slices, slice_rows) = size.slices();
+    let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
+    let pairs = |features: usize| (pitch(features) / 4).div_ceil(2) as u64;
+    let invocations = slices as u64 * pairs(size.in_features) * pairs(size.out_features);
+    let launch = size.launch("grad_weight", uniform, invocations);
+    let target = if slices == 1 { dw } else { scratch };
+    let mut launches = vec![Launch { reads: vec![x, dy], writes: vec![target], ..launch }];
+    if slices > 1 {
+        let quads = pitch(size.in_features) * pitch(size.out_features) / 4;
+        launches.push(reduce_rows::sum(slices, quads, 1, scratch, dw));
+    }
+    launches
+}

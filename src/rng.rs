@@ -1,0 +1,99 @@
+//! Random numbers by counters: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), the
+//! same integers here and in `wgsl/random.wgsl`.
+//!
+//! Nothing is drawn in sequence: every number is a function of (seed, stream, step, row, element), so that a resumed
+//! run goes on with the same bits and image `i` has the same noise whatever batch it is in. The key is the seed (low,
+//! high); the counter is (block, row, step, stream), where a block of four numbers serves four consecutive elements of
+//! a row. Elements of images count in channel, row, column order, whatever the layout on the device.
+
+/// Seed of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// What random numbers are for; numbers of different streams are independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stream {
+    /// x_T, or the noise an image is noised with before it is explained.
+    InitialNoise = 1,
+    /// The noise of sampling steps.
+    SamplerNoise = 2,
+    /// The noise of training.
+    TrainNoise = 3,
+    /// Timesteps of training.
+    Timestep = 4,
+    /// Order of the data.
+    Shuffle = 5,
+    /// Fresh weights.
+    Init = 6,
+    /// Dropout of layer 0; layer `l` uses this number plus `l`.
+    Dropout = 0x100,
+}
+
+/// Ten rounds of Philox on a counter of four words with a key of two.
+pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for round in 0..10 {
+        if round > 0 {
+            key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+        }
+        let a = u64::from(counter[0]) * 0xD251_1F53;
+        let b = u64::from(counter[2]) * 0xCD9E_8D57;
+        counter = [
+            (b >> 32) as u32 ^ counter[1] ^ key[0],
+            b as u32,
+            (a >> 32) as u32 ^ counter[3] ^ key[1],
+            a as u32,
+        ];
+    }
+    counter
+}
+
+/// The four words of one block.
+pub fn block(seed: Seed, stream: u32, step: u32, row: u32, block: u32) -> [u32; 4] {
+    philox4x32([block, row, step, stream], [seed.0 as u32, (seed.0 >> 32) as u32])
+}
+
+/// Uniform in 0..1 with 24 bits.
+fn unit(word: u32) -> f32 {
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// Fills a row with uniform numbers in 0..1.
+pub fn uniform(seed: Seed, stream: Stream, step: u32, row: u32, out: &mut [f32]) {
+    for (number, part) in out.chunks_mut(4).enumerate() {
+        let words = block(seed, stream as u32, step, row, number as u32);
+        for (value, word) in part.iter_mut().zip(words) {
+            *value = unit(word);
+        }
+    }
+}
+
+/// Fills a row with standard normal numbers (Box and Muller, two per pair of words).
+pub fn normal_fill(seed: Seed, stream: Stream, step: u32, row: u32, out: &mut [f32]) {
+    for (number, part) in out.chunks_mut(4).enumerate() {
+        let words = block(seed, stream as u32, step, row, number as u32);
+        let mut values = [0.0f32; 4];
+        for pair in 0..2 {
+            // Half a unit above zero: the logarithm stays finite.
+            let radius = (-2.0 * (unit(words[2 * pair]) + 0.5 / 16_777_216.0).ln()).sqrt();
+            let angle = std::f32::consts::TAU * unit(words[2 * pair + 1]);
+            values[2 * pair] = radius * angle.cos();
+            values[2 * pair + 1] = radius * angle.sin();
+        }
+        part.copy_from_slice(&values[..part.len()]);
+    }
+}
+
+/// A whole number below `bound` (its bias is below bound / 2³²).
+pub fn uniform_u32_below(bound: u32, seed: Seed, stream: Stream, step: u32, row: u32) -> u32 {
+    let word = block(seed, stream as u32, step, row, 0)[0];
+    ((u64::from(word) * u64::from(bound)) >> 32) as u32
+}
+
+/// Shuffles by Fisher and Yates; the order depends on the seed and the epoch alone.
+pub fn shuffle(seed: Seed, epoch: u32, items: &mut [u32]) {
+    for i in (1..items.len()).rev() {
+        let j = uniform_u32_below(i as u32 + 1, seed, Stream::Shuffle, epoch, i as u32) as usize;
+        items.swap(i, j);
+    }
+}

@@ -1,0 +1,92 @@
+//! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
+
+use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
+use duet::graph::Plan;
+use duet::model::{JointModel, ModelConfig};
+use duet::train::{ClassifierInput, TrainSpec, train_plan};
+use std::path::Path;
+
+fn config(kind: &str) -> ModelConfig {
+    match kind {
+        "mnist28_c32" => ModelConfig { num_channels: 32, ..ModelConfig::default() },
+        "fashion28" => ModelConfig {
+            num_channels: 32,
+            num_res_blocks: 1,
+            channel_mult: vec![1, 2, 2],
+            attention_resolutions: vec![],
+            ..ModelConfig::default()
+        },
+        other => panic!("unknown configuration {other}"),
+    }
+}
+
+fn plan(kind: &str, what: &str) -> Plan {
+    let model = JointModel::new(&config(kind)).unwrap();
+    let diffusion = DiffusionConfig::default();
+    match what {
+        "train" => {
+            let spec = TrainSpec {
+                batch: 8,
+                micro_batches: 1,
+                classifier_loss_scaling: 0.1,
+                classifier_input: ClassifierInput::Both,
+                given_noise: false,
+            };
+            train_plan(&model, &diffusion, &spec).unwrap()
+        }
+        "guided" => {
+            let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(8) };
+            step_plan(&model, &diffusion, &spec, "ema").unwrap()
+        }
+        other => panic!("unknown plan {other}"),
+    }
+}
+
+#[test]
+fn plans_are_as_committed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    for kind in ["mnist28_c32", "fashion28"] {
+        for what in ["train", "guided"] {
+            let path = folder.join(format!("{kind}_{what}_b8.txt"));
+            let text = plan(kind, what).to_string();
+            if std::env::var_os("DUET_BLESS").is_some() {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&path, text).unwrap();
+                continue;
+            }
+            let known = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let changed = known.lines().zip(text.lines()).find(|(a, b)| a != b);
+            assert!(
+                known == text,
+                "{} changed, first at {changed:?}; run with DUET_BLESS=1 and look at the difference",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_training_step_needs_few_pipelines() {
+    let stats = plan("mnist28_c32", "train").stats();
+    println!("training step of mnist28_c32: {stats:?}");
+    assert!(stats.pipelines < 40, "{} pipelines: each costs start-up time", stats.pipelines);
+}
+
+#[test]
+fn memory_is_shared_close_to_the_lower_bound() {
+    for kind in ["mnist28_c32", "fashion28"] {
+        for what in ["train", "guided"] {
+            let stats = plan(kind, what).stats();
+            let ratio = stats.slot_bytes as f64 / stats.lower_bound as f64;
+            println!("{kind} {what}: {} of at least {} bytes ({ratio:.3})", stats.slot_bytes, stats.lower_bound);
+            assert!(ratio <= 1.35, "{kind} {what}: {ratio:.3} times the lower bound");
+            assert!(stats.slot_bytes < stats.unshared_bytes);
+        }
+    }
+}
+
+#[test]
+fn guidance_computes_no_weight_gradient() {
+    let text = plan("mnist28_c32", "guided").to_string();
+    assert!(text.contains("grad_input") && !text.contains("grad_weight"));
+}

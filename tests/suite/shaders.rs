@@ -1,0 +1,198 @@
+//! Every shader is a valid WGSL program as it stands, and launches bind what the shaders declare.
+
+use duet::gpu::{Launch, Program};
+use duet::model::{JointModel, ModelConfig};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+struct Shader {
+    name: String,
+    source: String,
+    module: naga::Module,
+    info: naga::valid::ModuleInfo,
+}
+
+fn shaders() -> Vec<Shader> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("wgsl");
+    let mut list = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(path.extension().unwrap(), "wgsl", "{} is no shader", path.display());
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let source = std::fs::read_to_string(&path).unwrap();
+        let module = naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
+        // What WebGPU offers without asking for features.
+        let flags = naga::valid::ValidationFlags::all();
+        let capabilities = naga::valid::Capabilities::empty();
+        let info = naga::valid::Validator::new(flags, capabilities)
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
+        list.push(Shader { name, source, module, info });
+    }
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    list
+}
+
+#[test]
+fn every_file_is_valid_and_explains_itself() {
+    let list = shaders();
+    assert!(list.len() >= 18, "only {} shaders", list.len());
+    for shader in &list {
+        let Shader { name, source, module, .. } = shader;
+        assert!(source.starts_with("//"), "{name}: the first line says what it computes");
+        assert!(source.lines().count() <= 500, "{name} is too long");
+        assert!(!module.entry_points.is_empty(), "{name} has no entry point");
+        for forbidden in ["enable ", "requires ", "subgroup", "atomic<"] {
+            let found = source.lines().find(|l| !l.trim_start().starts_with("//") && l.contains(forbidden));
+            assert!(found.is_none(), "{name}: {found:?} is not accepted everywhere");
+        }
+        let host = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/kernels/{name}.rs"));
+        let naive = name.strip_suffix("_naive").is_some();
+        assert!(naive || host.exists(), "{name} has no host file {}", host.display());
+    }
+}
+
+#[test]
+fn workgroup_sizes_are_named_and_bindings_few() {
+    for Shader { name, source, module, info, .. } in shaders() {
+        for line in source.lines().filter(|l| l.contains("@workgroup_size(")) {
+            let inside = line.split("@workgroup_size(").nth(1).unwrap();
+            assert!(!inside.starts_with(|c: char| c.is_ascii_digit()), "{name}: {line} has a literal");
+        }
+        for (number, entry) in module.entry_points.iter().enumerate() {
+            let function = info.get_entry_point(number);
+            let used = module.global_variables.iter().filter(|(handle, _)| !function[*handle].is_empty());
+            let mut bindings = BTreeMap::new();
+            for (_, variable) in used {
+                let Some(binding) = &variable.binding else { continue };
+                assert_eq!(binding.group, 0, "{name}.{}", entry.name);
+                let twice = bindings.insert(binding.binding, variable.space);
+                assert!(twice.is_none(), "{name}.{} binds {} twice", entry.name, binding.binding);
+            }
+            let storage = bindings.values().filter(|s| matches!(s, naga::AddressSpace::Storage { .. }));
+            assert!(storage.count() <= 8, "{name}.{} binds too much", entry.name);
+            let numbers: Vec<u32> = bindings.keys().copied().collect();
+            let expected: Vec<u32> = (0..numbers.len() as u32).collect();
+            assert_eq!(numbers, expected, "{name}.{}: bindings must be used and dense", entry.name);
+        }
+    }
+}
+
+/// Reads, writes and the uniform of a launch against what the shader's entry point declares.
+fn check_launch(shaders: &[Shader], launch: &Launch) {
+    let at = launch.kernel.to_string();
+    let shader = shaders.iter().find(|s| s.name == launch.kernel.file);
+    let shader = shader.unwrap_or_else(|| panic!("{at}: no such file"));
+    let number = shader.module.entry_points.iter().position(|e| e.name == launch.kernel.entry);
+    let function = shader.info.get_entry_point(number.unwrap_or_else(|| panic!("{at}: no such entry point")));
+    let mut declared = BTreeMap::new();
+    for (handle, variable) in shader.module.global_variables.iter() {
+        if let (Some(binding), false) = (&variable.binding, function[handle].is_empty()) {
+            declared.insert(binding.binding, variable);
+        }
+    }
+    let uniform = usize::from(!launch.uniform.is_empty());
+    assert_eq!(declared.len(), launch.reads.len() + launch.writes.len() + uniform, "{at}: bindings");
+    for (binding, variable) in declared {
+        let binding = binding as usize;
+        match variable.space {
+            naga::AddressSpace::Storage { access } => {
+                let writes = access.contains(naga::StorageAccess::STORE);
+                let expected = binding >= launch.reads.len();
+                assert!(binding < launch.reads.len() + launch.writes.len(), "{at}: binding {binding}");
+                assert_eq!(writes, expected, "{at}: access of binding {binding}");
+            }
+            naga::AddressSpace::Uniform => {
+                assert_eq!(binding, launch.reads.len() + launch.writes.len(), "{at}: the uniform comes last");
+                let naga::TypeInner::Struct { span, .. } = shader.module.types[variable.ty].inner else {
+                    panic!("{at}: the uniform is no struct");
+                };
+                assert_eq!(launch.uniform.len(), span as usize, "{at}: size of the uniform");
+            }
+            other => panic!("{at}: binding {binding} is {other:?}"),
+        }
+    }
+    let limit = 65_535;
+    assert!(launch.workgroups.iter().all(|w| *w >= 1 && *w <= limit), "{at}: {:?}", launch.workgroups);
+}
+
+/// Plans that together use every operation of the models.
+fn programs() -> Vec<Program> {
+    use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
+    use duet::model::Head;
+    use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
+    let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
+    let odd = ModelConfig {
+        image_size: 12,
+        in_channels: 3,
+        num_channels: 12,
+        num_res_blocks: 1,
+        num_groups: 6,
+        channel_mult: vec![1, 2],
+        resblock_updown: true,
+        use_scale_shift_norm: false,
+        learn_sigma: true,
+        dropout: 0.1,
+        head: Head::MultiLabel,
+        ..ModelConfig::default()
+    };
+    let diffusion = DiffusionConfig::default();
+    let mut list = Vec::new();
+    for config in [small, odd] {
+        let model = JointModel::new(&config).unwrap();
+        for (chain, guidance) in [
+            (Chain::Ancestral, Guidance::Representation),
+            (Chain::Ddim { eta: 0.5 }, Guidance::Gradient),
+            (Chain::Ancestral, Guidance::None),
+        ] {
+            let spec = StepSpec { chain, guidance, ..StepSpec::new(3) };
+            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap().program().clone());
+        }
+        for micro_batches in [1, 2] {
+            let spec = TrainSpec {
+                batch: 3,
+                micro_batches,
+                classifier_loss_scaling: 0.1,
+                classifier_input: ClassifierInput::Both,
+                given_noise: false,
+            };
+            list.push(train_plan(&model, &diffusion, &spec).unwrap().program().clone());
+        }
+        list.push(update_plan(&model).unwrap().program().clone());
+    }
+    list
+}
+
+#[test]
+fn launches_fit_their_shaders() {
+    let list = shaders();
+    let mut used = std::collections::BTreeSet::new();
+    for program in programs() {
+        for launch in &program.launches {
+            check_launch(&list, launch);
+            used.insert(launch.kernel.file);
+        }
+    }
+    for shader in list.iter().filter(|s| !s.name.ends_with("_naive")) {
+        assert!(used.contains(shader.name.as_str()), "no plan uses {}", shader.name);
+    }
+}
+
+#[test]
+fn functions_of_one_name_are_the_same_text() {
+    let mut known: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for Shader { name, source, .. } in shaders() {
+        for part in source.split("\nfn ").skip(1) {
+            let function = part.split('(').next().unwrap().to_owned();
+            let body = part.split("\n}\n").next().unwrap().to_owned();
+            // Functions over a file's own bindings differ by nature; only pure helpers are compared.
+            if ["silu", "silu_derivative", "sigmoid", "philox4x32", "mul_wide"].contains(&function.as_str()) {
+                if let Some((other, text)) = known.get(&function) {
+                    assert_eq!(text, &body, "{function} differs between {other} and {name}");
+                }
+                known.insert(function, (name.clone(), body));
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Installs what the build, the tests and the demo need on Debian or Ubuntu and is not there yet:
+#   vulkan  a Vulkan driver and loader (Mesa: AMD and Intel GPUs, and a software device for machines without a GPU)
+#   data    the official Fashion-MNIST files
+#   wasm    Debian's compiler for WebAssembly, where rustup cannot add the target
+# Runs apt-get as root or through sudo; where neither is possible it prints the command and stops.
+set -eu
+
+packages=""
+want() {
+    case " $packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac
+}
+
+for part in "$@"; do
+    case "$part" in
+    vulkan)
+        found=""
+        for file in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; do
+            [ ! -e "$file" ] || found=yes
+        done
+        [ -n "$found" ] || want mesa-vulkan-drivers
+        if ! ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' && [ "$(uname)" = Linux ]; then
+            want libvulkan1
+        fi
+        ;;
+    data) [ -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] || want dataset-fashion-mnist ;;
+    wasm)
+        [ -x /usr/bin/wasm-ld ] || want lld
+        [ -e /usr/share/doc/rust-web-src ] || packages="$packages rustc-web cargo-web rust-web-src"
+        ;;
+    *)
+        echo "setup.sh: unknown part $part" >&2
+        exit 2
+        ;;
+    esac
+done
+
+[ -n "$packages" ] || exit 0
+if [ "$(uname)" != Linux ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "setup: please install what corresponds to Debian's packages:$packages" >&2
+    exit 1
+fi
+command="apt-get install -y --no-install-recommends$packages"
+if [ "$(id -u)" = 0 ]; then
+    sudo=""
+elif command -v sudo >/dev/null 2>&1; then
+    sudo="sudo"
+else
+    echo "setup: not root and no sudo; please run as root: $command" >&2
+    exit 1
+fi
+echo "setup: installing$packages"
+# A list of packages may be missing or old on a fresh machine; an update that fails still leaves a usable one.
+$sudo apt-get update -qq || echo "setup: apt-get update failed; trying with the lists that are there" >&2
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $sudo $command >/dev/null

@@ -1,0 +1,279 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// Print JSON for machines instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Report what the program does on stderr.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Choose the GPU whose name contains this text.
+    #[arg(long, global = true, value_name = "NAME", env = "DUET_ADAPTER")]
+    pub gpu: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model by a recipe; Ctrl-C saves and exits, `--resume` goes on.
+    Train(Train),
+    /// Classify images.
+    Classify(Classify),
+    /// Accuracy on the test set, and the noise error by quarter of the chain.
+    Eval(Eval),
+    /// Generate images, a row per class.
+    Sample(Sample),
+    /// Explain a decision by a counterfactual image.
+    Explain(Explain),
+    /// What a model is and needs, before anything is allocated.
+    Info(Info),
+    /// Export the averaged weights for shipping.
+    Export(Export),
+    /// Measure kernels and whole steps on this device.
+    Bench(Bench),
+}
+
+/// Which weights of a checkpoint to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WeightSet {
+    /// The moving average where there is one.
+    #[default]
+    Auto,
+    /// The moving average.
+    Ema,
+    /// The weights as trained.
+    Raw,
+}
+
+/// Options of every command that runs a trained model.
+#[derive(Debug, Args)]
+pub struct Model {
+    /// Checkpoint (.safetensors).
+    #[arg(long, short, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Weights to use.
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: WeightSet,
+}
+
+/// `duet train`.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Recipe (TOML).
+    pub recipe: PathBuf,
+    /// Folder for checkpoints, log and sample grids.
+    #[arg(long, short, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Go on from the folder's checkpoint.
+    #[arg(long)]
+    pub resume: bool,
+    /// Stop after this many steps in all (overrides the recipe).
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// Stop after this many minutes, saving first.
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// Images per step (overrides the recipe).
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Learning rate (overrides the recipe).
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Seed (overrides the recipe).
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Folder of the data (overrides the recipe).
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+}
+
+/// `duet classify`.
+#[derive(Debug, Args)]
+pub struct Classify {
+    #[command(flatten)]
+    pub model: Model,
+    /// Images (PNG or JPEG).
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Classes to print of each image.
+    #[arg(long, default_value_t = 3)]
+    pub top: usize,
+}
+
+/// `duet eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    #[command(flatten)]
+    pub model: Model,
+    /// Recipe whose data are used; by default the one the model was trained by.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Folder of the data (overrides the recipe).
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Test images for accuracy; 0: all.
+    #[arg(long, default_value_t = 0)]
+    pub images: usize,
+    /// Test images for the noise error; 0: none.
+    #[arg(long, default_value_t = 256)]
+    pub loss_images: usize,
+    /// Images at a time.
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+    /// Seed of timesteps and noise.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Which chain denoises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChainKind {
+    /// DDPM.
+    Ancestral,
+    /// DDIM.
+    Ddim,
+}
+
+/// How a class steers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GuidanceKind {
+    /// Algorithm 1: the internal representations move.
+    Representation,
+    /// Eq. 12: the gradient on the noised image.
+    Gradient,
+    /// None.
+    None,
+}
+
+/// Options of the chain.
+#[derive(Debug, Args)]
+pub struct ChainArgs {
+    /// Steps of the whole chain: "100", "10,10,5", "ddim25"; empty for all.
+    #[arg(long, default_value = "100")]
+    pub steps: String,
+    /// Which chain.
+    #[arg(long, value_enum, default_value = "ancestral")]
+    pub sampler: ChainKind,
+    /// DDIM's share of noise, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub eta: f64,
+    /// How the class steers.
+    #[arg(long, value_enum, default_value = "representation")]
+    pub guidance: GuidanceKind,
+    /// Clip the predicted image to its range at each step.
+    #[arg(long)]
+    pub clip: bool,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Guide even by a classifier that never saw noised images.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `duet sample`.
+#[derive(Debug, Args)]
+pub struct Sample {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Picture to write (PNG).
+    #[arg(long, short, default_value = "samples.png")]
+    pub out: PathBuf,
+    /// Only these classes, by name or number; by default all.
+    #[arg(long, value_delimiter = ',')]
+    pub class: Vec<String>,
+    /// Images per class.
+    #[arg(long, short = 'n', default_value_t = 8)]
+    pub count: usize,
+    /// Step size of Algorithm 1, or scale of Eq. 12.
+    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    pub alpha: f32,
+}
+
+/// `duet explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Images (PNG or JPEG).
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Class to move to, by name or number.
+    #[arg(long, value_name = "CLASS")]
+    pub to: String,
+    /// Picture to write (PNG): original, noised, counterfactual, difference.
+    #[arg(long, short, default_value = "explanation.png")]
+    pub out: PathBuf,
+    /// Share of the chain the image is noised by.
+    #[arg(long, default_value_t = 0.2)]
+    pub noise: f64,
+    /// Step size of Algorithm 1, or scale of Eq. 12.
+    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    pub alpha: f32,
+}
+
+/// `duet info`.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Checkpoint (.safetensors) or recipe (.toml).
+    pub model: PathBuf,
+    /// Images at a time.
+    #[arg(long, default_value_t = 8)]
+    pub batch: usize,
+    /// Print the plan of this kind instead.
+    #[arg(long, value_enum)]
+    pub plan: Option<PlanKind>,
+}
+
+/// The plans of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanKind {
+    /// Classification.
+    Classify,
+    /// An unguided denoising step.
+    Step,
+    /// A step of Algorithm 1.
+    Guided,
+    /// A training step.
+    Train,
+}
+
+/// `duet export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub model: Model,
+    /// File to write (.safetensors).
+    #[arg(long, short)]
+    pub out: PathBuf,
+    /// Keep 32-bit floats.
+    #[arg(long)]
+    pub f32: bool,
+}
+
+/// `duet bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Images at a time.
+    #[arg(long, default_value_t = 8)]
+    pub batch: usize,
+    /// Least seconds to measure each line for.
+    #[arg(long, default_value_t = 1.0)]
+    pub seconds: f64,
+    /// Only lines whose name contains this.
+    #[arg(long)]
+    pub only: Option<String>,
+}

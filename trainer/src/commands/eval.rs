@@ -1,0 +1,153 @@
+//! `duet eval`: accuracy on the test set, and the noise error by quarter of the chain.
+
+use crate::cli::{Cli, Eval};
+use crate::data::{Dataset, load};
+use crate::output::progress;
+use crate::recipe::{DataSpec, Recipe};
+use crate::session::Session;
+use duet::infer::{DenoisingError, ImageClassifier, argmax};
+use duet::model::Head;
+use duet::rng::{Seed, Stream, uniform_u32_below};
+use duet::runtime::Weights;
+use duet::{Error, Result};
+use std::path::Path;
+
+/// Runs the command.
+///
+/// # Errors
+/// A bad checkpoint or data; device errors.
+pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
+    if options.batch == 0 {
+        return Err(Error::config("batch", "must be at least 1"));
+    }
+    let session = Session::open(arguments, &options.model)?;
+    let mut spec = data_spec(&session, options)?;
+    if let Some(folder) = &options.data {
+        spec.path = folder.clone();
+    }
+    let config = session.config();
+    let split = load(&spec, config.in_channels, config.image_size)?;
+    let test = &split.test;
+    let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
+    let accuracy = accuracy(&session.weights, session.set, test, count, options.batch, arguments.json)?;
+    let quarters = noise_error(&session, options, test)?;
+    session.close();
+    if arguments.json {
+        let report = serde_json::json!({
+            "images": count, "accuracy": accuracy.share, "per_class": accuracy.per_class,
+            "mse_by_quarter": quarters, "mse_images": options.loss_images.min(test.len()),
+        });
+        println!("{report}");
+        return Ok(());
+    }
+    println!("accuracy {:.2} % of {count} test images", 100.0 * accuracy.share);
+    for (class, share) in accuracy.per_class.iter().enumerate() {
+        println!("  {:<12} {:.1} %", crate::session::class_name(config, class), 100.0 * share);
+    }
+    if let Some(quarters) = quarters {
+        println!("noise error (MSE of eps) by quarter of the chain, from image to noise:");
+        for (quarter, value) in quarters.iter().enumerate() {
+            println!("  {}/4  {value:.5}", quarter + 1);
+        }
+    }
+    Ok(())
+}
+
+fn data_spec(session: &Session, options: &Eval) -> Result<DataSpec> {
+    if let Some(path) = &options.recipe {
+        return Ok(Recipe::load(path)?.data);
+    }
+    let text = session.checkpoint.info.get("data").ok_or_else(|| {
+        Error::config("recipe", "the checkpoint does not say what it was trained on: give --recipe")
+    })?;
+    serde_json::from_str(text).map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))
+}
+
+/// Shares of correct answers.
+pub struct Accuracy {
+    /// Of all images (multi-label: of all labels).
+    pub share: f64,
+    /// Of each class's images.
+    pub per_class: Vec<f64>,
+}
+
+/// Measures accuracy on the first `count` images.
+///
+/// # Errors
+/// Device errors.
+pub fn accuracy(
+    weights: &Weights,
+    set: &'static str,
+    test: &Dataset,
+    count: usize,
+    batch: usize,
+    quiet: bool,
+) -> Result<Accuracy> {
+    let config = &weights.model().config;
+    if config.head == Head::MultiLabel {
+        return Err(Error::config("head", "the data sets here have one class per image"));
+    }
+    let classes = config.num_classes;
+    let classifier = pollster::block_on(ImageClassifier::new(weights, batch, set))?;
+    let (mut right, mut seen) = (vec![0usize; classes], vec![0usize; classes]);
+    let bar = progress(count as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
+    let all: Vec<usize> = (0..count).collect();
+    for part in all.chunks(batch) {
+        let images = test.images_f32(part);
+        let answers = argmax(&pollster::block_on(classifier.logits(&images))?, classes);
+        for (image, answer) in part.iter().zip(answers) {
+            let label = test.labels[*image] as usize;
+            if label >= classes {
+                let detail = format!("label {label} in the data, {classes} classes in the model");
+                return Err(Error::config("num_classes", detail));
+            }
+            seen[label] += 1;
+            right[label] += usize::from(answer == label);
+        }
+        bar.inc(part.len() as u64);
+    }
+    bar.finish_and_clear();
+    let share = |right: usize, seen: usize| if seen == 0 { 0.0 } else { right as f64 / seen as f64 };
+    Ok(Accuracy {
+        share: share(right.iter().sum(), seen.iter().sum()),
+        per_class: right.iter().zip(&seen).map(|(r, s)| share(*r, *s)).collect(),
+    })
+}
+
+/// Mean noise error in each quarter of the chain; `None` where no images are asked for.
+fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
+    let count = options.loss_images.min(test.len()) / options.batch * options.batch;
+    if count == 0 {
+        return Ok(None);
+    }
+    let diffusion = &session.checkpoint.diffusion;
+    let new = DenoisingError::new(&session.weights, diffusion, options.batch, session.set);
+    let measure = pollster::block_on(new)?;
+    let steps = diffusion.diffusion_steps;
+    let seed = Seed(options.seed);
+    let mut sums = [0.0f64; 4];
+    let all: Vec<usize> = (0..count).collect();
+    for (quarter, sum) in sums.iter_mut().enumerate() {
+        let (from, to) = (quarter * steps / 4, ((quarter + 1) * steps / 4).max(quarter * steps / 4 + 1));
+        for part in all.chunks(options.batch) {
+            let width = (to.min(steps) - from.min(steps - 1)).max(1) as u32;
+            let times: Vec<usize> = part
+                .iter()
+                .map(|i| {
+                    let offset = uniform_u32_below(width, seed, Stream::Timestep, quarter as u32, *i as u32);
+                    (from.min(steps - 1)) + offset as usize
+                })
+                .collect();
+            let images = test.images_f32(part);
+            let values = pollster::block_on(measure.measure(&images, &times, seed, part[0] as u32))?;
+            *sum += values.iter().map(|v| f64::from(*v)).sum::<f64>();
+        }
+        *sum /= count as f64;
+    }
+    Ok(Some(sums))
+}
+
+/// The folder part of a path, for messages.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,126 @@
+//! `duet info`: parameters, work and memory of a model, before anything is allocated.
+
+use crate::cli::{Cli, Info, PlanKind};
+use crate::output::{bytes, short};
+use crate::recipe::Recipe;
+use crate::session::load_checkpoint;
+use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
+use duet::graph::Plan;
+use duet::infer::classify_plan;
+use duet::model::JointModel;
+use duet::train::{ClassifierInput, TrainSpec, train_plan};
+use duet::{Error, Result};
+
+/// Runs the command.
+///
+/// # Errors
+/// A bad checkpoint or recipe.
+pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
+    if options.batch == 0 {
+        return Err(Error::config("batch", "must be at least 1"));
+    }
+    let is_recipe = options.model.extension().is_some_and(|e| e == "toml");
+    let (model, diffusion, input, info) = if is_recipe {
+        let recipe = Recipe::load(&options.model)?;
+        let model = JointModel::new(&recipe.model)?;
+        (model, recipe.diffusion, recipe.train.options.classifier_input, Default::default())
+    } else {
+        let (checkpoint, model) = load_checkpoint(&options.model)?;
+        ((*model).clone(), checkpoint.diffusion, ClassifierInput::Both, checkpoint.info)
+    };
+    let plan = |kind: PlanKind| make_plan(&model, &diffusion, input, options.batch, kind);
+    if let Some(kind) = options.plan {
+        print!("{}", plan(kind)?);
+        return Ok(());
+    }
+    let kinds = [
+        ("classify", PlanKind::Classify),
+        ("denoising step", PlanKind::Step),
+        ("guided step", PlanKind::Guided),
+        ("training step", PlanKind::Train),
+    ];
+    let mut rows = Vec::new();
+    for (name, kind) in kinds {
+        // BatchNorm cannot be trained on one image: no such plan exists.
+        if matches!(kind, PlanKind::Train) && options.batch < 2 {
+            continue;
+        }
+        rows.push((name, plan(kind)?.stats()));
+    }
+    let parameters = model.params.parameter_count();
+    if arguments.json {
+        let plans: serde_json::Map<String, serde_json::Value> = rows
+            .iter()
+            .map(|(name, s)| {
+                let row = serde_json::json!({
+                    "dispatches": s.dispatches, "pipelines": s.pipelines, "multiply_adds": s.multiply_adds,
+                    "slot_bytes": s.slot_bytes, "lower_bound_bytes": s.lower_bound,
+                    "unshared_bytes": s.unshared_bytes, "external_bytes": s.external_bytes,
+                    "peak_bytes": s.slot_bytes + s.external_bytes,
+                });
+                ((*name).to_owned(), row)
+            })
+            .collect();
+        let report = serde_json::json!({
+            "parameters": parameters, "batch": options.batch, "plans": plans,
+            "model": model.config, "diffusion": diffusion, "info": info,
+        });
+        println!("{report}");
+        return Ok(());
+    }
+    let c = &model.config;
+    println!(
+        "{} parameters; {}×{}×{} images, {} classes; width {}, multipliers {:?}, {} blocks per level",
+        short(parameters as f64),
+        c.in_channels,
+        c.image_size,
+        c.image_size,
+        c.num_classes,
+        c.num_channels,
+        c.levels()?,
+        c.num_res_blocks
+    );
+    println!("\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)", options.batch);
+    for (name, s) in rows {
+        println!(
+            "{name:<16} {:>15} {:>11} {:>10} {:>10} {:>12} {:>14}",
+            short(s.multiply_adds as f64),
+            s.dispatches,
+            s.pipelines,
+            bytes(s.slot_bytes + s.external_bytes),
+            bytes(s.slot_bytes),
+            bytes(s.lower_bound)
+        );
+    }
+    for (topic, text) in info {
+        println!("{topic}: {text}");
+    }
+    Ok(())
+}
+
+fn make_plan(
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    classifier_input: ClassifierInput,
+    batch: usize,
+    kind: PlanKind,
+) -> Result<Plan> {
+    match kind {
+        PlanKind::Classify => classify_plan(model, batch, "params"),
+        PlanKind::Step => step_plan(model, diffusion, &StepSpec::new(batch), "params"),
+        PlanKind::Guided => {
+            let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(batch) };
+            step_plan(model, diffusion, &spec, "params")
+        }
+        PlanKind::Train => {
+            let spec = TrainSpec {
+                batch,
+                micro_batches: 1,
+                classifier_loss_scaling: 0.1,
+                classifier_input,
+                given_noise: false,
+            };
+            train_plan(model, diffusion, &spec)
+        }
+    }
+}

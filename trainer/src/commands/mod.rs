@@ -1,0 +1,30 @@
+//! One file per command.
+
+mod bench;
+mod classify;
+mod eval;
+mod explain;
+mod export;
+mod info;
+mod sample;
+mod train;
+
+use crate::cli::{Cli, Command};
+use duet::Result;
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Whatever the command reports.
+pub fn run(arguments: &Cli) -> Result<()> {
+    match &arguments.command {
+        Command::Train(options) => train::run(arguments, options),
+        Command::Classify(options) => classify::run(arguments, options),
+        Command::Eval(options) => eval::run(arguments, options),
+        Command::Sample(options) => sample::run(arguments, options),
+        Command::Explain(options) => explain::run(arguments, options),
+        Command::Info(options) => info::run(arguments, options),
+        Command::Export(options) => export::run(arguments, options),
+        Command::Bench(options) => bench::run(arguments, options),
+    }
+}

@@ -1,0 +1,149 @@
+//! What commands share: the device, a loaded model, class names, interruption.
+
+use crate::cli::{ChainArgs, ChainKind, Cli, GuidanceKind, Model, WeightSet};
+use duet::checkpoint::Checkpoint;
+use duet::diffusion::{Chain, Guidance};
+use duet::gpu::{Device, DeviceOptions};
+use duet::model::{JointModel, ModelConfig};
+use duet::runtime::Weights;
+use duet::{Error, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where compiled pipelines are kept between runs; `None` where there is no home.
+fn cache_folder() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .map(|base| base.join("duet"))
+}
+
+/// Opens the device the command line asks for.
+///
+/// # Errors
+/// No adapter, and what to install.
+pub fn open_device(arguments: &Cli) -> Result<Device> {
+    let options = DeviceOptions {
+        adapter: arguments.gpu.clone(),
+        pipeline_cache: cache_folder(),
+        ..DeviceOptions::default()
+    };
+    let device = pollster::block_on(Device::open(&options))?;
+    tracing::debug!(info = ?device.info(), "device");
+    Ok(device)
+}
+
+/// A trained model on the device.
+pub struct Session {
+    /// Its weights.
+    pub weights: Weights,
+    /// The file's contents.
+    pub checkpoint: Checkpoint,
+    /// Which weights to use.
+    pub set: &'static str,
+}
+
+impl Session {
+    /// Reads and uploads a checkpoint.
+    ///
+    /// # Errors
+    /// A bad file; device errors.
+    pub fn open(arguments: &Cli, options: &Model) -> Result<Session> {
+        let (checkpoint, model) = load_checkpoint(&options.model)?;
+        let set = match (options.weights, checkpoint.ema.is_some()) {
+            (WeightSet::Ema, false) => {
+                let detail = "holds no moving average (weights exported for shipping are the average already)";
+                return Err(Error::Checkpoint { path: options.model.clone(), detail: detail.into() });
+            }
+            (WeightSet::Ema | WeightSet::Auto, true) => "ema",
+            _ => "params",
+        };
+        let device = open_device(arguments)?;
+        let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
+        let weights = pollster::block_on(upload)?;
+        Ok(Session { weights, checkpoint, set })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.checkpoint.model
+    }
+
+    /// Keeps compiled pipelines for the next run.
+    pub fn close(&self) {
+        self.weights.device().save_pipeline_cache();
+    }
+}
+
+/// Reads a checkpoint and checks it against its own configuration.
+///
+/// # Errors
+/// [`Error::Checkpoint`] naming what is wrong.
+pub fn load_checkpoint(path: &std::path::Path) -> Result<(Checkpoint, Arc<JointModel>)> {
+    let checkpoint = Checkpoint::load(path)?;
+    let model = JointModel::new(&checkpoint.model)
+        .map_err(|e| Error::Checkpoint { path: path.into(), detail: format!("configuration: {e}") })?;
+    checkpoint
+        .diffusion
+        .validate()
+        .map_err(|e| Error::Checkpoint { path: path.into(), detail: format!("configuration: {e}") })?;
+    checkpoint.check(path, &model.params.expected(false), &model.params.expected(true))?;
+    Ok((checkpoint, Arc::new(model)))
+}
+
+/// Name of a class, or its number where it has none.
+pub fn class_name(config: &ModelConfig, class: usize) -> String {
+    config.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
+}
+
+/// The class of a name or number.
+///
+/// # Errors
+/// [`Error::Config`] listing the classes there are.
+pub fn find_class(config: &ModelConfig, text: &str) -> Result<usize> {
+    let named = config.class_names.iter().position(|n| n.eq_ignore_ascii_case(text.trim()));
+    let numbered = text.trim().parse::<usize>().ok().filter(|c| *c < config.num_classes);
+    named.or(numbered).ok_or_else(|| {
+        let known: Vec<String> = (0..config.num_classes.min(40)).map(|c| class_name(config, c)).collect();
+        Error::config("class", format!("there is no class {text:?}; there are: {}", known.join(", ")))
+    })
+}
+
+/// The chain that the command line asks for.
+pub fn chain(arguments: &ChainArgs) -> Chain {
+    match arguments.sampler {
+        ChainKind::Ancestral => Chain::Ancestral,
+        ChainKind::Ddim => Chain::Ddim { eta: arguments.eta },
+    }
+}
+
+/// The guidance that the command line asks for.
+pub fn guidance(arguments: &ChainArgs) -> Guidance {
+    match arguments.guidance {
+        GuidanceKind::Representation => Guidance::Representation,
+        GuidanceKind::Gradient => Guidance::Gradient,
+        GuidanceKind::None => Guidance::None,
+    }
+}
+
+/// Set by Ctrl-C (and a polite kill); a second one ends the program at once.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Begins to watch for Ctrl-C.
+///
+/// # Errors
+/// [`Error::Config`] where the system refuses a handler.
+pub fn watch_interrupts() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+    })
+    .map_err(|e| Error::config("signals", e.to_string()))
+}
+
+/// Whether Ctrl-C was pressed.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}

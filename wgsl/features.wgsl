@@ -1,0 +1,114 @@
+// The classifier's input: every feature map pooled over its pixels, side by side, then the raw timestep.
+//
+//   pool_into      f[n, offset + c] = mean (or maximum) over p of x[n, p, c]
+//   timestep_into  f[n, last] = t[n], and zeros behind it
+//   pool_grad      dx[n, p, c] = df[n, offset + c] / pixels; of a maximum: all of it to the first pixel that attains it
+// Layouts: x, dx [batch, pixels, quads] of vec4; f, df [batch, pitch]; t [batch].
+// An invocation pools one vec4 of channels of one sample, or makes one vec4 of dx. Sums run in a fixed order.
+
+override WG: u32;
+
+struct Size {
+    batch: u32,
+    pixels: u32,
+    channels: u32,
+    quads: u32,
+    pitch: u32,
+    offset: u32,
+    maximum: u32,
+    columns: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> f: array<f32>;
+@group(0) @binding(2) var<uniform> size: Size;
+
+@group(0) @binding(0) var<storage, read> t: array<f32>;
+
+@group(0) @binding(1) var<storage, read> pooled: array<f32>;
+@group(0) @binding(2) var<storage, read> df: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> grad_size: Size;
+
+@compute @workgroup_size(WG)
+fn pool_into(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    let n = index / size.quads;
+    if (n >= size.batch) {
+        return;
+    }
+    let quad = index % size.quads;
+    let from = n * size.pixels * size.quads + quad;
+    var value = x[from];
+    for (var p = 1u; p < size.pixels; p++) {
+        let next = x[from + p * size.quads];
+        value = select(value + next, max(value, next), size.maximum != 0u);
+    }
+    if (size.maximum == 0u) {
+        value /= f32(size.pixels);
+    }
+    for (var lane = 0u; lane < 4u; lane++) {
+        if (quad * 4u + lane < size.channels) {
+            f[n * size.pitch + size.offset + quad * 4u + lane] = value[lane];
+        }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn timestep_into(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = (group.y * groups.x + group.x) * WG + local;
+    if (n >= size.batch) {
+        return;
+    }
+    f[n * size.pitch + size.columns - 1u] = t[n];
+    for (var column = size.columns; column < size.pitch; column++) {
+        f[n * size.pitch + column] = 0.0;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn pool_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    let quad = index % grad_size.quads;
+    let pixel = index / grad_size.quads;
+    let n = pixel / grad_size.pixels;
+    if (n >= grad_size.batch) {
+        return;
+    }
+    var value = vec4<f32>(0.0);
+    for (var lane = 0u; lane < 4u; lane++) {
+        if (quad * 4u + lane < grad_size.channels) {
+            value[lane] = df[n * grad_size.pitch + grad_size.offset + quad * 4u + lane];
+        }
+    }
+    if (grad_size.maximum == 0u) {
+        dx[index] = value / f32(grad_size.pixels);
+        return;
+    }
+    // The first pixel with the maximum takes all: any earlier one that attains it shuts this one out.
+    let mine = x[index];
+    var largest = vec4<f32>(0.0);
+    for (var lane = 0u; lane < 4u; lane++) {
+        if (quad * 4u + lane < grad_size.channels) {
+            largest[lane] = pooled[n * grad_size.pitch + grad_size.offset + quad * 4u + lane];
+        }
+    }
+    var first = mine == largest;
+    let from = n * grad_size.pixels * grad_size.quads + quad;
+    for (var p = 0u; p < pixel % grad_size.pixels; p++) {
+        first = first & (x[from + p * grad_size.quads] < largest);
+    }
+    dx[index] = select(vec4<f32>(0.0), value, first);
+}

@@ -1,0 +1,185 @@
+// Losses per sample and their gradients.
+//
+//   mse            l[n] = mean over pixels and channels of (a - b)^2; a may have more channels per pixel than b
+//   mse_grad       da = 2 (a - b) * dl[n] / (pixels * channels), zero in a's further channels
+//   cross_entropy  l[n] = log sum_k exp z[n,k] - z[n, label], in the max-subtracted form; no label (0xffffffff): 0
+//   cross_entropy_grad  dz = (softmax(z) - onehot) * dl[n]
+//   bce            l[n] = scale * sum_k max(z, 0) - z y + log(1 + exp(-|z|));  bce_grad  dz = scale * (sigmoid(z) - y) * dl
+//   total          out[0] = scale * sum over l, zeros behind; spread: out[n] = scale * dl[0]; constant: out[n] = scale
+// Layouts: images [batch, pixels, pitch]; z, y [batch, pitch]; l, dl [pitch(batch)]; pads are written as zero.
+// `mse` sums parts in scratch [batch, parts] first, then `finish` adds them in order. An invocation makes one value (of
+// mse: one part; of mse_grad: one element; of the logits' losses: one sample).
+
+override WG: u32;
+
+struct Size {
+    batch: u32,
+    pixels: u32,
+    channels: u32,
+    pitch: u32,
+    other_pitch: u32,
+    parts: u32,
+    scale: f32,
+    kind: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<uniform> size: Size;
+
+@group(0) @binding(1) var<storage, read_write> result: array<f32>;
+@group(0) @binding(2) var<uniform> result_size: Size;
+
+@group(0) @binding(2) var<storage, read> dl: array<f32>;
+@group(0) @binding(3) var<storage, read_write> gradient: array<f32>;
+@group(0) @binding(4) var<uniform> gradient_size: Size;
+
+const UNLABELLED: u32 = 0xffffffffu;
+
+@compute @workgroup_size(WG)
+fn mse(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    let n = index / size.parts;
+    if (n >= size.batch) {
+        return;
+    }
+    var sum = 0.0;
+    for (var p = index % size.parts; p < size.pixels; p += size.parts) {
+        let pixel = n * size.pixels + p;
+        for (var c = 0u; c < size.channels; c++) {
+            let d = a[pixel * size.pitch + c] - b[pixel * size.other_pitch + c];
+            sum += d * d;
+        }
+    }
+    out[index] = sum;
+}
+
+@compute @workgroup_size(WG)
+fn finish(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = (group.y * groups.x + group.x) * WG + local;
+    if (n >= result_size.pitch) {
+        return;
+    }
+    var sum = 0.0;
+    if (n < result_size.batch) {
+        if (result_size.kind == 0u) {
+            // Parts of one sample.
+            for (var part = 0u; part < result_size.parts; part++) {
+                sum += a[n * result_size.parts + part];
+            }
+        } else if (result_size.kind == 1u) {
+            // All samples into the first element.
+            for (var i = 0u; i < result_size.parts; i++) {
+                sum += a[i];
+            }
+        } else if (result_size.kind == 2u) {
+            sum = a[0];
+        } else {
+            sum = 1.0;
+        }
+    }
+    result[n] = result_size.scale * sum;
+}
+
+@compute @workgroup_size(WG)
+fn mse_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    let pixel = index / gradient_size.pitch;
+    let n = pixel / gradient_size.pixels;
+    if (n >= gradient_size.batch) {
+        return;
+    }
+    let c = index % gradient_size.pitch;
+    var value = 0.0;
+    if (c < gradient_size.channels) {
+        value = gradient_size.scale * dl[n] * (a[index] - b[pixel * gradient_size.other_pitch + c]);
+    }
+    gradient[index] = value;
+}
+
+@compute @workgroup_size(WG)
+fn logits_loss(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = (group.y * groups.x + group.x) * WG + local;
+    if (n >= size.parts) {
+        return;
+    }
+    var loss = 0.0;
+    let from = n * size.pitch;
+    if (n < size.batch && size.kind == 0u) {
+        let label = bitcast<u32>(b[n]);
+        if (label != UNLABELLED) {
+            var largest = a[from];
+            for (var k = 1u; k < size.channels; k++) {
+                largest = max(largest, a[from + k]);
+            }
+            var sum = 0.0;
+            for (var k = 0u; k < size.channels; k++) {
+                sum += exp(a[from + k] - largest);
+            }
+            loss = log(sum) + largest - a[from + min(label, size.channels - 1u)];
+        }
+    } else if (n < size.batch) {
+        for (var k = 0u; k < size.channels; k++) {
+            let z = a[from + k];
+            loss += max(z, 0.0) - z * b[from + k] + log(1.0 + exp(-abs(z)));
+        }
+        loss *= size.scale;
+    }
+    out[n] = loss;
+}
+
+@compute @workgroup_size(WG)
+fn logits_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = (group.y * groups.x + group.x) * WG + local;
+    if (n >= gradient_size.batch) {
+        return;
+    }
+    let from = n * gradient_size.pitch;
+    if (gradient_size.kind == 0u) {
+        let label = bitcast<u32>(b[n]);
+        var largest = a[from];
+        for (var k = 1u; k < gradient_size.channels; k++) {
+            largest = max(largest, a[from + k]);
+        }
+        var sum = 0.0;
+        for (var k = 0u; k < gradient_size.channels; k++) {
+            sum += exp(a[from + k] - largest);
+        }
+        let weight = select(dl[n], 0.0, label == UNLABELLED);
+        for (var k = 0u; k < gradient_size.channels; k++) {
+            let share = exp(a[from + k] - largest) / sum;
+            gradient[from + k] = weight * select(share, share - 1.0, k == label);
+        }
+    } else {
+        for (var k = 0u; k < gradient_size.channels; k++) {
+            let z = a[from + k];
+            let small = exp(-abs(z));
+            let sigmoid = select(small, 1.0, z >= 0.0) / (1.0 + small);
+            gradient[from + k] = gradient_size.scale * dl[n] * (sigmoid - b[from + k]);
+        }
+    }
+    for (var k = gradient_size.channels; k < gradient_size.pitch; k++) {
+        gradient[from + k] = 0.0;
+    }
+}

@@ -1,0 +1,80 @@
+// Element-wise operations over vec4 arrays.
+//
+//   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
+//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
+//   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
+// silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v. All maps send 0 to 0 where b is 0, so pads stay zero.
+// a, b, y: [quads] vec4; an invocation makes one.
+
+override WG: u32;
+
+struct Size {
+    quads: u32,
+    operation: u32,
+    factor: f32,
+    pad0: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> size: Size;
+
+@group(0) @binding(2) var<storage, read> alpha: array<f32>;
+@group(0) @binding(3) var<storage, read_write> moved: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> axpy_size: Size;
+
+fn sigmoid(v: vec4<f32>) -> vec4<f32> {
+    // Bounded so that the exponential stays finite.
+    return 1.0 / (1.0 + exp(min(-v, vec4<f32>(80.0))));
+}
+
+@compute @workgroup_size(WG)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    if (index >= size.quads) {
+        return;
+    }
+    let v = a[index];
+    var result = v;
+    switch size.operation {
+        case 0u: {
+            result = v * sigmoid(v);
+        }
+        case 1u: {
+            result = select(size.factor * v, v, v > vec4<f32>(0.0));
+        }
+        case 2u: {
+            result = size.factor * v;
+        }
+        case 3u: {
+            result = v + b[index];
+        }
+        case 4u: {
+            let s = sigmoid(v);
+            result = b[index] * s * (1.0 + v * (1.0 - s));
+        }
+        default: {
+            let d = b[index];
+            result = select(size.factor * d, d, v > vec4<f32>(0.0));
+        }
+    }
+    y[index] = result;
+}
+
+@compute @workgroup_size(WG)
+fn axpy(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    if (index >= axpy_size.quads) {
+        return;
+    }
+    moved[index] = a[index] + alpha[0] * b[index];
+}
