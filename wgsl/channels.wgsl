@@ -94,10 +94,10 @@ fn sum_pixels(
     if (n >= sum_size.batch) {
         return;
     }
-    let from = n * sum_size.pixels * sum_size.quads + index % sum_size.quads;
+    let base_at = n * sum_size.pixels * sum_size.quads + index % sum_size.quads;
     var value = vec4<f32>(0.0);
     for (var p = 0u; p < sum_size.pixels; p++) {
-        value += x[from + p * sum_size.quads];
+        value += x[base_at + p * sum_size.quads];
     }
     total[index] = sum_size.scale * value;
 }

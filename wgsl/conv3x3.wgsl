@@ -43,7 +43,7 @@ struct Size {
 @group(0) @binding(3) var<uniform> gradient_size: Size;
 
 @group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> weight_size: Size;
 
 const ZERO = vec4<f32>(0.0);
@@ -695,7 +695,7 @@ fn grad_weight(
         }
         let n = line / weight_size.out_height;
         let base = (n * weight_size.in_height + u32(row)) * width * weight_size.in_quads + channel;
-        let from = line * weight_size.out_width * weight_size.out_quads;
+        let base_at = line * weight_size.out_width * weight_size.out_quads;
         var s0 = ZERO;
         var s1 = ZERO;
         var s2 = source[base];
@@ -715,7 +715,7 @@ fn grad_weight(
                 s1 = source[base + (right - 1u) * weight_size.in_quads];
             }
             s2 = right_value;
-            let at = from + x * weight_size.out_quads;
+            let at = base_at + x * weight_size.out_quads;
             let d0 = upstream[at + quad];
             let d1 = upstream[at + next_quad];
             a000 += s0.x * d0;
@@ -746,32 +746,32 @@ fn grad_weight(
     }
     let has_next = quad + 1u < weight_size.out_quads;
     let to0 = ((slice * 9u + u * 3u + 0u) * weight_size.weight_rows + channel * 4u) * weight_size.weight_quads + quad;
-    partial[to0 + 0u * weight_size.weight_quads] = a000;
-    partial[to0 + 1u * weight_size.weight_quads] = a010;
-    partial[to0 + 2u * weight_size.weight_quads] = a020;
-    partial[to0 + 3u * weight_size.weight_quads] = a030;
+    partials[to0 + 0u * weight_size.weight_quads] = a000;
+    partials[to0 + 1u * weight_size.weight_quads] = a010;
+    partials[to0 + 2u * weight_size.weight_quads] = a020;
+    partials[to0 + 3u * weight_size.weight_quads] = a030;
     let to1 = ((slice * 9u + u * 3u + 1u) * weight_size.weight_rows + channel * 4u) * weight_size.weight_quads + quad;
-    partial[to1 + 0u * weight_size.weight_quads] = a100;
-    partial[to1 + 1u * weight_size.weight_quads] = a110;
-    partial[to1 + 2u * weight_size.weight_quads] = a120;
-    partial[to1 + 3u * weight_size.weight_quads] = a130;
+    partials[to1 + 0u * weight_size.weight_quads] = a100;
+    partials[to1 + 1u * weight_size.weight_quads] = a110;
+    partials[to1 + 2u * weight_size.weight_quads] = a120;
+    partials[to1 + 3u * weight_size.weight_quads] = a130;
     let to2 = ((slice * 9u + u * 3u + 2u) * weight_size.weight_rows + channel * 4u) * weight_size.weight_quads + quad;
-    partial[to2 + 0u * weight_size.weight_quads] = a200;
-    partial[to2 + 1u * weight_size.weight_quads] = a210;
-    partial[to2 + 2u * weight_size.weight_quads] = a220;
-    partial[to2 + 3u * weight_size.weight_quads] = a230;
+    partials[to2 + 0u * weight_size.weight_quads] = a200;
+    partials[to2 + 1u * weight_size.weight_quads] = a210;
+    partials[to2 + 2u * weight_size.weight_quads] = a220;
+    partials[to2 + 3u * weight_size.weight_quads] = a230;
     if (has_next) {
-        partial[to0 + 0u * weight_size.weight_quads + 1u] = a001;
-        partial[to0 + 1u * weight_size.weight_quads + 1u] = a011;
-        partial[to0 + 2u * weight_size.weight_quads + 1u] = a021;
-        partial[to0 + 3u * weight_size.weight_quads + 1u] = a031;
-        partial[to1 + 0u * weight_size.weight_quads + 1u] = a101;
-        partial[to1 + 1u * weight_size.weight_quads + 1u] = a111;
-        partial[to1 + 2u * weight_size.weight_quads + 1u] = a121;
-        partial[to1 + 3u * weight_size.weight_quads + 1u] = a131;
-        partial[to2 + 0u * weight_size.weight_quads + 1u] = a201;
-        partial[to2 + 1u * weight_size.weight_quads + 1u] = a211;
-        partial[to2 + 2u * weight_size.weight_quads + 1u] = a221;
-        partial[to2 + 3u * weight_size.weight_quads + 1u] = a231;
+        partials[to0 + 0u * weight_size.weight_quads + 1u] = a001;
+        partials[to0 + 1u * weight_size.weight_quads + 1u] = a011;
+        partials[to0 + 2u * weight_size.weight_quads + 1u] = a021;
+        partials[to0 + 3u * weight_size.weight_quads + 1u] = a031;
+        partials[to1 + 0u * weight_size.weight_quads + 1u] = a101;
+        partials[to1 + 1u * weight_size.weight_quads + 1u] = a111;
+        partials[to1 + 2u * weight_size.weight_quads + 1u] = a121;
+        partials[to1 + 3u * weight_size.weight_quads + 1u] = a131;
+        partials[to2 + 0u * weight_size.weight_quads + 1u] = a201;
+        partials[to2 + 1u * weight_size.weight_quads + 1u] = a211;
+        partials[to2 + 2u * weight_size.weight_quads + 1u] = a221;
+        partials[to2 + 3u * weight_size.weight_quads + 1u] = a231;
     }
 }

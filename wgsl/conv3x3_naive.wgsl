@@ -127,9 +127,9 @@ fn grad_weight(
                 if (column < 0 || column >= i32(weight_size.width)) {
                     continue;
                 }
-                let from = ((n * weight_size.height + u32(row)) * weight_size.width + u32(column)) * weight_size.in_pitch;
+                let base_at = ((n * weight_size.height + u32(row)) * weight_size.width + u32(column)) * weight_size.in_pitch;
                 let at = ((n * weight_size.out_height + i) * weight_size.out_width + j) * weight_size.out_pitch;
-                sum += x[from + c] * upstream[at + k];
+                sum += x[base_at + c] * upstream[at + k];
             }
         }
     }

@@ -42,10 +42,10 @@ fn pool_into(
         return;
     }
     let quad = index % size.quads;
-    let from = n * size.pixels * size.quads + quad;
-    var value = x[from];
+    let base_at = n * size.pixels * size.quads + quad;
+    var value = x[base_at];
     for (var p = 1u; p < size.pixels; p++) {
-        let next = x[from + p * size.quads];
+        let next = x[base_at + p * size.quads];
         value = select(value + next, max(value, next), size.maximum != 0u);
     }
     if (size.maximum == 0u) {
@@ -106,9 +106,9 @@ fn pool_grad(
         }
     }
     var first = mine == largest;
-    let from = n * grad_size.pixels * grad_size.quads + quad;
+    let base_at = n * grad_size.pixels * grad_size.quads + quad;
     for (var p = 0u; p < pixel % grad_size.pixels; p++) {
-        first = first & (x[from + p * grad_size.quads] < largest);
+        first = first & (x[base_at + p * grad_size.quads] < largest);
     }
     dx[index] = select(vec4<f32>(0.0), value, first);
 }

@@ -121,24 +121,24 @@ fn logits_loss(
         return;
     }
     var loss = 0.0;
-    let from = n * size.pitch;
+    let base_at = n * size.pitch;
     if (n < size.batch && size.kind == 0u) {
         let label = bitcast<u32>(b[n]);
         if (label != UNLABELLED) {
-            var largest = a[from];
+            var largest = a[base_at];
             for (var k = 1u; k < size.channels; k++) {
-                largest = max(largest, a[from + k]);
+                largest = max(largest, a[base_at + k]);
             }
             var sum = 0.0;
             for (var k = 0u; k < size.channels; k++) {
-                sum += exp(a[from + k] - largest);
+                sum += exp(a[base_at + k] - largest);
             }
-            loss = log(sum) + largest - a[from + min(label, size.channels - 1u)];
+            loss = log(sum) + largest - a[base_at + min(label, size.channels - 1u)];
         }
     } else if (n < size.batch) {
         for (var k = 0u; k < size.channels; k++) {
-            let z = a[from + k];
-            loss += max(z, 0.0) - z * b[from + k] + log(1.0 + exp(-abs(z)));
+            let z = a[base_at + k];
+            loss += max(z, 0.0) - z * b[base_at + k] + log(1.0 + exp(-abs(z)));
         }
         loss *= size.scale;
     }
@@ -155,31 +155,31 @@ fn logits_grad(
     if (n >= gradient_size.batch) {
         return;
     }
-    let from = n * gradient_size.pitch;
+    let base_at = n * gradient_size.pitch;
     if (gradient_size.kind == 0u) {
         let label = bitcast<u32>(b[n]);
-        var largest = a[from];
+        var largest = a[base_at];
         for (var k = 1u; k < gradient_size.channels; k++) {
-            largest = max(largest, a[from + k]);
+            largest = max(largest, a[base_at + k]);
         }
         var sum = 0.0;
         for (var k = 0u; k < gradient_size.channels; k++) {
-            sum += exp(a[from + k] - largest);
+            sum += exp(a[base_at + k] - largest);
         }
         let weight = select(dl[n], 0.0, label == UNLABELLED);
         for (var k = 0u; k < gradient_size.channels; k++) {
-            let share = exp(a[from + k] - largest) / sum;
-            gradient[from + k] = weight * select(share, share - 1.0, k == label);
+            let share = exp(a[base_at + k] - largest) / sum;
+            gradient[base_at + k] = weight * select(share, share - 1.0, k == label);
         }
     } else {
         for (var k = 0u; k < gradient_size.channels; k++) {
-            let z = a[from + k];
+            let z = a[base_at + k];
             let small = exp(-abs(z));
             let sigmoid = select(small, 1.0, z >= 0.0) / (1.0 + small);
-            gradient[from + k] = gradient_size.scale * dl[n] * (sigmoid - b[from + k]);
+            gradient[base_at + k] = gradient_size.scale * dl[n] * (sigmoid - b[base_at + k]);
         }
     }
     for (var k = gradient_size.channels; k < gradient_size.pitch; k++) {
-        gradient[from + k] = 0.0;
+        gradient[base_at + k] = 0.0;
     }
 }

@@ -33,7 +33,7 @@ struct Size {
 @group(0) @binding(3) var<uniform> gradient_size: Size;
 
 @group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> weight_size: Size;
 
 const ZERO = vec4<f32>(0.0);
@@ -310,26 +310,26 @@ fn grad_weight(
     let has_next = quad + 1u < weight_size.out_quads;
     let has_next_channel = channel + 1u < weight_size.in_quads;
     let to = (slice * weight_size.in_quads + channel) * 4u * weight_size.out_quads + quad;
-    partial[to + 0u * weight_size.out_quads] = a00;
-    partial[to + 1u * weight_size.out_quads] = a10;
-    partial[to + 2u * weight_size.out_quads] = a20;
-    partial[to + 3u * weight_size.out_quads] = a30;
+    partials[to + 0u * weight_size.out_quads] = a00;
+    partials[to + 1u * weight_size.out_quads] = a10;
+    partials[to + 2u * weight_size.out_quads] = a20;
+    partials[to + 3u * weight_size.out_quads] = a30;
     if (has_next) {
-        partial[to + 0u * weight_size.out_quads + 1u] = a01;
-        partial[to + 1u * weight_size.out_quads + 1u] = a11;
-        partial[to + 2u * weight_size.out_quads + 1u] = a21;
-        partial[to + 3u * weight_size.out_quads + 1u] = a31;
+        partials[to + 0u * weight_size.out_quads + 1u] = a01;
+        partials[to + 1u * weight_size.out_quads + 1u] = a11;
+        partials[to + 2u * weight_size.out_quads + 1u] = a21;
+        partials[to + 3u * weight_size.out_quads + 1u] = a31;
     }
     if (has_next_channel) {
-        partial[to + 4u * weight_size.out_quads] = a40;
-        partial[to + 5u * weight_size.out_quads] = a50;
-        partial[to + 6u * weight_size.out_quads] = a60;
-        partial[to + 7u * weight_size.out_quads] = a70;
+        partials[to + 4u * weight_size.out_quads] = a40;
+        partials[to + 5u * weight_size.out_quads] = a50;
+        partials[to + 6u * weight_size.out_quads] = a60;
+        partials[to + 7u * weight_size.out_quads] = a70;
     }
     if (has_next && has_next_channel) {
-        partial[to + 4u * weight_size.out_quads + 1u] = a41;
-        partial[to + 5u * weight_size.out_quads + 1u] = a51;
-        partial[to + 6u * weight_size.out_quads + 1u] = a61;
-        partial[to + 7u * weight_size.out_quads + 1u] = a71;
+        partials[to + 4u * weight_size.out_quads + 1u] = a41;
+        partials[to + 5u * weight_size.out_quads + 1u] = a51;
+        partials[to + 6u * weight_size.out_quads + 1u] = a61;
+        partials[to + 7u * weight_size.out_quads + 1u] = a71;
     }
 }

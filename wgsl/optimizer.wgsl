@@ -28,7 +28,7 @@ struct Size {
 @group(0) @binding(2) var<storage, read_write> sum: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> sum_size: Size;
 
-@group(0) @binding(1) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(2) var<uniform> square_size: Size;
 
 @compute @workgroup_size(WG)
@@ -81,12 +81,12 @@ fn squares(
     if (index >= square_size.slices) {
         return;
     }
-    let from = index * square_size.slice_quads;
-    let end = min(from + square_size.slice_quads, square_size.quads);
+    let base_at = index * square_size.slice_quads;
+    let end = min(base_at + square_size.slice_quads, square_size.quads);
     var total = vec4<f32>(0.0);
-    for (var i = from; i < end; i++) {
+    for (var i = base_at; i < end; i++) {
         let v = gradient[i];
         total += select(v, v * v, square_size.power == 2u);
     }
-    partial[index] = total.x + total.y + total.z + total.w;
+    partials[index] = total.x + total.y + total.z + total.w;
 }
