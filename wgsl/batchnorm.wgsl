@@ -1,13 +1,13 @@
 // BatchNorm over the samples of [batch, features], and its gradients. eps 1e-5, momentum 0.1.
 //
-//   stats       mean and biased variance of each feature, in two passes
+//   stats       mean, biased variance, and what rounding took from the mean: over two samples x - mean cancels
 //   forward     y = (x - mean) / sqrt(variance + eps) * weight + bias
 //   update      running = 0.9 * running + 0.1 * (mean, unbiased variance); of a single sample the biased one
 //   grad_input  batch statistics: dx = weight * rstd * (dy - mean(dy) - xhat * mean(dy * xhat)); running ones: weight *
 //               rstd * dy
 //   grad_weight dw = sum dy * xhat
-// Layouts: x, y, dy, dx [batch, quads] of vec4; stats, running [2, quads]; weight, bias [quads]. Pads of the statistics
-// are zero, and weight's are too. An invocation handles one vec4 of features; `forward`, of one sample.
+// Layouts: x, y, dy, dx [batch, quads] of vec4; stats [3, quads], running [2, quads]; weight, bias [quads]. Pads of the
+// statistics are zero, and weight's are too. `train`: the statistics are the batch's. An invocation handles one vec4 of features; `forward`, of one sample.
 
 override WG: u32;
 
@@ -57,13 +57,19 @@ fn stats(
         mean += x[n * size.quads + quad];
     }
     mean /= f32(size.batch);
+    var rest = vec4<f32>(0.0);
+    for (var n = 0u; n < size.batch; n++) {
+        rest += x[n * size.quads + quad] - mean;
+    }
+    rest /= f32(size.batch);
     var variance = vec4<f32>(0.0);
     for (var n = 0u; n < size.batch; n++) {
-        let d = x[n * size.quads + quad] - mean;
+        let d = (x[n * size.quads + quad] - mean) - rest;
         variance += d * d;
     }
     stats_out[quad] = mean;
     stats_out[size.quads + quad] = variance / f32(size.batch);
+    stats_out[2u * size.quads + quad] = rest;
 }
 
 @compute @workgroup_size(WG)
@@ -78,7 +84,11 @@ fn forward(
     }
     let quad = index % forward_size.quads;
     let rstd = 1.0 / sqrt(stats_in[forward_size.quads + quad] + EPS);
-    y[index] = (x[index] - stats_in[quad]) * rstd * weight[quad] + bias[quad];
+    var rest = vec4<f32>(0.0);
+    if (forward_size.train != 0u) {
+        rest = stats_in[2u * forward_size.quads + quad];
+    }
+    y[index] = ((x[index] - stats_in[quad]) - rest) * rstd * weight[quad] + bias[quad];
 }
 
 @compute @workgroup_size(WG)
@@ -111,19 +121,21 @@ fn grad_input(
     let mean = grad_stats[quad];
     let rstd = 1.0 / sqrt(grad_stats[quads + quad] + EPS);
     let scale = grad_scale[quad] * rstd;
+    var rest = vec4<f32>(0.0);
     var mean_dy = vec4<f32>(0.0);
     var mean_dot = vec4<f32>(0.0);
     if (forward_size.train != 0u) {
+        rest = grad_stats[2u * quads + quad];
         for (var n = 0u; n < forward_size.batch; n++) {
             let d = dy[n * quads + quad];
             mean_dy += d;
-            mean_dot += d * (x[n * quads + quad] - mean) * rstd;
+            mean_dot += d * ((x[n * quads + quad] - mean) - rest) * rstd;
         }
         mean_dy /= f32(forward_size.batch);
         mean_dot /= f32(forward_size.batch);
     }
     for (var n = 0u; n < forward_size.batch; n++) {
-        let xhat = (x[n * quads + quad] - mean) * rstd;
+        let xhat = ((x[n * quads + quad] - mean) - rest) * rstd;
         dx[n * quads + quad] = scale * (dy[n * quads + quad] - mean_dy - xhat * mean_dot);
     }
 }
@@ -141,9 +153,13 @@ fn grad_weight(
     let quads = weight_size.quads;
     let mean = grad_stats[quad];
     let rstd = 1.0 / sqrt(grad_stats[quads + quad] + EPS);
+    var rest = vec4<f32>(0.0);
+    if (weight_size.train != 0u) {
+        rest = grad_stats[2u * quads + quad];
+    }
     var sum = vec4<f32>(0.0);
     for (var n = 0u; n < weight_size.batch; n++) {
-        sum += dy[n * quads + quad] * (x[n * quads + quad] - mean) * rstd;
+        sum += dy[n * quads + quad] * ((x[n * quads + quad] - mean) - rest) * rstd;
     }
     dw[quad] = sum;
 }

@@ -124,16 +124,14 @@ impl Graph {
                 let map = FeatureMap { batch, pixels, channels, columns, offset, maximum };
                 self.push(Op::FeaturesGrad { map }, vec![target, node, dy], shape)
             }
-            Op::BatchNorm { batch, features } => {
+            Op::BatchNorm { batch, features, train } => {
                 let (x, stats, weight) = (inputs[0], inputs[1], inputs[2]);
-                // Running statistics are a leaf; the batch's own depend on x.
-                let train = self.node(stats).op != Op::Leaf;
                 match position {
                     0 => {
                         let op = Op::BatchNormGradInput { batch, features, train };
                         self.push(op, vec![x, dy, stats, weight], shape)
                     }
-                    2 => self.push(Op::BatchNormGradWeight { batch, features }, vec![x, dy, stats], shape),
+                    2 => self.push(Op::BatchNormGradWeight { batch, features, train }, vec![x, dy, stats], shape),
                     3 => self.sum_rows(dy),
                     _ => return Ok(None),
                 }

@@ -270,14 +270,14 @@ impl Graph {
                 let detail = "training needs a batch of at least 2: one sample has no variance";
                 return Err(Error::shape("batch_norm", detail));
             }
-            let stats = self.push(Op::BatchNormStats { batch, features }, vec![x], vec![2, features]);
+            let stats = self.push(Op::BatchNormStats { batch, features }, vec![x], vec![3, features]);
             let update = Op::BatchNormUpdate { batch, features };
             self.push_updating(update, vec![stats], vec![running], Vec::new());
             stats
         } else {
             running
         };
-        let op = Op::BatchNorm { batch, features };
+        let op = Op::BatchNorm { batch, features, train };
         Ok(self.push(op, vec![x, stats, weight, bias], vec![batch, features]))
     }
 

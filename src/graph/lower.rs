@@ -123,13 +123,15 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::FeaturesGrad { map } => features::pool_grad(map, i[0], i[1], i[2], y),
         Op::BatchNormStats { batch, features: f } => batchnorm::stats(*batch, *f, i[0], y),
-        Op::BatchNorm { batch, features: f } => batchnorm::forward(*batch, *f, [i[0], i[1], i[2], i[3]], y),
+        Op::BatchNorm { batch, features: f, train } => {
+            batchnorm::forward(*batch, *f, *train, [i[0], i[1], i[2], i[3]], y)
+        }
         Op::BatchNormUpdate { batch, features: f } => batchnorm::update_running(*batch, *f, i[0], updates[0]),
         Op::BatchNormGradInput { batch, features: f, train } => {
             batchnorm::grad_input(*batch, *f, *train, [i[0], i[1], i[2], i[3]], y)
         }
-        Op::BatchNormGradWeight { batch, features: f } => {
-            batchnorm::grad_weight(*batch, *f, [i[0], i[1], i[2]], y)
+        Op::BatchNormGradWeight { batch, features: f, train } => {
+            batchnorm::grad_weight(*batch, *f, *train, [i[0], i[1], i[2]], y)
         }
         Op::Dropout { rows, columns, layer, probability } => {
             random::dropout(*rows, *columns, *layer, *probability, i[0], i[1], y)

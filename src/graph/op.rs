@@ -126,13 +126,13 @@ pub enum Op {
     /// x.
     BatchNormStats { batch: usize, features: usize },
     /// x, stats, weight, bias.
-    BatchNorm { batch: usize, features: usize },
+    BatchNorm { batch: usize, features: usize, train: bool },
     /// stats; updates the running statistics.
     BatchNormUpdate { batch: usize, features: usize },
     /// x, dy, stats, weight.
     BatchNormGradInput { batch: usize, features: usize, train: bool },
     /// x, dy, stats.
-    BatchNormGradWeight { batch: usize, features: usize },
+    BatchNormGradWeight { batch: usize, features: usize, train: bool },
 
     /// x, run.
     Dropout { rows: usize, columns: usize, layer: u32, probability: f32 },

@@ -27,20 +27,21 @@ fn launch(
     vec![invocations(kernel(entry, &super::WG), reads, vec![write], bytemuck::bytes_of(&size), count)]
 }
 
-/// stats \[2, features\] = mean and biased variance of x \[batch, features\].
+/// stats \[3, features\] = mean, biased variance and rounding rest of the mean of x \[batch, features\].
 pub fn stats(batch: usize, features: usize, x: Slice, stats: Slice) -> Vec<Launch> {
     launch("stats", batch, features, true, (vec![x], stats), pitch(features) / 4)
 }
 
-/// y of x with the statistics \[2, features\] of the batch or the running ones.
+/// y of x with the statistics of the batch (`train`, \[3, features\]) or the running ones \[2, features\].
 pub fn forward(
     batch: usize,
     features: usize,
+    train: bool,
     [x, stats, weight, bias]: [Slice; 4],
     y: Slice,
 ) -> Vec<Launch> {
     let count = batch * pitch(features) / 4;
-    launch("forward", batch, features, false, (vec![x, stats, weight, bias], y), count)
+    launch("forward", batch, features, train, (vec![x, stats, weight, bias], y), count)
 }
 
 /// Moves the running statistics towards the batch's.
@@ -61,6 +62,12 @@ pub fn grad_input(
 }
 
 /// Gradient of the weight.
-pub fn grad_weight(batch: usize, features: usize, [x, dy, stats]: [Slice; 3], dweight: Slice) -> Vec<Launch> {
-    launch("grad_weight", batch, features, false, (vec![x, dy, stats], dweight), pitch(features) / 4)
+pub fn grad_weight(
+    batch: usize,
+    features: usize,
+    train: bool,
+    [x, dy, stats]: [Slice; 3],
+    dweight: Slice,
+) -> Vec<Launch> {
+    launch("grad_weight", batch, features, train, (vec![x, dy, stats], dweight), pitch(features) / 4)
 }

@@ -142,10 +142,6 @@ impl Running {
         self.loaded.write(name, bytemuck::cast_slice(&images.to_device(data).unwrap())).unwrap();
     }
 
-    pub fn write_words(&self, name: &str, words: &[u32]) {
-        self.loaded.write(name, bytemuck::cast_slice(words)).unwrap();
-    }
-
     pub fn run(&self) {
         self.loaded.run();
         self.loaded.device().wait().unwrap();
