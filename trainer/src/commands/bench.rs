@@ -99,7 +99,7 @@ fn conv_lines(device: &Device, options: &Bench, size: &Conv3x3, lines: &mut Vec<
         (
             "forward",
             conv3x3::forward(size, s[0], s[1], Some(s[4]), None, s[2]),
-            conv3x3::naive::forward(size, s[0], s[1], Some(s[4]), None, s[2]),
+            conv3x3::naive::forward(size, s[0], s[1], Some(s[4]), s[2]),
         ),
         (
             "grad_input",

@@ -23,7 +23,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     let (model, diffusion, input, info) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
-        (model, recipe.diffusion, recipe.train.options.classifier_input, Default::default())
+        (model, recipe.diffusion, recipe.train.classifier_input, Default::default())
     } else {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         ((*model).clone(), checkpoint.diffusion, ClassifierInput::Both, checkpoint.info)

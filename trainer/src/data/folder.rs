@@ -1,0 +1,215 @@
+//! A folder per class with PNG or JPEG images, and single images.
+
+use super::{Dataset, Split, bad};
+use crate::recipe::DataSpec;
+use duet::Result;
+use duet::rng::philox4x32;
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageReader, Limits};
+use std::path::{Path, PathBuf};
+
+/// Largest side of an image that is decoded, and most memory for it.
+const LARGEST_SIDE: u32 = 32_768;
+const MOST_BYTES: u64 = 1 << 30;
+
+/// Loads a folder: `train` and `test` inside it where both are there, else a split of its own.
+///
+/// # Errors
+/// An empty folder, an unreadable image.
+pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
+    let (train, test) = (spec.path.join("train"), spec.path.join("test"));
+    let mut split = Split::default();
+    if train.is_dir() && test.is_dir() {
+        let classes = class_folders(&train)?;
+        let others = class_folders(&test)?;
+        if classes.iter().map(|c| &c.0).ne(others.iter().map(|c| &c.0)) {
+            return Err(bad(&spec.path, "`train` and `test` have different class folders"));
+        }
+        split.train = read(&classes, channels, size, |_| true)?;
+        split.test = read(&others, channels, size, |_| true)?;
+    } else {
+        let classes = class_folders(&spec.path)?;
+        // By contents, not by name: copies of one image land on one side.
+        let held_out = |bytes: &[u8]| share(bytes, spec.split_seed) < spec.test_share;
+        split.train = read(&classes, channels, size, |bytes| !held_out(bytes))?;
+        split.test = read(&classes, channels, size, held_out)?;
+    }
+    Ok(split)
+}
+
+/// A number in 0..1 that depends on a file's contents and the seed.
+fn share(bytes: &[u8], seed: u64) -> f64 {
+    let mut state = [bytes.len() as u32, 0, 0, 0];
+    for chunk in bytes.chunks(8) {
+        let mut words = [0u8; 8];
+        words[..chunk.len()].copy_from_slice(chunk);
+        let number = u64::from_le_bytes(words);
+        state[0] ^= number as u32;
+        state[1] ^= (number >> 32) as u32;
+        state = philox4x32(state, [seed as u32, (seed >> 32) as u32]);
+    }
+    f64::from(state[0]) / 4_294_967_296.0
+}
+
+/// Sub-folders by name with their images by name.
+fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    let list = |path: &Path| -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(path).map_err(|e| bad(path, format!("cannot be listed: {e}")))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry.map_err(|e| bad(path, format!("cannot be listed: {e}")))?.path());
+        }
+        paths.sort();
+        Ok(paths)
+    };
+    let is_image = |path: &PathBuf| {
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        path.is_file() && matches!(ending.as_deref(), Some("png" | "jpg" | "jpeg"))
+    };
+    let mut classes = Vec::new();
+    for path in list(folder)?.into_iter().filter(|p| p.is_dir()) {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with('.') {
+            continue;
+        }
+        let images: Vec<PathBuf> = list(&path)?.into_iter().filter(is_image).collect();
+        if images.is_empty() {
+            return Err(bad(&path, "holds no PNG or JPEG image"));
+        }
+        classes.push((name, images));
+    }
+    if classes.len() < 2 {
+        return Err(bad(folder, format!("has {} class folders; at least 2 are needed", classes.len())));
+    }
+    Ok(classes)
+}
+
+fn read(
+    classes: &[(String, Vec<PathBuf>)],
+    channels: usize,
+    size: usize,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Dataset> {
+    let class_names = classes.iter().map(|c| c.0.clone()).collect();
+    let mut set = Dataset { channels, size, class_names, ..Dataset::default() };
+    for (label, (_, paths)) in classes.iter().enumerate() {
+        for path in paths {
+            let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
+            if wanted(&bytes) {
+                set.images.extend(decode(path, &bytes, channels, size)?);
+                set.labels.push(label as u32);
+            }
+        }
+    }
+    Ok(set)
+}
+
+/// Grey levels \[C,H,W\] of an image, cropped to its central square and resized.
+fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec<u8>> {
+    let mut reader = ImageReader::new(std::io::Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|e| bad(path, format!("cannot be read: {e}")))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LARGEST_SIDE);
+    limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_alloc = Some(MOST_BYTES);
+    reader.limits(limits);
+    let picture = reader.decode().map_err(|e| bad(path, format!("is no readable PNG or JPEG: {e}")))?;
+    let side = picture.width().min(picture.height());
+    if side == 0 {
+        return Err(bad(path, "has no pixels"));
+    }
+    let (x, y) = ((picture.width() - side) / 2, (picture.height() - side) / 2);
+    let square = picture.crop_imm(x, y, side, side);
+    let exact = size as u32;
+    let small =
+        if side == exact { square } else { square.resize_exact(exact, exact, FilterType::Lanczos3) };
+    planes(path, &small, channels)
+}
+
+fn planes(path: &Path, picture: &DynamicImage, channels: usize) -> Result<Vec<u8>> {
+    match channels {
+        1 => Ok(picture.to_luma8().into_raw()),
+        3 => {
+            let pixels = picture.to_rgb8().into_raw();
+            Ok((0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).copied()).collect())
+        }
+        other => Err(bad(path, format!("a model of {other} channels cannot read pictures: 1 or 3 are possible"))),
+    }
+}
+
+/// One image for a model, \[C,H,W\] in −1..1.
+///
+/// # Errors
+/// An unreadable image.
+pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>> {
+    let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
+    let levels = decode(path, &bytes, channels, size)?;
+    Ok(levels.into_iter().map(|level| f32::from(level) / 127.5 - 1.0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::DataKind;
+    use std::collections::HashSet;
+
+    fn spec(path: &Path) -> DataSpec {
+        DataSpec { kind: DataKind::Folder, path: path.into(), pad_to: None, test_share: 0.3, split_seed: 1 }
+    }
+
+    fn picture(level: u8) -> image::RgbImage {
+        image::RgbImage::from_fn(10, 8, |x, y| image::Rgb([level, x as u8, y as u8]))
+    }
+
+    #[test]
+    fn a_folder_is_split_without_overlap() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["cat", "dog"] {
+            std::fs::create_dir(folder.path().join(class)).unwrap();
+            for i in 0..40u8 {
+                let path = folder.path().join(class).join(format!("{i}.png"));
+                // Each picture twice under different names.
+                picture(i / 2 + if class == "cat" { 0 } else { 100 }).save(&path).unwrap();
+            }
+        }
+        let split = load(&spec(folder.path()), 3, 8).unwrap();
+        assert_eq!(split.train.len() + split.test.len(), 80);
+        assert!(split.test.len() >= 8 && split.train.len() >= 30, "{}", split.test.len());
+        assert_eq!(split.train.class_names, ["cat", "dog"]);
+        let images = |set: &Dataset| -> HashSet<Vec<u8>> {
+            set.images.chunks(set.image_len()).map(<[u8]>::to_vec).collect()
+        };
+        assert!(images(&split.train).is_disjoint(&images(&split.test)));
+        assert_eq!(split, load(&spec(folder.path()), 3, 8).unwrap());
+    }
+
+    #[test]
+    fn bad_folders_and_images_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
+        assert!(error.contains("0 class folders"), "{error}");
+        for class in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(class)).unwrap();
+        }
+        assert!(load(&spec(folder.path()), 1, 8).unwrap_err().to_string().contains("no PNG or JPEG"));
+        picture(1).save(folder.path().join("a/1.png")).unwrap();
+        std::fs::write(folder.path().join("b/broken.png"), b"\x89PNG\r\n\x1a\nnonsense").unwrap();
+        let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
+        assert!(error.contains("broken.png") && error.contains("no readable"), "{error}");
+        let missing = load_image(&folder.path().join("none.png"), 1, 8).unwrap_err().to_string();
+        assert!(missing.contains("none.png"), "{missing}");
+    }
+
+    #[test]
+    fn images_are_cropped_resized_and_scaled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wide.png");
+        image::GrayImage::from_fn(20, 10, |x, _| image::Luma([if (5..15).contains(&x) { 255 } else { 0 }]))
+            .save(&path)
+            .unwrap();
+        let values = load_image(&path, 1, 5).unwrap();
+        assert!(values.iter().all(|v| *v > 0.99), "{values:?}");
+        assert_eq!(load_image(&path, 3, 5).unwrap().len(), 75);
+    }
+}

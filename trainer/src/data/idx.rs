@@ -1,0 +1,211 @@
+//! The idx format of MNIST and its relatives: big-endian magic, counts, then bytes; plain or gzip.
+
+use super::{Dataset, Split, bad};
+use duet::Result;
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Names of Fashion-MNIST's classes, from its documentation.
+pub const FASHION_MNIST: [&str; 10] = [
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+];
+
+/// Names of MNIST's classes.
+pub const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// Largest image side and most images a header may claim.
+const LARGEST_SIDE: u32 = 4096;
+const MOST_IMAGES: u32 = 10_000_000;
+
+/// Loads the four files of a folder.
+///
+/// # Errors
+/// A missing, truncated or overlong file, a wrong magic, labels out of range.
+pub fn load(folder: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
+    let part = |prefix: &str| -> Result<Dataset> {
+        let images = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
+        let labels = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
+        read(&images, &labels, pad_to)
+    };
+    let mut split = Split { train: part("train")?, test: part("t10k")? };
+    let largest = split.train.labels.iter().chain(&split.test.labels).max().copied().unwrap_or(0) as usize;
+    if !names.is_empty() && largest >= names.len() {
+        return Err(bad(folder, format!("holds the label {largest}, but there are {} classes", names.len())));
+    }
+    let class_names: Vec<String> = if names.is_empty() {
+        (0..=largest).map(|c| c.to_string()).collect()
+    } else {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    };
+    split.train.class_names.clone_from(&class_names);
+    split.test.class_names = class_names;
+    Ok(split)
+}
+
+/// The file of a part: with or without `.gz`, with a dash or a dot before `idx`.
+fn find(folder: &Path, stem: &str, ending: &str) -> Result<PathBuf> {
+    for separator in ["-", "."] {
+        for packed in [".gz", ""] {
+            let path = folder.join(format!("{stem}{separator}{ending}{packed}"));
+            if path.is_file() {
+                return Ok(path);
+            }
+        }
+    }
+    Err(bad(folder, format!("has no file {stem}-{ending} or {stem}-{ending}.gz")))
+}
+
+/// Opens a file, unpacking it where it begins like gzip.
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let failed = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let start = std::io::BufRead::fill_buf(&mut file).map_err(failed)?;
+    if start.starts_with(&[0x1f, 0x8b]) { Ok(Box::new(MultiGzDecoder::new(file))) } else { Ok(Box::new(file)) }
+}
+
+fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Result<[u32; N]> {
+    let mut words = [0u32; N];
+    let mut bytes = [0u8; 4];
+    let mut next = || -> Result<u32> {
+        file.read_exact(&mut bytes).map_err(|e| bad(path, format!("ends inside its header: {e}")))?;
+        Ok(u32::from_be_bytes(bytes))
+    };
+    let found = next()?;
+    if found != magic {
+        return Err(bad(path, format!("has the magic number {found:#010x} instead of {magic:#010x}")));
+    }
+    for word in &mut words {
+        *word = next()?;
+    }
+    Ok(words)
+}
+
+/// Exactly `count` bytes and the end of the file. Memory grows with what is read, not with what the header claims.
+fn body(path: &Path, file: &mut dyn Read, count: u64) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    file.take(count + 1).read_to_end(&mut data).map_err(|e| bad(path, format!("cannot be unpacked: {e}")))?;
+    match (data.len() as u64).cmp(&count) {
+        std::cmp::Ordering::Equal => Ok(data),
+        std::cmp::Ordering::Less => {
+            Err(bad(path, format!("holds {} of the {count} bytes its header announces", data.len())))
+        }
+        std::cmp::Ordering::Greater => Err(bad(path, format!("goes on after the {count} bytes its header announces"))),
+    }
+}
+
+fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Dataset> {
+    let mut file = open(images)?;
+    let [count, height, width] = header(images, &mut file, 0x0803)?;
+    if count == 0 || count > MOST_IMAGES || height == 0 || height > LARGEST_SIDE || height != width {
+        return Err(bad(images, format!("announces {count} images of {height}×{width}; square ones are needed")));
+    }
+    let pixels = body(images, &mut file, u64::from(count) * u64::from(height) * u64::from(width))?;
+    let mut file = open(labels)?;
+    let [label_count] = header(labels, &mut file, 0x0801)?;
+    if label_count != count {
+        return Err(bad(labels, format!("announces {label_count} labels for {count} images")));
+    }
+    let labels = body(labels, &mut file, u64::from(label_count))?.into_iter().map(u32::from).collect();
+    let side = height as usize;
+    let (pixels, size) = match pad_to {
+        Some(size) if size < side => {
+            return Err(bad(images, format!("images of {side} pixels cannot be padded to {size}")));
+        }
+        Some(size) => (pad(&pixels, side, size), size),
+        None => (pixels, side),
+    };
+    Ok(Dataset { images: pixels, labels, channels: 1, size, class_names: Vec::new() })
+}
+
+/// Zeros around each image.
+fn pad(pixels: &[u8], side: usize, size: usize) -> Vec<u8> {
+    let before = (size - side) / 2;
+    let mut out = vec![0; pixels.len() / (side * side) * size * size];
+    for (from, to) in pixels.chunks_exact(side * side).zip(out.chunks_exact_mut(size * size)) {
+        for (y, row) in from.chunks_exact(side).enumerate() {
+            let at = (y + before) * size + before;
+            to[at..at + side].copy_from_slice(row);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+
+    fn images(count: u32, side: u32, data: &[u8]) -> Vec<u8> {
+        let mut file = Vec::new();
+        for word in [0x0803, count, side, side] {
+            file.extend(word.to_be_bytes());
+        }
+        file.extend(data);
+        file
+    }
+
+    fn labels(data: &[u8]) -> Vec<u8> {
+        let mut file = Vec::new();
+        for word in [0x0801, data.len() as u32] {
+            file.extend(word.to_be_bytes());
+        }
+        file.extend(data);
+        file
+    }
+
+    fn gz(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn folder(train: &[u8], train_labels: &[u8]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, data: &[u8]| std::fs::write(folder.path().join(name), data).unwrap();
+        write("train-images-idx3-ubyte", train);
+        write("train-labels-idx1-ubyte.gz", &gz(train_labels));
+        write("t10k-images.idx3-ubyte.gz", &gz(&images(1, 2, &[9; 4])));
+        write("t10k-labels.idx1-ubyte", &labels(&[1]));
+        folder
+    }
+
+    #[test]
+    fn plain_and_packed_files_are_read() {
+        let folder = folder(&images(2, 2, &[0, 1, 2, 3, 4, 5, 6, 255]), &labels(&[2, 0]));
+        let split = load(folder.path(), None, &[]).unwrap();
+        assert_eq!(split.train.labels, [2, 0]);
+        assert_eq!(split.train.class_names, ["0", "1", "2"]);
+        assert_eq!(split.train.images_f32(&[1])[3], 1.0);
+        assert_eq!(split.test.images, [9; 4]);
+        let padded = load(folder.path(), Some(4), &[]).unwrap().train;
+        assert_eq!((padded.size, padded.images[5], padded.images[6], padded.images[0]), (4, 0, 1, 0));
+    }
+
+    #[test]
+    fn bad_files_are_named_with_their_fault() {
+        let good = images(2, 2, &[0; 8]);
+        let mut magic = good.clone();
+        magic[3] = 1;
+        let cases: [(Vec<u8>, Vec<u8>, &str); 7] = [
+            (good[..20].to_vec(), labels(&[0, 1]), "4 of the 8 bytes"),
+            (good[..9].to_vec(), labels(&[0, 1]), "inside its header"),
+            (magic, labels(&[0, 1]), "magic number"),
+            (images(u32::MAX, 4000, &[]), labels(&[0]), "announces 4294967295"),
+            (images(9_000_000, 4000, &[]), labels(&[0]), "0 of the"),
+            (good.clone(), labels(&[0]), "1 labels for 2 images"),
+            (images(2, 2, &[0; 9]), labels(&[0, 1]), "goes on after"),
+        ];
+        for (images, labels, word) in cases {
+            let folder = folder(&images, &labels);
+            let error = load(folder.path(), None, &[]).unwrap_err().to_string();
+            assert!(error.contains(word) && error.contains("train-"), "{word}: {error}");
+        }
+        let outside = folder(&good, &labels(&[0, 7]));
+        assert!(load(outside.path(), None, &["a", "b"]).unwrap_err().to_string().contains("label 7"));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(load(empty.path(), None, &[]).unwrap_err().to_string().contains("has no file train-images"));
+    }
+}

@@ -1,0 +1,271 @@
+//! Recipes: what to train, on what, and how, as TOML.
+
+use duet::diffusion::DiffusionConfig;
+use duet::model::ModelConfig;
+use duet::train::{ClassifierInput, TrainOptions};
+use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Format of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataKind {
+    /// The four idx files with Fashion-MNIST's class names.
+    FashionMnist,
+    /// The four idx files with the digits' names.
+    Mnist,
+    /// The four idx files; classes are numbered.
+    Idx,
+    /// A folder per class with PNG or JPEG images.
+    Folder,
+}
+
+/// Where the data are and how they are read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Format.
+    pub kind: DataKind,
+    /// Folder of the files.
+    pub path: PathBuf,
+    /// Zeros are put around smaller idx images up to this size.
+    #[serde(default)]
+    pub pad_to: Option<usize>,
+    /// Share of a folder's images held out for testing, where it has no `train` and `test` of its own.
+    #[serde(default = "default_test_share")]
+    pub test_share: f64,
+    /// Seed of that split.
+    #[serde(default)]
+    pub split_seed: u64,
+}
+
+fn default_test_share() -> f64 {
+    0.1
+}
+
+/// How the learning rate changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateSchedule {
+    /// Not at all, after the warm-up.
+    #[default]
+    Constant,
+    /// Half a cosine down to a twentieth at the last step.
+    Cosine,
+}
+
+/// How to train. What is left out has the reference's value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainRecipe {
+    /// Steps in all.
+    pub steps: u64,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Parts of a batch, one after the other.
+    pub micro_batches: usize,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// How it changes.
+    pub lr_schedule: RateSchedule,
+    /// Steps over which it rises from 0.
+    pub warmup_steps: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Rate of the weights' moving average.
+    pub ema_rate: f64,
+    /// Weight of the classifier's loss.
+    pub classifier_loss_scaling: f32,
+    /// What the classifier sees: "clean", "noised", "both" or "none".
+    pub classifier_input: ClassifierInput,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Mirror half of the images.
+    pub flip: bool,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between tests of accuracy; 0: only at the end.
+    pub eval_every: u64,
+    /// Test images for that; 0: all.
+    pub eval_images: usize,
+    /// Steps between sample grids; 0: only at the end.
+    pub sample_every: u64,
+    /// Respacing of their chain.
+    pub sample_steps: String,
+    /// Their step size of Algorithm 1.
+    pub sample_alpha: f32,
+    /// Steps between checkpoints.
+    pub save_every: u64,
+}
+
+impl Default for TrainRecipe {
+    fn default() -> Self {
+        let options = TrainOptions::default();
+        TrainRecipe {
+            steps: 100_000,
+            batch_size: options.batch_size,
+            micro_batches: options.micro_batches,
+            learning_rate: options.learning_rate,
+            lr_schedule: RateSchedule::Constant,
+            warmup_steps: 0,
+            weight_decay: options.weight_decay,
+            ema_rate: options.ema_rate,
+            classifier_loss_scaling: options.classifier_loss_scaling,
+            classifier_input: options.classifier_input,
+            seed: options.seed,
+            flip: false,
+            log_every: 50,
+            eval_every: 1000,
+            eval_images: 1000,
+            sample_every: 5000,
+            sample_steps: "50".into(),
+            sample_alpha: 20.0,
+            save_every: 500,
+        }
+    }
+}
+
+impl TrainRecipe {
+    /// What the library's trainer is told.
+    pub fn options(&self) -> TrainOptions {
+        TrainOptions {
+            batch_size: self.batch_size,
+            micro_batches: self.micro_batches,
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            ema_rate: self.ema_rate,
+            classifier_loss_scaling: self.classifier_loss_scaling,
+            classifier_input: self.classifier_input,
+            seed: self.seed,
+            ..TrainOptions::default()
+        }
+    }
+
+    /// Learning rate of step `step` (from 0).
+    pub fn rate_at(&self, step: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        match self.lr_schedule {
+            RateSchedule::Constant => self.learning_rate,
+            RateSchedule::Cosine => {
+                let span = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
+                let done = ((step - self.warmup_steps) as f64 / span).min(1.0);
+                let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+                self.learning_rate * (0.05 + 0.95 * share)
+            }
+        }
+    }
+}
+
+/// A whole recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The data.
+    pub data: DataSpec,
+    /// The network.
+    pub model: ModelConfig,
+    /// The diffusion process.
+    #[serde(default)]
+    pub diffusion: DiffusionConfig,
+    /// The training.
+    #[serde(default)]
+    pub train: TrainRecipe,
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file, with line and key.
+    pub fn load(path: &Path) -> Result<Recipe> {
+        let failed = |detail: String| Error::Data { path: path.into(), detail };
+        let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
+        let recipe: Recipe = toml::from_str(&text).map_err(|e| failed(e.to_string()))?;
+        recipe.validate().map_err(|e| failed(e.to_string()))?;
+        Ok(recipe)
+    }
+
+    /// Checks every part.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
+        self.diffusion.validate()?;
+        self.train.options().validate()?;
+        duet::diffusion::respaced_steps(self.diffusion.diffusion_steps, &self.train.sample_steps)?;
+        if self.train.log_every == 0 || self.train.save_every == 0 {
+            return Err(Error::config("train.log_every, train.save_every", "must be at least 1"));
+        }
+        if !(0.0..1.0).contains(&self.data.test_share) {
+            let detail = format!("must be at least 0 and below 1, is {}", self.data.test_share);
+            return Err(Error::config("data.test_share", detail));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[data]\nkind = \"fashion-mnist\"\npath = \"data\"\n[model]\nnum_channels = 32\n";
+
+    fn load(text: &str) -> Result<Recipe> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, text).unwrap();
+        Recipe::load(&path)
+    }
+
+    #[test]
+    fn shipped_recipes_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            Recipe::load(&entry.unwrap().path()).unwrap();
+            count += 1;
+        }
+        assert!(count > 0);
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_reference_s() {
+        let recipe = load(TEXT).unwrap();
+        assert_eq!((recipe.model.num_channels, recipe.model.num_res_blocks), (32, 3));
+        assert_eq!(recipe.train.options(), TrainOptions::default());
+    }
+
+    #[test]
+    fn mistakes_name_file_and_key() {
+        let cases = [
+            (format!("{TEXT}num_chanels = 3\n"), "num_chanels"),
+            (format!("{TEXT}dropout = 1.5\n"), "dropout"),
+            (format!("{TEXT}[train]\nbatch_size = 7\nmicro_batches = 2\n"), "batch_size"),
+            (format!("{TEXT}[train]\nsample_steps = \"ddim7,\"\n"), "ddim7,"),
+            (format!("{TEXT}[diffusion]\ndiffusion_steps = 0\n"), "diffusion_steps"),
+            (TEXT.replace("fashion-mnist", "fasion"), "fasion"),
+            ("[data".into(), "line 1"),
+        ];
+        for (text, word) in cases {
+            let error = load(&text).unwrap_err().to_string();
+            assert!(error.contains("recipe.toml") && error.contains(word), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_learning_rate_follows_its_schedule() {
+        let recipe = TrainRecipe {
+            steps: 110,
+            warmup_steps: 10,
+            learning_rate: 1.0,
+            lr_schedule: RateSchedule::Cosine,
+            ..TrainRecipe::default()
+        };
+        assert!((recipe.rate_at(0) - 0.1).abs() < 1e-12 && (recipe.rate_at(10) - 1.0).abs() < 1e-12);
+        assert!((recipe.rate_at(60) - 0.525).abs() < 1e-12 && (recipe.rate_at(110) - 0.05).abs() < 1e-12);
+    }
+}

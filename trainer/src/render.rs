@@ -1,0 +1,228 @@
+//! Pictures: grids of images with a name per row, and strips of explanations.
+
+use duet::checkpoint::write_atomic;
+use duet::{Error, Result};
+use image::{Rgb, RgbImage};
+use std::path::Path;
+
+/// Pixels between images.
+const GAP: u32 = 2;
+/// Size of a letter's cell.
+const LETTER: [u32; 2] = [6, 8];
+const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+const INK: Rgb<u8> = Rgb([40, 40, 40]);
+
+/// How images of one model are drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    /// Channels.
+    pub channels: usize,
+    /// Height and width.
+    pub size: usize,
+    /// Screen pixels per pixel.
+    pub scale: u32,
+}
+
+/// How values become colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Palette {
+    /// Images in −1..1.
+    Image,
+    /// Differences in −2..2: blue where lower, white where equal, red where higher.
+    Difference,
+}
+
+impl Grid {
+    fn cell(&self) -> u32 {
+        self.size as u32 * self.scale + GAP
+    }
+
+    fn image_len(&self) -> usize {
+        self.channels * self.size * self.size
+    }
+
+    /// Saves rows of images \[N,C,H,W\], each behind its name.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the file cannot be written.
+    pub fn save_rows(&self, path: &Path, rows: &[Vec<f32>], names: &[String]) -> Result<()> {
+        let letters = names.iter().map(|n| n.chars().count() as u32).max().unwrap_or(0);
+        let margin = letters * LETTER[0] + 2 * GAP;
+        let columns = rows.iter().map(|r| r.len() / self.image_len()).max().unwrap_or(0) as u32;
+        let (width, height) = (margin + columns * self.cell(), rows.len() as u32 * self.cell() + GAP);
+        let mut picture = RgbImage::from_pixel(width, height, PAPER);
+        for (y, (row, name)) in (0u32..).zip(rows.iter().zip(names)) {
+            let top = y * self.cell() + GAP;
+            write_text(&mut picture, GAP, top + (self.cell() - GAP).saturating_sub(LETTER[1]) / 2, name);
+            for (x, image) in (0u32..).zip(row.chunks_exact(self.image_len())) {
+                self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image);
+            }
+        }
+        save(path, &picture)
+    }
+
+    /// Saves a row per image: original, noised, counterfactual, difference.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the file cannot be written.
+    pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
+        let titles = ["original", "noised", "counterfactual", "difference"];
+        let wide = titles.iter().map(|t| t.len() as u32 * LETTER[0]).max().unwrap_or(0);
+        let column = (self.cell() - GAP).max(wide) + 2 * GAP;
+        let head = LETTER[1] + 2 * GAP;
+        let count = (parts[0].len() / self.image_len()) as u32;
+        let (width, height) = (column * 4 + GAP, head + count * self.cell() + GAP);
+        let mut picture = RgbImage::from_pixel(width, height, PAPER);
+        for (x, (part, title)) in (0u32..).zip(parts.iter().zip(titles)) {
+            let left = GAP + x * column;
+            write_text(&mut picture, left, GAP, title);
+            let palette = if x == 3 { Palette::Difference } else { Palette::Image };
+            for (y, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
+                self.draw(&mut picture, [left, head + y * self.cell()], image, palette);
+            }
+        }
+        save(path, &picture)
+    }
+
+    fn draw(&self, picture: &mut RgbImage, [left, top]: [u32; 2], image: &[f32], palette: Palette) {
+        let plane = self.size * self.size;
+        for y in 0..self.size {
+            for x in 0..self.size {
+                let at = y * self.size + x;
+                let value = |c: usize| image[(c % self.channels) * plane + at];
+                let colour = match palette {
+                    Palette::Image if self.channels >= 3 => Rgb([level(value(0)), level(value(1)), level(value(2))]),
+                    Palette::Image => Rgb([level(value(0)); 3]),
+                    Palette::Difference => {
+                        let mean = (0..self.channels).map(value).sum::<f32>() / self.channels as f32;
+                        diverging(mean)
+                    }
+                };
+                for dy in 0..self.scale {
+                    for dx in 0..self.scale {
+                        let (px, py) = (left + x as u32 * self.scale + dx, top + y as u32 * self.scale + dy);
+                        if px < picture.width() && py < picture.height() {
+                            picture.put_pixel(px, py, colour);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Grey level of a value in −1..1, what is outside clipped.
+fn level(value: f32) -> u8 {
+    ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
+}
+
+/// Blue for −2, white for 0, red for 2; the square root shows small changes.
+fn diverging(value: f32) -> Rgb<u8> {
+    let strength = (value.abs() / 2.0).min(1.0).sqrt();
+    let fade = |to: f32| (255.0 + (to - 255.0) * strength).round() as u8;
+    if value < 0.0 { Rgb([fade(33.0), fade(76.0), fade(180.0)]) } else { Rgb([fade(190.0), fade(30.0), fade(45.0)]) }
+}
+
+fn save(path: &Path, picture: &RgbImage) -> Result<()> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .map_err(|e| Error::Data { path: path.into(), detail: format!("cannot be encoded: {e}") })?;
+    write_atomic(path, bytes.get_ref())
+}
+
+/// Writes text in a 5×7 face; what it lacks becomes a box.
+fn write_text(picture: &mut RgbImage, left: u32, top: u32, text: &str) {
+    for (i, letter) in (0u32..).zip(text.chars()) {
+        let rows = glyph(letter.to_ascii_lowercase());
+        for (y, row) in (0u32..).zip(rows) {
+            for x in 0..5u32 {
+                let (px, py) = (left + i * LETTER[0] + x, top + y);
+                if row >> (4 - x) & 1 == 1 && px < picture.width() && py < picture.height() {
+                    picture.put_pixel(px, py, INK);
+                }
+            }
+        }
+    }
+}
+
+/// Seven rows of five bits.
+fn glyph(letter: char) -> [u8; 7] {
+    match letter {
+        ' ' => [0; 7],
+        'a' => [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001],
+        'b' => [0b11110, 0b10001, 0b10001, 0b11110, 0b10001, 0b10001, 0b11110],
+        'c' => [0b01110, 0b10001, 0b10000, 0b10000, 0b10000, 0b10001, 0b01110],
+        'd' => [0b11110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11110],
+        'e' => [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b11111],
+        'f' => [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b10000],
+        'g' => [0b01110, 0b10001, 0b10000, 0b10111, 0b10001, 0b10001, 0b01111],
+        'h' => [0b10001, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001],
+        'i' => [0b01110, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
+        'j' => [0b00111, 0b00010, 0b00010, 0b00010, 0b00010, 0b10010, 0b01100],
+        'k' => [0b10001, 0b10010, 0b10100, 0b11000, 0b10100, 0b10010, 0b10001],
+        'l' => [0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b11111],
+        'm' => [0b10001, 0b11011, 0b10101, 0b10101, 0b10001, 0b10001, 0b10001],
+        'n' => [0b10001, 0b11001, 0b10101, 0b10011, 0b10001, 0b10001, 0b10001],
+        'o' | '0' => [0b01110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110],
+        'p' => [0b11110, 0b10001, 0b10001, 0b11110, 0b10000, 0b10000, 0b10000],
+        'q' => [0b01110, 0b10001, 0b10001, 0b10001, 0b10101, 0b10010, 0b01101],
+        'r' => [0b11110, 0b10001, 0b10001, 0b11110, 0b10100, 0b10010, 0b10001],
+        's' => [0b01111, 0b10000, 0b10000, 0b01110, 0b00001, 0b00001, 0b11110],
+        't' => [0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100],
+        'u' => [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110],
+        'v' => [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01010, 0b00100],
+        'w' => [0b10001, 0b10001, 0b10001, 0b10101, 0b10101, 0b11011, 0b10001],
+        'x' => [0b10001, 0b10001, 0b01010, 0b00100, 0b01010, 0b10001, 0b10001],
+        'y' => [0b10001, 0b10001, 0b01010, 0b00100, 0b00100, 0b00100, 0b00100],
+        'z' => [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b10000, 0b11111],
+        '1' => [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
+        '2' => [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111],
+        '3' => [0b11110, 0b00001, 0b00001, 0b01110, 0b00001, 0b00001, 0b11110],
+        '4' => [0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010],
+        '5' => [0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110],
+        '6' => [0b01110, 0b10000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110],
+        '7' => [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000],
+        '8' => [0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110],
+        '9' => [0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00001, 0b01110],
+        '-' => [0, 0, 0, 0b01110, 0, 0, 0],
+        '_' => [0, 0, 0, 0, 0, 0, 0b11111],
+        '.' => [0, 0, 0, 0, 0, 0b00100, 0b00100],
+        '/' => [0b00001, 0b00001, 0b00010, 0b00100, 0b01000, 0b10000, 0b10000],
+        '%' => [0b11001, 0b11001, 0b00010, 0b00100, 0b01000, 0b10011, 0b10011],
+        _ => [0b11111, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11111],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_strips_are_drawn_where_they_belong() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grid.png");
+        let grid = Grid { channels: 1, size: 2, scale: 3 };
+        let rows = vec![vec![1.0; 8], vec![-1.0; 4]];
+        grid.save_rows(&path, &rows, &["a".into(), "bc".into()]).unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        let margin = 2 * LETTER[0] + 2 * GAP;
+        assert_eq!(picture.dimensions(), (margin + 16, 18));
+        assert_eq!(picture.get_pixel(margin, GAP), &Rgb([255; 3]));
+        assert_eq!(picture.get_pixel(margin + 5, 8 + GAP + 5), &Rgb([0; 3]));
+        assert_eq!(picture.get_pixel(margin + 8, 8 + GAP), &PAPER, "no second image in the second row");
+        let part = [0.0f32; 4];
+        grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        let (left, top) = (GAP + 3 * (picture.width() - GAP) / 4, LETTER[1] + 2 * GAP);
+        let pixels = [picture.get_pixel(left, top), picture.get_pixel(left + 3, top), picture.get_pixel(left, top + 3)];
+        assert!(pixels[0].0[0] > pixels[0].0[2] && pixels[1].0[2] > pixels[1].0[0] && pixels[2].0 == [255; 3]);
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_written_is_named() {
+        let grid = Grid { channels: 1, size: 1, scale: 1 };
+        let error = grid.save_rows(Path::new("/nonexistent/x.png"), &[vec![0.0]], &["a".into()]).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/x.png"), "{error}");
+    }
+}
