@@ -1,8 +1,8 @@
 // BatchNorm over the samples of [batch, features], and its gradients. eps 1e-5, momentum 0.1.
 //
 //   stats       mean, biased variance, and what rounding took from the mean: over two samples x - mean cancels
+//               and running = 0.9 * running + 0.1 * (mean, unbiased variance); of a single sample the biased one
 //   forward     y = (x - mean) / sqrt(variance + eps) * weight + bias
-//   update      running = 0.9 * running + 0.1 * (mean, unbiased variance); of a single sample the biased one
 //   grad_input  batch statistics: dx = weight * rstd * (dy - mean(dy) - xhat * mean(dy * xhat)); running ones: weight *
 //               rstd * dy
 //   grad_weight dw = sum dy * xhat
@@ -20,16 +20,14 @@ struct Size {
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> stats_out: array<vec4<f32>>;
-@group(0) @binding(2) var<uniform> size: Size;
+@group(0) @binding(2) var<storage, read_write> running: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> size: Size;
 
 @group(0) @binding(1) var<storage, read> stats_in: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<uniform> forward_size: Size;
-
-@group(0) @binding(0) var<storage, read> batch_stats: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> running: array<vec4<f32>>;
 
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> grad_stats: array<vec4<f32>>;
@@ -67,9 +65,14 @@ fn stats(
         let d = (x[n * size.quads + quad] - mean) - rest;
         variance += d * d;
     }
+    variance /= f32(size.batch);
     stats_out[quad] = mean;
-    stats_out[size.quads + quad] = variance / f32(size.batch);
+    stats_out[size.quads + quad] = variance;
     stats_out[2u * size.quads + quad] = rest;
+    let unbiased = f32(size.batch) / f32(max(size.batch, 2u) - 1u);
+    let second = size.quads + quad;
+    running[quad] = (1.0 - MOMENTUM) * running[quad] + MOMENTUM * mean;
+    running[second] = (1.0 - MOMENTUM) * running[second] + MOMENTUM * unbiased * variance;
 }
 
 @compute @workgroup_size(WG)
@@ -89,22 +92,6 @@ fn forward(
         rest = stats_in[2u * forward_size.quads + quad];
     }
     y[index] = ((x[index] - stats_in[quad]) - rest) * rstd * weight[quad] + bias[quad];
-}
-
-@compute @workgroup_size(WG)
-fn update(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let quad = (group.y * groups.x + group.x) * WG + local;
-    if (quad >= size.quads) {
-        return;
-    }
-    let unbiased = f32(size.batch) / f32(max(size.batch, 2u) - 1u);
-    running[quad] = (1.0 - MOMENTUM) * running[quad] + MOMENTUM * batch_stats[quad];
-    let variance = size.quads + quad;
-    running[variance] = (1.0 - MOMENTUM) * running[variance] + MOMENTUM * unbiased * batch_stats[variance];
 }
 
 @compute @workgroup_size(WG)

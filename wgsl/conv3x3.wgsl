@@ -1,13 +1,10 @@
-// 3x3 convolution with padding 1, channels-last, and its gradients. Direct register tiles, no barriers.
+// 3x3 convolution with stride 1 and padding 1, and its gradient for the input. Direct register tiles, no barriers.
 //
-//   forward      y[n,i,j,k]  = b[k] + r[n,i,j,k] + sum x[n, i*s+u-1, j*s+v-1, c] * w[u*3+v, c, k]
-//   grad_input   dx[n,i,j,c] = sum dy[n, (i+1-u)/s, (j+1-v)/s, k] * w[u*3+v, c, k]     (whole quotients only)
-//   grad_weight  dw[u*3+v, c, k] = sum x[n, i*s+u-1, j*s+v-1, c] * dy[n, i, j, k]
+//   forward     y[n,i,j,k]  = b[k] + r[n,i,j,k] + sum x[n, i+u-1, j+v-1, c] * w[u*3+v, c, k]
+//   grad_input  dx[n,i,j,c] = sum dy[n, i+1-u, j+1-v, k] * w[u*3+v, c, k]
 // Layouts (P: rounded up to 4): x [N,H,W,P(C)]; y, r, dy [N,H',W',P(K)]; w [9,P(C),P(K)]; b [P(K)].
-// An invocation of `forward` and `grad_input` (stride 1) makes 2 x 7 pixels of 8 channels: 42 loads for 1,344
-// multiply-adds. Widths 7, 14 and 28 divide by 7. `strided` makes 4 pixels of 8 channels, tap by tap, in either
-// direction. An invocation of `grad_weight` sums 3 taps x 4 x 8 weights over one slice of rows into
-// partial [slices, 9, P(C), P(K)]; reduce_rows.wgsl adds the slices.
+// An invocation makes 2 x 7 pixels of 8 channels: 42 loads for 1,344 multiply-adds per tap row and input vec4. Widths 7,
+// 14 and 28 divide by 7. The tiles are spelled out: arrays indexed in loops would live in memory, not in registers.
 
 override WG: u32;
 
@@ -41,10 +38,6 @@ struct Size {
 
 @group(0) @binding(2) var<storage, read_write> gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> gradient_size: Size;
-
-@group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> weight_size: Size;
 
 const ZERO = vec4<f32>(0.0);
 
@@ -90,7 +83,7 @@ fn forward(
     }
     let next_quad = min(quad + 1u, size.out_quads - 1u);
 
-    let column0 = i32(x0) + -1;
+    let column0 = i32(x0) - 1;
     let inside0 = column0 >= 0 && column0 < i32(size.in_width);
     let at0 = u32(clamp(column0, 0, i32(size.in_width) - 1)) * size.in_quads;
     let column1 = i32(x0) + 0;
@@ -251,51 +244,23 @@ fn forward(
     }
     if (y0 + 0u < size.out_height) {
         let line = (n * size.out_height + y0 + 0u) * size.out_width;
-        if (x0 + 0u < size.out_width) {
-            put((line + x0 + 0u) * size.out_quads + quad, has_next, a000, a001, bias0, bias1);
-        }
-        if (x0 + 1u < size.out_width) {
-            put((line + x0 + 1u) * size.out_quads + quad, has_next, a010, a011, bias0, bias1);
-        }
-        if (x0 + 2u < size.out_width) {
-            put((line + x0 + 2u) * size.out_quads + quad, has_next, a020, a021, bias0, bias1);
-        }
-        if (x0 + 3u < size.out_width) {
-            put((line + x0 + 3u) * size.out_quads + quad, has_next, a030, a031, bias0, bias1);
-        }
-        if (x0 + 4u < size.out_width) {
-            put((line + x0 + 4u) * size.out_quads + quad, has_next, a040, a041, bias0, bias1);
-        }
-        if (x0 + 5u < size.out_width) {
-            put((line + x0 + 5u) * size.out_quads + quad, has_next, a050, a051, bias0, bias1);
-        }
-        if (x0 + 6u < size.out_width) {
-            put((line + x0 + 6u) * size.out_quads + quad, has_next, a060, a061, bias0, bias1);
-        }
+        if (x0 + 0u < size.out_width) { put((line + x0 + 0u) * size.out_quads + quad, has_next, a000, a001, bias0, bias1); }
+        if (x0 + 1u < size.out_width) { put((line + x0 + 1u) * size.out_quads + quad, has_next, a010, a011, bias0, bias1); }
+        if (x0 + 2u < size.out_width) { put((line + x0 + 2u) * size.out_quads + quad, has_next, a020, a021, bias0, bias1); }
+        if (x0 + 3u < size.out_width) { put((line + x0 + 3u) * size.out_quads + quad, has_next, a030, a031, bias0, bias1); }
+        if (x0 + 4u < size.out_width) { put((line + x0 + 4u) * size.out_quads + quad, has_next, a040, a041, bias0, bias1); }
+        if (x0 + 5u < size.out_width) { put((line + x0 + 5u) * size.out_quads + quad, has_next, a050, a051, bias0, bias1); }
+        if (x0 + 6u < size.out_width) { put((line + x0 + 6u) * size.out_quads + quad, has_next, a060, a061, bias0, bias1); }
     }
     if (y0 + 1u < size.out_height) {
         let line = (n * size.out_height + y0 + 1u) * size.out_width;
-        if (x0 + 0u < size.out_width) {
-            put((line + x0 + 0u) * size.out_quads + quad, has_next, a100, a101, bias0, bias1);
-        }
-        if (x0 + 1u < size.out_width) {
-            put((line + x0 + 1u) * size.out_quads + quad, has_next, a110, a111, bias0, bias1);
-        }
-        if (x0 + 2u < size.out_width) {
-            put((line + x0 + 2u) * size.out_quads + quad, has_next, a120, a121, bias0, bias1);
-        }
-        if (x0 + 3u < size.out_width) {
-            put((line + x0 + 3u) * size.out_quads + quad, has_next, a130, a131, bias0, bias1);
-        }
-        if (x0 + 4u < size.out_width) {
-            put((line + x0 + 4u) * size.out_quads + quad, has_next, a140, a141, bias0, bias1);
-        }
-        if (x0 + 5u < size.out_width) {
-            put((line + x0 + 5u) * size.out_quads + quad, has_next, a150, a151, bias0, bias1);
-        }
-        if (x0 + 6u < size.out_width) {
-            put((line + x0 + 6u) * size.out_quads + quad, has_next, a160, a161, bias0, bias1);
-        }
+        if (x0 + 0u < size.out_width) { put((line + x0 + 0u) * size.out_quads + quad, has_next, a100, a101, bias0, bias1); }
+        if (x0 + 1u < size.out_width) { put((line + x0 + 1u) * size.out_quads + quad, has_next, a110, a111, bias0, bias1); }
+        if (x0 + 2u < size.out_width) { put((line + x0 + 2u) * size.out_quads + quad, has_next, a120, a121, bias0, bias1); }
+        if (x0 + 3u < size.out_width) { put((line + x0 + 3u) * size.out_quads + quad, has_next, a130, a131, bias0, bias1); }
+        if (x0 + 4u < size.out_width) { put((line + x0 + 4u) * size.out_quads + quad, has_next, a140, a141, bias0, bias1); }
+        if (x0 + 5u < size.out_width) { put((line + x0 + 5u) * size.out_quads + quad, has_next, a150, a151, bias0, bias1); }
+        if (x0 + 6u < size.out_width) { put((line + x0 + 6u) * size.out_quads + quad, has_next, a160, a161, bias0, bias1); }
     }
 }
 
@@ -319,7 +284,7 @@ fn grad_input(
     }
     let next_quad = min(quad + 1u, gradient_size.out_quads - 1u);
 
-    let column0 = i32(x0) + -1;
+    let column0 = i32(x0) - 1;
     let inside0 = column0 >= 0 && column0 < i32(gradient_size.in_width);
     let at0 = u32(clamp(column0, 0, i32(gradient_size.in_width) - 1)) * gradient_size.in_quads;
     let column1 = i32(x0) + 0;
@@ -474,304 +439,22 @@ fn grad_input(
     let has_next = quad + 1u < gradient_size.out_quads;
     if (y0 + 0u < gradient_size.out_height) {
         let line = (n * gradient_size.out_height + y0 + 0u) * gradient_size.out_width;
-        if (x0 + 0u < gradient_size.out_width) {
-            put_gradient((line + x0 + 0u) * gradient_size.out_quads + quad, has_next, a000, a001);
-        }
-        if (x0 + 1u < gradient_size.out_width) {
-            put_gradient((line + x0 + 1u) * gradient_size.out_quads + quad, has_next, a010, a011);
-        }
-        if (x0 + 2u < gradient_size.out_width) {
-            put_gradient((line + x0 + 2u) * gradient_size.out_quads + quad, has_next, a020, a021);
-        }
-        if (x0 + 3u < gradient_size.out_width) {
-            put_gradient((line + x0 + 3u) * gradient_size.out_quads + quad, has_next, a030, a031);
-        }
-        if (x0 + 4u < gradient_size.out_width) {
-            put_gradient((line + x0 + 4u) * gradient_size.out_quads + quad, has_next, a040, a041);
-        }
-        if (x0 + 5u < gradient_size.out_width) {
-            put_gradient((line + x0 + 5u) * gradient_size.out_quads + quad, has_next, a050, a051);
-        }
-        if (x0 + 6u < gradient_size.out_width) {
-            put_gradient((line + x0 + 6u) * gradient_size.out_quads + quad, has_next, a060, a061);
-        }
+        if (x0 + 0u < gradient_size.out_width) { put_gradient((line + x0 + 0u) * gradient_size.out_quads + quad, has_next, a000, a001); }
+        if (x0 + 1u < gradient_size.out_width) { put_gradient((line + x0 + 1u) * gradient_size.out_quads + quad, has_next, a010, a011); }
+        if (x0 + 2u < gradient_size.out_width) { put_gradient((line + x0 + 2u) * gradient_size.out_quads + quad, has_next, a020, a021); }
+        if (x0 + 3u < gradient_size.out_width) { put_gradient((line + x0 + 3u) * gradient_size.out_quads + quad, has_next, a030, a031); }
+        if (x0 + 4u < gradient_size.out_width) { put_gradient((line + x0 + 4u) * gradient_size.out_quads + quad, has_next, a040, a041); }
+        if (x0 + 5u < gradient_size.out_width) { put_gradient((line + x0 + 5u) * gradient_size.out_quads + quad, has_next, a050, a051); }
+        if (x0 + 6u < gradient_size.out_width) { put_gradient((line + x0 + 6u) * gradient_size.out_quads + quad, has_next, a060, a061); }
     }
     if (y0 + 1u < gradient_size.out_height) {
         let line = (n * gradient_size.out_height + y0 + 1u) * gradient_size.out_width;
-        if (x0 + 0u < gradient_size.out_width) {
-            put_gradient((line + x0 + 0u) * gradient_size.out_quads + quad, has_next, a100, a101);
-        }
-        if (x0 + 1u < gradient_size.out_width) {
-            put_gradient((line + x0 + 1u) * gradient_size.out_quads + quad, has_next, a110, a111);
-        }
-        if (x0 + 2u < gradient_size.out_width) {
-            put_gradient((line + x0 + 2u) * gradient_size.out_quads + quad, has_next, a120, a121);
-        }
-        if (x0 + 3u < gradient_size.out_width) {
-            put_gradient((line + x0 + 3u) * gradient_size.out_quads + quad, has_next, a130, a131);
-        }
-        if (x0 + 4u < gradient_size.out_width) {
-            put_gradient((line + x0 + 4u) * gradient_size.out_quads + quad, has_next, a140, a141);
-        }
-        if (x0 + 5u < gradient_size.out_width) {
-            put_gradient((line + x0 + 5u) * gradient_size.out_quads + quad, has_next, a150, a151);
-        }
-        if (x0 + 6u < gradient_size.out_width) {
-            put_gradient((line + x0 + 6u) * gradient_size.out_quads + quad, has_next, a160, a161);
-        }
-    }
-}
-
-/// Where a tap reads along one axis, and whether anything is there. Forward: place * stride + tap - 1; transposed: the
-/// whole quotient (place + 1 - tap) / stride.
-fn reach(place: u32, tap: u32, limit: u32) -> vec2<u32> {
-    var at = i32(place * size.stride + tap) - 1;
-    var inside = true;
-    if (size.transposed != 0u) {
-        let numerator = i32(place) + 1 - i32(tap);
-        inside = numerator >= 0 && numerator % i32(size.stride) == 0;
-        at = numerator / i32(size.stride);
-    }
-    inside = inside && at >= 0 && at < i32(limit);
-    return vec2<u32>(u32(clamp(at, 0, i32(limit) - 1)), u32(inside));
-}
-
-fn product(m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
-    if (size.transposed != 0u) {
-        return v * m;
-    }
-    return m * v;
-}
-
-@compute @workgroup_size(WG)
-fn strided(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.y * groups.x + group.x) * WG + local;
-    let pairs = (size.out_quads + 1u) / 2u;
-    let tiles_x = (size.out_width + 3u) / 4u;
-    let quad = (index % pairs) * 2u;
-    let tile = index / pairs;
-    let x0 = (tile % tiles_x) * 4u;
-    let y = tile / tiles_x % size.out_height;
-    let n = tile / tiles_x / size.out_height;
-    if (n >= size.batch) {
-        return;
-    }
-    let next_quad = min(quad + 1u, size.out_quads - 1u);
-    var a00 = ZERO;
-    var a01 = ZERO;
-    var a10 = ZERO;
-    var a11 = ZERO;
-    var a20 = ZERO;
-    var a21 = ZERO;
-    var a30 = ZERO;
-    var a31 = ZERO;
-    for (var tap = 0u; tap < 9u; tap++) {
-        let row = reach(y, tap / 3u, size.in_height);
-        let line = (n * size.in_height + row.x) * size.in_width;
-        let column0 = reach(x0 + 0u, tap % 3u, size.in_width);
-        let at0 = (line + column0.x) * size.in_quads;
-        let inside0 = (row.y & column0.y) != 0u;
-        let column1 = reach(x0 + 1u, tap % 3u, size.in_width);
-        let at1 = (line + column1.x) * size.in_quads;
-        let inside1 = (row.y & column1.y) != 0u;
-        let column2 = reach(x0 + 2u, tap % 3u, size.in_width);
-        let at2 = (line + column2.x) * size.in_quads;
-        let inside2 = (row.y & column2.y) != 0u;
-        let column3 = reach(x0 + 3u, tap % 3u, size.in_width);
-        let at3 = (line + column3.x) * size.in_quads;
-        let inside3 = (row.y & column3.y) != 0u;
-        for (var channel = 0u; channel < size.in_quads; channel++) {
-            // Rows of four consecutive input channels; transposed: of four consecutive output channels.
-            var row0 = tap * size.weight_rows + channel * 4u;
-            var row1 = row0;
-            var column0 = quad;
-            var column1 = next_quad;
-            if (size.transposed != 0u) {
-                row0 = tap * size.weight_rows + quad * 4u;
-                row1 = tap * size.weight_rows + next_quad * 4u;
-                column0 = channel;
-                column1 = channel;
-            }
-            let m0 = mat4x4<f32>(
-                weight[(row0 + 0u) * size.weight_quads + column0],
-                weight[(row0 + 1u) * size.weight_quads + column0],
-                weight[(row0 + 2u) * size.weight_quads + column0],
-                weight[(row0 + 3u) * size.weight_quads + column0],
-            );
-            let m1 = mat4x4<f32>(
-                weight[(row1 + 0u) * size.weight_quads + column1],
-                weight[(row1 + 1u) * size.weight_quads + column1],
-                weight[(row1 + 2u) * size.weight_quads + column1],
-                weight[(row1 + 3u) * size.weight_quads + column1],
-            );
-            let s0 = select(ZERO, source[at0 + channel], inside0);
-            let s1 = select(ZERO, source[at1 + channel], inside1);
-            let s2 = select(ZERO, source[at2 + channel], inside2);
-            let s3 = select(ZERO, source[at3 + channel], inside3);
-            a00 += product(m0, s0);
-            a01 += product(m1, s0);
-            a10 += product(m0, s1);
-            a11 += product(m1, s1);
-            a20 += product(m0, s2);
-            a21 += product(m1, s2);
-            a30 += product(m0, s3);
-            a31 += product(m1, s3);
-        }
-    }
-    let has_next = quad + 1u < size.out_quads;
-    var bias0 = ZERO;
-    var bias1 = ZERO;
-    if (size.has_bias != 0u) {
-        bias0 = bias[quad];
-        bias1 = bias[next_quad];
-    }
-    let line = (n * size.out_height + y) * size.out_width;
-    if (x0 + 0u < size.out_width) {
-        put((line + x0 + 0u) * size.out_quads + quad, has_next, a00, a01, bias0, bias1);
-    }
-    if (x0 + 1u < size.out_width) {
-        put((line + x0 + 1u) * size.out_quads + quad, has_next, a10, a11, bias0, bias1);
-    }
-    if (x0 + 2u < size.out_width) {
-        put((line + x0 + 2u) * size.out_quads + quad, has_next, a20, a21, bias0, bias1);
-    }
-    if (x0 + 3u < size.out_width) {
-        put((line + x0 + 3u) * size.out_quads + quad, has_next, a30, a31, bias0, bias1);
-    }
-}
-
-@compute @workgroup_size(WG)
-fn grad_weight(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.y * groups.x + group.x) * WG + local;
-    let pairs = (weight_size.out_quads + 1u) / 2u;
-    let quad = (index % pairs) * 2u;
-    let channel = index / pairs % weight_size.in_quads;
-    let u = index / pairs / weight_size.in_quads % 3u;
-    let slice = index / pairs / weight_size.in_quads / 3u;
-    if (slice >= weight_size.slices) {
-        return;
-    }
-    let next_quad = min(quad + 1u, weight_size.out_quads - 1u);
-    let stride = weight_size.stride;
-    let width = weight_size.in_width;
-    var a000 = ZERO;
-    var a001 = ZERO;
-    var a010 = ZERO;
-    var a011 = ZERO;
-    var a020 = ZERO;
-    var a021 = ZERO;
-    var a030 = ZERO;
-    var a031 = ZERO;
-    var a100 = ZERO;
-    var a101 = ZERO;
-    var a110 = ZERO;
-    var a111 = ZERO;
-    var a120 = ZERO;
-    var a121 = ZERO;
-    var a130 = ZERO;
-    var a131 = ZERO;
-    var a200 = ZERO;
-    var a201 = ZERO;
-    var a210 = ZERO;
-    var a211 = ZERO;
-    var a220 = ZERO;
-    var a221 = ZERO;
-    var a230 = ZERO;
-    var a231 = ZERO;
-    let first = slice * weight_size.slice_rows;
-    let end = min(first + weight_size.slice_rows, weight_size.batch * weight_size.out_height);
-    for (var line = first; line < end; line++) {
-        let row = i32(line % weight_size.out_height * stride + u) - 1;
-        if (row < 0 || row >= i32(weight_size.in_height)) {
-            continue;
-        }
-        let n = line / weight_size.out_height;
-        let base = (n * weight_size.in_height + u32(row)) * width * weight_size.in_quads + channel;
-        let base_at = line * weight_size.out_width * weight_size.out_quads;
-        var s0 = ZERO;
-        var s1 = ZERO;
-        var s2 = source[base];
-        if (stride != 1u) {
-            s2 = ZERO;
-        }
-        for (var x = 0u; x < weight_size.out_width; x++) {
-            // The window moves: its columns are x * stride - 1, x * stride, x * stride + 1.
-            let right = x * stride + 1u;
-            let right_value =
-                select(ZERO, source[base + min(right, width - 1u) * weight_size.in_quads], right < width);
-            if (stride == 1u) {
-                s0 = s1;
-                s1 = s2;
-            } else {
-                s0 = s2;
-                s1 = source[base + (right - 1u) * weight_size.in_quads];
-            }
-            s2 = right_value;
-            let at = base_at + x * weight_size.out_quads;
-            let d0 = upstream[at + quad];
-            let d1 = upstream[at + next_quad];
-            a000 += s0.x * d0;
-            a001 += s0.x * d1;
-            a010 += s0.y * d0;
-            a011 += s0.y * d1;
-            a020 += s0.z * d0;
-            a021 += s0.z * d1;
-            a030 += s0.w * d0;
-            a031 += s0.w * d1;
-            a100 += s1.x * d0;
-            a101 += s1.x * d1;
-            a110 += s1.y * d0;
-            a111 += s1.y * d1;
-            a120 += s1.z * d0;
-            a121 += s1.z * d1;
-            a130 += s1.w * d0;
-            a131 += s1.w * d1;
-            a200 += s2.x * d0;
-            a201 += s2.x * d1;
-            a210 += s2.y * d0;
-            a211 += s2.y * d1;
-            a220 += s2.z * d0;
-            a221 += s2.z * d1;
-            a230 += s2.w * d0;
-            a231 += s2.w * d1;
-        }
-    }
-    let has_next = quad + 1u < weight_size.out_quads;
-    let to0 = ((slice * 9u + u * 3u + 0u) * weight_size.weight_rows + channel * 4u) * weight_size.weight_quads + quad;
-    partials[to0 + 0u * weight_size.weight_quads] = a000;
-    partials[to0 + 1u * weight_size.weight_quads] = a010;
-    partials[to0 + 2u * weight_size.weight_quads] = a020;
-    partials[to0 + 3u * weight_size.weight_quads] = a030;
-    let to1 = ((slice * 9u + u * 3u + 1u) * weight_size.weight_rows + channel * 4u) * weight_size.weight_quads + quad;
-    partials[to1 + 0u * weight_size.weight_quads] = a100;
-    partials[to1 + 1u * weight_size.weight_quads] = a110;
-    partials[to1 + 2u * weight_size.weight_quads] = a120;
-    partials[to1 + 3u * weight_size.weight_quads] = a130;
-    let to2 = ((slice * 9u + u * 3u + 2u) * weight_size.weight_rows + channel * 4u) * weight_size.weight_quads + quad;
-    partials[to2 + 0u * weight_size.weight_quads] = a200;
-    partials[to2 + 1u * weight_size.weight_quads] = a210;
-    partials[to2 + 2u * weight_size.weight_quads] = a220;
-    partials[to2 + 3u * weight_size.weight_quads] = a230;
-    if (has_next) {
-        partials[to0 + 0u * weight_size.weight_quads + 1u] = a001;
-        partials[to0 + 1u * weight_size.weight_quads + 1u] = a011;
-        partials[to0 + 2u * weight_size.weight_quads + 1u] = a021;
-        partials[to0 + 3u * weight_size.weight_quads + 1u] = a031;
-        partials[to1 + 0u * weight_size.weight_quads + 1u] = a101;
-        partials[to1 + 1u * weight_size.weight_quads + 1u] = a111;
-        partials[to1 + 2u * weight_size.weight_quads + 1u] = a121;
-        partials[to1 + 3u * weight_size.weight_quads + 1u] = a131;
-        partials[to2 + 0u * weight_size.weight_quads + 1u] = a201;
-        partials[to2 + 1u * weight_size.weight_quads + 1u] = a211;
-        partials[to2 + 2u * weight_size.weight_quads + 1u] = a221;
-        partials[to2 + 3u * weight_size.weight_quads + 1u] = a231;
+        if (x0 + 0u < gradient_size.out_width) { put_gradient((line + x0 + 0u) * gradient_size.out_quads + quad, has_next, a100, a101); }
+        if (x0 + 1u < gradient_size.out_width) { put_gradient((line + x0 + 1u) * gradient_size.out_quads + quad, has_next, a110, a111); }
+        if (x0 + 2u < gradient_size.out_width) { put_gradient((line + x0 + 2u) * gradient_size.out_quads + quad, has_next, a120, a121); }
+        if (x0 + 3u < gradient_size.out_width) { put_gradient((line + x0 + 3u) * gradient_size.out_quads + quad, has_next, a130, a131); }
+        if (x0 + 4u < gradient_size.out_width) { put_gradient((line + x0 + 4u) * gradient_size.out_quads + quad, has_next, a140, a141); }
+        if (x0 + 5u < gradient_size.out_width) { put_gradient((line + x0 + 5u) * gradient_size.out_quads + quad, has_next, a150, a151); }
+        if (x0 + 6u < gradient_size.out_width) { put_gradient((line + x0 + 6u) * gradient_size.out_quads + quad, has_next, a160, a161); }
     }
 }

@@ -1,33 +1,52 @@
-// Forward diffusion: x_t = coefficients[2n] * x_start + coefficients[2n + 1] * noise (Ho et al. 2020, Eq. 4).
+// Two images mixed with factors of each sample: out[n] = u[n] * a[n] + v[n] * b[n].
 //
-// Layouts: images [batch, image_quads] of vec4; coefficients [batch * 2]: sqrt(alphas_cumprod[t]) and
-// sqrt(1 - alphas_cumprod[t]) of each sample. An invocation makes one vec4.
+//   pairs 1  u, v = factors[2n], factors[2n + 1]: forward diffusion with sqrt(alphas_cumprod), sqrt(1 - alphas_cumprod)
+//            (Ho et al. 2020, Eq. 4)
+//   pairs 0  u, v = scale * factors[n], -scale * factors[n]: the gradient of a squared error
+// Layouts: a, out [batch, pixels, pitch]; b [batch, pixels, other_pitch]; out is zero from column `channels` on.
+// An invocation makes one element.
 
 override WG: u32;
 
 struct Size {
     batch: u32,
-    image_quads: u32,
+    pixels: u32,
+    channels: u32,
+    pitch: u32,
+    other_pitch: u32,
+    pairs: u32,
+    scale: f32,
     pad0: u32,
-    pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x_start: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> noise: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> coefficients: array<f32>;
-@group(0) @binding(3) var<storage, read_write> x_t: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read> factors: array<f32>;
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<uniform> size: Size;
 
 @compute @workgroup_size(WG)
-fn q_sample(
+fn mix_samples(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let index = (group.y * groups.x + group.x) * WG + local;
-    let n = index / size.image_quads;
+    let pixel = index / size.pitch;
+    let n = pixel / size.pixels;
     if (n >= size.batch) {
         return;
     }
-    x_t[index] = coefficients[2u * n] * x_start[index] + coefficients[2u * n + 1u] * noise[index];
+    let c = index % size.pitch;
+    var value = 0.0;
+    if (c < size.channels) {
+        let one = a[index];
+        let other = b[pixel * size.other_pitch + c];
+        if (size.pairs != 0u) {
+            value = factors[2u * n] * one + factors[2u * n + 1u] * other;
+        } else {
+            value = size.scale * factors[n] * (one - other);
+        }
+    }
+    out[index] = value;
 }

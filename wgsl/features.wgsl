@@ -1,7 +1,7 @@
 // The classifier's input: every feature map pooled over its pixels, side by side, then the raw timestep.
 //
 //   pool_into      f[n, offset + c] = mean (or maximum) over p of x[n, p, c]
-//   timestep_into  f[n, last] = t[n], and zeros behind it
+//                  with `timestep` x is t [batch] instead: f[n, offset] = t[n], and zeros behind it to the row's end
 //   pool_grad      dx[n, p, c] = df[n, offset + c] / pixels; of a maximum: all of it to the first pixel that attains it
 // Layouts: x, dx [batch, pixels, quads] of vec4; f, df [batch, pitch]; t [batch].
 // An invocation pools one vec4 of channels of one sample, or makes one vec4 of dx. Sums run in a fixed order.
@@ -16,14 +16,12 @@ struct Size {
     pitch: u32,
     offset: u32,
     maximum: u32,
-    columns: u32,
+    timestep: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> f: array<f32>;
 @group(0) @binding(2) var<uniform> size: Size;
-
-@group(0) @binding(0) var<storage, read> t: array<f32>;
 
 @group(0) @binding(1) var<storage, read> pooled: array<f32>;
 @group(0) @binding(2) var<storage, read> df: array<f32>;
@@ -41,6 +39,13 @@ fn pool_into(
     if (n >= size.batch) {
         return;
     }
+    if (size.timestep != 0u) {
+        f[n * size.pitch + size.offset] = x[n / 4u][n % 4u];
+        for (var column = size.offset + 1u; column < size.pitch; column++) {
+            f[n * size.pitch + column] = 0.0;
+        }
+        return;
+    }
     let quad = index % size.quads;
     let base_at = n * size.pixels * size.quads + quad;
     var value = x[base_at];
@@ -55,22 +60,6 @@ fn pool_into(
         if (quad * 4u + lane < size.channels) {
             f[n * size.pitch + size.offset + quad * 4u + lane] = value[lane];
         }
-    }
-}
-
-@compute @workgroup_size(WG)
-fn timestep_into(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let n = (group.y * groups.x + group.x) * WG + local;
-    if (n >= size.batch) {
-        return;
-    }
-    f[n * size.pitch + size.columns - 1u] = t[n];
-    for (var column = size.columns; column < size.pitch; column++) {
-        f[n * size.pitch + column] = 0.0;
     }
 }
 

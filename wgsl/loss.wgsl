@@ -1,14 +1,14 @@
 // Losses per sample and their gradients.
 //
 //   mse            l[n] = mean over pixels and channels of (a - b)^2; a may have more channels per pixel than b
-//   mse_grad       da = 2 (a - b) * dl[n] / (pixels * channels), zero in a's further channels
+//                  (its gradient is in diffuse.wgsl)
 //   cross_entropy  l[n] = log sum_k exp z[n,k] - z[n, label], in the max-subtracted form; no label (0xffffffff): 0
 //   cross_entropy_grad  dz = (softmax(z) - onehot) * dl[n]
 //   bce            l[n] = scale * sum_k max(z, 0) - z y + log(1 + exp(-|z|));  bce_grad  dz = scale * (sigmoid(z) - y) * dl
 //   total          out[0] = scale * sum over l, zeros behind; spread: out[n] = scale * dl[0]; constant: out[n] = scale
 // Layouts: images [batch, pixels, pitch]; z, y [batch, pitch]; l, dl [pitch(batch)]; pads are written as zero.
 // `mse` sums parts in scratch [batch, parts] first, then `finish` adds them in order. An invocation makes one value (of
-// mse: one part; of mse_grad: one element; of the logits' losses: one sample).
+// mse: one part; of the logits' losses: one sample).
 
 override WG: u32;
 
@@ -88,26 +88,6 @@ fn finish(
         }
     }
     result[n] = result_size.scale * sum;
-}
-
-@compute @workgroup_size(WG)
-fn mse_grad(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.y * groups.x + group.x) * WG + local;
-    let pixel = index / gradient_size.pitch;
-    let n = pixel / gradient_size.pixels;
-    if (n >= gradient_size.batch) {
-        return;
-    }
-    let c = index % gradient_size.pitch;
-    var value = 0.0;
-    if (c < gradient_size.channels) {
-        value = gradient_size.scale * dl[n] * (a[index] - b[pixel * gradient_size.other_pitch + c]);
-    }
-    gradient[index] = value;
 }
 
 @compute @workgroup_size(WG)

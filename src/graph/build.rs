@@ -270,10 +270,8 @@ impl Graph {
                 let detail = "training needs a batch of at least 2: one sample has no variance";
                 return Err(Error::shape("batch_norm", detail));
             }
-            let stats = self.push(Op::BatchNormStats { batch, features }, vec![x], vec![3, features]);
-            let update = Op::BatchNormUpdate { batch, features };
-            self.push_updating(update, vec![stats], vec![running], Vec::new());
-            stats
+            let op = Op::BatchNormStats { batch, features };
+            self.push_updating(op, vec![x], vec![running], vec![3, features])
         } else {
             running
         };

@@ -122,11 +122,10 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
             launches
         }
         Op::FeaturesGrad { map } => features::pool_grad(map, i[0], i[1], i[2], y),
-        Op::BatchNormStats { batch, features: f } => batchnorm::stats(*batch, *f, i[0], y),
+        Op::BatchNormStats { batch, features: f } => batchnorm::stats(*batch, *f, i[0], y, updates[0]),
         Op::BatchNorm { batch, features: f, train } => {
             batchnorm::forward(*batch, *f, *train, [i[0], i[1], i[2], i[3]], y)
         }
-        Op::BatchNormUpdate { batch, features: f } => batchnorm::update_running(*batch, *f, i[0], updates[0]),
         Op::BatchNormGradInput { batch, features: f, train } => {
             batchnorm::grad_input(*batch, *f, *train, [i[0], i[1], i[2], i[3]], y)
         }
@@ -147,7 +146,7 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
             let partial = scratch(loss::mse_scratch(size));
             loss::mse(size, i[0], i[1], partial, y)
         }
-        Op::MseGrad { size } => loss::mse_grad(size, [i[0], i[1], i[2]], y),
+        Op::MseGrad { size } => diffuse::mse_grad(size, [i[0], i[1], i[2]], y),
         Op::CrossEntropy { batch, classes } => loss::cross_entropy(*batch, *classes, i[0], i[1], y),
         Op::CrossEntropyGrad { batch, classes } => {
             loss::cross_entropy_grad(*batch, *classes, [i[0], i[1], i[2]], y)

@@ -123,12 +123,10 @@ pub enum Op {
     /// map, features, dfeatures.
     FeaturesGrad { map: FeatureMap },
 
-    /// x.
+    /// x; updates the running statistics.
     BatchNormStats { batch: usize, features: usize },
     /// x, stats, weight, bias.
     BatchNorm { batch: usize, features: usize, train: bool },
-    /// stats; updates the running statistics.
-    BatchNormUpdate { batch: usize, features: usize },
     /// x, dy, stats, weight.
     BatchNormGradInput { batch: usize, features: usize, train: bool },
     /// x, dy, stats.

@@ -19,17 +19,18 @@ fn launch(
     batch: usize,
     features: usize,
     train: bool,
-    (reads, write): (Vec<Slice>, Slice),
+    (reads, writes): (Vec<Slice>, Vec<Slice>),
     count: usize,
 ) -> Vec<Launch> {
     let quads = pitch(features) / 4;
     let size = Size { batch: batch as u32, quads: quads as u32, train: u32::from(train), pad: 0 };
-    vec![invocations(kernel(entry, &super::WG), reads, vec![write], bytemuck::bytes_of(&size), count)]
+    vec![invocations(kernel(entry, &super::WG), reads, writes, bytemuck::bytes_of(&size), count)]
 }
 
-/// stats \[3, features\] = mean, biased variance and rounding rest of the mean of x \[batch, features\].
-pub fn stats(batch: usize, features: usize, x: Slice, stats: Slice) -> Vec<Launch> {
-    launch("stats", batch, features, true, (vec![x], stats), pitch(features) / 4)
+/// stats \[3, features\] = mean, biased variance and rounding rest of the mean of x \[batch, features\];
+/// the running statistics \[2, features\] move towards them.
+pub fn stats(batch: usize, features: usize, x: Slice, stats: Slice, running: Slice) -> Vec<Launch> {
+    launch("stats", batch, features, true, (vec![x], vec![stats, running]), pitch(features) / 4)
 }
 
 /// y of x with the statistics of the batch (`train`, \[3, features\]) or the running ones \[2, features\].
@@ -41,12 +42,7 @@ pub fn forward(
     y: Slice,
 ) -> Vec<Launch> {
     let count = batch * pitch(features) / 4;
-    launch("forward", batch, features, train, (vec![x, stats, weight, bias], y), count)
-}
-
-/// Moves the running statistics towards the batch's.
-pub fn update_running(batch: usize, features: usize, stats: Slice, running: Slice) -> Vec<Launch> {
-    launch("update", batch, features, true, (vec![stats], running), pitch(features) / 4)
+    launch("forward", batch, features, train, (vec![x, stats, weight, bias], vec![y]), count)
 }
 
 /// dx of dy; `train`: the statistics are the batch's and depend on x.
@@ -58,7 +54,7 @@ pub fn grad_input(
     dx: Slice,
 ) -> Vec<Launch> {
     let reads = vec![x, dy, stats, weight];
-    launch("grad_input", batch, features, train, (reads, dx), pitch(features) / 4)
+    launch("grad_input", batch, features, train, (reads, vec![dx]), pitch(features) / 4)
 }
 
 /// Gradient of the weight.
@@ -69,5 +65,5 @@ pub fn grad_weight(
     [x, dy, stats]: [Slice; 3],
     dweight: Slice,
 ) -> Vec<Launch> {
-    launch("grad_weight", batch, features, train, (vec![x, dy, stats], dweight), pitch(features) / 4)
+    launch("grad_weight", batch, features, train, (vec![x, dy, stats], vec![dweight]), pitch(features) / 4)
 }

@@ -1,9 +1,26 @@
-//! 3×3 convolution with padding 1 and its gradients: `wgsl/conv3x3.wgsl`.
+//! 3×3 convolution with padding 1 and its gradients: `wgsl/conv3x3.wgsl` (stride 1), `wgsl/conv3x3_strided.wgsl`,
+//! `wgsl/conv3x3_weight.wgsl`, and the naive twin `wgsl/conv3x3_naive.wgsl`.
 
 use super::{pitch, reduce_rows, shader, split_rows};
 use crate::gpu::{Launch, Slice, spread};
 
 shader!("conv3x3");
+
+mod strided {
+    use crate::kernels::shader;
+    shader!("conv3x3_strided");
+    pub(super) fn of(entry: &'static str, constants: &[(&'static str, f64)]) -> crate::gpu::Kernel {
+        kernel(entry, constants)
+    }
+}
+
+mod weight {
+    use crate::kernels::shader;
+    shader!("conv3x3_weight");
+    pub(super) fn of(entry: &'static str, constants: &[(&'static str, f64)]) -> crate::gpu::Kernel {
+        kernel(entry, constants)
+    }
+}
 
 const WORKGROUP: u64 = 32;
 /// Pixels per invocation, rows by columns, of the stride-1 entries.
@@ -95,8 +112,14 @@ impl Conv3x3 {
     }
 
     fn launch(&self, entry: &'static str, uniform: Size, invocations: u64) -> Launch {
+        let constants = [("WG", WORKGROUP as f64)];
+        let kernel = match entry {
+            "strided" => strided::of(entry, &constants),
+            "grad_weight" => weight::of(entry, &constants),
+            _ => kernel(entry, &constants),
+        };
         Launch {
-            kernel: kernel(entry, &[("WG", WORKGROUP as f64)]),
+            kernel,
             reads: Vec::new(),
             writes: Vec::new(),
             uniform: bytemuck::bytes_of(&uniform).to_vec(),

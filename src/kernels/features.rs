@@ -32,7 +32,7 @@ struct Size {
     pitch: u32,
     offset: u32,
     maximum: u32,
-    columns: u32,
+    timestep: u32,
 }
 
 impl FeatureMap {
@@ -45,7 +45,7 @@ impl FeatureMap {
             pitch: pitch(self.columns) as u32,
             offset: self.offset as u32,
             maximum: u32::from(self.maximum),
-            columns: self.columns as u32,
+            timestep: 0,
         }
     }
 }
@@ -60,8 +60,9 @@ pub fn pool_into(map: &FeatureMap, x: Slice, features: Slice) -> Vec<Launch> {
 /// Writes the raw timestep `t` \[N\] into the last column, and zeros behind it.
 pub fn timestep_into(batch: usize, columns: usize, t: Slice, features: Slice) -> Vec<Launch> {
     let map = FeatureMap { batch, pixels: 1, channels: 1, columns, offset: columns - 1, maximum: false };
-    let kernel = kernel("timestep_into", &super::WG);
-    vec![invocations(kernel, vec![t], vec![features], bytemuck::bytes_of(&map.uniform()), batch)]
+    let uniform = Size { timestep: 1, ..map.uniform() };
+    let kernel = kernel("pool_into", &super::WG);
+    vec![invocations(kernel, vec![t], vec![features], bytemuck::bytes_of(&uniform), batch)]
 }
 
 /// The map's gradient \[N, pixels, channels\] of the features' gradient.

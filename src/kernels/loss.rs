@@ -84,15 +84,6 @@ pub fn mse(size: &Mse, prediction: Slice, target: Slice, scratch: Slice, out: Sl
     vec![parts, sum_parts(size.batch, PARTS, mean, scratch, out)]
 }
 
-/// Gradient of the prediction; `dloss` is \[N\].
-pub fn mse_grad(size: &Mse, [prediction, target, dloss]: [Slice; 3], gradient: Slice) -> Vec<Launch> {
-    let scale = 2.0 / (size.pixels * size.channels) as f32;
-    let uniform = Size { scale, ..size.uniform() };
-    let count = size.batch * size.pixels * pitch(size.prediction_channels);
-    let reads = vec![prediction, target, dloss];
-    vec![invocations(kernel("mse_grad", &super::WG), reads, vec![gradient], bytemuck::bytes_of(&uniform), count)]
-}
-
 fn logits(batch: usize, classes: usize, scale: f32, kind: u32) -> Size {
     Size {
         batch: batch as u32,
