@@ -9,7 +9,7 @@
 // Variances are combined from blocks (Chan, Golub and LeVeque 1979): no cancellation at large means.
 // `moments`, `grad_sums`: one workgroup per image and four channels, its lanes stride over the pixels, one tree.
 // `combine`, `group_means`: one invocation per image and group. `forward`, `grad_input`: one invocation per four
-// channels of BLOCK pixels. `grad_affine`: per four channels. `grad_scale_shift`: per element.
+// channels of BLOCK pixels. `grad_affine`: per value.
 
 struct Size {
     batch: u32,
@@ -22,7 +22,7 @@ struct Size {
     // 0 or 1.
     silu: u32,
     scale_shift: u32,
-    // `grad_affine`: which row of the sums.
+    // `grad_affine`: which gradient.
     row: u32,
     pad0: u32,
     pad1: u32,
@@ -61,16 +61,11 @@ const EPS: f32 = 1e-5;
 @group(0) @binding(7) var<storage, read_write> dx: array<vec4<f32>>;
 @group(0) @binding(8) var<uniform> input_size: Size;
 
-@group(0) @binding(0) var<storage, read> affine_sums: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> affine_modulation: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> affine_gradient: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> affine_size: Size;
-
-@group(0) @binding(0) var<storage, read> sum_values: array<f32>;
-@group(0) @binding(1) var<storage, read> gamma_row: array<f32>;
-@group(0) @binding(2) var<storage, read> beta_row: array<f32>;
-@group(0) @binding(3) var<storage, read_write> modulation_gradient: array<f32>;
-@group(0) @binding(4) var<uniform> modulation_size: Size;
+@group(0) @binding(0) var<storage, read> affine_sums: array<f32>;
+@group(0) @binding(1) var<storage, read> factors: array<f32>;
+@group(0) @binding(2) var<storage, read> offsets: array<f32>;
+@group(0) @binding(3) var<storage, read_write> affine_gradient: array<f32>;
+@group(0) @binding(4) var<uniform> affine_size: Size;
 
 var<workgroup> tree_a: array<vec4<f32>, WG>;
 var<workgroup> tree_b: array<vec4<f32>, WG>;
@@ -340,40 +335,40 @@ fn grad_input(
     }
 }
 
-// Gradient of gamma (row 1) or beta (row 0): sum over the images of (1 + scale) * sums.
+// Gradients of what is affine, a value an invocation. `row` 0 or 1: of beta or gamma [C], the sum over the images of
+// (1 + scale) * sums[row], `factors` being the scale and shift. `row` 2: of scale and shift [N, 2C], with `factors` gamma and
+// `offsets` beta: gamma * sums[1] + beta * sums[0], then sums[0].
 @compute @workgroup_size(WG)
-fn grad_affine(@builtin(workgroup_id) workgroup_id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let size = affine_size;
-    let quad = workgroup_id.x * WG + lane;
-    if quad >= size.quads {
-        return;
-    }
-    var total = vec4<f32>(0.0);
-    for (var image = 0u; image < size.batch; image += 1u) {
-        let scale = affine_modulation[select(0u, image * size.modulation_quads, size.scale_shift != 0u) + quad];
-        let sum = affine_sums[(image * 4u + size.row) * size.quads + quad];
-        total += sum * select(vec4<f32>(1.0), 1.0 + scale, size.scale_shift != 0u);
-    }
-    affine_gradient[quad] = total;
-}
-
-@compute @workgroup_size(WG)
-fn grad_scale_shift(
+fn grad_affine(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let size = modulation_size;
+    let size = affine_size;
     let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
-    let columns = 4u * size.modulation_quads;
-    if index >= size.batch * columns {
-        return;
+    let pitch = 4u * size.quads;
+    var value = 0.0;
+    if size.row == 2u {
+        let columns = 4u * size.modulation_quads;
+        if index >= size.batch * columns {
+            return;
+        }
+        let column = index % columns;
+        let channel = column % size.channels;
+        let base = index / columns * 4u * pitch + channel;
+        let sum_a = affine_sums[base];
+        let scale_gradient = factors[channel] * affine_sums[base + pitch] + offsets[channel] * sum_a;
+        value = select(sum_a, scale_gradient, column < size.channels);
+        value = select(0.0, value, column < 2u * size.channels);
+    } else {
+        if index >= pitch {
+            return;
+        }
+        for (var image = 0u; image < size.batch; image += 1u) {
+            let at = select(0u, image * 4u * size.modulation_quads, size.scale_shift != 0u) + index;
+            let scale = select(0.0, factors[at], size.scale_shift != 0u);
+            value += affine_sums[(image * 4u + size.row) * pitch + index] * (1.0 + scale);
+        }
     }
-    let column = index % columns;
-    let channel = column % size.channels;
-    let base = index / columns * 16u * size.quads + channel;
-    let sum_a = sum_values[base];
-    let scale_gradient = gamma_row[channel] * sum_values[base + 4u * size.quads] + beta_row[channel] * sum_a;
-    let value = select(sum_a, scale_gradient, column < size.channels);
-    modulation_gradient[index] = select(0.0, value, column < 2u * size.channels);
+    affine_gradient[index] = value;
 }

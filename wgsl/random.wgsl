@@ -3,42 +3,30 @@
 // philox(counter = (block, row, step, stream), key = seed) gives four words; they serve four consecutive elements of a
 // row. Normal numbers by Box and Muller: sqrt(-2 ln u1) * (cos, sin)(2 pi u2), u1 in (0, 1), u2 in [0, 1), 24 bits each.
 //   run:  [4] seed low, seed high, step, first row
-//   normal   y: [batch, pixels, pitch(channels)]; element = channel * pixels + pixel; an invocation writes one vec4
-//   dropout  y: [rows, row_quads] = x * scale where the element's word >= threshold, else 0; an invocation, one vec4
+//   normal   y: [rows, pixels, pitch(channels)], element = channel * pixels + pixel whatever the layout
+//   dropout  y: [rows, row_quads] = x * scale where the element's word >= threshold, else 0
+// An invocation writes one vec4.
 // The integers equal those of src/rng.rs bit for bit (Salmon et al. 2011).
 
 override WG: u32;
 
-struct NormalSize {
-    batch: u32,
-    pixels: u32,
-    channels: u32,
-    pitch: u32,
-    stream: u32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
-}
-
-struct DropoutSize {
+struct Size {
+    // Rows of `row_quads` vec4: samples.
     rows: u32,
     row_quads: u32,
     stream: u32,
+    // dropout: 1, threshold and scale; normal: 0, pixels, channels and vec4s of a pixel.
+    dropout: u32,
     threshold: u32,
     scale: f32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    pixels: u32,
+    channels: u32,
 }
 
-@group(0) @binding(0) var<storage, read> normal_run: array<u32>;
-@group(0) @binding(1) var<storage, read_write> normal_y: array<vec4<f32>>;
-@group(0) @binding(2) var<uniform> normal_size: NormalSize;
-
-@group(0) @binding(0) var<storage, read> dropout_x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> dropout_run: array<u32>;
-@group(0) @binding(2) var<storage, read_write> dropout_y: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> dropout_size: DropoutSize;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> run: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> size: Size;
 
 /// Low and high word of a * b, from 16-bit halves: WGSL has no 64-bit integers.
 fn mul_wide(a: u32, b: u32) -> vec2<u32> {
@@ -78,47 +66,35 @@ fn normal_of(words: vec4<u32>, lane: u32) -> f32 {
 }
 
 @compute @workgroup_size(WG)
-fn normal(
+fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let index = (group.y * groups.x + group.x) * WG + local;
-    let quads = normal_size.pitch / 4u;
-    let place = index / quads;
-    let n = place / normal_size.pixels;
-    if (n >= normal_size.batch) {
+    let row = index / size.row_quads;
+    if (row >= size.rows) {
         return;
     }
-    let pixel = place % normal_size.pixels;
-    let first_channel = (index % quads) * 4u;
-    let seed = vec2<u32>(normal_run[0], normal_run[1]);
+    let place = index % size.row_quads;
+    let seed = vec2<u32>(run[0], run[1]);
+    let sample = run[3] + row;
+    if (size.dropout != 0u) {
+        let counter = vec4<u32>(place, sample, run[2], size.stream);
+        let keep = philox4x32(counter, seed) >= vec4<u32>(size.threshold);
+        y[index] = select(vec4<f32>(0.0), x[index] * size.scale, keep);
+        return;
+    }
+    let quads = size.row_quads / size.pixels;
+    let pixel = place / quads;
     var value = vec4<f32>(0.0);
     for (var lane = 0u; lane < 4u; lane++) {
-        let channel = first_channel + lane;
-        if (channel < normal_size.channels) {
-            let element = channel * normal_size.pixels + pixel;
-            let counter = vec4<u32>(element / 4u, normal_run[3] + n, normal_run[2], normal_size.stream);
+        let channel = place % quads * 4u + lane;
+        if (channel < size.channels) {
+            let element = channel * size.pixels + pixel;
+            let counter = vec4<u32>(element / 4u, sample, run[2], size.stream);
             value[lane] = normal_of(philox4x32(counter, seed), element & 3u);
         }
     }
-    normal_y[index] = value;
-}
-
-@compute @workgroup_size(WG)
-fn dropout(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.y * groups.x + group.x) * WG + local;
-    let row = index / dropout_size.row_quads;
-    if (row >= dropout_size.rows) {
-        return;
-    }
-    let seed = vec2<u32>(dropout_run[0], dropout_run[1]);
-    let place = index % dropout_size.row_quads;
-    let counter = vec4<u32>(place, dropout_run[3] + row, dropout_run[2], dropout_size.stream);
-    let keep = philox4x32(counter, seed) >= vec4<u32>(dropout_size.threshold);
-    dropout_y[index] = select(vec4<f32>(0.0), dropout_x[index] * dropout_size.scale, keep);
+    y[index] = value;
 }

@@ -85,7 +85,10 @@ impl Explainer {
         set: &'static str,
     ) -> Result<Explainer> {
         if !(options.noise > 0.0 && options.noise <= 1.0) {
-            return Err(Error::config("noise", format!("must be above 0 and at most 1, is {}", options.noise)));
+            return Err(Error::config(
+                "noise",
+                format!("must be above 0 and at most 1, is {}", options.noise),
+            ));
         }
         let spec = StepSpec {
             chain: options.chain,

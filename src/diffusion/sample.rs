@@ -203,7 +203,10 @@ impl Sampler {
         {
             return Err(Error::config("eta", format!("must be from 0 to 1, is {eta}")));
         }
-        if spec.guidance != Guidance::None && !spec.force && weights.timestep_variance() < LEAST_TIMESTEP_VARIANCE {
+        if spec.guidance != Guidance::None
+            && !spec.force
+            && weights.timestep_variance() < LEAST_TIMESTEP_VARIANCE
+        {
             let detail = "the classifier was trained on clean images only (t = 0), so its gradient at t > 0 is \
                           meaningless: train it on noised images too, or force guidance";
             return Err(Error::config("guidance", detail));

@@ -65,7 +65,8 @@ impl Device {
 
     /// Copies `bytes` bytes between buffers on the device.
     pub fn copy(&self, from: &Buffer, to: &Buffer, bytes: u64) {
-        let mut encoder = self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(&from.inner, 0, &to.inner, 0, bytes);
         self.shared.queue.submit([encoder.finish()]);
     }
@@ -188,7 +189,8 @@ impl Executable {
     pub fn run_in_parts(&self, dispatches: usize) {
         let shared = &*self.device.shared;
         for part in self.steps.chunks(dispatches.max(1)) {
-            let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder =
+                shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for step in part {
                 pass.set_pipeline(&step.pipeline);

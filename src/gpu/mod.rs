@@ -7,6 +7,6 @@ mod executable;
 mod program;
 mod readback;
 
-pub use device::{Device, DeviceInfo, DeviceOptions, Counters};
+pub use device::{Counters, Device, DeviceInfo, DeviceOptions};
 pub use executable::{Buffer, Executable};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};

@@ -83,9 +83,8 @@ impl Device {
         let mapped = Mapped(arrival).await;
         self.check()?;
         mapped.map_err(|_| Error::DeviceLost { reason: "a buffer could not be mapped".into() })?;
-        let view = staging
-            .get_mapped_range(..)
-            .map_err(|e| Error::Gpu { detail: format!("read-back: {e}") })?;
+        let view =
+            staging.get_mapped_range(..).map_err(|e| Error::Gpu { detail: format!("read-back: {e}") })?;
         let data = view.to_vec();
         drop(view);
         staging.unmap();

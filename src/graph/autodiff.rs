@@ -90,7 +90,9 @@ impl Graph {
                 let lse = self.node(node).updates[0];
                 self.push(Op::AttentionGrad { size }, vec![target, node, lse, dy], shape)
             }
-            Op::Activate { activation } => self.push(Op::ActivateGrad { activation }, vec![target, dy], shape),
+            Op::Activate { activation } => {
+                self.push(Op::ActivateGrad { activation }, vec![target, dy], shape)
+            }
             Op::Add => dy,
             Op::Scale { factor } => self.scale(dy, factor),
             Op::Axpy if position == 0 => dy,
@@ -131,7 +133,11 @@ impl Graph {
                         let op = Op::BatchNormGradInput { batch, features, train };
                         self.push(op, vec![x, dy, stats, weight], shape)
                     }
-                    2 => self.push(Op::BatchNormGradWeight { batch, features, train }, vec![x, dy, stats], shape),
+                    2 => self.push(
+                        Op::BatchNormGradWeight { batch, features, train },
+                        vec![x, dy, stats],
+                        shape,
+                    ),
                     3 => self.sum_rows(dy),
                     _ => return Ok(None),
                 }
@@ -157,7 +163,10 @@ impl Graph {
                 _ => self.push(Op::WeightedSumGrad { batch, weight }, vec![target, dy], shape),
             },
             other => {
-                return Err(Error::shape("grad", format!("{other:?} has no gradient for its input {position}")));
+                return Err(Error::shape(
+                    "grad",
+                    format!("{other:?} has no gradient for its input {position}"),
+                ));
             }
         };
         Ok(Some(gradient))

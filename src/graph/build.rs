@@ -7,10 +7,10 @@ use crate::kernels::attention::{self, Attention};
 use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::groupnorm::{self, GroupNorm};
 use crate::kernels::loss::Mse;
-use crate::kernels::sampler::Sampler;
-use crate::kernels::variational::Variational;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::pitch;
+use crate::kernels::sampler::Sampler;
+use crate::kernels::variational::Variational;
 
 impl Graph {
     /// A tensor that exists before the run at `place`.
@@ -348,7 +348,13 @@ impl Graph {
 
     /// The variational term of a learned sigma in bits per dimension, per sample \[N\] (Nichol & Dhariwal 2021, eq. 16);
     /// only the variance half of `model_out` \[N,H,W,2C\] receives a gradient.
-    pub fn vb(&mut self, model_out: NodeId, x_start: NodeId, x_t: NodeId, coefficients: NodeId) -> Result<NodeId> {
+    pub fn vb(
+        &mut self,
+        model_out: NodeId,
+        x_start: NodeId,
+        x_t: NodeId,
+        coefficients: NodeId,
+    ) -> Result<NodeId> {
         let [batch, height, width, channels] = self.image_shape("vb", x_start)?;
         self.expect("vb", "model_out", model_out, &[batch, height, width, 2 * channels])?;
         self.expect("vb", "x_t", x_t, &self.shape(x_start).to_vec())?;

@@ -133,7 +133,7 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
             batchnorm::grad_weight(*batch, *f, *train, [i[0], i[1], i[2]], y)
         }
         Op::Dropout { rows, columns, layer, probability } => {
-            random::dropout(*rows, *columns, *layer, *probability, i[0], i[1], y)
+            random::dropout(*rows, *columns, *layer, *probability, [i[0], i[1]], y)
         }
         Op::Normal { batch, pixels, channels: c, stream } => {
             random::normal(*batch, *pixels, *c, *stream, i[0], y)

@@ -98,7 +98,10 @@ mod tests {
                 assert!(plan.slots[plan.slot[i]] >= a.bytes);
                 for (j, b) in tensors.iter().enumerate().skip(i + 1) {
                     let overlap = a.first <= b.last && b.first <= a.last;
-                    assert!(!overlap || plan.slot[i] != plan.slot[j], "{i} and {j} share a slot while both live");
+                    assert!(
+                        !overlap || plan.slot[i] != plan.slot[j],
+                        "{i} and {j} share a slot while both live"
+                    );
                 }
             }
             assert!(plan.lower_bound <= plan.bytes() && plan.bytes() <= plan.unshared);

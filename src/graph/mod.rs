@@ -11,8 +11,8 @@ mod memory;
 mod op;
 mod plan;
 
-pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub use build::SamplerInputs;
+pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub use op::{Activation, Op, Pooling, SamplerFlags};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
 

@@ -4,7 +4,7 @@ use super::lower::{Context, lower};
 use super::memory::{Lifetime, MemoryPlan, plan_memory};
 use super::{Graph, NodeId, Op, device_bytes};
 use crate::error::{Error, Result};
-use crate::gpu::{BufferId, BufferSpec, Buffer, Device, Executable, Launch, Program, Slice};
+use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -120,11 +120,7 @@ impl Graph {
             let inputs: Vec<Slice> = node.inputs.iter().map(|n| compiler.slice(*n)).collect();
             let updates: Vec<Slice> = node.updates.iter().map(|n| compiler.slice(*n)).collect();
             // A node without a result (it only changes states) gets no memory of its own.
-            let output = if node.shape.is_empty() {
-                updates[0]
-            } else {
-                compiler.slice(NodeId(i as u32))
-            };
+            let output = if node.shape.is_empty() { updates[0] } else { compiler.slice(NodeId(i as u32)) };
             let context = Context { inputs: &inputs, updates: &updates, output };
             let steps = lower(&node.op, context, &mut |bytes| {
                 let buffer = compiler.allocate(bytes);
@@ -171,7 +167,9 @@ impl Plan {
             for slice in launch.reads.iter_mut().chain(&mut launch.writes) {
                 slice.buffer = rename[&slice.buffer];
             }
-            if let Some(both) = launch.writes.iter().find(|w| launch.reads.iter().any(|r| r.buffer == w.buffer)) {
+            if let Some(both) =
+                launch.writes.iter().find(|w| launch.reads.iter().any(|r| r.buffer == w.buffer))
+            {
                 let detail = format!("{} would read and write buffer {}", launch.kernel, both.buffer.0);
                 return Err(Error::Gpu { detail });
             }
@@ -181,7 +179,8 @@ impl Plan {
 
     /// What the plan costs.
     pub fn stats(&self) -> PlanStats {
-        let external_bytes = self.program.buffers.iter().map(BufferSpec::bytes).sum::<u64>() - self.memory.bytes();
+        let external_bytes =
+            self.program.buffers.iter().map(BufferSpec::bytes).sum::<u64>() - self.memory.bytes();
         PlanStats {
             dispatches: self.program.launches.len(),
             pipelines: self.program.kernels().len(),
@@ -216,7 +215,11 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Device::load`]; [`Error::LimitTooSmall`] where a tensor exceeds the device's largest binding.
-    pub async fn load(&self, device: &Device, external: impl Fn(&str) -> Option<Buffer>) -> Result<Executable> {
+    pub async fn load(
+        &self,
+        device: &Device,
+        external: impl Fn(&str) -> Option<Buffer>,
+    ) -> Result<Executable> {
         let (need, have) = (self.largest_binding(), device.max_binding());
         if need > have {
             return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });

@@ -85,15 +85,35 @@ pub fn embed(rows: usize, count: usize, columns: usize, from: usize, x: Slice, y
 }
 
 /// y\[n, p\] = x\[n, p\] + m\[n\] over `channels`.
-pub fn add_rowwise(batch: usize, pixels: usize, channels: usize, x: Slice, m: Slice, y: Slice) -> Vec<Launch> {
+pub fn add_rowwise(
+    batch: usize,
+    pixels: usize,
+    channels: usize,
+    x: Slice,
+    m: Slice,
+    y: Slice,
+) -> Vec<Launch> {
     let quads = pitch(channels) / 4;
     let size = PixelSize { batch: batch as u32, pixels: pixels as u32, quads: quads as u32, scale: 1.0 };
     let count = batch * pixels * quads;
-    vec![invocations(kernel("add_rowwise", &super::WG), vec![x, m], vec![y], bytemuck::bytes_of(&size), count)]
+    vec![invocations(
+        kernel("add_rowwise", &super::WG),
+        vec![x, m],
+        vec![y],
+        bytemuck::bytes_of(&size),
+        count,
+    )]
 }
 
 /// y\[n\] = scale · sum over pixels of x\[n\].
-pub fn sum_pixels(batch: usize, pixels: usize, channels: usize, scale: f32, x: Slice, y: Slice) -> Vec<Launch> {
+pub fn sum_pixels(
+    batch: usize,
+    pixels: usize,
+    channels: usize,
+    scale: f32,
+    x: Slice,
+    y: Slice,
+) -> Vec<Launch> {
     let quads = pitch(channels) / 4;
     let size = PixelSize { batch: batch as u32, pixels: pixels as u32, quads: quads as u32, scale };
     let count = batch * quads;

@@ -181,8 +181,9 @@ fn grad_affine(
     row: u32,
     to: Slice,
 ) -> Vec<Launch> {
-    let workgroups = [(size.quads() as u64).div_ceil(WORKGROUP) as u32, 1, 1];
-    let launch = size.launch("grad_affine", vec![sums, scale_shift.unwrap_or(sums)], to, workgroups);
+    let workgroups = spread((4 * size.quads() as u64).div_ceil(WORKGROUP));
+    let factors = scale_shift.unwrap_or(sums);
+    let launch = size.launch("grad_affine", vec![sums, factors, factors], to, workgroups);
     vec![Launch { uniform: size.uniform(row), ..launch }]
 }
 
@@ -190,5 +191,6 @@ fn grad_affine(
 pub fn grad_scale_shift(size: &GroupNorm, sums: Slice, gamma: Slice, beta: Slice, to: Slice) -> Vec<Launch> {
     let elements = size.batch * pitch(2 * size.channels);
     let workgroups = spread((elements as u64).div_ceil(WORKGROUP));
-    vec![size.launch("grad_scale_shift", vec![sums, gamma, beta], to, workgroups)]
+    let launch = size.launch("grad_affine", vec![sums, gamma, beta], to, workgroups);
+    vec![Launch { uniform: size.uniform(2), ..launch }]
 }

@@ -52,7 +52,13 @@ fn split_rows(rows: usize, wanted: usize) -> (usize, usize) {
 }
 
 /// A launch of `count` independent invocations of a kernel with the constants [`WG`].
-fn invocations(kernel: Kernel, reads: Vec<Slice>, writes: Vec<Slice>, uniform: &[u8], count: usize) -> Launch {
+fn invocations(
+    kernel: Kernel,
+    reads: Vec<Slice>,
+    writes: Vec<Slice>,
+    uniform: &[u8],
+    count: usize,
+) -> Launch {
     let workgroups = spread((count as u64).div_ceil(WG[0].1 as u64));
     Launch { kernel, reads, writes, uniform: uniform.to_vec(), workgroups, multiply_adds: 0 }
 }

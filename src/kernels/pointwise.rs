@@ -45,7 +45,14 @@ struct Size {
     pad: u32,
 }
 
-fn launch(entry: &'static str, quads: usize, operation: u32, factor: f32, reads: Vec<Slice>, y: Slice) -> Launch {
+fn launch(
+    entry: &'static str,
+    quads: usize,
+    operation: u32,
+    factor: f32,
+    reads: Vec<Slice>,
+    y: Slice,
+) -> Launch {
     let uniform = Size { quads: quads as u32, operation, factor, pad: 0 };
     invocations(kernel(entry, &super::WG), reads, vec![y], bytemuck::bytes_of(&uniform), quads)
 }

@@ -19,7 +19,8 @@ struct Size {
 }
 
 fn launch(size: Size, x: Slice, y: Slice) -> Vec<Launch> {
-    let count = size.batch as usize * size.out_height as usize * size.out_width as usize * size.quads as usize;
+    let count =
+        size.batch as usize * size.out_height as usize * size.out_width as usize * size.quads as usize;
     vec![invocations(kernel("forward", &super::WG), vec![x], vec![y], bytemuck::bytes_of(&size), count)]
 }
 
@@ -47,7 +48,14 @@ pub fn expand(
 }
 
 /// y = scale · sums of whole 2×2 blocks.
-pub fn pool(batch: usize, [height, width]: [usize; 2], channels: usize, scale: f32, x: Slice, y: Slice) -> Vec<Launch> {
+pub fn pool(
+    batch: usize,
+    [height, width]: [usize; 2],
+    channels: usize,
+    scale: f32,
+    x: Slice,
+    y: Slice,
+) -> Vec<Launch> {
     let size = Size {
         batch: batch as u32,
         height: height as u32,

@@ -116,5 +116,11 @@ pub fn step(
     };
     let reads = vec![model_out, noise, gradient.unwrap_or(noise), coefficients];
     let count = size.batch * size.pixels * pitch(size.channels);
-    vec![invocations(kernel("forward", &super::WG), reads, state.to_vec(), bytemuck::bytes_of(&uniform), count)]
+    vec![invocations(
+        kernel("forward", &super::WG),
+        reads,
+        state.to_vec(),
+        bytemuck::bytes_of(&uniform),
+        count,
+    )]
 }

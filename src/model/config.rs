@@ -106,11 +106,7 @@ impl ModelConfig {
 
     /// Down-sampling factors whose levels have attention.
     pub fn attention_factors(&self) -> Vec<usize> {
-        self.attention_resolutions
-            .iter()
-            .filter(|r| **r > 0)
-            .map(|r| self.image_size / r)
-            .collect()
+        self.attention_resolutions.iter().filter(|r| **r > 0).map(|r| self.image_size / r).collect()
     }
 
     /// Channels the network puts out: eps, and v where sigma is learned.

@@ -6,8 +6,8 @@ mod layers;
 mod params;
 mod unet;
 
-pub use classifier::Classifier;
 pub use crate::graph::Pooling;
+pub use classifier::Classifier;
 pub use config::{Head, ModelConfig};
 pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};
 pub use params::{Init, Layout, ParamId, ParamLayout, ParamSpec};

@@ -62,11 +62,14 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
     let mut total = mse;
     let mut metrics = vec![(1, mse)];
     if let Some(vb) = losses.vb {
-        let vb = b.graph.weighted_sum(vb, if diffusion.rescale_learned_sigmas {
-            weight * diffusion.diffusion_steps as f32 / 1000.0
-        } else {
-            weight
-        });
+        let vb = b.graph.weighted_sum(
+            vb,
+            if diffusion.rescale_learned_sigmas {
+                weight * diffusion.diffusion_steps as f32 / 1000.0
+            } else {
+                weight
+            },
+        );
         metrics.push((3, vb));
         total = b.graph.add(total, vb)?;
     }

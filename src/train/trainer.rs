@@ -179,7 +179,8 @@ impl Trainer {
         let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());
         for row in from..from + rows {
             let steps = self.schedule.len() as u32;
-            let index = uniform_u32_below(steps, seed, Stream::Timestep, self.step as u32, row as u32) as usize;
+            let index =
+                uniform_u32_below(steps, seed, Stream::Timestep, self.step as u32, row as u32) as usize;
             t.push(self.schedule.model_timestep(index));
             q.push(self.schedule.sqrt_alphas_cumprod[index] as f32);
             q.push(self.schedule.sqrt_one_minus_alphas_cumprod[index] as f32);
@@ -226,10 +227,10 @@ impl Trainer {
             let index = (number * METRIC_STRIDE / 4) as usize;
             sums.get(index).map_or(0.0, |sum| sum / steps.max(1) as f32)
         };
-        let metrics =
-            Metrics { steps, loss: mean(0), mse: mean(1), classifier_loss: mean(2), vb: mean(3) };
+        let metrics = Metrics { steps, loss: mean(0), mse: mean(1), classifier_loss: mean(2), vb: mean(3) };
         if steps > 0 && !metrics.loss.is_finite() {
-            let detail = format!("the loss became {} within {steps} steps before step {}", metrics.loss, self.step);
+            let detail =
+                format!("the loss became {} within {steps} steps before step {}", metrics.loss, self.step);
             return Err(Error::NotFinite { detail });
         }
         Ok(metrics)

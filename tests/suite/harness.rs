@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 pub fn device() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {
-        let options = DeviceOptions { adapter: std::env::var("DUET_ADAPTER").ok(), ..DeviceOptions::default() };
+        let options =
+            DeviceOptions { adapter: std::env::var("DUET_ADAPTER").ok(), ..DeviceOptions::default() };
         pollster::block_on(Device::open(&options)).expect("a GPU device (software Vulkan will do)")
     })
 }
@@ -48,7 +49,11 @@ impl Harness {
         let bytes = (words as u64 * 4).max(16);
         let buffer = pollster::block_on(device().buffer("test", bytes)).unwrap();
         self.buffers.push(buffer);
-        Slice { buffer: BufferId(self.buffers.len() as u32 - 1), offset: 0, bytes: bytes.next_multiple_of(16) }
+        Slice {
+            buffer: BufferId(self.buffers.len() as u32 - 1),
+            offset: 0,
+            bytes: bytes.next_multiple_of(16),
+        }
     }
 
     /// Uploads a logical tensor.
@@ -122,7 +127,9 @@ impl Harness {
 pub fn values(seed: u64, count: usize) -> Vec<f32> {
     (0..count as u64)
         .map(|i| {
-            let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add((i + 1).wrapping_mul(0xD134_2543_DE82_EF95));
+            let mut x = seed
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .wrapping_add((i + 1).wrapping_mul(0xD134_2543_DE82_EF95));
             x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
             ((x ^ (x >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
@@ -149,7 +156,12 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f64], bound: f64) -> f64 {
         }
     }
     let ratio = worst / scale / bound;
-    assert!(ratio <= 1.0, "{what}: element {at} is {} instead of {} (ratio to the bound {ratio:.2})", got[at], want[at]);
+    assert!(
+        ratio <= 1.0,
+        "{what}: element {at} is {} instead of {} (ratio to the bound {ratio:.2})",
+        got[at],
+        want[at]
+    );
     ratio
 }
 

@@ -80,7 +80,10 @@ fn short_chains_are_finite() {
                 &schedule.posterior_log_variance_clipped,
                 &schedule.fixed_large_log_variance,
             ] {
-                assert!(table.iter().all(|v| v.is_finite()), "{diffusion_steps} {noise_schedule:?}: {table:?}");
+                assert!(
+                    table.iter().all(|v| v.is_finite()),
+                    "{diffusion_steps} {noise_schedule:?}: {table:?}"
+                );
             }
         }
     }
@@ -98,7 +101,8 @@ fn bad_respacings_are_refused() {
 
 #[test]
 fn the_network_sees_the_original_timestep() {
-    let config = DiffusionConfig { diffusion_steps: 500, rescale_timesteps: true, ..DiffusionConfig::default() };
+    let config =
+        DiffusionConfig { diffusion_steps: 500, rescale_timesteps: true, ..DiffusionConfig::default() };
     let schedule = Schedule::respaced(&config, "10").unwrap();
     assert_eq!(schedule.model_timestep(9), 2.0 * schedule.timestep_map[9] as f32);
     assert_eq!(schedule.timestep_map[9], 499);

@@ -142,7 +142,8 @@ fn a_step_allocates_and_reads_nothing() {
         let before = device().counters();
         run(&mut trainer, 2..5, 6);
         let after = device().counters();
-        if (after.buffers, after.readbacks, after.pipelines) == (before.buffers, before.readbacks, before.pipelines)
+        if (after.buffers, after.readbacks, after.pipelines)
+            == (before.buffers, before.readbacks, before.pipelines)
         {
             return;
         }

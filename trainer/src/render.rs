@@ -91,7 +91,9 @@ impl Grid {
                 let at = y * self.size + x;
                 let value = |c: usize| image[(c % self.channels) * plane + at];
                 let colour = match palette {
-                    Palette::Image if self.channels >= 3 => Rgb([level(value(0)), level(value(1)), level(value(2))]),
+                    Palette::Image if self.channels >= 3 => {
+                        Rgb([level(value(0)), level(value(1)), level(value(2))])
+                    }
                     Palette::Image => Rgb([level(value(0)); 3]),
                     Palette::Difference => {
                         let mean = (0..self.channels).map(value).sum::<f32>() / self.channels as f32;
@@ -120,7 +122,11 @@ fn level(value: f32) -> u8 {
 fn diverging(value: f32) -> Rgb<u8> {
     let strength = (value.abs() / 2.0).min(1.0).sqrt();
     let fade = |to: f32| (255.0 + (to - 255.0) * strength).round() as u8;
-    if value < 0.0 { Rgb([fade(33.0), fade(76.0), fade(180.0)]) } else { Rgb([fade(190.0), fade(30.0), fade(45.0)]) }
+    if value < 0.0 {
+        Rgb([fade(33.0), fade(76.0), fade(180.0)])
+    } else {
+        Rgb([fade(190.0), fade(30.0), fade(45.0)])
+    }
 }
 
 fn save(path: &Path, picture: &RgbImage) -> Result<()> {
@@ -215,8 +221,14 @@ mod tests {
         grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
         let (left, top) = (GAP + 3 * (picture.width() - GAP) / 4, LETTER[1] + 2 * GAP);
-        let pixels = [picture.get_pixel(left, top), picture.get_pixel(left + 3, top), picture.get_pixel(left, top + 3)];
-        assert!(pixels[0].0[0] > pixels[0].0[2] && pixels[1].0[2] > pixels[1].0[0] && pixels[2].0 == [255; 3]);
+        let pixels = [
+            picture.get_pixel(left, top),
+            picture.get_pixel(left + 3, top),
+            picture.get_pixel(left, top + 3),
+        ];
+        assert!(
+            pixels[0].0[0] > pixels[0].0[2] && pixels[1].0[2] > pixels[1].0[0] && pixels[2].0 == [255; 3]
+        );
     }
 
     #[test]

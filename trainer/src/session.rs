@@ -52,7 +52,8 @@ impl Session {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         let set = match (options.weights, checkpoint.ema.is_some()) {
             (WeightSet::Ema, false) => {
-                let detail = "holds no moving average (weights exported for shipping are the average already)";
+                let detail =
+                    "holds no moving average (weights exported for shipping are the average already)";
                 return Err(Error::Checkpoint { path: options.model.clone(), detail: detail.into() });
             }
             (WeightSet::Ema | WeightSet::Auto, true) => "ema",

@@ -237,8 +237,8 @@ impl Module {
             }
             "downsample" | "upsample" => {
                 let name = if kind == "upsample" { "conv" } else { "op" };
-                let conv = flag(case, "use_conv")
-                    .then(|| Affine::conv3x3(p, name, channels(), channels(), false));
+                let conv =
+                    flag(case, "use_conv").then(|| Affine::conv3x3(p, name, channels(), channels(), false));
                 if kind == "upsample" { Module::Up { conv } } else { Module::Down { conv } }
             }
             "linear-silu-linear" => {
@@ -374,7 +374,8 @@ fn adamw(fixture: &mut Fixture, name: &str, case: &Value) {
         for (buffer, bytes) in plan.externals() {
             buffers.insert(buffer.to_owned(), pollster::block_on(device().buffer(buffer, bytes)).unwrap());
         }
-        let write = |n: &str, data: &[f32]| device().write(&buffers[n], 0, bytemuck::cast_slice(data)).unwrap();
+        let write =
+            |n: &str, data: &[f32]| device().write(&buffers[n], 0, bytemuck::cast_slice(data)).unwrap();
         write("p", &start);
         write("ema", &start);
         let run = pollster::block_on(plan.load(device(), |n| buffers.get(n).cloned())).unwrap();

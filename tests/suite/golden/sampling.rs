@@ -116,14 +116,7 @@ fn setup_batch(setup: &Setup, x: &[f32]) -> usize {
 }
 
 /// The gradients that Algorithm 1 follows: total derivatives for the bottleneck and every skip.
-fn gradients(
-    fixture: &mut Fixture,
-    setup: &Setup,
-    weights: &Weights,
-    x: &[f32],
-    y: &[f64],
-    times: &[usize],
-) {
+fn gradients(fixture: &mut Fixture, setup: &Setup, weights: &Weights, x: &[f32], y: &[f64], times: &[usize]) {
     use duet::model::Head;
     let batch = setup_batch(setup, x);
     let config = &setup.model.config;

@@ -69,13 +69,32 @@ impl Setup {
                 "rescale_learned_sigmas" => diffusion.rescale_learned_sigmas = flag(),
                 "name_prefix" => prefix = text().to_owned(),
                 // What these switch on does not exist here, so they must be off.
-                "use_fp16" | "noise_marg_reg" | "train_only_classifier" | "skip_classifier_loss" | "use_kl"
-                | "predict_xprevious" | "classifier_augmentation" => assert!(!flag(), "{key} is on"),
+                "use_fp16"
+                | "noise_marg_reg"
+                | "train_only_classifier"
+                | "skip_classifier_loss"
+                | "use_kl"
+                | "predict_xprevious"
+                | "classifier_augmentation" => assert!(!flag(), "{key} is on"),
                 "multi_label_classifier" | "max_pooling" | "train_noised_classifier" => {}
                 // Without influence on the numbers of a fixture: dropout is 0 or off in all of them.
-                "dropout" | "class_cond" | "use_checkpoint" | "model_name" | "train_with_classifier"
-                | "late_classifier_step" | "labelled_data_share" | "batch" | "input_prefix" | "all_dropout_p"
-                | "augmentation" | "mode" | "timesteps" | "sampling_lr" | "steps" | "lr" | "weight_decay"
+                "dropout"
+                | "class_cond"
+                | "use_checkpoint"
+                | "model_name"
+                | "train_with_classifier"
+                | "late_classifier_step"
+                | "labelled_data_share"
+                | "batch"
+                | "input_prefix"
+                | "all_dropout_p"
+                | "augmentation"
+                | "mode"
+                | "timesteps"
+                | "sampling_lr"
+                | "steps"
+                | "lr"
+                | "weight_decay"
                 | "network_sees" => {}
                 other => panic!("{}: unknown hyper-parameter {other}", fixture.name),
             }

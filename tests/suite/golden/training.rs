@@ -61,14 +61,8 @@ impl Step {
         self.plan.write("coefficients", bytemuck::cast_slice(&q)).unwrap();
         self.plan.write("vb_coefficients", bytemuck::cast_slice(&vb)).unwrap();
         write_labels(&self.plan, &self.setup, &fixture.take(&format!("{prefix}y")));
-        let optimizer = AdamW {
-            learning_rate: lr,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay,
-            ema_rate: ema,
-        };
+        let optimizer =
+            AdamW { learning_rate: lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, ema_rate: ema };
         self.plan.write("hyper", bytemuck::cast_slice(&hyper(number, &optimizer, 1.0))).unwrap();
         self.plan.write("metrics_first", bytemuck::bytes_of(&[1u32, 0, 0, 0])).unwrap();
         self.plan.run();
@@ -116,7 +110,12 @@ pub fn one_step(fixture: &mut Fixture) {
         fixture.check("loss_per_sample", &total, 1e-5);
     } else {
         let mean = fixture.take("diffusion_loss").iter().sum::<f64>() / batch as f64;
-        fixture.compare("diffusion_loss", &[mse.iter().sum::<f32>() / batch as f32 + vb], &[mean], 1e-4 * mean);
+        fixture.compare(
+            "diffusion_loss",
+            &[mse.iter().sum::<f32>() / batch as f32 + vb],
+            &[mean],
+            1e-4 * mean,
+        );
         fixture.take("loss_per_sample");
     }
 
@@ -165,7 +164,10 @@ fn check_gradients(fixture: &mut Fixture, names: &[String], gradients: &Tensors,
             let spread = if column < 3 { root } else { 1.0 };
             let slack = (bound * scale).max(20.0 * noise * spread);
             let ratio = (got[column] - want[column]).abs() / slack;
-            let detail = format!("gradient of {name}, column {column}: {:e} instead of {:e}", got[column], want[column]);
+            let detail = format!(
+                "gradient of {name}, column {column}: {:e} instead of {:e}",
+                got[column], want[column]
+            );
             fixture.ratio(name, ratio, &detail);
         }
     }
@@ -173,7 +175,14 @@ fn check_gradients(fixture: &mut Fixture, names: &[String], gradients: &Tensors,
 }
 
 /// Compares summaries of parameters, relative to their norms.
-fn check_rows(fixture: &mut Fixture, table: &str, names: &[String], tensors: &Tensors, bound: f64, step: f64) {
+fn check_rows(
+    fixture: &mut Fixture,
+    table: &str,
+    names: &[String],
+    tensors: &Tensors,
+    bound: f64,
+    step: f64,
+) {
     let twin = format!("{table}_f64");
     let single = fixture.take(table);
     let rows = if fixture.has(&twin) { fixture.take(&twin) } else { single.clone() };
@@ -192,8 +201,10 @@ fn check_rows(fixture: &mut Fixture, table: &str, names: &[String], tensors: &Te
             };
             let slack = slack.max(noise) + 1e-12;
             let ratio = (got[column] - want[column]).abs() / slack;
-            let detail =
-                format!("{table} of {name}, column {column}: {:e} instead of {:e}", got[column], want[column]);
+            let detail = format!(
+                "{table} of {name}, column {column}: {:e} instead of {:e}",
+                got[column], want[column]
+            );
             fixture.ratio(name, ratio, &detail);
         }
     }
@@ -216,7 +227,8 @@ fn check_delta(
         let data = &gradients[name].data;
         let delta: Vec<f32> = after[name].data.iter().zip(&before[name].data).map(|(a, b)| a - b).collect();
         let largest = delta.iter().fold(0.0f32, |m, d| m.max(d.abs()));
-        let limit = 1.01 * lr + 1.2e-7 * f64::from(before[name].data.iter().fold(0.0f32, |m, v| m.max(v.abs())));
+        let limit =
+            1.01 * lr + 1.2e-7 * f64::from(before[name].data.iter().fold(0.0f32, |m, v| m.max(v.abs())));
         let detail = format!("step of {name} is {largest:e}, above the learning rate");
         fixture.ratio(name, f64::from(largest) / limit, &detail);
         if *null {

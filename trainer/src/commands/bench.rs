@@ -235,13 +235,7 @@ fn steps(device: &Device, options: &Bench, lines: &mut Vec<Line>) -> Result<Opti
     Ok(start_up)
 }
 
-fn report(
-    arguments: &Cli,
-    device: &Device,
-    opened: Duration,
-    start_up: Option<Duration>,
-    lines: &[Line],
-) {
+fn report(arguments: &Cli, device: &Device, opened: Duration, start_up: Option<Duration>, lines: &[Line]) {
     let info = device.info();
     let gflops = |line: &Line| 2.0 * line.multiply_adds as f64 / line.seconds / 1e9;
     if arguments.json {

@@ -49,8 +49,12 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
             wanted
         }
     };
-    let bar =
-        progress(explainer.steps() as u64, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", arguments.json);
+    let bar = progress(
+        explainer.steps() as u64,
+        0,
+        "explaining {wide_bar} {pos}/{len} steps {eta}",
+        arguments.json,
+    );
     let explanation = pollster::block_on(explainer.explain(&images, &targets, 0, |_| {
         bar.inc(1);
         !interrupted()
@@ -82,8 +86,20 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         }
         let name = |c: usize| class_name(&config, c);
         println!("{}:", path.display());
-        println!("  before  {} {:.1} %, {} {:.1} %", name(was[i]), 100.0 * before[was[i]], name(target), 100.0 * before[target]);
-        println!("  after   {} {:.1} %, {} {:.1} %", name(is[i]), 100.0 * after[is[i]], name(target), 100.0 * after[target]);
+        println!(
+            "  before  {} {:.1} %, {} {:.1} %",
+            name(was[i]),
+            100.0 * before[was[i]],
+            name(target),
+            100.0 * before[target]
+        );
+        println!(
+            "  after   {} {:.1} %, {} {:.1} %",
+            name(is[i]),
+            100.0 * after[is[i]],
+            name(target),
+            100.0 * after[target]
+        );
     }
     if arguments.json {
         let picture = options.out.display().to_string();

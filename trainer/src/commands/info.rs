@@ -80,7 +80,10 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
-    println!("\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)", options.batch);
+    println!(
+        "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
+        options.batch
+    );
     for (name, s) in rows {
         println!(
             "{name:<16} {:>15} {:>11} {:>10} {:>10} {:>12} {:>14}",

@@ -46,8 +46,11 @@ pub fn run(arguments: &Cli, options: &Train) -> Result<()> {
         recipe.model.class_names = split.train.class_names.clone();
     }
     if split.train.class_names.len() > recipe.model.num_classes {
-        let detail =
-            format!("the data have {} classes, the model {}", split.train.class_names.len(), recipe.model.num_classes);
+        let detail = format!(
+            "the data have {} classes, the model {}",
+            split.train.class_names.len(),
+            recipe.model.num_classes
+        );
         return Err(Error::config("model.num_classes", detail));
     }
     let device = open_device(arguments)?;
@@ -114,7 +117,8 @@ fn resumable(file: &Path, recipe: &Recipe, fingerprint: &str) -> Result<Checkpoi
 
 /// Opens the log for appending, without the lines of steps that were lost after the last save.
 fn open_log(path: &Path, step: u64) -> Result<File> {
-    let failed = |e: std::io::Error| Error::Data { path: path.into(), detail: format!("cannot be written: {e}") };
+    let failed =
+        |e: std::io::Error| Error::Data { path: path.into(), detail: format!("cannot be written: {e}") };
     let header = "step,seconds,loss,mse,classifier_loss,vb,learning_rate,images_per_second,test_accuracy\n";
     let mut text = header.to_owned();
     if step > 0 && path.exists() {
@@ -169,7 +173,8 @@ impl Run {
             if log || eval || save || sample || end {
                 // A loss that is not finite ends the run here, before anything is saved over a good checkpoint.
                 let metrics = pollster::block_on(self.trainer.metrics())?;
-                let speed = (step - since_step) as f64 * train.batch_size as f64 / since.elapsed().as_secs_f64();
+                let speed =
+                    (step - since_step) as f64 * train.batch_size as f64 / since.elapsed().as_secs_f64();
                 self.last = Some((metrics, speed));
                 bar.set_message(format!(
                     "loss {:.4} mse {:.4} ce {:.4} {speed:.1} images/s",
@@ -197,7 +202,10 @@ impl Run {
         let path = self.folder.join(CHECKPOINT);
         let (step, seconds) = (self.trainer.step(), self.started.elapsed().as_secs());
         if self.json {
-            println!("{}", serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path.display().to_string()}));
+            println!(
+                "{}",
+                serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path.display().to_string()})
+            );
         } else {
             println!("step {step} of {steps} after {seconds} s{why}; saved {}", path.display());
         }
@@ -268,10 +276,8 @@ impl Run {
     /// A grid of samples with a row per class; unguided where the classifier never sees noised images.
     fn sample(&self, step: u64) -> Result<()> {
         let config = &self.recipe.model;
-        let noised = matches!(
-            self.recipe.train.classifier_input,
-            ClassifierInput::Noised | ClassifierInput::Both
-        );
+        let noised =
+            matches!(self.recipe.train.classifier_input, ClassifierInput::Noised | ClassifierInput::Both);
         let guidance = if noised { Guidance::Representation } else { Guidance::None };
         let batch = GRID_COLUMNS * config.num_classes;
         // The running statistics on the device are newer than the check that `force` skips.

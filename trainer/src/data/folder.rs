@@ -122,8 +122,7 @@ fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec
     let (x, y) = ((picture.width() - side) / 2, (picture.height() - side) / 2);
     let square = picture.crop_imm(x, y, side, side);
     let exact = size as u32;
-    let small =
-        if side == exact { square } else { square.resize_exact(exact, exact, FilterType::Lanczos3) };
+    let small = if side == exact { square } else { square.resize_exact(exact, exact, FilterType::Lanczos3) };
     planes(path, &small, channels)
 }
 
@@ -134,7 +133,9 @@ fn planes(path: &Path, picture: &DynamicImage, channels: usize) -> Result<Vec<u8
             let pixels = picture.to_rgb8().into_raw();
             Ok((0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).copied()).collect())
         }
-        other => Err(bad(path, format!("a model of {other} channels cannot read pictures: 1 or 3 are possible"))),
+        other => {
+            Err(bad(path, format!("a model of {other} channels cannot read pictures: 1 or 3 are possible")))
+        }
     }
 }
 

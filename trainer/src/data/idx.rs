@@ -9,7 +9,16 @@ use std::path::{Path, PathBuf};
 
 /// Names of Fashion-MNIST's classes, from its documentation.
 pub const FASHION_MNIST: [&str; 10] = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
 ];
 
 /// Names of MNIST's classes.
@@ -62,7 +71,11 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
     let failed = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let start = std::io::BufRead::fill_buf(&mut file).map_err(failed)?;
-    if start.starts_with(&[0x1f, 0x8b]) { Ok(Box::new(MultiGzDecoder::new(file))) } else { Ok(Box::new(file)) }
+    if start.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(MultiGzDecoder::new(file)))
+    } else {
+        Ok(Box::new(file))
+    }
 }
 
 fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Result<[u32; N]> {
@@ -91,7 +104,9 @@ fn body(path: &Path, file: &mut dyn Read, count: u64) -> Result<Vec<u8>> {
         std::cmp::Ordering::Less => {
             Err(bad(path, format!("holds {} of the {count} bytes its header announces", data.len())))
         }
-        std::cmp::Ordering::Greater => Err(bad(path, format!("goes on after the {count} bytes its header announces"))),
+        std::cmp::Ordering::Greater => {
+            Err(bad(path, format!("goes on after the {count} bytes its header announces")))
+        }
     }
 }
 
@@ -99,7 +114,10 @@ fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Dataset> 
     let mut file = open(images)?;
     let [count, height, width] = header(images, &mut file, 0x0803)?;
     if count == 0 || count > MOST_IMAGES || height == 0 || height > LARGEST_SIDE || height != width {
-        return Err(bad(images, format!("announces {count} images of {height}×{width}; square ones are needed")));
+        return Err(bad(
+            images,
+            format!("announces {count} images of {height}×{width}; square ones are needed"),
+        ));
     }
     let pixels = body(images, &mut file, u64::from(count) * u64::from(height) * u64::from(width))?;
     let mut file = open(labels)?;
