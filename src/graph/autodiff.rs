@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation: the gradient of a scalar, added to the graph as ordinary nodes.
 
-use super::op::{Op, Pooling};
+use super::op::Op;
 use super::{Graph, NodeId};
 use crate::error::{Error, Result};
 use crate::kernels::features::FeatureMap;
@@ -24,7 +24,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::grad`].
     pub fn grad_from(&mut self, y: NodeId, dy: NodeId, targets: &[NodeId]) -> Result<Vec<NodeId>> {
-        self.expect("grad", "upstream gradient", dy, &self.shape(y).to_vec())?;
+        self.expect("grad", "upstream gradient", dy, self.shape(y))?;
         let count = y.index() + 1;
         let mut wanted = vec![false; count];
         for target in targets.iter().filter(|t| t.index() < count) {
@@ -122,7 +122,7 @@ impl Graph {
                 let Some(&[pixels, channels]) = maps.get(position) else { return Ok(None) };
                 let offset = maps[..position].iter().map(|m| m[1]).sum();
                 let columns = *self.shape(node).last().unwrap_or(&0);
-                let maximum = pooling == Pooling::Max;
+                let maximum = pooling.takes_maximum(position);
                 let map = FeatureMap { batch, pixels, channels, columns, offset, maximum };
                 self.push(Op::FeaturesGrad { map }, vec![target, node, dy], shape)
             }

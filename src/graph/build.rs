@@ -162,7 +162,7 @@ impl Graph {
 
     /// a + b.
     pub fn add(&mut self, a: NodeId, b: NodeId) -> Result<NodeId> {
-        self.expect("add", "b", b, &self.shape(a).to_vec())?;
+        self.expect("add", "b", b, self.shape(a))?;
         Ok(self.push(Op::Add, vec![a, b], self.shape(a).to_vec()))
     }
 
@@ -173,7 +173,7 @@ impl Graph {
 
     /// x + alpha\[0\] · g, the step of Algorithm 1; `alpha` is \[1\].
     pub fn axpy(&mut self, x: NodeId, g: NodeId, alpha: NodeId) -> Result<NodeId> {
-        self.expect("axpy", "g", g, &self.shape(x).to_vec())?;
+        self.expect("axpy", "g", g, self.shape(x))?;
         self.expect("axpy", "alpha", alpha, &[1])?;
         Ok(self.push(Op::Axpy, vec![x, g, alpha], self.shape(x).to_vec()))
     }
@@ -310,7 +310,7 @@ impl Graph {
     /// √ᾱ·x_start + √(1−ᾱ)·noise with `coefficients` \[2N\] per sample.
     pub fn q_sample(&mut self, x_start: NodeId, noise: NodeId, coefficients: NodeId) -> Result<NodeId> {
         let [batch, height, width, channels] = self.image_shape("q_sample", x_start)?;
-        self.expect("q_sample", "noise", noise, &self.shape(x_start).to_vec())?;
+        self.expect("q_sample", "noise", noise, self.shape(x_start))?;
         self.expect("q_sample", "coefficients", coefficients, &[2 * batch])?;
         let op = Op::QSample { batch, pixels: height * width, channels };
         Ok(self.push(op, vec![x_start, noise, coefficients], self.shape(x_start).to_vec()))
@@ -357,7 +357,7 @@ impl Graph {
     ) -> Result<NodeId> {
         let [batch, height, width, channels] = self.image_shape("vb", x_start)?;
         self.expect("vb", "model_out", model_out, &[batch, height, width, 2 * channels])?;
-        self.expect("vb", "x_t", x_t, &self.shape(x_start).to_vec())?;
+        self.expect("vb", "x_t", x_t, self.shape(x_start))?;
         self.expect("vb", "coefficients", coefficients, &[8 * batch])?;
         let size = Variational { batch, pixels: height * width, channels };
         Ok(self.push(Op::Vb { size }, vec![model_out, x_start, x_t, coefficients], vec![batch]))
@@ -377,7 +377,7 @@ impl Graph {
 
     /// sum += x, or sum = x where `first` \[1\] (a u32 word) is 1.
     pub fn accumulate(&mut self, x: NodeId, first: NodeId, sum: NodeId) -> Result<()> {
-        self.expect("accumulate", "sum", sum, &self.shape(x).to_vec())?;
+        self.expect("accumulate", "sum", sum, self.shape(x))?;
         let quads = device_bytes(self.shape(x)) as usize / 16;
         self.push_updating(Op::Accumulate { quads }, vec![x, first], vec![sum], Vec::new());
         Ok(())
@@ -386,7 +386,7 @@ impl Graph {
     /// One AdamW step and EMA update of flat memory: `state` is params, m, v, ema, all of the gradients' shape.
     pub fn adamw(&mut self, gradients: NodeId, hyper: NodeId, state: [NodeId; 4]) -> Result<()> {
         for node in state {
-            self.expect("adamw", "state", node, &self.shape(gradients).to_vec())?;
+            self.expect("adamw", "state", node, self.shape(gradients))?;
         }
         let quads = device_bytes(self.shape(gradients)) as usize / 16;
         self.push_updating(Op::AdamW { quads }, vec![gradients, hyper], state.to_vec(), Vec::new());

@@ -1,6 +1,6 @@
 //! From operations to launches: which kernel each one runs.
 
-use super::op::{Activation, Op, Pooling};
+use super::op::{Activation, Op};
 use crate::gpu::{Launch, Slice};
 use crate::kernels::features::FeatureMap;
 use crate::kernels::pointwise::{self, Binary, Unary};
@@ -110,10 +110,10 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::Features { batch, maps, pooling } => {
             let columns = maps.iter().map(|m| m[1]).sum::<usize>() + 1;
-            let maximum = *pooling == Pooling::Max;
             let mut launches = Vec::new();
             let mut offset = 0;
-            for (&[pixels, channels], x) in maps.iter().zip(i) {
+            for (position, (&[pixels, channels], x)) in maps.iter().zip(i).enumerate() {
+                let maximum = pooling.takes_maximum(position);
                 let map = FeatureMap { batch: *batch, pixels, channels, columns, offset, maximum };
                 launches.extend(features::pool_into(&map, *x, y));
                 offset += channels;

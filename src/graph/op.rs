@@ -16,8 +16,15 @@ use serde::{Deserialize, Serialize};
 pub enum Pooling {
     /// Spatial mean (the paper's choice).
     Average,
-    /// Spatial maximum.
+    /// Spatial maximum of the bottleneck; the skips are averaged all the same, as in the reference.
     Max,
+}
+
+impl Pooling {
+    /// Whether the map at `position` (0: the bottleneck) is pooled by its maximum.
+    pub(crate) fn takes_maximum(self, position: usize) -> bool {
+        self == Pooling::Max && position == 0
+    }
 }
 
 /// Element-wise activations.

@@ -150,9 +150,9 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f64], bound: f64) -> f64 {
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let difference = (f64::from(*g) - w).abs();
         // NaN must not pass: it compares false with everything.
-        if !(difference <= worst) {
-            worst = if difference.is_nan() { f64::INFINITY } else { difference };
-            at = i;
+        let difference = if difference.is_nan() { f64::INFINITY } else { difference };
+        if difference > worst {
+            (worst, at) = (difference, i);
         }
     }
     let ratio = worst / scale / bound;

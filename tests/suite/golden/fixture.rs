@@ -116,10 +116,11 @@ impl Fixture {
     pub fn ratio(&mut self, name: &str, ratio: f64, detail: &str) {
         let report = &mut self.report;
         report.compared += 1;
-        if !(ratio <= report.worst.0) {
+        let ratio = if ratio.is_nan() { f64::INFINITY } else { ratio };
+        if ratio > report.worst.0 {
             report.worst = (ratio, name.to_owned());
         }
-        if !(ratio <= 1.0) {
+        if ratio > 1.0 {
             report.failures.push(format!("{detail} (ratio to the tolerance {ratio:.2})"));
         }
     }

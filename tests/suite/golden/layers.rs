@@ -103,7 +103,8 @@ fn layer(fixture: &mut Fixture, name: &str, case: &Value, kind: &str) {
         nodes.insert(input.clone(), b.graph.leaf(&shape, Place::whole(format!("in {input}"))));
     }
     let Applied { out, inputs } = module.apply(&mut b, &nodes);
-    let upstream = b.graph.leaf(&b.graph.shape(out).to_vec(), Place::whole("grad_out"));
+    let upstream = b.graph.shape(out).to_vec();
+    let upstream = b.graph.leaf(&upstream, Place::whole("grad_out"));
     // The loss whose gradient with respect to `out` is the given one.
     let leaves = b.trained();
     let mut targets: Vec<NodeId> = inputs.iter().map(|(_, node)| *node).collect();
@@ -120,6 +121,8 @@ fn layer(fixture: &mut Fixture, name: &str, case: &Value, kind: &str) {
     let plan = b.graph.compile().unwrap();
     let mut buffers = BTreeMap::new();
     for (buffer, bytes) in plan.externals() {
+        // Chunks of parameters end aligned, behind what the plan itself binds.
+        let bytes = bytes.next_multiple_of(256);
         buffers.insert(buffer.to_owned(), pollster::block_on(device().buffer(buffer, bytes)).unwrap());
     }
     let write = |buffer: &str, data: &[f32]| {
@@ -391,7 +394,7 @@ fn adamw(fixture: &mut Fixture, name: &str, case: &Value) {
                 let row = &want[k * count..(k + 1) * count];
                 let scale = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
                 // A few units in the last place, far below one step of 1e-4.
-                fixture.compare(&at(table), &got, row, 5e-7 * scale);
+                fixture.compare(&at(table), &got, row, 1e-6 * scale);
             }
         }
     }

@@ -10,7 +10,6 @@ use duet::model::Head;
 use duet::rng::{Seed, Stream, uniform_u32_below};
 use duet::runtime::Weights;
 use duet::{Error, Result};
-use std::path::Path;
 
 /// Runs the command.
 ///
@@ -145,9 +144,4 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
         *sum /= count as f64;
     }
     Ok(Some(sums))
-}
-
-/// The folder part of a path, for messages.
-pub fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -189,7 +189,7 @@ impl Run {
                     self.save(share)?;
                 }
                 (since, since_step) = (Instant::now(), step);
-            } else if step % 4 == 0 {
+            } else if step.is_multiple_of(4) {
                 // The queue must not run ahead of the device by more than a few steps, or Ctrl-C would wait for it.
                 self.trainer.weights().device().wait()?;
             }
