@@ -113,7 +113,8 @@ fn logits_loss(
             for (var k = 0u; k < size.channels; k++) {
                 sum += exp(a[base_at + k] - largest);
             }
-            loss = log(sum) + largest - a[base_at + min(label, size.channels - 1u)];
+            // The logits' difference first: adding their common offset to the logarithm would cost its digits.
+            loss = log(sum) + (largest - a[base_at + min(label, size.channels - 1u)]);
         }
     } else if (n < size.batch) {
         for (var k = 0u; k < size.channels; k++) {

@@ -82,7 +82,8 @@ fn term(n: u32, eps: f32, v: f32, start: f32, noised: f32) -> vec2<f32> {
     let k = n * 8u;
     let least = coefficients[k + 4u];
     let width = coefficients[k + 5u] - least;
-    let log_var = least + 0.5 * (v + 1.0) * width;
+    let wider = 0.5 * (v + 1.0) * width;
+    let log_var = least + wider;
     let x0 = coefficients[k + 2u] * noised - coefficients[k + 3u] * eps;
     let mean = coefficients[k] * x0 + coefficients[k + 1u] * noised;
     var result: vec2<f32>;
@@ -90,9 +91,16 @@ fn term(n: u32, eps: f32, v: f32, start: f32, noised: f32) -> vec2<f32> {
         result = discretised(start, mean, log_var);
     } else {
         let difference = coefficients[k] * (start - x0);
-        let ratio = exp(least - log_var);
         let square = difference * difference * exp(-log_var);
-        result = vec2<f32>(0.5 * (log_var - least - 1.0 + ratio + square), 0.5 * (1.0 - ratio - square));
+        // At large t the variances all but agree: 1 - exp(-wider) and what it lacks to `wider` cancel, a series does not.
+        var fall = 1.0 - exp(-wider);
+        var lack = wider - fall;
+        if (abs(wider) < 0.25) {
+            let tail = 1.0 - wider / 3.0 * (1.0 - wider / 4.0 * (1.0 - wider / 5.0 * (1.0 - wider / 6.0)));
+            lack = 0.5 * wider * wider * tail;
+            fall = wider - lack;
+        }
+        result = vec2<f32>(0.5 * (lack + square), 0.5 * (fall - square));
     }
     return vec2<f32>(result.x, result.y * 0.5 * width);
 }

@@ -77,16 +77,16 @@ pub fn sum_squares_scratch() -> u64 {
     PARTS as u64 * 4
 }
 
-/// out\[0\] = sum of squares of x.
+/// out\[0\] = sum of squares of x, its pads 0; partial sums are added in a fixed order.
 pub fn sum_squares(quads: usize, x: Slice, scratch: Slice, out: Slice) -> Vec<Launch> {
-    let pass = |quads: usize, parts: usize, power, from, to| {
-        let size = Size {
-            quads: quads as u32,
-            slices: parts as u32,
-            slice_quads: quads.div_ceil(parts) as u32,
-            power,
-        };
+    let pass = |quads: usize, parts: usize, slice_quads: usize, power, from, to| {
+        let size = Size { quads: quads as u32, slices: parts as u32, slice_quads: slice_quads as u32, power };
         invocations(kernel("squares", &super::WG), vec![from], vec![to], bytemuck::bytes_of(&size), parts)
     };
-    vec![pass(quads, PARTS, 2, x, scratch), pass(PARTS / 4, 1, 1, scratch, out)]
+    let partials = PARTS / 4;
+    // The second pass has the whole in its first part; three empty ones behind it clear the pads.
+    vec![
+        pass(quads, PARTS, quads.div_ceil(PARTS), 2, x, scratch),
+        pass(partials, 4, partials, 1, scratch, out),
+    ]
 }

@@ -170,3 +170,46 @@ fn the_term_and_its_gradient_match_the_twin() {
         });
     }
 }
+
+#[test]
+fn a_vanishing_divergence_keeps_its_digits() {
+    use duet::diffusion::{DiffusionConfig, Schedule};
+    // At large steps both variances are nearly the same, and the divergence is what is left of terms near 1.
+    let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
+    let size = Variational { batch: 1, pixels: 49, channels: 3 };
+    let (start, noise, v) = (values(1, 147), values(2, 147), values(3, 147));
+    for t in [900, 500, 100] {
+        let coefficients = schedule.vb_coefficients(t);
+        let mix = [schedule.sqrt_alphas_cumprod[t] as f32, schedule.sqrt_one_minus_alphas_cumprod[t] as f32];
+        let noised: Vec<f32> = start.iter().zip(&noise).map(|(x, z)| mix[0] * x + mix[1] * z).collect();
+        // The network predicts the noise.
+        let out: Vec<f32> = noise.chunks(3).zip(v.chunks(3)).flat_map(|(eps, v)| [eps, v].concat()).collect();
+        let mut h = Harness::new();
+        let o = h.input(&[1, 49, 6], &out).slice;
+        let [s, x_t] = [&start, &noised].map(|data| h.input(&[1, 49, 3], data).slice);
+        let k = h.words(bytemuck::cast_slice(&coefficients));
+        let dl = h.input(&[1], &[1.0]).slice;
+        let (y, gradient) = (h.output(&[1]), h.output(&[1, 49, 6]));
+        let scratch = h.scratch(variational::scratch(&size));
+        let mut launches = variational::forward(&size, [o, s, x_t, k], scratch, y.slice);
+        launches.extend(variational::grad(&size, [o, s, x_t, k, dl], gradient.slice));
+        h.run(launches);
+        let k = wide(&coefficients);
+        let (mut divergence, mut slopes) = (0.0, Vec::new());
+        for i in 0..147 {
+            let difference =
+                k[0] * (f64::from(start[i]) - (k[2] * f64::from(noised[i]) - k[3] * f64::from(noise[i])));
+            let wider = 0.5 * (f64::from(v[i]) + 1.0) * (k[5] - k[4]);
+            let square = difference.powi(2) * (-(k[4] + wider)).exp();
+            let fall = -(-wider).exp_m1();
+            divergence += 0.5 * (wider - fall + square);
+            slopes.push(0.25 * (k[5] - k[4]) * (fall - square));
+        }
+        let scale = 1.0 / (147.0 * std::f64::consts::LN_2);
+        let got = h.read(&gradient);
+        let got: Vec<f32> = got.chunks(6).flat_map(|row| row[3..].to_vec()).collect();
+        let want: Vec<f64> = slopes.iter().map(|s| s * scale).collect();
+        assert_close(&format!("slope at {t}"), &got, &want, 1e-4);
+        assert_close(&format!("divergence at {t}"), &h.read(&y), &[divergence * scale], 1e-4);
+    }
+}
