@@ -13,7 +13,7 @@ echo "demo: training for ${MINUTES:-5} minutes into $run"
 $duet train trainer/recipes/fashion-mnist.toml --out "$run" --minutes "${MINUTES:-5}" $resume
 model="$run/checkpoint.safetensors"
 $duet eval --model "$model" --images 1000 --loss-images 64
-$duet export-images --recipe trainer/recipes/fashion-mnist.toml --count 4 --out demo/images
+$duet export-images --recipe trainer/recipes/fashion-mnist.toml --count 10 --out demo/images
 $duet classify --model "$model" demo/images/*.png
 $duet sample --model "$model" --steps 50 --count 6 --out demo/samples.png
 $duet explain --model "$model" --to Bag --out demo/explanation.png demo/images/*.png

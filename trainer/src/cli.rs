@@ -38,6 +38,8 @@ pub enum Command {
     Info(Info),
     /// Export the averaged weights for shipping.
     Export(Export),
+    /// Write test images of a recipe's data as PNG files, to try the other commands on.
+    ExportImages(ExportImages),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
 }
@@ -262,6 +264,20 @@ pub struct Export {
     /// Keep 32-bit floats.
     #[arg(long)]
     pub f32: bool,
+}
+
+/// `duet export-images`.
+#[derive(Debug, Args)]
+pub struct ExportImages {
+    /// Recipe (TOML) whose data are used.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: PathBuf,
+    /// Images in all, spread over the classes.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub count: usize,
+    /// Folder to write to.
+    #[arg(long, short, default_value = "images")]
+    pub out: PathBuf,
 }
 
 /// `duet bench`.

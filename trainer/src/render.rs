@@ -61,6 +61,17 @@ impl Grid {
         save(path, &picture)
     }
 
+    /// Saves one image without any frame.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the file cannot be written.
+    pub fn save_one(&self, path: &Path, image: &[f32]) -> Result<()> {
+        let side = self.size as u32 * self.scale;
+        let mut picture = RgbImage::from_pixel(side, side, PAPER);
+        self.draw(&mut picture, [0, 0], image, Palette::Image);
+        save(path, &picture)
+    }
+
     /// Saves a row per image: original, noised, counterfactual, difference.
     ///
     /// # Errors

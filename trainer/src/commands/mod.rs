@@ -5,6 +5,7 @@ mod classify;
 mod eval;
 mod explain;
 mod export;
+mod export_images;
 mod info;
 mod sample;
 mod train;
@@ -25,6 +26,7 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Explain(options) => explain::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
+        Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Bench(options) => bench::run(arguments, options),
     }
 }
