@@ -115,7 +115,7 @@ pub fn accuracy(
 
 /// Mean noise error in each quarter of the chain; `None` where no images are asked for.
 fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
-    let count = options.loss_images.min(test.len()) / options.batch * options.batch;
+    let count = options.loss_images.min(test.len());
     if count == 0 {
         return Ok(None);
     }
@@ -130,16 +130,18 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
         let (from, to) = (quarter * steps / 4, ((quarter + 1) * steps / 4).max(quarter * steps / 4 + 1));
         for part in all.chunks(options.batch) {
             let width = (to.min(steps) - from.min(steps - 1)).max(1) as u32;
-            let times: Vec<usize> = part
+            // The last batch is filled up with its own images, which do not count again.
+            let rows: Vec<usize> = (0..options.batch).map(|i| part[i % part.len()]).collect();
+            let times: Vec<usize> = rows
                 .iter()
                 .map(|i| {
                     let offset = uniform_u32_below(width, seed, Stream::Timestep, quarter as u32, *i as u32);
                     (from.min(steps - 1)) + offset as usize
                 })
                 .collect();
-            let images = test.images_f32(part);
+            let images = test.images_f32(&rows);
             let values = pollster::block_on(measure.measure(&images, &times, seed, part[0] as u32))?;
-            *sum += values.iter().map(|v| f64::from(*v)).sum::<f64>();
+            *sum += values[..part.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
         }
         *sum /= count as f64;
     }
