@@ -2,12 +2,15 @@
 
 mod attention;
 mod checkpoint;
+mod convolution;
 mod golden;
 mod groupnorm;
 mod harness;
 mod loss;
 mod optimizer;
+mod philox;
 mod plans;
+mod pointwise;
 mod sampler;
 mod schedules;
 mod shaders;

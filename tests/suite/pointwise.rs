@@ -1,0 +1,67 @@
+//! Element-wise operations against f64 twins, and dispatches beyond one dimension's limit.
+
+use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
+use duet::kernels::pointwise::{self, Binary, Unary};
+
+fn sigmoid(v: f64) -> f64 {
+    1.0 / (1.0 + (-v).exp())
+}
+
+#[test]
+fn operations_match_their_twins() {
+    for count in [1usize, 5, 28, 257] {
+        let mut a = values(1, count);
+        // Far out on both sides, where a careless sigmoid overflows.
+        a[0] = -120.0;
+        a[count / 2] = 95.0;
+        let b = values(2, count);
+        let (wa, wb) = (wide(&a), wide(&b));
+        let quads = count.div_ceil(4);
+        let mut h = Harness::new();
+        let (ta, tb) = (h.input(&[count], &a), h.input(&[count], &b));
+        let alpha = h.words(&[(-1.5f32).to_bits(), 0, 0, 0]);
+        let y: Vec<_> = (0..7).map(|_| h.output(&[count])).collect();
+        let slope = 0.01;
+        let mut launches = pointwise::unary(Unary::Silu, quads, ta.slice, y[0].slice);
+        launches.extend(pointwise::unary(Unary::LeakyRelu { slope }, quads, ta.slice, y[1].slice));
+        launches.extend(pointwise::unary(Unary::Scale { factor: -2.5 }, quads, ta.slice, y[2].slice));
+        launches.extend(pointwise::binary(Binary::Add, quads, ta.slice, tb.slice, y[3].slice));
+        launches.extend(pointwise::binary(Binary::SiluGrad, quads, ta.slice, tb.slice, y[4].slice));
+        launches.extend(pointwise::binary(
+            Binary::LeakyReluGrad { slope },
+            quads,
+            ta.slice,
+            tb.slice,
+            y[5].slice,
+        ));
+        launches.extend(pointwise::axpy(quads, ta.slice, tb.slice, alpha, y[6].slice));
+        h.run(launches);
+        let silu = |x: &[f64]| -> Vec<f64> { x.iter().map(|v| v * sigmoid(*v)).collect() };
+        let leaky = |x: &[f64]| -> Vec<f64> {
+            x.iter().map(|v| if *v > 0.0 { *v } else { f64::from(slope) * v }).collect()
+        };
+        assert_close("silu", &h.read(&y[0]), &silu(&wa), 1e-6);
+        assert_close("leaky", &h.read(&y[1]), &leaky(&wa), 1e-6);
+        let scaled: Vec<f64> = wa.iter().map(|v| -2.5 * v).collect();
+        assert_close("scale", &h.read(&y[2]), &scaled, 1e-6);
+        let sum: Vec<f64> = wa.iter().zip(&wb).map(|(a, b)| a + b).collect();
+        assert_close("add", &h.read(&y[3]), &sum, 1e-6);
+        assert_gradient("silu", &h.read(&y[4]), &wa, |x| dot(&silu(x), &wb));
+        assert_gradient("leaky", &h.read(&y[5]), &wa, |x| dot(&leaky(x), &wb));
+        let moved: Vec<f64> = wa.iter().zip(&wb).map(|(a, b)| a - 1.5 * b).collect();
+        assert_close("axpy", &h.read(&y[6]), &moved, 1e-6);
+    }
+}
+
+#[test]
+fn more_workgroups_than_one_dimension_holds() {
+    let quads = 65_536 * 64 + 3;
+    let x: Vec<f32> = (0..quads * 4).map(|i| (i % 1021) as f32).collect();
+    let mut h = Harness::new();
+    let tx = h.input(&[x.len()], &x);
+    let y = h.output(&[x.len()]);
+    let launches = pointwise::unary(Unary::Scale { factor: 2.0 }, quads, tx.slice, y.slice);
+    assert!(launches[0].workgroups[1] > 1);
+    h.run(launches);
+    assert!(h.read(&y).iter().zip(&x).all(|(y, x)| *y == 2.0 * x));
+}
