@@ -22,7 +22,7 @@ pub struct ExplainOptions {
     pub guidance: Guidance,
     /// Which chain.
     pub chain: Chain,
-    /// Clip the predicted x_start.
+    /// Clip the predicted x_start. The reference does not; a briefly trained network's errors then add up.
     pub clip: bool,
     /// Seed of the noise.
     pub seed: Seed,
@@ -38,7 +38,7 @@ impl Default for ExplainOptions {
             alpha: 20.0,
             guidance: Guidance::Representation,
             chain: Chain::Ancestral,
-            clip: false,
+            clip: true,
             seed: Seed(0),
             force: false,
         }

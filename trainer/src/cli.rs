@@ -171,9 +171,9 @@ pub struct ChainArgs {
     /// How the class steers.
     #[arg(long, value_enum, default_value = "representation")]
     pub guidance: GuidanceKind,
-    /// Clip the predicted image to its range at each step.
+    /// Let the predicted image leave its range: the paper's chain, which a model trained briefly does not survive.
     #[arg(long)]
-    pub clip: bool,
+    pub no_clip: bool,
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

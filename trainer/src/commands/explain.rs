@@ -31,7 +31,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         alpha: options.alpha,
         guidance: guidance(&options.chain),
         chain: chain(&options.chain),
-        clip: options.chain.clip,
+        clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
     };

@@ -33,7 +33,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let spec = StepSpec {
         chain: chain(&options.chain),
         guidance: guided,
-        clip: options.chain.clip,
+        clip: !options.chain.no_clip,
         force: options.chain.force,
         ..StepSpec::new(options.count)
     };

@@ -281,7 +281,7 @@ impl Run {
         let guidance = if noised { Guidance::Representation } else { Guidance::None };
         let batch = GRID_COLUMNS * config.num_classes;
         // The running statistics on the device are newer than the check that `force` skips.
-        let spec = StepSpec { guidance, force: true, ..StepSpec::new(batch) };
+        let spec = StepSpec { guidance, clip: true, force: true, ..StepSpec::new(batch) };
         let train = &self.recipe.train;
         let new =
             Sampler::new(self.trainer.weights(), &self.recipe.diffusion, &train.sample_steps, spec, "ema");
