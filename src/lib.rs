@@ -18,6 +18,7 @@ pub mod kernels;
 pub mod model;
 pub mod rng;
 pub mod runtime;
+pub mod self_test;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -42,6 +42,8 @@ pub enum Command {
     ExportImages(ExportImages),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
+    /// Test the GPU: a small training step against stored numbers.
+    Check,
 }
 
 /// Which weights of a checkpoint to use.
@@ -78,6 +80,9 @@ pub struct Train {
     /// Go on from the folder's checkpoint.
     #[arg(long)]
     pub resume: bool,
+    /// Begin with another model's weights instead of fresh ones (its average where it has one).
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub init: Option<PathBuf>,
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long)]
     pub steps: Option<u64>,

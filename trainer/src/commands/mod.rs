@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod bench;
+mod check;
 mod classify;
 mod eval;
 mod explain;
@@ -28,5 +29,6 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Export(options) => export::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Bench(options) => bench::run(arguments, options),
+        Command::Check => check::run(arguments),
     }
 }

@@ -9,7 +9,7 @@ use crate::render::Grid;
 use crate::session::{class_name, interrupted, load_checkpoint, open_device, watch_interrupts};
 use duet::checkpoint::{Checkpoint, Metrics as Figures, write_atomic};
 use duet::diffusion::{ChainOptions, Guidance, Sampler, StepSpec};
-use duet::model::JointModel;
+use duet::model::{JointModel, ModelConfig};
 use duet::rng::Seed;
 use duet::train::{Batch, ClassifierInput, Metrics, Targets, Trainer};
 use duet::{Error, Result};
@@ -56,8 +56,13 @@ pub fn run(arguments: &Cli, options: &Train) -> Result<()> {
     let device = open_device(arguments)?;
     watch_interrupts()?;
     let fingerprint = split.train.fingerprint();
+    // A driver that computes zeros would show only after hours, in a loss that does not fall.
+    pollster::block_on(device.self_test())?;
     let trainer = if file.exists() {
         let checkpoint = resumable(&file, &recipe, &fingerprint)?;
+        pollster::block_on(Trainer::resume(&device, &checkpoint, &recipe.train.options()))?
+    } else if let Some(path) = &options.init {
+        let checkpoint = initial(path, &recipe)?;
         pollster::block_on(Trainer::resume(&device, &checkpoint, &recipe.train.options()))?
     } else {
         let model = Arc::new(JointModel::new(&recipe.model)?);
@@ -112,6 +117,24 @@ fn resumable(file: &Path, recipe: &Recipe, fingerprint: &str) -> Result<Checkpoi
     if state.data_fingerprint != fingerprint {
         return refuse("it was trained on other data");
     }
+    Ok(checkpoint)
+}
+
+/// The weights of another run to begin with, without its optimizer and its place in the data.
+fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
+    let (mut checkpoint, _) = load_checkpoint(file)?;
+    // Names do not change what the network computes.
+    let unnamed = |config: &ModelConfig| ModelConfig { class_names: Vec::new(), ..config.clone() };
+    if unnamed(&checkpoint.model) != unnamed(&recipe.model) || checkpoint.diffusion != recipe.diffusion {
+        let detail = "its model or diffusion configuration differs from the recipe's";
+        return Err(Error::Checkpoint { path: file.into(), detail: detail.into() });
+    }
+    checkpoint.model.class_names.clone_from(&recipe.model.class_names);
+    if let Some(ema) = checkpoint.ema.take() {
+        // The running statistics are not averaged: they stay.
+        checkpoint.weights.extend(ema);
+    }
+    checkpoint.training = None;
     Ok(checkpoint)
 }
 
