@@ -26,6 +26,8 @@ pub enum Stream {
     Shuffle = 5,
     /// Fresh weights.
     Init = 6,
+    /// The noise of the kept part of a masked counterfactual.
+    KeptNoise = 7,
     /// Dropout of layer 0; layer `l` uses this number plus `l`.
     Dropout = 0x100,
 }

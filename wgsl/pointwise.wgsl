@@ -3,6 +3,7 @@
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
 //            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
 //   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
+//   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v. All maps send 0 to 0 where b is 0, so pads stay zero.
 // a, b, y: [quads] vec4; an invocation makes one.
 
@@ -77,4 +78,17 @@ fn axpy(
         return;
     }
     moved[index] = a[index] + alpha[0] * b[index];
+}
+
+@compute @workgroup_size(WG)
+fn blend(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    if (index >= size.quads) {
+        return;
+    }
+    y[index] = mix(b[index], y[index], a[index]);
 }

@@ -148,6 +148,16 @@ impl Checkpoint {
         Ok(Checkpoint { model, diffusion, weights, ema: None, training: None, info: BTreeMap::new() })
     }
 
+    /// The weights to use: the average where there is one, without what only training needs.
+    #[must_use]
+    pub fn into_inference(mut self) -> Checkpoint {
+        if let Some(ema) = self.ema.take() {
+            // The running statistics are not averaged: they stay.
+            self.weights.extend(ema);
+        }
+        Checkpoint { training: None, ..self }
+    }
+
     /// The bytes of the checkpoint's file, everything included; equal checkpoints give equal bytes. With
     /// [`Dtype::F16`] weights and average are rounded; running statistics and moments stay F32.
     ///

@@ -28,6 +28,9 @@ pub struct ExplainOptions {
     pub seed: Seed,
     /// Guide even where the classifier has never seen noised images.
     pub force: bool,
+    /// Where the images may change: 1 free, 0 kept, \[H,W\] for every image and channel. The kept part follows the
+    /// original, noised to each step (as Lugmayr et al. 2022 inpaint).
+    pub mask: Option<Vec<f32>>,
 }
 
 impl Default for ExplainOptions {
@@ -41,6 +44,7 @@ impl Default for ExplainOptions {
             clip: true,
             seed: Seed(0),
             force: false,
+            mask: None,
         }
     }
 }
@@ -72,6 +76,31 @@ pub struct Explainer {
     weights: Weights,
 }
 
+impl ExplainOptions {
+    fn check(&self) -> Result<()> {
+        if self.noise > 0.0 && self.noise <= 1.0 {
+            return Ok(());
+        }
+        Err(Error::config("noise", format!("must be above 0 and at most 1, is {}", self.noise)))
+    }
+
+    fn spec(&self, batch: usize) -> StepSpec {
+        StepSpec {
+            chain: self.chain,
+            guidance: self.guidance,
+            clip: self.clip,
+            force: self.force,
+            masked: self.mask.is_some(),
+            ..StepSpec::new(batch)
+        }
+    }
+
+    /// Steps of one explanation on a chain of `steps`.
+    fn start(&self, steps: usize) -> usize {
+        ((self.noise * steps as f64).round() as usize).clamp(1, steps)
+    }
+}
+
 impl Explainer {
     /// Compiles and loads what explaining `batch` images at once needs.
     ///
@@ -84,26 +113,29 @@ impl Explainer {
         options: &ExplainOptions,
         set: &'static str,
     ) -> Result<Explainer> {
-        if !(options.noise > 0.0 && options.noise <= 1.0) {
-            return Err(Error::config(
-                "noise",
-                format!("must be above 0 and at most 1, is {}", options.noise),
-            ));
-        }
-        let spec = StepSpec {
-            chain: options.chain,
-            guidance: options.guidance,
-            clip: options.clip,
-            force: options.force,
-            ..StepSpec::new(batch)
-        };
+        options.check()?;
+        let spec = options.spec(batch);
         let sampler = Sampler::new(weights, diffusion, &options.respacing, spec, set).await?;
         let classifier = ImageClassifier::new(weights, batch, set).await?;
-        let steps = sampler.schedule().len();
-        let from = ((options.noise * steps as f64).round() as usize).clamp(1, steps);
+        let from = options.start(sampler.schedule().len());
         let images = Images::of(&weights.model().config, batch);
         let (options, weights) = (options.clone(), weights.clone());
         Ok(Explainer { sampler, classifier, options, images, from, weights })
+    }
+
+    /// Changes the options without compiling or allocating anything; `false`: they ask for another kind of step, and
+    /// a new explainer is needed.
+    ///
+    /// # Errors
+    /// Options out of range.
+    pub fn change(&mut self, options: &ExplainOptions) -> Result<bool> {
+        options.check()?;
+        if !self.sampler.change(&options.respacing, options.spec(self.images.batch))? {
+            return Ok(false);
+        }
+        self.from = options.start(self.sampler.schedule().len());
+        self.options = options.clone();
+        Ok(true)
     }
 
     /// Steps of one explanation.
@@ -112,7 +144,8 @@ impl Explainer {
     }
 
     /// Explains one batch: `targets` are the classes to move to (of a multi-label model the wanted labels \[N,K\]), and
-    /// `first_row` numbers the first image for the noise. `on_step` may stop by returning `false`.
+    /// `first_row` numbers the first image for the noise. `on_step` hears of each step and of the target's probabilities
+    /// so far, and may stop by returning `false`.
     ///
     /// # Errors
     /// [`Error::Shape`] for a wrong number of images, [`Error::Config`] for a class out of range, [`Error::Aborted`],
@@ -122,7 +155,7 @@ impl Explainer {
         images: &[f32],
         targets: &[f32],
         first_row: u32,
-        mut on_step: impl FnMut(&Progress) -> bool,
+        mut on_step: impl FnMut(&Progress, &[Vec<f32>]) -> bool,
     ) -> Result<Explanation> {
         self.sampler.guide(targets, self.options.alpha)?;
         let before = self.classifier.probabilities(images).await?;
@@ -139,6 +172,9 @@ impl Explainer {
             *value = start * image + spread * *value;
         }
         self.sampler.set_images(&noised)?;
+        if let Some(mask) = &self.options.mask {
+            self.sampler.set_mask(&self.spread_mask(mask)?)?;
+        }
         let chain = ChainOptions {
             seed: self.options.seed,
             first_row,
@@ -147,10 +183,14 @@ impl Explainer {
         };
         let mut curve = Vec::new();
         for done in 0..self.from {
-            self.sampler.step(self.from - 1 - done, &chain).await?;
+            let index = self.from - 1 - done;
+            if self.options.mask.is_some() {
+                self.sampler.set_known(&self.known(images, index, first_row))?;
+            }
+            self.sampler.step(index, &chain).await?;
             let rows = probabilities(&self.weights.model().config, &self.sampler.logits().await?);
             curve.push(self.target_probability(&rows, targets));
-            if !on_step(&Progress { done: done + 1, total: self.from }) {
+            if !on_step(&Progress { done: done + 1, total: self.from }, &curve) {
                 return Err(Error::Aborted);
             }
         }
@@ -161,6 +201,28 @@ impl Explainer {
         let after = self.classifier.probabilities(&counterfactual).await?;
         let difference = counterfactual.iter().zip(images).map(|(c, x)| c - x).collect();
         Ok(Explanation { noised, counterfactual, difference, before, after, curve })
+    }
+
+    /// The mask for every image and channel.
+    fn spread_mask(&self, mask: &[f32]) -> Result<Vec<f32>> {
+        if mask.len() != self.images.pixels || mask.iter().any(|m| !(0.0..=1.0).contains(m)) {
+            let detail = format!("must be {} numbers from 0 to 1, is {}", self.images.pixels, mask.len());
+            return Err(Error::config("mask", detail));
+        }
+        Ok(mask.repeat(self.images.batch * self.images.channels))
+    }
+
+    /// The originals as they would be after step `index`: noised to what is left of the chain.
+    fn known(&self, images: &[f32], index: usize, first_row: u32) -> Vec<f32> {
+        let Some(left) = index.checked_sub(1) else { return images.to_vec() };
+        let [start, spread] = self.sampler.schedule().q_sample_coefficients(left);
+        let mut known = vec![0.0f32; images.len()];
+        for (row, part) in known.chunks_mut(self.images.image_len()).enumerate() {
+            let seed = self.options.seed;
+            normal_fill(seed, Stream::KeptNoise, index as u32, first_row + row as u32, part);
+        }
+        known.iter_mut().zip(images).for_each(|(value, image)| *value = start * image + spread * *value);
+        known
     }
 
     /// Probability of each image's target; of several labels their mean agreement.

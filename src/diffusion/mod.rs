@@ -9,5 +9,5 @@ mod schedule;
 pub use config::{DiffusionConfig, NoiseSchedule};
 pub use explain::{ExplainOptions, Explainer, Explanation};
 pub use respace::respaced_steps;
-pub use sample::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec, step_plan};
+pub use sample::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec, guidable, step_plan};
 pub use schedule::Schedule;

@@ -50,6 +50,8 @@ pub struct StepSpec {
     pub reverse: bool,
     /// Noise comes from the buffer "z" instead of the generator.
     pub given_noise: bool,
+    /// After the step the image becomes that of the buffer "known" where the buffer "mask" is 0.
+    pub masked: bool,
     /// Guide even where the classifier has never seen noised images.
     pub force: bool,
 }
@@ -64,6 +66,7 @@ impl StepSpec {
             clip: false,
             reverse: false,
             given_noise: false,
+            masked: false,
             force: false,
         }
     }
@@ -88,7 +91,7 @@ fn summed_loss(b: &mut Builder<'_>, model: &JointModel, logits: NodeId, batch: u
 /// The plan of one denoising step of `spec`, reading the weights of `set` ("params" or "ema").
 ///
 /// Its buffers: "x" the image, changed in place; "t" the network's timestep; "coefficients"; "run"; with guidance
-/// "labels", and "alpha" (Algorithm 1); results "logits" \[N,K\], "model_out", "pred_xstart".
+/// "labels", and "alpha" (Algorithm 1); with a mask "mask" and "known"; results "logits" \[N,K\], "model_out", "pred_xstart".
 ///
 /// # Errors
 /// As [`JointModel`]'s builders.
@@ -148,6 +151,11 @@ pub fn step_plan(
     let step = SamplerInputs { model_out, noise, gradient, coefficients, flags };
     let pred_xstart = b.graph.sampler(x, step, spec.chain != Chain::Ancestral)?;
     b.graph.place(pred_xstart, Place::whole("pred_xstart"));
+    if spec.masked {
+        let mask = b.graph.leaf(&shape, Place::whole("mask"));
+        let known = b.graph.leaf(&shape, Place::whole("known"));
+        b.graph.blend(mask, known, x)?;
+    }
     b.graph.compile()
 }
 
@@ -155,13 +163,27 @@ pub fn step_plan(
 /// almost none left, and BatchNorm divides by it.
 const LEAST_TIMESTEP_VARIANCE: f32 = 0.1;
 
+/// Whether the classifier has seen noised images, so that its gradient means something at t > 0.
+pub fn guidable(weights: &Weights) -> bool {
+    weights.timestep_variance() >= LEAST_TIMESTEP_VARIANCE
+}
+
 /// A step loaded onto a device with the chain's tables.
 pub struct Sampler {
     loaded: Loaded,
     spec: StepSpec,
     schedule: Schedule,
     model: JointModel,
-    predict_xstart: bool,
+    diffusion: DiffusionConfig,
+}
+
+fn check_chain(chain: Chain) -> Result<()> {
+    match chain {
+        Chain::Ddim { eta } if !(0.0..=1.0).contains(&eta) => {
+            Err(Error::config("eta", format!("must be from 0 to 1, is {eta}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a chain is run with.
@@ -198,15 +220,8 @@ impl Sampler {
         spec: StepSpec,
         set: &'static str,
     ) -> Result<Sampler> {
-        if let Chain::Ddim { eta } = spec.chain
-            && !(0.0..=1.0).contains(&eta)
-        {
-            return Err(Error::config("eta", format!("must be from 0 to 1, is {eta}")));
-        }
-        if spec.guidance != Guidance::None
-            && !spec.force
-            && weights.timestep_variance() < LEAST_TIMESTEP_VARIANCE
-        {
+        check_chain(spec.chain)?;
+        if spec.guidance != Guidance::None && !spec.force && !guidable(weights) {
             let detail = "the classifier was trained on clean images only (t = 0), so its gradient at t > 0 is \
                           meaningless: train it on noised images too, or force guidance";
             return Err(Error::config("guidance", detail));
@@ -215,7 +230,25 @@ impl Sampler {
         let model = weights.model().clone();
         let plan = step_plan(&model, diffusion, &spec, set)?;
         let loaded = weights.load(&plan).await?;
-        Ok(Sampler { loaded, spec, schedule, model, predict_xstart: diffusion.predict_xstart })
+        Ok(Sampler { loaded, spec, schedule, model, diffusion: diffusion.clone() })
+    }
+
+    /// Changes to another respacing and another chain of the same kind without compiling anything; `false`: the step
+    /// of `spec` is another one.
+    ///
+    /// # Errors
+    /// Bad respacing or η.
+    pub fn change(&mut self, respacing: &str, spec: StepSpec) -> Result<bool> {
+        let same_chain = (self.spec.chain == Chain::Ancestral) == (spec.chain == Chain::Ancestral);
+        // `force` only decides whether the sampler may be made at all.
+        let same = StepSpec { chain: spec.chain, force: spec.force, ..self.spec } == spec;
+        if !same_chain || !same || (self.spec.force && !spec.force) {
+            return Ok(false);
+        }
+        check_chain(spec.chain)?;
+        self.schedule = Schedule::respaced(&self.diffusion, respacing)?;
+        self.spec.chain = spec.chain;
+        Ok(true)
     }
 
     /// The chain's tables.
@@ -230,7 +263,7 @@ impl Sampler {
 
     /// Whether the network predicts x_start.
     pub fn predicts_xstart(&self) -> bool {
-        self.predict_xstart
+        self.diffusion.predict_xstart
     }
 
     /// Writes what step `index` of the chain needs for rows at these indices (all equal in a chain).
@@ -306,6 +339,22 @@ impl Sampler {
     pub fn set_images(&self, images: &[f32]) -> Result<()> {
         let layout = self.images();
         self.loaded.write("x", bytemuck::cast_slice(&layout.to_device(images)?))
+    }
+
+    /// Says where the image may change (1) and where not (0), \[N,C,H,W\]; for a step compiled with a mask.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it is not the batch's size.
+    pub fn set_mask(&self, mask: &[f32]) -> Result<()> {
+        self.loaded.write("mask", bytemuck::cast_slice(&self.images().to_device(mask)?))
+    }
+
+    /// Sets what the kept part becomes after the next step, \[N,C,H,W\].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it is not the batch's size.
+    pub fn set_known(&self, known: &[f32]) -> Result<()> {
+        self.loaded.write("known", bytemuck::cast_slice(&self.images().to_device(known)?))
     }
 
     /// The images \[N,C,H,W\] as they are now.

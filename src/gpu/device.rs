@@ -15,6 +15,8 @@ pub struct DeviceOptions {
     pub max_binding: u64,
     /// Natively: folder in which compiled pipelines are kept between runs, where the driver offers it.
     pub pipeline_cache: Option<std::path::PathBuf>,
+    /// Dispatches per submission at most, so that a GPU that also draws a page is never held for long; 0: all at once.
+    pub dispatches_per_submit: usize,
 }
 
 /// What the device says of itself.
@@ -37,6 +39,10 @@ pub struct Counters {
     pub buffers: u64,
     /// Bytes of the buffers created.
     pub buffer_bytes: u64,
+    /// Buffers alive now.
+    pub live_buffers: u64,
+    /// Bytes of the buffers alive now.
+    pub live_bytes: u64,
     /// Read-backs started.
     pub readbacks: u64,
     /// Pipelines compiled.
@@ -45,10 +51,12 @@ pub struct Counters {
     pub submits: u64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     pub buffers: AtomicU64,
     pub buffer_bytes: AtomicU64,
+    pub live_buffers: AtomicU64,
+    pub live_bytes: AtomicU64,
     pub readbacks: AtomicU64,
     pub pipelines: AtomicU64,
     pub submits: AtomicU64,
@@ -58,7 +66,8 @@ pub(super) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub info: DeviceInfo,
-    pub tally: Tally,
+    pub tally: Arc<Tally>,
+    pub dispatches_per_submit: usize,
     failure: Arc<Mutex<Option<Failure>>>,
     modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
@@ -70,7 +79,9 @@ pub(super) struct Shared {
 #[derive(Clone, Debug)]
 enum Failure {
     Lost(String),
+    #[cfg(not(target_arch = "wasm32"))]
     OutOfMemory,
+    #[cfg(not(target_arch = "wasm32"))]
     Other(String),
 }
 
@@ -111,6 +122,14 @@ impl Device {
     /// [`Error::NoAdapter`] says what to install; [`Error::LimitTooSmall`] names the limit.
     pub async fn open(options: &DeviceOptions) -> Result<Device> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        Self::open_from(instance, options).await
+    }
+
+    /// As [`Device::open`] from an instance that the caller made.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub async fn open_from(instance: wgpu::Instance, options: &DeviceOptions) -> Result<Device> {
         let adapter = choose_adapter(&instance, options).await?;
         let have = adapter.limits();
         let mut limits = wgpu::Limits::default();
@@ -163,6 +182,9 @@ impl Device {
     ) -> Device {
         let failure = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&failure);
+        // In a browser this would take the place of a handler that an embedder has set on a device of its own; every
+        // call that can fail there is inside an error scope anyway.
+        #[cfg(not(target_arch = "wasm32"))]
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let mut slot = lock(&slot);
             if slot.is_none() {
@@ -172,6 +194,8 @@ impl Device {
                 });
             }
         }));
+        #[cfg(target_arch = "wasm32")]
+        drop(slot);
         let slot = Arc::clone(&failure);
         device.set_device_lost_callback(move |reason, message| {
             *lock(&slot) = Some(Failure::Lost(format!("{reason:?}: {message}")));
@@ -187,14 +211,16 @@ impl Device {
             .pipeline_cache
             .as_deref()
             .and_then(|folder| super::disk_cache::DiskCache::open(&device, &adapter, folder));
-        #[cfg(target_arch = "wasm32")]
-        let _ = options;
         Device {
             shared: Arc::new(Shared {
                 device,
                 queue,
                 info,
-                tally: Tally::default(),
+                tally: Arc::default(),
+                dispatches_per_submit: match options.dispatches_per_submit {
+                    0 => usize::MAX,
+                    some => some,
+                },
                 failure,
                 modules: Mutex::default(),
                 pipelines: Mutex::default(),
@@ -221,6 +247,8 @@ impl Device {
         Counters {
             buffers: read(&tally.buffers),
             buffer_bytes: read(&tally.buffer_bytes),
+            live_buffers: read(&tally.live_buffers),
+            live_bytes: read(&tally.live_bytes),
             readbacks: read(&tally.readbacks),
             pipelines: read(&tally.pipelines),
             submits: read(&tally.submits),
@@ -232,14 +260,17 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
+        #[cfg_attr(target_arch = "wasm32", expect(unused_mut, reason = "only other errors are taken"))]
         let mut failure = lock(&self.shared.failure);
         match failure.clone() {
             None => Ok(()),
             Some(Failure::Lost(reason)) => Err(Error::DeviceLost { reason }),
+            #[cfg(not(target_arch = "wasm32"))]
             Some(Failure::OutOfMemory) => {
                 *failure = None;
                 Err(Error::OutOfMemory { need: self.shared.tally.buffer_bytes.load(Ordering::Relaxed) })
             }
+            #[cfg(not(target_arch = "wasm32"))]
             Some(Failure::Other(detail)) => {
                 *failure = None;
                 Err(Error::Gpu { detail })

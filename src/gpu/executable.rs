@@ -1,9 +1,10 @@
 //! A program loaded onto a device: buffers allocated, pipelines compiled, bind groups made. Running it only records
 //! and submits.
 
-use super::device::Device;
+use super::device::{Device, Tally};
 use super::program::{BufferSpec, Program, Slice};
 use crate::error::{Error, Result};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Uniform offsets are multiples of this (WebGPU's `minUniformBufferOffsetAlignment`).
@@ -12,13 +13,29 @@ const UNIFORM_ALIGNMENT: usize = 256;
 /// A storage buffer on a device. Cheap to clone; clones are the same memory.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    pub(super) inner: wgpu::Buffer,
+    pub(super) inner: Arc<Memory>,
+}
+
+/// What all clones of a buffer share; the last one frees the memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub buffer: wgpu::Buffer,
+    tally: Arc<Tally>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // A browser would free it only when its garbage collector comes by, which knows nothing of GPU memory.
+        self.buffer.destroy();
+        self.tally.live_buffers.fetch_sub(1, Ordering::Relaxed);
+        self.tally.live_bytes.fetch_sub(self.buffer.size(), Ordering::Relaxed);
+    }
 }
 
 impl Buffer {
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.inner.size()
+        self.inner.buffer.size()
     }
 }
 
@@ -45,9 +62,19 @@ impl Device {
         if scope.pop().await.is_some() {
             return Err(Error::OutOfMemory { need: bytes });
         }
-        shared.tally.buffers.fetch_add(1, Ordering::Relaxed);
-        shared.tally.buffer_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Buffer { inner })
+        Ok(self.counted(inner))
+    }
+
+    /// A buffer whose memory is counted and freed with its last clone.
+    pub(super) fn counted(&self, buffer: wgpu::Buffer) -> Buffer {
+        let tally = Arc::clone(&self.shared.tally);
+        for counter in [&tally.buffers, &tally.live_buffers] {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        for counter in [&tally.buffer_bytes, &tally.live_bytes] {
+            counter.fetch_add(buffer.size(), Ordering::Relaxed);
+        }
+        Buffer { inner: Arc::new(Memory { buffer, tally }) }
     }
 
     /// Writes `data` (a multiple of 4 bytes) into `buffer` from `offset`, before whatever is submitted next.
@@ -59,7 +86,7 @@ impl Device {
             let detail = format!("{} bytes at {offset} into {} bytes", data.len(), buffer.bytes());
             return Err(Error::shape("write", detail));
         }
-        self.shared.queue.write_buffer(&buffer.inner, offset, data);
+        self.shared.queue.write_buffer(&buffer.inner.buffer, offset, data);
         Ok(())
     }
 
@@ -67,7 +94,7 @@ impl Device {
     pub fn copy(&self, from: &Buffer, to: &Buffer, bytes: u64) {
         let mut encoder =
             self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(&from.inner, 0, &to.inner, 0, bytes);
+        encoder.copy_buffer_to_buffer(&from.inner.buffer, 0, &to.inner.buffer, 0, bytes);
         self.shared.queue.submit([encoder.finish()]);
     }
 
@@ -104,7 +131,7 @@ impl Device {
             let pipeline = self.pipeline(&launch.kernel);
             let binding = |slice: &Slice| {
                 wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &buffers[slice.buffer.0 as usize].inner,
+                    buffer: &buffers[slice.buffer.0 as usize].inner.buffer,
                     offset: slice.offset,
                     size: std::num::NonZeroU64::new(slice.bytes),
                 })
@@ -120,7 +147,7 @@ impl Device {
                 entries.push(wgpu::BindGroupEntry {
                     binding: entries.len() as u32,
                     resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &uniforms,
+                        buffer: &uniforms.inner.buffer,
                         offset,
                         size: std::num::NonZeroU64::new(launch.uniform.len() as u64),
                     }),
@@ -138,10 +165,10 @@ impl Device {
             return Err(Error::Gpu { detail: error.to_string() });
         }
         self.check()?;
-        Ok(Executable { device: self.clone(), steps, buffers })
+        Ok(Executable { device: self.clone(), steps, buffers, _uniforms: uniforms })
     }
 
-    fn upload_uniforms(&self, program: &Program) -> wgpu::Buffer {
+    fn upload_uniforms(&self, program: &Program) -> Buffer {
         let mut data = Vec::new();
         for launch in &program.launches {
             data.extend_from_slice(&launch.uniform);
@@ -154,8 +181,7 @@ impl Device {
             mapped_at_creation: false,
         });
         self.shared.queue.write_buffer(&buffer, 0, &data);
-        self.shared.tally.buffers.fetch_add(1, Ordering::Relaxed);
-        buffer
+        self.counted(buffer)
     }
 }
 
@@ -170,6 +196,8 @@ pub struct Executable {
     device: Device,
     steps: Vec<Step>,
     buffers: Vec<Buffer>,
+    /// Bound by the steps; kept so that it is freed with them.
+    _uniforms: Buffer,
 }
 
 impl std::fmt::Debug for Executable {
@@ -179,16 +207,11 @@ impl std::fmt::Debug for Executable {
 }
 
 impl Executable {
-    /// Records and submits one run. Nothing is allocated and nothing is read back.
+    /// Records and submits one run, in parts where [`super::DeviceOptions::dispatches_per_submit`] asks for it. Nothing
+    /// is allocated and nothing is read back.
     pub fn run(&self) {
-        self.run_in_parts(usize::MAX);
-    }
-
-    /// As [`Executable::run`], in submissions of at most `dispatches` dispatches each, so that no single one holds a
-    /// GPU that also draws a page for long.
-    pub fn run_in_parts(&self, dispatches: usize) {
         let shared = &*self.device.shared;
-        for part in self.steps.chunks(dispatches.max(1)) {
+        for part in self.steps.chunks(shared.dispatches_per_submit) {
             let mut encoder =
                 shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

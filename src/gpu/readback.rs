@@ -61,18 +61,18 @@ impl Device {
     pub async fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let shared = &*self.shared;
         shared.tally.readbacks.fetch_add(1, Ordering::Relaxed);
-        let staging = shared.device.create_buffer(&wgpu::BufferDescriptor {
+        let staging = self.counted(shared.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
             size: bytes,
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
-        });
+        }));
         let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(&buffer.inner, offset, &staging, 0, bytes);
+        encoder.copy_buffer_to_buffer(&buffer.inner.buffer, offset, &staging.inner.buffer, 0, bytes);
         shared.queue.submit([encoder.finish()]);
         let arrival = Arc::new(Mutex::new(Arrival::default()));
         let sender = Arc::clone(&arrival);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+        staging.inner.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
             let mut arrival = lock(&sender);
             arrival.result = Some(result);
             if let Some(waker) = arrival.waker.take() {
@@ -83,11 +83,14 @@ impl Device {
         let mapped = Mapped(arrival).await;
         self.check()?;
         mapped.map_err(|_| Error::DeviceLost { reason: "a buffer could not be mapped".into() })?;
-        let view =
-            staging.get_mapped_range(..).map_err(|e| Error::Gpu { detail: format!("read-back: {e}") })?;
+        let view = staging
+            .inner
+            .buffer
+            .get_mapped_range(..)
+            .map_err(|e| Error::Gpu { detail: format!("read-back: {e}") })?;
         let data = view.to_vec();
         drop(view);
-        staging.unmap();
+        staging.inner.buffer.unmap();
         Ok(data)
     }
 

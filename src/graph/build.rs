@@ -178,6 +178,15 @@ impl Graph {
         Ok(self.push(Op::Axpy, vec![x, g, alpha], self.shape(x).to_vec()))
     }
 
+    /// Changes `x` to mask · x + (1 − mask) · known, all of one shape.
+    pub fn blend(&mut self, mask: NodeId, known: NodeId, x: NodeId) -> Result<()> {
+        self.expect("blend", "mask", mask, self.shape(x))?;
+        self.expect("blend", "known", known, self.shape(x))?;
+        let quads = device_bytes(self.shape(x)) as usize / 16;
+        self.push_updating(Op::Blend { quads }, vec![mask, known], vec![x], Vec::new());
+        Ok(())
+    }
+
     /// Concatenation along the channels, `a` first.
     pub fn concat(&mut self, a: NodeId, b: NodeId) -> Result<NodeId> {
         let (mut shape, other) = (self.shape(a).to_vec(), self.shape(b).to_vec());

@@ -89,6 +89,7 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         Op::Add => pointwise::binary(Binary::Add, quads, i[0], i[1], y),
         Op::Scale { factor } => pointwise::unary(Unary::Scale { factor: *factor }, quads, i[0], y),
         Op::Axpy => pointwise::axpy(quads, i[0], i[1], i[2], y),
+        Op::Blend { quads } => pointwise::blend(*quads, i[0], i[1], updates[0]),
         Op::Concat { rows, a, b } => channels::concat(*rows, *a, *b, i[0], i[1], y),
         Op::SliceChannels { rows, columns, from, count } => {
             channels::slice(*rows, *columns, *from, *count, i[0], y)

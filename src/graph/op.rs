@@ -109,6 +109,9 @@ pub enum Op {
     /// x, g, alpha: x + alpha\[0\]·g.
     Axpy,
 
+    /// mask, known; updates x: known where the mask is 0, itself where it is 1.
+    Blend { quads: usize },
+
     /// a, b along the channels.
     Concat { rows: usize, a: usize, b: usize },
     /// Channels `from..from + count`.

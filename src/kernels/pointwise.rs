@@ -81,3 +81,8 @@ pub fn binary(operation: Binary, quads: usize, a: Slice, b: Slice, y: Slice) -> 
 pub fn axpy(quads: usize, x: Slice, g: Slice, alpha: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("axpy", quads, 0, 0.0, vec![x, g, alpha], y)]
 }
+
+/// x = mask · x + (1 − mask) · known.
+pub fn blend(quads: usize, mask: Slice, known: Slice, x: Slice) -> Vec<Launch> {
+    vec![launch("blend", quads, 0, 0.0, vec![mask, known], x)]
+}

@@ -160,33 +160,36 @@ fn forward(
         let clean = model.unet.encode(b, x_start, zero)?;
         classifier.push(classify(b, model, &clean, zero, spec)?);
     }
-    if let Some(last) = classifier.last() {
-        b.graph.place(*last, Place::whole("classifier_loss"));
+    if let Some([loss, logits]) = classifier.last() {
+        b.graph.place(*loss, Place::whole("classifier_loss"));
+        b.graph.place(*logits, Place::whole("logits"));
     }
     b.graph.place(model_out, Place::whole("model_out"));
+    let classifier = classifier.into_iter().map(|[loss, _]| loss).collect();
     Ok(Losses { mse, vb, classifier })
 }
 
-/// Per-sample classifier loss of encoded images.
+/// Per-sample classifier loss of encoded images, and the logits.
 fn classify(
     b: &mut Builder<'_>,
     model: &JointModel,
     encoded: &Encoded,
     t: NodeId,
     spec: &TrainSpec,
-) -> Result<NodeId> {
+) -> Result<[NodeId; 2]> {
     let features = model.classifier.features(b, encoded, t)?;
     let logits = model.classifier.logits(b, features)?;
-    match model.config.head {
+    let loss = match model.config.head {
         Head::Multiclass => {
             let labels = b.graph.leaf(&[spec.batch], Place::whole("labels"));
-            b.graph.cross_entropy(logits, labels)
+            b.graph.cross_entropy(logits, labels)?
         }
         Head::MultiLabel => {
             let targets = b.graph.leaf(&[spec.batch, model.config.num_classes], Place::whole("labels"));
-            b.graph.bce(logits, targets, true)
+            b.graph.bce(logits, targets, true)?
         }
-    }
+    };
+    Ok([loss, logits])
 }
 
 /// One leaf a chunk of the buffers `set`, as flat memory.

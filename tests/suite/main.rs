@@ -21,3 +21,4 @@ mod shaders;
 mod timesteps;
 mod training;
 mod variational;
+mod web_fixtures;

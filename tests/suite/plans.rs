@@ -20,7 +20,7 @@ fn config(kind: &str) -> ModelConfig {
     }
 }
 
-fn plan(kind: &str, what: &str) -> Plan {
+pub fn plan(kind: &str, what: &str) -> Plan {
     let model = JointModel::new(&config(kind)).unwrap();
     let diffusion = DiffusionConfig::default();
     match what {

@@ -121,7 +121,7 @@ fn check_launch(shaders: &[Shader], launch: &Launch) {
 }
 
 /// Plans that together use every operation of the models.
-fn programs() -> Vec<Program> {
+pub fn programs() -> Vec<Program> {
     use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
     use duet::model::Head;
     use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
@@ -149,7 +149,7 @@ fn programs() -> Vec<Program> {
             (Chain::Ddim { eta: 0.5 }, Guidance::Gradient),
             (Chain::Ancestral, Guidance::None),
         ] {
-            let spec = StepSpec { chain, guidance, ..StepSpec::new(3) };
+            let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
             list.push(step_plan(&model, &diffusion, &spec, "params").unwrap().program().clone());
         }
         for micro_batches in [1, 2] {

@@ -227,6 +227,9 @@ pub struct Explain {
     /// Share of the chain the image is noised by.
     #[arg(long, default_value_t = 0.2)]
     pub noise: f64,
+    /// Grey picture of where the image may change: white may, black may not.
+    #[arg(long, value_name = "FILE")]
+    pub mask: Option<PathBuf>,
     /// Step size of Algorithm 1, or scale of Eq. 12.
     #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
     pub alpha: f32,

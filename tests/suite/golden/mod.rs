@@ -10,7 +10,8 @@ mod sampling;
 mod setup;
 mod training;
 
-pub use fixture::Fixture;
+pub use fixture::{Fixture, weights};
+pub use setup::Setup;
 use std::path::{Path, PathBuf};
 
 /// Fixtures that take minutes on a software device: compared where `DUET_SLOW` is set.

@@ -11,6 +11,11 @@ use duet::model::Head;
 use duet::rng::Seed;
 use duet::{Error, Result};
 
+/// A grey picture as the share by which each pixel may change.
+fn load_mask(path: &std::path::Path, size: usize) -> Result<Vec<f32>> {
+    Ok(load_image(path, 1, size)?.iter().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -34,6 +39,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
+        mask: options.mask.as_deref().map(|path| load_mask(path, config.image_size)).transpose()?,
     };
     let diffusion = &session.checkpoint.diffusion;
     let explainer = Explainer::new(&session.weights, diffusion, count, &explain, session.set);
@@ -55,7 +61,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         "explaining {wide_bar} {pos}/{len} steps {eta}",
         arguments.json,
     );
-    let explanation = pollster::block_on(explainer.explain(&images, &targets, 0, |_| {
+    let explanation = pollster::block_on(explainer.explain(&images, &targets, 0, |_, _| {
         bar.inc(1);
         !interrupted()
     }))?;

@@ -130,12 +130,7 @@ fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
         return Err(Error::Checkpoint { path: file.into(), detail: detail.into() });
     }
     checkpoint.model.class_names.clone_from(&recipe.model.class_names);
-    if let Some(ema) = checkpoint.ema.take() {
-        // The running statistics are not averaged: they stay.
-        checkpoint.weights.extend(ema);
-    }
-    checkpoint.training = None;
-    Ok(checkpoint)
+    Ok(checkpoint.into_inference())
 }
 
 /// Opens the log for appending, without the lines of steps that were lost after the last save.

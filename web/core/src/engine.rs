@@ -1,0 +1,391 @@
+//! A loaded model on a device.
+
+use crate::error::{bad_options, to_js};
+use duet::checkpoint::{Checkpoint, Dtype};
+use duet::diffusion::{
+    Chain, ChainOptions, ExplainOptions, Explainer, Guidance, Progress, Sampler, StepSpec,
+};
+use duet::gpu::{Device, DeviceOptions};
+use duet::infer::ImageClassifier;
+use duet::model::{Head, JointModel};
+use duet::rng::Seed;
+use duet::runtime::Weights;
+use duet::{Error, Result};
+use js_sys::{Array, Float32Array, Function, Object, Reflect};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use wasm_bindgen::prelude::*;
+
+/// Dispatches per submission: a page's own drawing gets its turn in between.
+const DISPATCHES_PER_SUBMIT: usize = 48;
+/// Images that are classified or sampled together.
+const BATCH: usize = 8;
+
+/// A model and everything made of it on one device.
+#[wasm_bindgen]
+pub struct Engine {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) model: Arc<JointModel>,
+    instance: Option<wgpu::Instance>,
+    pub(crate) device: Option<Device>,
+    weights: Option<Weights>,
+    classifiers: BTreeMap<usize, ImageClassifier>,
+    explainer: Option<Explainer>,
+    sampler: Option<(usize, Sampler)>,
+}
+
+/// Options of a chain, as the TypeScript layer writes them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChainText {
+    steps: String,
+    alpha: f32,
+    seed: u64,
+    eta: Option<f64>,
+    noise: Option<f64>,
+    #[serde(default)]
+    guided: bool,
+}
+
+impl ChainText {
+    fn chain(&self) -> Chain {
+        self.eta.map_or(Chain::Ancestral, |eta| Chain::Ddim { eta })
+    }
+}
+
+/// Tells a callback of progress; it answers `false` to stop.
+pub(crate) fn go_on(callback: &Function, arguments: &[JsValue]) -> bool {
+    callback.apply(&JsValue::NULL, &Array::from_iter(arguments)).is_ok_and(|answer| !answer.is_falsy())
+}
+
+pub(crate) fn set(object: &Object, key: &str, value: impl Into<JsValue>) {
+    // Setting a property of a fresh plain object cannot fail.
+    let _ = Reflect::set(object, &JsValue::from_str(key), &value.into());
+}
+
+pub(crate) fn array(values: &[f32]) -> Float32Array {
+    Float32Array::from(values)
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Reads and checks a checkpoint; nothing touches the GPU yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new(bytes: &[u8], name: &str) -> std::result::Result<Engine, JsValue> {
+        let open = || {
+            let path = Path::new(name);
+            let checkpoint = Checkpoint::from_bytes(bytes, path)?.into_inference();
+            let wrong =
+                |e: Error| Error::Checkpoint { path: path.into(), detail: format!("configuration: {e}") };
+            let model = JointModel::new(&checkpoint.model).map_err(wrong)?;
+            checkpoint.diffusion.validate().map_err(wrong)?;
+            checkpoint.check(path, &model.params.expected(false), &model.params.expected(true))?;
+            Ok(Engine {
+                checkpoint,
+                model: Arc::new(model),
+                instance: None,
+                device: None,
+                weights: None,
+                classifiers: BTreeMap::new(),
+                explainer: None,
+                sampler: None,
+            })
+        };
+        open().map_err(|e| to_js(&e))
+    }
+
+    /// Takes `navigator.gpu` as it is at this moment; [`Engine::open`] opens a device of it. Separate and synchronous,
+    /// so that an embedder's device can be put in its place for just this call.
+    pub fn prepare(&mut self) {
+        self.instance = Some(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle()));
+    }
+
+    /// Opens a device and uploads the weights, in place of whatever was open before.
+    pub async fn open(&mut self) -> std::result::Result<(), JsValue> {
+        self.close();
+        let outcome = async {
+            let options =
+                DeviceOptions { dispatches_per_submit: DISPATCHES_PER_SUBMIT, ..DeviceOptions::default() };
+            let device = match self.instance.take() {
+                Some(instance) => Device::open_from(instance, &options).await?,
+                None => Device::open(&options).await?,
+            };
+            self.device = Some(device);
+            self.upload().await
+        };
+        outcome.await.map_err(|e| to_js(&e))
+    }
+
+    /// Frees everything on the device; `destroy`: the device too, which must be our own.
+    pub fn release(&mut self, destroy: bool) {
+        let device = self.close();
+        if let (true, Some(device)) = (destroy, device) {
+            device.destroy();
+        }
+    }
+
+    /// What is known of the model, as JSON.
+    pub fn info(&self) -> String {
+        let config = &self.checkpoint.model;
+        let names: Vec<String> = (0..config.num_classes)
+            .map(|c| config.class_names.get(c).cloned().unwrap_or_else(|| c.to_string()))
+            .collect();
+        let guidable = self.weights.as_ref().is_some_and(duet::diffusion::guidable);
+        serde_json::json!({
+            "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
+            "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
+            "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
+            "info": self.checkpoint.info,
+            "adapter": self.device.as_ref().map_or("", |d| d.info().name.as_str()),
+        })
+        .to_string()
+    }
+
+    /// Probabilities \[N,K\] of any number of images.
+    pub async fn classify(&mut self, images: Vec<f32>) -> std::result::Result<Float32Array, JsValue> {
+        let outcome = self.probabilities(&images).await;
+        self.finish(outcome.map(|p| array(&p)))
+    }
+
+    /// Samples: `labels` has a class for each image and is ignored where the options do not guide.
+    pub async fn sample(
+        &mut self,
+        options: String,
+        labels: Vec<f32>,
+        on_step: Function,
+    ) -> std::result::Result<Float32Array, JsValue> {
+        let options: ChainText = serde_json::from_str(&options).map_err(|e| bad_options(&e))?;
+        let outcome = self.run_samples(&options, &labels, &on_step).await;
+        self.finish(outcome.map(|images| array(&images)))
+    }
+
+    /// A counterfactual of one image.
+    pub async fn explain(
+        &mut self,
+        options: String,
+        image: Vec<f32>,
+        target: Vec<f32>,
+        mask: Option<Vec<f32>>,
+        on_step: Function,
+    ) -> std::result::Result<Object, JsValue> {
+        let options: ChainText = serde_json::from_str(&options).map_err(|e| bad_options(&e))?;
+        let outcome = self.run_explain(&options, &image, &target, mask, &on_step).await;
+        self.finish(outcome)
+    }
+
+    /// The model as a file: f16, or f32.
+    pub fn export(&self, f32: bool) -> std::result::Result<Vec<u8>, JsValue> {
+        let dtype = if f32 { Dtype::F32 } else { Dtype::F16 };
+        self.checkpoint.export(dtype, false).map_err(|e| to_js(&e))
+    }
+
+    /// What calls need at a batch size, as JSON.
+    pub fn estimate(&self, batch: usize) -> std::result::Result<String, JsValue> {
+        self.estimates(batch).map(|value| value.to_string()).map_err(|e| to_js(&e))
+    }
+
+    /// Buffers alive, their bytes, pipelines compiled.
+    pub fn usage(&self) -> Vec<f64> {
+        let counters = self.device.as_ref().map(Device::counters).unwrap_or_default();
+        vec![counters.live_buffers as f64, counters.live_bytes as f64, counters.pipelines as f64]
+    }
+
+    /// Runs the device's self-test.
+    #[wasm_bindgen(js_name = selfTest)]
+    pub async fn self_test(&mut self) -> std::result::Result<(), JsValue> {
+        let outcome = match &self.device {
+            Some(device) => device.self_test().await,
+            None => Err(closed()),
+        };
+        self.finish(outcome)
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::DeviceLost { reason: "no device is open".into() }
+}
+
+impl Engine {
+    /// Lets go of everything on the device, and of the device.
+    fn close(&mut self) -> Option<Device> {
+        self.drop_plans();
+        self.weights = None;
+        self.device.take()
+    }
+
+    /// Plans refer to the weights they were loaded beside.
+    fn drop_plans(&mut self) {
+        self.classifiers.clear();
+        self.explainer = None;
+        self.sampler = None;
+    }
+
+    /// Puts the checkpoint's weights on the device.
+    pub(crate) async fn upload(&mut self) -> Result<()> {
+        self.drop_plans();
+        let device = self.device.as_ref().ok_or_else(closed)?;
+        let upload = Weights::upload(device, Arc::clone(&self.model), &self.checkpoint.weights, None);
+        self.weights = Some(upload.await?);
+        Ok(())
+    }
+
+    pub(crate) fn weights(&self) -> Result<&Weights> {
+        self.weights.as_ref().ok_or_else(closed)
+    }
+
+    /// A result on its way out: whatever fails on a lost device fails because it is lost.
+    pub(crate) fn finish<T>(&self, outcome: Result<T>) -> std::result::Result<T, JsValue> {
+        outcome.map_err(|error| {
+            let lost = self.device.as_ref().and_then(|d| d.check().err());
+            match lost {
+                Some(lost @ Error::DeviceLost { .. }) => to_js(&lost),
+                _ => to_js(&error),
+            }
+        })
+    }
+
+    async fn probabilities(&mut self, images: &[f32]) -> Result<Vec<f32>> {
+        let len = self.model.config.in_channels * self.model.config.image_size.pow(2);
+        let batch = if images.len() <= len { 1 } else { BATCH };
+        if !self.classifiers.contains_key(&batch) {
+            let classifier = ImageClassifier::new(self.weights()?, batch, "params").await?;
+            self.classifiers.insert(batch, classifier);
+        }
+        match self.classifiers.get(&batch) {
+            Some(classifier) => classifier.probabilities(images).await,
+            None => Err(closed()),
+        }
+    }
+
+    async fn run_samples(
+        &mut self,
+        options: &ChainText,
+        labels: &[f32],
+        on_step: &Function,
+    ) -> Result<Vec<f32>> {
+        let classes = match self.model.config.head {
+            Head::Multiclass => 1,
+            Head::MultiLabel => self.model.config.num_classes,
+        };
+        let count = labels.len() / classes;
+        let batch = count.clamp(1, BATCH);
+        let guidance = if options.guided { Guidance::Representation } else { Guidance::None };
+        let spec = StepSpec { chain: options.chain(), guidance, clip: true, ..StepSpec::new(batch) };
+        let kept = match &mut self.sampler {
+            Some((size, sampler)) => *size == batch && sampler.change(&options.steps, spec)?,
+            None => false,
+        };
+        if !kept {
+            self.sampler = None;
+            let diffusion = &self.checkpoint.diffusion;
+            let sampler = Sampler::new(self.weights()?, diffusion, &options.steps, spec, "params").await?;
+            self.sampler = Some((batch, sampler));
+        }
+        let Some((_, sampler)) = &self.sampler else { return Err(closed()) };
+        let steps = sampler.schedule().len();
+        let parts = count.div_ceil(batch);
+        let mut images = Vec::new();
+        for (part, wanted) in labels.chunks(batch * classes).enumerate() {
+            let first_row = (part * batch) as u32;
+            let mut padded = wanted.to_vec();
+            padded.resize(batch * classes, 0.0);
+            let seed = Seed(options.seed);
+            let chain = ChainOptions { seed, first_row, labels: padded, alpha: options.alpha };
+            sampler.start_from_noise(seed, first_row)?;
+            let report = |p: &Progress| {
+                let done = (part * steps + p.done) as f64;
+                go_on(on_step, &[done.into(), ((parts * steps) as f64).into()])
+            };
+            sampler.run(steps, &chain, report).await?;
+            let made = sampler.get_images().await?;
+            images.extend_from_slice(&made[..made.len() / batch * (wanted.len() / classes)]);
+        }
+        finite(&images)?;
+        Ok(images)
+    }
+
+    async fn run_explain(
+        &mut self,
+        text: &ChainText,
+        image: &[f32],
+        target: &[f32],
+        mask: Option<Vec<f32>>,
+        on_step: &Function,
+    ) -> Result<Object> {
+        let defaults = ExplainOptions::default();
+        let options = ExplainOptions {
+            noise: text.noise.unwrap_or(defaults.noise),
+            respacing: text.steps.clone(),
+            alpha: text.alpha,
+            chain: text.chain(),
+            seed: Seed(text.seed),
+            mask,
+            ..defaults
+        };
+        let kept = match &mut self.explainer {
+            Some(explainer) => explainer.change(&options)?,
+            None => false,
+        };
+        if !kept {
+            self.explainer = None;
+            let diffusion = &self.checkpoint.diffusion;
+            let new = Explainer::new(self.weights()?, diffusion, 1, &options, "params");
+            self.explainer = Some(new.await?);
+        }
+        let Some(explainer) = &self.explainer else { return Err(closed()) };
+        let report = |p: &Progress, curve: &[Vec<f32>]| {
+            let curve: Vec<f32> = curve.iter().map(|row| row[0]).collect();
+            go_on(on_step, &[(p.done as f64).into(), (p.total as f64).into(), array(&curve).into()])
+        };
+        let made = explainer.explain(image, target, 0, report).await?;
+        finite(&made.counterfactual)?;
+        let curve: Vec<f32> = made.curve.iter().map(|row| row[0]).collect();
+        let object = Object::new();
+        for (key, values) in [
+            ("noised", &made.noised),
+            ("counterfactual", &made.counterfactual),
+            ("difference", &made.difference),
+            ("before", &made.before),
+            ("after", &made.after),
+            ("curve", &curve),
+        ] {
+            set(&object, key, array(values));
+        }
+        Ok(object)
+    }
+
+    fn estimates(&self, batch: usize) -> Result<serde_json::Value> {
+        use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
+        let (model, diffusion) = (&*self.model, &self.checkpoint.diffusion);
+        let guidance = Guidance::Representation;
+        let step = StepSpec { guidance, ..StepSpec::new(batch) };
+        let spec = TrainSpec {
+            batch: batch.max(2),
+            classifier_input: ClassifierInput::Both,
+            ..TrainSpec::of(&TrainOptions::default())
+        };
+        let row = |plan: duet::graph::Plan| {
+            let stats = plan.stats();
+            serde_json::json!({
+                "bytes": stats.slot_bytes + stats.external_bytes, "multiplyAdds": stats.multiply_adds,
+                "dispatches": stats.dispatches,
+            })
+        };
+        Ok(serde_json::json!({
+            "batch": batch,
+            "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
+            "classify": row(duet::infer::classify_plan(model, batch, "params")?),
+            "step": row(duet::diffusion::step_plan(model, diffusion, &step, "params")?),
+            "train": row(train_plan(model, diffusion, &spec)?),
+        }))
+    }
+}
+
+fn finite(images: &[f32]) -> Result<()> {
+    if images.iter().all(|v| v.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::NotFinite { detail: "the image became NaN or infinite; try a smaller alpha".into() })
+}

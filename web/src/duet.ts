@@ -1,0 +1,287 @@
+/**
+ * A model on this thread.
+ * @module
+ */
+import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
+import { toHeatMap, toImage, toMask, toNumbers } from './images.js';
+import { Engine, fetchCheckpoint, fromModule, openDevice, requireWebGpu, startModule } from './module.js';
+import { chainText, checkSignal, classNumber, ranged } from './options.js';
+import type {
+  CallOptions,
+  CheckpointSource,
+  Classification,
+  DuetModel,
+  Estimate,
+  ExplainOptions,
+  Explanation,
+  ImageInput,
+  LoadOptions,
+  ModelInfo,
+  SampleOptions,
+  TrainOptions,
+  TrainResult,
+  Usage,
+} from './types.js';
+
+/** The label of an image that has none. */
+const UNLABELLED = 0xffffffff;
+/** Images classified between two looks at the signal. */
+const CLASSIFY_BATCH = 8;
+
+/**
+ * A joint diffusion model on this thread, through WebGPU. Steps are submitted in small parts and awaited, so a page
+ * stays responsive; {@link DuetWorker} keeps even the host's share of the work off the page's thread.
+ */
+export class Duet implements DuetModel {
+  readonly info: ModelInfo;
+  readonly #engine: Engine;
+  readonly #memory: WebAssembly.Memory;
+  readonly #adopted: GPUDevice | undefined;
+  /** The last call in the queue. */
+  #queue: Promise<unknown> = Promise.resolve();
+  #disposed = false;
+
+  private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined) {
+    this.#engine = engine;
+    this.#memory = memory;
+    this.#adopted = adopted;
+    this.info = JSON.parse(engine.info()) as ModelInfo;
+  }
+
+  /**
+   * Loads a checkpoint and opens the GPU.
+   *
+   * @throws {@link NoWebGpuError}, {@link NoAdapterError}, {@link LimitTooSmallError}, {@link OutOfMemoryError},
+   * {@link BadCheckpointError}, {@link AbortedError}, or a {@link DuetError} with code "network".
+   */
+  static async load(source: CheckpointSource, options: LoadOptions = {}): Promise<Duet> {
+    const { device, signal, wasm } = options;
+    checkSignal(signal);
+    if (!device) requireWebGpu();
+    const [{ memory }, { bytes, name }] = await Promise.all([startModule(wasm), fetchCheckpoint(source, options)]);
+    checkSignal(signal);
+    let engine: Engine | undefined;
+    try {
+      engine = new Engine(bytes, name);
+      await openDevice(engine, device);
+      checkSignal(signal);
+      return new Duet(engine, memory, device);
+    } catch (error) {
+      engine?.release(!device);
+      engine?.free();
+      throw fromModule(error);
+    }
+  }
+
+  async classify(image: ImageInput, options: CallOptions = {}): Promise<Classification> {
+    const [answer] = await this.classifyAll([image], options);
+    return answer!;
+  }
+
+  classifyAll(images: ImageInput[], { signal }: CallOptions = {}): Promise<Classification[]> {
+    return this.#again(signal, async () => {
+      const answers: Classification[] = [];
+      for (let from = 0; from < images.length; from += CLASSIFY_BATCH) {
+        checkSignal(signal);
+        const part = images.slice(from, from + CLASSIFY_BATCH).map((image) => toNumbers(image, this.info));
+        const rows = await this.#engine.classify(joined(part));
+        part.forEach((_, i) => answers.push(this.#classification(rows, i)));
+      }
+      return answers;
+    });
+  }
+
+  sample(options: SampleOptions = {}): Promise<ImageData[]> {
+    return this.#again(options.signal, async () => {
+      const { onStep, signal } = options;
+      const wanted = options.class;
+      const classes = wanted === undefined ? [] : [wanted].flat().map((one) => classNumber(one, this.info));
+      const count = ranged('count', options.count, Math.max(1, classes.length), 1, 4096, true);
+      if (classes.length > 1 && classes.length !== count) {
+        throw new BadInputError(`${classes.length} classes for ${count} images`);
+      }
+      const labels = joined(
+        Array.from({ length: count }, (_, i) => this.#target(classes[classes.length > 1 ? i : 0] ?? 0)),
+      );
+      const text = chainText(options, { guided: classes.length > 0 });
+      const images = await this.#engine.sample(text, labels, (done: number, total: number) => {
+        onStep?.({ done, total });
+        return this.#goesOn(signal);
+      });
+      return split(images, count).map((numbers) => toImage(numbers, this.info));
+    });
+  }
+
+  explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
+    return this.#again(options.signal, async () => {
+      const { info } = this;
+      const { onStep, signal } = options;
+      const numbers = toNumbers(image, info);
+      const target = classNumber(options.target, info);
+      const text = chainText(options, { noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1) });
+      const mask = options.mask === undefined ? undefined : toMask(options.mask, info);
+      let wanted = this.#target(target);
+      if (info.head === 'multi_label') {
+        // The other labels stay as they are decided now.
+        wanted = (await this.#engine.classify(numbers.slice())).map((p) => (p > 0.5 ? 1 : 0));
+        wanted[target] = 1;
+      }
+      const report = (done: number, total: number, curve: Float32Array) => {
+        onStep?.({ done, total, curve });
+        return this.#goesOn(signal);
+      };
+      const made = (await this.#engine.explain(text, numbers.slice(), wanted, mask, report)) as Record<
+        'noised' | 'counterfactual' | 'difference' | 'before' | 'after' | 'curve',
+        Float32Array
+      >;
+      return {
+        original: toImage(numbers, info),
+        noised: toImage(made.noised, info),
+        counterfactual: toImage(made.counterfactual, info),
+        difference: toHeatMap(made.difference, info),
+        differenceValues: made.difference,
+        counterfactualValues: made.counterfactual,
+        target,
+        before: this.#classification(made.before, 0),
+        after: this.#classification(made.after, 0),
+        curve: made.curve,
+      };
+    });
+  }
+
+  train(options: TrainOptions): Promise<TrainResult> {
+    return this.#queued(options.signal, async () => {
+      const { info } = this;
+      const { images, labels, onStep, signal } = options;
+      if (info.head === 'multi_label') throw new BadInputError('models with many labels cannot be trained in a page');
+      if (images.length === 0 || images.length !== labels.length) {
+        throw new BadInputError(`${labels.length} labels for ${images.length} images`);
+      }
+      const text = JSON.stringify({
+        steps: ranged('steps', options.steps, 50, 1, 1e6, true),
+        batchSize: ranged('batchSize', options.batchSize, 8, 2, 1024, true),
+        learningRate: ranged('learningRate', options.learningRate, 1e-4, 0, 1),
+        classifierLossScaling: ranged('classifierLossScaling', options.classifierLossScaling, 0.1, 0, 1e6),
+        seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
+      });
+      const numbers = joined(images.map((image) => toNumbers(image, info)));
+      const classes = Uint32Array.from(labels, (one) => (one === null ? UNLABELLED : classNumber(one, info)));
+      const report = (done: number, total: number, loss: number, mse: number, classifierLoss: number) => {
+        onStep?.({ done, total, loss, mse, classifierLoss });
+        return this.#goesOn(signal);
+      };
+      try {
+        const losses = await this.#engine.train(text, numbers, classes, report);
+        return { steps: losses.length, losses };
+      } catch (error) {
+        // What was trained so far is lost with the device; the model is as it was before this call.
+        const typed = fromModule(error);
+        if (typed instanceof DeviceLostError) await this.#reopen(typed);
+        throw typed;
+      }
+    });
+  }
+
+  export({ dtype = 'f16' }: { dtype?: 'f16' | 'f32' } = {}): Promise<Uint8Array> {
+    return this.#queued(undefined, () => Promise.resolve(this.#engine.export(dtype === 'f32')));
+  }
+
+  estimate({ batch }: { batch?: number } = {}): Promise<Estimate> {
+    return this.#queued(undefined, () => {
+      const size = ranged('batch', batch, 1, 1, 4096, true);
+      return Promise.resolve(JSON.parse(this.#engine.estimate(size)) as Estimate);
+    });
+  }
+
+  usage(): Promise<Usage> {
+    return this.#queued(undefined, () => {
+      const [buffers = 0, bufferBytes = 0, pipelines = 0] = this.#engine.usage();
+      return Promise.resolve({ buffers, bufferBytes, pipelines, wasmBytes: this.#memory.buffer.byteLength });
+    });
+  }
+
+  selfTest(): Promise<void> {
+    return this.#again(undefined, () => this.#engine.selfTest());
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    // A running chain hears of it at its next step.
+    await this.#queue;
+    this.#engine.release(!this.#adopted);
+    this.#engine.free();
+  }
+
+  /** Whether a call may take its next step. */
+  #goesOn(signal: AbortSignal | undefined): boolean {
+    return !this.#disposed && !signal?.aborted;
+  }
+
+  /** What the model is steered to: a class, or for a multi-label model that label alone. */
+  #target(which: number): Float32Array {
+    if (this.info.head === 'multiclass') return Float32Array.of(which);
+    return Float32Array.from({ length: this.info.numClasses }, (_, c) => (c === which ? 1 : 0));
+  }
+
+  #classification(rows: Float32Array, row: number): Classification {
+    const { numClasses, classNames } = this.info;
+    const probabilities = rows.slice(row * numClasses, (row + 1) * numClasses);
+    const best = probabilities.reduce((best, p, c) => (p > probabilities[best]! ? c : best), 0);
+    return { best, label: classNames[best] ?? String(best), probabilities };
+  }
+
+  /** Runs a call when all earlier ones have ended. */
+  #queued<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+    const run = async () => {
+      if (this.#disposed) throw new DuetError('disposed', 'the model was disposed of');
+      checkSignal(signal);
+      try {
+        return await call();
+      } catch (error) {
+        const typed = fromModule(error);
+        throw typed.code === 'aborted' ? new AbortedError() : typed;
+      }
+    };
+    const result = this.#queue.then(run);
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
+
+  /** As `#queued`, for calls that can start over on a new device where theirs was lost. */
+  #again<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+    return this.#queued(signal, async () => {
+      try {
+        return await call();
+      } catch (error) {
+        const typed = fromModule(error);
+        if (!(typed instanceof DeviceLostError)) throw typed;
+        await this.#reopen(typed);
+        return await call();
+      }
+    });
+  }
+
+  /** Opens a new device with the weights of the host's copy, unless the lost one was the embedder's. */
+  async #reopen(lost: DeviceLostError): Promise<void> {
+    if (this.#adopted || this.#disposed) throw lost;
+    await openDevice(this.#engine, undefined);
+  }
+}
+
+/** Arrays one after the other. */
+function joined(parts: Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+/** `count` equal parts. */
+function split(values: Float32Array, count: number): Float32Array[] {
+  const size = values.length / count;
+  return Array.from({ length: count }, (_, i) => values.slice(i * size, (i + 1) * size));
+}

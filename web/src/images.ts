@@ -1,0 +1,148 @@
+/**
+ * Pictures to numbers and back.
+ * @module
+ */
+import { BadInputError } from './errors.js';
+import type { ImageInput, ModelInfo } from './types.js';
+
+type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
+
+/** A canvas of the given size: off-screen where there is such a thing, as in workers. */
+function canvas(width: number, height: number): OffscreenCanvas | HTMLCanvasElement {
+  if (typeof OffscreenCanvas !== 'undefined') return new OffscreenCanvas(width, height);
+  const element = document.createElement('canvas');
+  element.width = width;
+  element.height = height;
+  return element;
+}
+
+function context(target: OffscreenCanvas | HTMLCanvasElement) {
+  const found = target.getContext('2d', { willReadFrequently: true }) as
+    | OffscreenCanvasRenderingContext2D
+    | CanvasRenderingContext2D
+    | null;
+  if (!found) throw new BadInputError('this browser gives no 2d canvas to read pictures with');
+  return found;
+}
+
+function dimensions(image: CanvasImageSource): [number, number] {
+  if (typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement) {
+    return [image.naturalWidth, image.naturalHeight];
+  }
+  const { width, height } = image as ImageBitmap;
+  return [width, height];
+}
+
+/** A picture of any size as ImageData of the model's size: the centred square, smoothly resized, on black. */
+function resized(image: Exclude<ImageInput, Float32Array | Uint8Array | Uint8ClampedArray>, size: number): ImageData {
+  let source: CanvasImageSource;
+  if (image instanceof ImageData) {
+    const own = canvas(image.width, image.height);
+    context(own).putImageData(image, 0, 0);
+    source = own;
+  } else {
+    source = image;
+  }
+  let [width, height] = dimensions(source);
+  if (!(width > 0 && height > 0)) throw new BadInputError('the picture is empty, or not loaded yet');
+  const side = Math.min(width, height);
+  let [x, y, part] = [(width - side) / 2, (height - side) / 2, side];
+  // Halving step by step averages; one big step would skip pixels.
+  while (part >= 2 * size) {
+    const next = Math.max(size, Math.ceil(part / 2));
+    const half = canvas(next, next);
+    const on = context(half);
+    on.imageSmoothingEnabled = true;
+    on.imageSmoothingQuality = 'high';
+    on.drawImage(source, x, y, part, part, 0, 0, next, next);
+    [source, x, y, part] = [half, 0, 0, next];
+  }
+  const last = canvas(size, size);
+  const on = context(last);
+  on.fillStyle = '#000';
+  on.fillRect(0, 0, size, size);
+  on.imageSmoothingEnabled = part !== size;
+  on.imageSmoothingQuality = 'high';
+  on.drawImage(source, x, y, part, part, 0, 0, size, size);
+  return on.getImageData(0, 0, size, size);
+}
+
+/** ImageData over black, as numbers in −1..1 in the order channel, row, column. */
+function fromPixels(picture: ImageData, channels: number): Float32Array {
+  const { data } = picture;
+  const pixels = data.length / 4;
+  const out = new Float32Array(channels * pixels);
+  for (let p = 0; p < pixels; p++) {
+    const [r, g, b, a] = [data[4 * p]!, data[4 * p + 1]!, data[4 * p + 2]!, data[4 * p + 3]! / 255];
+    if (channels === 1) {
+      // Rec. 601 luma, as picture libraries make grey.
+      out[p] = ((0.299 * r + 0.587 * g + 0.114 * b) * a) / 127.5 - 1;
+    } else {
+      [r, g, b].forEach((value, c) => (out[c * pixels + p] = (value * a) / 127.5 - 1));
+    }
+  }
+  return out;
+}
+
+/** Any image as numbers in −1..1, in the order channel, row, column. */
+export function toNumbers(image: ImageInput, { imageSize, channels }: Size): Float32Array {
+  if (image instanceof Float32Array || image instanceof Uint8Array || image instanceof Uint8ClampedArray) {
+    const wanted = channels * imageSize * imageSize;
+    if (image.length !== wanted) {
+      throw new BadInputError(
+        `the array has ${image.length} values, the model's images ${channels}·${imageSize}·${imageSize} = ${wanted}`,
+      );
+    }
+    if (image instanceof Float32Array) {
+      if (!image.every(Number.isFinite)) throw new BadInputError('the array holds NaN or infinity');
+      return image.slice();
+    }
+    return Float32Array.from(image, (level) => level / 127.5 - 1);
+  }
+  if (channels !== 1 && channels !== 3) {
+    throw new BadInputError(`pictures have 1 or 3 channels, this model ${channels}: give a typed array`);
+  }
+  const same = image instanceof ImageData && image.width === imageSize && image.height === imageSize;
+  // A picture of the right size keeps its exact grey levels.
+  return fromPixels(same ? image : resized(image, imageSize), channels);
+}
+
+/** A mask as numbers in 0..1, one a pixel. */
+export function toMask(mask: ImageInput, { imageSize }: Size): Float32Array {
+  const numbers =
+    mask instanceof Float32Array
+      ? toNumbers(mask, { imageSize, channels: 1 })
+      : toNumbers(mask, { imageSize, channels: 1 }).map((v) => (v + 1) / 2);
+  return numbers.map((v) => Math.min(1, Math.max(0, v)));
+}
+
+/** Numbers in −1..1 as a picture. */
+export function toImage(numbers: Float32Array, { imageSize, channels }: Size): ImageData {
+  const pixels = imageSize * imageSize;
+  const data = new Uint8ClampedArray(4 * pixels);
+  for (let p = 0; p < pixels; p++) {
+    for (let c = 0; c < 3; c++) {
+      data[4 * p + c] = (numbers[(channels >= 3 ? c : 0) * pixels + p]! + 1) * 127.5;
+    }
+    data[4 * p + 3] = 255;
+  }
+  return new ImageData(data, imageSize, imageSize);
+}
+
+/** A difference in −2..2 as a heat map, the mean over the channels: blue darker, white unchanged, red brighter. */
+export function toHeatMap(difference: Float32Array, { imageSize, channels }: Size): ImageData {
+  const pixels = imageSize * imageSize;
+  const data = new Uint8ClampedArray(4 * pixels);
+  for (let p = 0; p < pixels; p++) {
+    let sum = 0;
+    for (let c = 0; c < channels; c++) sum += difference[c * pixels + p]!;
+    // A change of half the range has the full colour.
+    const share = Math.max(-1, Math.min(1, sum / channels));
+    const fade = 255 * (1 - Math.abs(share));
+    data[4 * p] = share > 0 ? 255 : fade;
+    data[4 * p + 1] = fade;
+    data[4 * p + 2] = share > 0 ? fade : 255;
+    data[4 * p + 3] = 255;
+  }
+  return new ImageData(data, imageSize, imageSize);
+}

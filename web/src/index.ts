@@ -1,0 +1,21 @@
+/**
+ * Joint diffusion models in the browser: classify, generate, and explain by counterfactuals.
+ *
+ * {@link Duet} runs on the page's thread, {@link DuetWorker} in a worker; both are a {@link DuetModel}.
+ * @module
+ */
+export { Duet } from './duet.js';
+export { DuetWorker } from './worker-client.js';
+export {
+  AbortedError,
+  BadCheckpointError,
+  BadInputError,
+  DeviceLostError,
+  DuetError,
+  LimitTooSmallError,
+  NoAdapterError,
+  NoWebGpuError,
+  OutOfMemoryError,
+  type DuetErrorCode,
+} from './errors.js';
+export type * from './types.js';

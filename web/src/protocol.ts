@@ -1,0 +1,48 @@
+/**
+ * What a {@link DuetWorker} and its worker tell each other.
+ * @module
+ */
+import type { PlainError } from './errors.js';
+import type {
+  Classification,
+  Estimate,
+  ExplainOptions,
+  Explanation,
+  ImageInput,
+  LoadOptions,
+  ModelInfo,
+  SampleOptions,
+  StepProgress,
+  TrainOptions,
+  TrainProgress,
+  TrainResult,
+  Usage,
+} from './types.js';
+
+/** Calls by name: what goes in and what comes back. Functions and signals travel as messages of their own. */
+export interface Calls {
+  load: [[source: string | Blob | ArrayBuffer | Uint8Array, options: Pick<LoadOptions, 'wasm'>], ModelInfo];
+  classifyAll: [[images: ImageInput[]], Classification[]];
+  sample: [[options: Omit<SampleOptions, 'onStep' | 'signal'>], ImageData[]];
+  explain: [[image: ImageInput, options: Omit<ExplainOptions, 'onStep' | 'signal'>], Explanation];
+  train: [[options: Omit<TrainOptions, 'onStep' | 'signal'>], TrainResult];
+  export: [[options: { dtype?: 'f16' | 'f32' }], Uint8Array];
+  estimate: [[options: { batch?: number }], Estimate];
+  usage: [[], Usage];
+  selfTest: [[], void];
+  dispose: [[], void];
+}
+
+/** Progress of a call. */
+export type Progress = StepProgress | TrainProgress | { loaded: number; total: number | undefined };
+
+/** To the worker. */
+export type Request =
+  | { [K in keyof Calls]: { id: number; call: K; arguments: Calls[K][0] } }[keyof Calls]
+  | { id: number; abort: true };
+
+/** From the worker. */
+export type Response =
+  | { id: number; progress: Progress }
+  | { id: number; result: unknown }
+  | { id: number; error: PlainError };

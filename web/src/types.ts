@@ -1,0 +1,244 @@
+/**
+ * The interface of a loaded model, the same on the main thread ({@link Duet}) and through a worker ({@link DuetWorker}).
+ * @module
+ */
+
+/** Numbers in −1..1 (Float32Array) or grey levels 0..255, in the order channel, row, column. */
+export type Pixels = Float32Array | Uint8Array | Uint8ClampedArray;
+
+/**
+ * An image going in. Pictures of another size are cropped to a centred square and resized; colour becomes grey where the
+ * model has one channel. A typed array must have exactly `channels · imageSize²` values.
+ */
+export type ImageInput =
+  | ImageData
+  | ImageBitmap
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | HTMLImageElement
+  | Pixels;
+
+/** Where a checkpoint comes from: an address, or the bytes of a `.safetensors` file. */
+export type CheckpointSource = string | URL | Blob | ArrayBuffer | Uint8Array;
+
+/** Options of {@link Duet.load}. */
+export interface LoadOptions {
+  /** Hears of the download: bytes so far, and of all where the server tells. */
+  onProgress?: (loaded: number, total: number | undefined) => void;
+  /** Stops loading. */
+  signal?: AbortSignal;
+  /** The embedder's device. It is used, never destroyed, and not replaced when it is lost. */
+  device?: GPUDevice;
+  /** The WebAssembly module: its address, bytes, or the compiled module. Default: the file beside this module. */
+  wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
+}
+
+/** What is known of a loaded model. */
+export interface ModelInfo {
+  /** Height and width of its images in pixels. */
+  imageSize: number;
+  /** Channels of its images: 1 grey, 3 colour. */
+  channels: number;
+  /** Classes, or labels of a multi-label model. */
+  numClasses: number;
+  /** Their names in order; numbers where the checkpoint has none. */
+  classNames: string[];
+  /** Whether an image has one class or any number of labels. */
+  head: 'multiclass' | 'multi_label';
+  /** Trainable parameters. */
+  parameters: number;
+  /** Timesteps of the whole chain. */
+  diffusionSteps: number;
+  /** Whether the classifier saw noised images, so that guiding by it works. */
+  guidable: boolean;
+  /** Free text of the checkpoint: data set, figures, licence. */
+  info: Record<string, string>;
+  /** The GPU. */
+  adapter: string;
+}
+
+/** Answer of {@link DuetModel.classify}. */
+export interface Classification {
+  /** The most probable class. */
+  best: number;
+  /** Its name. */
+  label: string;
+  /** Probability of each class: softmax, or the sigmoid of each label. */
+  probabilities: Float32Array;
+}
+
+/** State of a chain after a step. */
+export interface StepProgress {
+  /** Steps done. */
+  done: number;
+  /** Steps in all. */
+  total: number;
+  /** Probability of the target after each step so far (explain only). */
+  curve?: Float32Array;
+}
+
+/** Options of every call that may be stopped. */
+export interface CallOptions {
+  /** Stops the call at the next step; it rejects with an {@link AbortedError}. */
+  signal?: AbortSignal;
+}
+
+/** Options of every chain of denoising steps. */
+export interface ChainOptions extends CallOptions {
+  /** Steps of the whole chain: a number, or a respacing such as "10,10,5" or "ddim25". Default 50. */
+  steps?: number | string;
+  /** Step size α of Algorithm 1. Default 20. */
+  alpha?: number;
+  /** Seed of the noise, below 2⁵³. Default 0. The same seed gives the same image. */
+  seed?: number;
+  /** Denoise by DDIM with this share of noise (0: deterministic) instead of ancestral sampling. */
+  eta?: number;
+  /** Hears of each step. */
+  onStep?: (progress: StepProgress) => void;
+}
+
+/** Options of {@link DuetModel.sample}. */
+export interface SampleOptions extends ChainOptions {
+  /** Class of every image (number or name), one for each, or none for unguided samples. */
+  class?: number | string | (number | string)[];
+  /** Images. Default 1, or as many as there are classes given. */
+  count?: number;
+}
+
+/** Options of {@link DuetModel.explain}. */
+export interface ExplainOptions extends ChainOptions {
+  /** The class to move to, by number or name. */
+  target: number | string;
+  /** Share of the chain the image is noised by, above 0 to 1. Default 0.2. */
+  noise?: number;
+  /** Where the image may change: 1 (or 255) free, 0 kept. `imageSize²` values, or a picture whose grey counts. */
+  mask?: ImageInput;
+}
+
+/** A counterfactual: what would have to change for the decision to change. */
+export interface Explanation {
+  /** The image as the model saw it, resized. */
+  original: ImageData;
+  /** The image noised part of the way. */
+  noised: ImageData;
+  /** The counterfactual. */
+  counterfactual: ImageData;
+  /** Heat map of the difference: blue darker, red brighter, white unchanged. */
+  difference: ImageData;
+  /** Counterfactual minus original in −2..2, in the order channel, row, column. */
+  differenceValues: Float32Array;
+  /** Counterfactual in −1..1, in the order channel, row, column. */
+  counterfactualValues: Float32Array;
+  /** The target's number. */
+  target: number;
+  /** What the model says of the original. */
+  before: Classification;
+  /** What it says of the counterfactual. */
+  after: Classification;
+  /** Probability of the target after each step, of the noised image on its way. */
+  curve: Float32Array;
+}
+
+/** State of training after a step. */
+export interface TrainProgress {
+  /** Steps done in this call. */
+  done: number;
+  /** Steps of this call. */
+  total: number;
+  /** Total loss of the step. */
+  loss: number;
+  /** Its noise error. */
+  mse: number;
+  /** Its classifier loss. */
+  classifierLoss: number;
+}
+
+/** Options of {@link DuetModel.train}. */
+export interface TrainOptions extends CallOptions {
+  /** Images. */
+  images: ImageInput[];
+  /** Class of each image, by number or name; `null`: unlabelled, only the noise error counts. */
+  labels: (number | string | null)[];
+  /** Optimizer steps. Default 50. */
+  steps?: number;
+  /** Images per step, at least 2. Default 8. */
+  batchSize?: number;
+  /** Learning rate of AdamW. Default 1e-4. */
+  learningRate?: number;
+  /** Weight of the classifier's loss beside the noise error. Default 0.1. */
+  classifierLossScaling?: number;
+  /** Seed of order, timesteps and noise. Default 0. */
+  seed?: number;
+  /** Hears of each step. */
+  onStep?: (progress: TrainProgress) => void;
+}
+
+/** Answer of {@link DuetModel.train}. */
+export interface TrainResult {
+  /** Steps done. */
+  steps: number;
+  /** Total loss of each step. */
+  losses: Float32Array;
+}
+
+/** What one kind of call needs, known before anything is allocated. */
+export interface PlanEstimate {
+  /** Bytes of GPU memory of one run at this batch size, weights included. */
+  bytes: number;
+  /** Multiply-adds per run (one step of a chain). */
+  multiplyAdds: number;
+  /** Dispatches per run. */
+  dispatches: number;
+}
+
+/** Answer of {@link DuetModel.estimate}. */
+export interface Estimate {
+  /** Images at a time the figures are for. */
+  batch: number;
+  /** Bytes of the weights. */
+  weights: number;
+  /** Classification. */
+  classify: PlanEstimate;
+  /** One step of {@link DuetModel.sample} or {@link DuetModel.explain}. */
+  step: PlanEstimate;
+  /** One step of {@link DuetModel.train}. */
+  train: PlanEstimate;
+}
+
+/** Use of memory and GPU, to see that nothing grows. */
+export interface Usage {
+  /** GPU buffers alive. */
+  buffers: number;
+  /** Their bytes. */
+  bufferBytes: number;
+  /** Bytes of WebAssembly memory. */
+  wasmBytes: number;
+  /** Pipelines compiled since loading. */
+  pipelines: number;
+}
+
+/** A loaded model. Calls queue up: one runs at a time. */
+export interface DuetModel {
+  /** What is known of the model. */
+  readonly info: ModelInfo;
+  /** Class probabilities of an image. */
+  classify(image: ImageInput, options?: CallOptions): Promise<Classification>;
+  /** Class probabilities of several images, a batch at a time. */
+  classifyAll(images: ImageInput[], options?: CallOptions): Promise<Classification[]>;
+  /** New images. */
+  sample(options?: SampleOptions): Promise<ImageData[]>;
+  /** A counterfactual of an image. */
+  explain(image: ImageInput, options: ExplainOptions): Promise<Explanation>;
+  /** Fine-tunes the model on labelled images. */
+  train(options: TrainOptions): Promise<TrainResult>;
+  /** The model as a `.safetensors` file that every part of Duet reads. Default f16. */
+  export(options?: { dtype?: 'f16' | 'f32' }): Promise<Uint8Array>;
+  /** What calls need, before anything is allocated. */
+  estimate(options?: { batch?: number }): Promise<Estimate>;
+  /** Use of memory and GPU now. */
+  usage(): Promise<Usage>;
+  /** Runs a small training step and compares it with stored numbers: some drivers compute wrongly. */
+  selfTest(): Promise<void>;
+  /** Frees everything. The embedder's device stays; running calls reject with an {@link AbortedError}. */
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,203 @@
+/**
+ * A model in a worker, with the interface of one on this thread.
+ * @module
+ */
+import { AbortedError, BadInputError, DuetError, typedError } from './errors.js';
+import type { Calls, Progress, Request, Response } from './protocol.js';
+import type {
+  CallOptions,
+  CheckpointSource,
+  Classification,
+  DuetModel,
+  Estimate,
+  ExplainOptions,
+  Explanation,
+  ImageInput,
+  LoadOptions,
+  ModelInfo,
+  SampleOptions,
+  StepProgress,
+  TrainOptions,
+  TrainProgress,
+  TrainResult,
+  Usage,
+} from './types.js';
+
+/** Options of {@link DuetWorker.load}: a device cannot be given, for devices do not travel between threads. */
+export interface WorkerLoadOptions extends Omit<LoadOptions, 'device'> {
+  /** The worker to use, running this package's `worker.js`; by default one is started, and ended by `dispose`. */
+  worker?: Worker;
+}
+
+interface Pending {
+  resolve: (value: never) => void;
+  reject: (error: unknown) => void;
+  onProgress: ((progress: never) => void) | undefined;
+}
+
+/** A model in a module worker: even the host's share of the work stays off the page's thread. */
+export class DuetWorker implements DuetModel {
+  /** Known once {@link DuetWorker.load} has resolved. */
+  info!: ModelInfo;
+  readonly #worker: Worker;
+  readonly #own: boolean;
+  readonly #pending = new Map<number, Pending>();
+  #next = 0;
+  #ended: DuetError | undefined;
+
+  private constructor(worker: Worker, own: boolean) {
+    this.#worker = worker;
+    this.#own = own;
+    worker.addEventListener('message', this.#onMessage);
+    worker.addEventListener('error', this.#onFailure);
+    worker.addEventListener('messageerror', this.#onFailure);
+  }
+
+  /** Starts a worker and loads a checkpoint in it; errors as of {@link Duet.load}. */
+  static async load(source: CheckpointSource, options: WorkerLoadOptions = {}): Promise<DuetWorker> {
+    const { onProgress, signal, wasm, worker } = options;
+    const own = worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    const client = new DuetWorker(own, worker === undefined);
+    // Addresses are relative to the page, not to the worker's file.
+    const absolute = (address: string | URL) => new URL(address, globalThis.location.href).href;
+    const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
+    const module = typeof wasm === 'string' || wasm instanceof URL ? absolute(wasm) : wasm;
+    try {
+      client.info = await client.#call(
+        'load',
+        [from, module === undefined ? {} : { wasm: module }],
+        signal,
+        onProgress && (({ loaded, total }: { loaded: number; total: number | undefined }) => onProgress(loaded, total)),
+      );
+      return client;
+    } catch (error) {
+      client.#end();
+      throw error;
+    }
+  }
+
+  async classify(image: ImageInput, options: CallOptions = {}): Promise<Classification> {
+    const [answer] = await this.classifyAll([image], options);
+    return answer!;
+  }
+
+  async classifyAll(images: ImageInput[], { signal }: CallOptions = {}): Promise<Classification[]> {
+    return this.#call('classifyAll', [images.map(portable)], signal);
+  }
+
+  async sample(options: SampleOptions = {}): Promise<ImageData[]> {
+    const { onStep, signal, ...rest } = options;
+    return this.#call('sample', [rest], signal, onStep);
+  }
+
+  async explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
+    const { onStep, signal, mask, ...rest } = options;
+    const sent = mask === undefined ? rest : { ...rest, mask: portable(mask) };
+    return this.#call('explain', [portable(image), sent], signal, onStep);
+  }
+
+  async train(options: TrainOptions): Promise<TrainResult> {
+    const { onStep, signal, images, ...rest } = options;
+    return this.#call('train', [{ ...rest, images: images.map(portable) }], signal, onStep);
+  }
+
+  async export(options: { dtype?: 'f16' | 'f32' } = {}): Promise<Uint8Array> {
+    return this.#call('export', [options]);
+  }
+
+  async estimate(options: { batch?: number } = {}): Promise<Estimate> {
+    return this.#call('estimate', [options]);
+  }
+
+  async usage(): Promise<Usage> {
+    return this.#call('usage', []);
+  }
+
+  async selfTest(): Promise<void> {
+    return this.#call('selfTest', []);
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#ended) return;
+    try {
+      await this.#call('dispose', []);
+    } finally {
+      this.#end();
+    }
+  }
+
+  #call<K extends keyof Calls>(
+    call: K,
+    input: Calls[K][0],
+    signal?: AbortSignal,
+    onProgress?: ((progress: StepProgress & TrainProgress & { loaded: number; total: number | undefined }) => void) | undefined,
+  ): Promise<Calls[K][1]> {
+    if (this.#ended) return Promise.reject(this.#ended);
+    if (signal?.aborted) return Promise.reject(new AbortedError());
+    const id = this.#next++;
+    const abort = () => this.#worker.postMessage({ id, abort: true } satisfies Request);
+    return new Promise<Calls[K][1]>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onProgress: onProgress as Pending['onProgress'] });
+      signal?.addEventListener('abort', abort);
+      try {
+        this.#worker.postMessage({ id, call, arguments: input } as Request);
+      } catch (error) {
+        this.#pending.delete(id);
+        reject(new BadInputError(`an argument cannot be sent to a worker: ${String(error)}`));
+      }
+    }).finally(() => signal?.removeEventListener('abort', abort));
+  }
+
+  readonly #onMessage = ({ data }: MessageEvent<Response>) => {
+    const pending = this.#pending.get(data.id);
+    if (!pending) return;
+    if ('progress' in data) {
+      pending.onProgress?.(data.progress as Progress as never);
+      return;
+    }
+    this.#pending.delete(data.id);
+    if ('error' in data) pending.reject(typedError(data.error));
+    else pending.resolve(data.result as never);
+  };
+
+  readonly #onFailure = (event: Event) => {
+    const detail = (event as ErrorEvent).message ?? 'a message could not be read';
+    this.#end(new DuetError('network', `the worker failed or could not be loaded: ${detail}`));
+  };
+
+  /** Rejects what is pending and lets the worker go. */
+  #end(reason = new DuetError('disposed', 'the model was disposed of')): void {
+    this.#ended ??= reason;
+    this.#pending.forEach(({ reject }) => reject(reason));
+    this.#pending.clear();
+    this.#worker.removeEventListener('message', this.#onMessage);
+    this.#worker.removeEventListener('error', this.#onFailure);
+    this.#worker.removeEventListener('messageerror', this.#onFailure);
+    if (this.#own) this.#worker.terminate();
+  }
+}
+
+/** A picture in a form that travels to a worker: elements and canvases as their pixels. */
+function portable(image: ImageInput): ImageInput {
+  if (typeof OffscreenCanvas !== 'undefined' && image instanceof OffscreenCanvas) {
+    return pixels(image, image.width, image.height);
+  }
+  if (typeof HTMLCanvasElement !== 'undefined' && image instanceof HTMLCanvasElement) {
+    return pixels(image, image.width, image.height);
+  }
+  if (typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement) {
+    return pixels(image, image.naturalWidth, image.naturalHeight);
+  }
+  return image;
+}
+
+function pixels(source: CanvasImageSource, width: number, height: number): ImageData {
+  if (!(width > 0 && height > 0)) throw new BadInputError('the picture is empty, or not loaded yet');
+  const canvas = document.createElement('canvas');
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  if (!context) throw new BadInputError('this browser gives no 2d canvas to read pictures with');
+  context.drawImage(source, 0, 0);
+  return context.getImageData(0, 0, width, height);
+}
