@@ -1,16 +1,19 @@
-# Two commands matter: `make test` runs everything, `make demo` shows the program on real data. Both install what a
-# fresh Debian machine lacks (see trainer/scripts/setup.sh) and say what they do.
+# Three commands matter: `make test` runs everything, `make demo` explains images natively with the shipped model,
+# `make web` serves the page. They install what a fresh Debian machine lacks (see trainer/scripts/setup.sh) and say what
+# they do.
 
 CARGO ?= cargo
+PORT ?= 8080
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: test demo setup lint check-wasm bench slow-test clean
+.PHONY: test demo web train setup lint web-build web-test web-docs bench slow-test clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
 
-test: setup lint check-wasm
+test: setup lint
 	$(CARGO) test --release --workspace
+	$(MAKE) --no-print-directory web-test
 
 # The paper's 128-channel network and other checks that take minutes on a software device.
 slow-test: setup
@@ -20,9 +23,24 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
-# The library must build for browsers; the page itself is not part of this version.
-check-wasm:
-	@sh trainer/scripts/check-wasm.sh
+# The npm package (web/dist) and the page (web/demo/dist).
+web-build:
+	@sh trainer/scripts/setup.sh web
+	sh web/scripts/build.sh
+	cd web && npx --no-install tsc -p demo --noEmit && npx --no-install vite build demo --logLevel warn
+
+# Browser tests. Their fixtures are written by the native tests.
+web-test: web-build
+	@sh trainer/scripts/setup.sh browser
+	$(CARGO) test --release --test suite web_fixtures
+	cd web && npm pack --dry-run --silent >/dev/null && node tests/run.mjs
+
+web: web-build
+	node web/scripts/serve.mjs web/demo/dist --port $(PORT)
+
+# API documentation of the package, into web/docs.
+web-docs: web-build
+	cd web && npx --no-install typedoc
 
 bench: setup
 	$(CARGO) run --release --package duet-trainer -- bench
@@ -31,6 +49,11 @@ demo: setup
 	$(CARGO) build --release --package duet-trainer
 	sh trainer/scripts/demo.sh
 
+# Trains the default model, or goes on with it; Ctrl-C saves.
+train: setup
+	$(CARGO) build --release --package duet-trainer
+	sh trainer/scripts/train.sh
+
 clean:
 	$(CARGO) clean
-	rm -rf runs demo
+	rm -rf runs demo web/dist web/docs web/demo/dist web/src/wasm web/tests/artifacts

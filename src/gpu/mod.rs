@@ -1,4 +1,11 @@
 //! The only place that knows the GPU API: device, limits, pipeline cache, buffers, submit, read back.
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(
+        clippy::arc_with_non_send_sync,
+        reason = "a browser has one thread; natively the same types are shared"
+    )
+)]
 
 mod device;
 #[cfg(not(target_arch = "wasm32"))]

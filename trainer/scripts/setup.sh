@@ -3,6 +3,8 @@
 #   vulkan  a Vulkan driver and loader (Mesa: AMD and Intel GPUs, and a software device for machines without a GPU)
 #   data    the official Fashion-MNIST files
 #   wasm    Debian's compiler for WebAssembly, where rustup cannot add the target
+#   web     Node.js, to build the page
+#   browser a browser, to test the page
 # Runs apt-get as root or through sudo; where neither is possible it prints the command and stops.
 set -eu
 
@@ -27,6 +29,17 @@ for part in "$@"; do
     wasm)
         [ -x /usr/bin/wasm-ld ] || want lld
         [ -e /usr/share/doc/rust-web-src ] || packages="$packages rustc-web cargo-web rust-web-src"
+        ;;
+    web)
+        command -v node >/dev/null 2>&1 || want nodejs
+        command -v npm >/dev/null 2>&1 || want npm
+        ;;
+    browser)
+        found="${CHROMIUM:-}"
+        for name in chromium chromium-browser google-chrome; do
+            [ -n "$found" ] || found=$(command -v "$name" || true)
+        done
+        [ -n "$found" ] || want chromium
         ;;
     *)
         echo "setup.sh: unknown part $part" >&2

@@ -41,11 +41,11 @@ export class Duet implements DuetModel {
   #queue: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
-  private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined) {
+  private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined, adapter: string) {
     this.#engine = engine;
     this.#memory = memory;
     this.#adopted = adopted;
-    this.info = JSON.parse(engine.info()) as ModelInfo;
+    this.info = { ...(JSON.parse(engine.info()) as Omit<ModelInfo, 'adapter'>), adapter };
   }
 
   /**
@@ -63,9 +63,9 @@ export class Duet implements DuetModel {
     let engine: Engine | undefined;
     try {
       engine = new Engine(bytes, name);
-      await openDevice(engine, device);
+      const adapter = await openDevice(engine, device);
       checkSignal(signal);
-      return new Duet(engine, memory, device);
+      return new Duet(engine, memory, device, adapter);
     } catch (error) {
       engine?.release(!device);
       engine?.free();

@@ -60,18 +60,24 @@ export function requireWebGpu(): GPU {
   );
 }
 
-/** Opens the engine's device: an embedder's where given, else one of our own. */
-export async function openDevice(engine: Engine, device: GPUDevice | undefined): Promise<void> {
+/** Opens the engine's device: an embedder's where given, else one of our own. Returns the adapter's name. */
+export async function openDevice(engine: Engine, device: GPUDevice | undefined): Promise<string> {
+  let info: GPUAdapterInfo | undefined;
   if (device) {
+    info = device.adapterInfo;
     adopt(engine, device);
   } else {
     // Asked here first, for a clear answer: the bindings cannot tell "no adapter" from other failures.
-    if (!(await requireWebGpu().requestAdapter())) {
+    const adapter = await requireWebGpu().requestAdapter();
+    if (!adapter) {
       throw new NoAdapterError('the browser has WebGPU but offers no GPU: drivers may be blocked or missing');
     }
+    info = adapter.info;
     engine.prepare();
   }
   await engine.open();
+  // Browsers tell the exact name only where they think it gives nobody away.
+  return info ? info.description || `${info.vendor} ${info.architecture}`.trim() : '';
 }
 
 /**
@@ -107,8 +113,8 @@ export async function fetchCheckpoint(
   { onProgress, signal }: LoadOptions,
 ): Promise<{ bytes: Uint8Array; name: string }> {
   checkSignal(signal);
-  if (source instanceof Uint8Array) return { bytes: source, name: 'checkpoint' };
-  if (source instanceof ArrayBuffer) return { bytes: new Uint8Array(source), name: 'checkpoint' };
+  if (source instanceof Uint8Array) return { bytes: source, name: 'of the bytes given' };
+  if (source instanceof ArrayBuffer) return { bytes: new Uint8Array(source), name: 'of the bytes given' };
   if (source instanceof Blob) {
     const name = 'name' in source && typeof source.name === 'string' ? source.name : 'checkpoint';
     const bytes = new Uint8Array(await source.arrayBuffer());

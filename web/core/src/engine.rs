@@ -138,7 +138,6 @@ impl Engine {
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
             "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
             "info": self.checkpoint.info,
-            "adapter": self.device.as_ref().map_or("", |d| d.info().name.as_str()),
         })
         .to_string()
     }
