@@ -107,13 +107,11 @@ fn other_column(own: u32, quad: u32) -> u32 {
 
 // Columns from `column` on of a head, zero beyond its depth, out of the two vec4s they straddle where not aligned.
 fn in_head(low: vec4<f32>, high: vec4<f32>, word: u32, column: u32, depth: u32) -> vec4<f32> {
-    var value = low;
-    switch word % 4u {
-        case 1u: { value = vec4<f32>(low.yzw, high.x); }
-        case 2u: { value = vec4<f32>(low.zw, high.xy); }
-        case 3u: { value = vec4<f32>(low.w, high.xyz); }
-        default: {}
-    }
+    // Without a branch: it is inlined dozens of times, and compilers choke on as many switches.
+    let by_two = (word & 2u) != 0u;
+    let first = select(low, vec4<f32>(low.zw, high.xy), by_two);
+    let next = select(high, high.zwzw, by_two);
+    let value = select(first, vec4<f32>(first.yzw, next.x), (word & 1u) != 0u);
     return select(vec4<f32>(0.0), value, LANES + column < vec4<u32>(depth));
 }
 

@@ -40,7 +40,7 @@ impl Default for ExplainOptions {
             respacing: "100".into(),
             alpha: 20.0,
             guidance: Guidance::Representation,
-            chain: Chain::Ancestral,
+            chain: Chain::default(),
             clip: true,
             seed: Seed(0),
             force: false,

@@ -21,6 +21,14 @@ pub enum Chain {
     },
 }
 
+impl Default for Chain {
+    /// DDIM with η = 1: ancestral sampling with the posterior's variance. "Fixed large" variance, which the reference
+    /// uses on the whole chain, leaves a respaced one with more noise before its last step than the network expects there.
+    fn default() -> Chain {
+        Chain::Ddim { eta: 1.0 }
+    }
+}
+
 /// How a class steers the chain.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Guidance {

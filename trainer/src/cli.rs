@@ -144,7 +144,7 @@ pub struct Eval {
 /// Which chain denoises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ChainKind {
-    /// DDPM.
+    /// DDPM with the reference's "fixed large" variance, made for the whole chain: short ones stay grainy.
     Ancestral,
     /// DDIM.
     Ddim,
@@ -168,10 +168,10 @@ pub struct ChainArgs {
     #[arg(long, default_value = "100")]
     pub steps: String,
     /// Which chain.
-    #[arg(long, value_enum, default_value = "ancestral")]
+    #[arg(long, value_enum, default_value = "ddim")]
     pub sampler: ChainKind,
-    /// DDIM's share of noise, 0 to 1.
-    #[arg(long, default_value_t = 0.0)]
+    /// DDIM's share of noise, 0 to 1. With 1 it is ancestral sampling with the posterior's variance.
+    #[arg(long, default_value_t = 1.0)]
     pub eta: f64,
     /// How the class steers.
     #[arg(long, value_enum, default_value = "representation")]

@@ -78,12 +78,14 @@ export class Duet implements DuetModel {
     return answer!;
   }
 
-  classifyAll(images: ImageInput[], { signal }: CallOptions = {}): Promise<Classification[]> {
+  async classifyAll(images: ImageInput[], { signal }: CallOptions = {}): Promise<Classification[]> {
+    // Images are read when the call is made, not when its turn comes: the caller may draw on.
+    const numbers = images.map((image) => toNumbers(image, this.info));
     return this.#again(signal, async () => {
       const answers: Classification[] = [];
       for (let from = 0; from < images.length; from += CLASSIFY_BATCH) {
         checkSignal(signal);
-        const part = images.slice(from, from + CLASSIFY_BATCH).map((image) => toNumbers(image, this.info));
+        const part = numbers.slice(from, from + CLASSIFY_BATCH);
         const rows = await this.#engine.classify(joined(part));
         part.forEach((_, i) => answers.push(this.#classification(rows, i)));
       }
@@ -104,33 +106,32 @@ export class Duet implements DuetModel {
         Array.from({ length: count }, (_, i) => this.#target(classes[classes.length > 1 ? i : 0] ?? 0)),
       );
       const text = chainText(options, { guided: classes.length > 0 });
-      const images = await this.#engine.sample(text, labels, (done: number, total: number) => {
-        onStep?.({ done, total });
-        return this.#goesOn(signal);
-      });
+      const images = await this.#listener(signal).during((report) =>
+        this.#engine.sample(text, labels, (done: number, total: number) => report(() => onStep?.({ done, total }))),
+      );
       return split(images, count).map((numbers) => toImage(numbers, this.info));
     });
   }
 
-  explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
-    return this.#again(options.signal, async () => {
-      const { info } = this;
-      const { onStep, signal } = options;
-      const numbers = toNumbers(image, info);
-      const target = classNumber(options.target, info);
-      const text = chainText(options, { noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1) });
-      const mask = options.mask === undefined ? undefined : toMask(options.mask, info);
+  async explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
+    const { info } = this;
+    const { onStep, signal } = options;
+    const numbers = toNumbers(image, info);
+    const target = classNumber(options.target, info);
+    const text = chainText(options, { noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1) });
+    const mask = options.mask === undefined ? undefined : toMask(options.mask, info);
+    return this.#again(signal, async () => {
       let wanted = this.#target(target);
       if (info.head === 'multi_label') {
         // The other labels stay as they are decided now.
         wanted = (await this.#engine.classify(numbers.slice())).map((p) => (p > 0.5 ? 1 : 0));
         wanted[target] = 1;
       }
-      const report = (done: number, total: number, curve: Float32Array) => {
-        onStep?.({ done, total, curve });
-        return this.#goesOn(signal);
-      };
-      const made = (await this.#engine.explain(text, numbers.slice(), wanted, mask, report)) as Record<
+      const made = (await this.#listener(signal).during((report) =>
+        this.#engine.explain(text, numbers.slice(), wanted, mask, (done: number, total: number, curve: Float32Array) =>
+          report(() => onStep?.({ done, total, curve })),
+        ),
+      )) as Record<
         'noised' | 'counterfactual' | 'difference' | 'before' | 'after' | 'curve',
         Float32Array
       >;
@@ -149,10 +150,11 @@ export class Duet implements DuetModel {
     });
   }
 
-  train(options: TrainOptions): Promise<TrainResult> {
-    return this.#queued(options.signal, async () => {
-      const { info } = this;
-      const { images, labels, onStep, signal } = options;
+  async train(options: TrainOptions): Promise<TrainResult> {
+    const { info } = this;
+    const { images, labels, onStep, signal } = options;
+    const read = images.map((image) => toNumbers(image, info));
+    return this.#queued(signal, async () => {
       if (info.head === 'multi_label') throw new BadInputError('models with many labels cannot be trained in a page');
       if (images.length === 0 || images.length !== labels.length) {
         throw new BadInputError(`${labels.length} labels for ${images.length} images`);
@@ -164,17 +166,19 @@ export class Duet implements DuetModel {
         classifierLossScaling: ranged('classifierLossScaling', options.classifierLossScaling, 0.1, 0, 1e6),
         seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
       });
-      const numbers = joined(images.map((image) => toNumbers(image, info)));
+      const numbers = joined(read);
       const classes = Uint32Array.from(labels, (one) => (one === null ? UNLABELLED : classNumber(one, info)));
-      const report = (done: number, total: number, loss: number, mse: number, classifierLoss: number) => {
-        onStep?.({ done, total, loss, mse, classifierLoss });
-        return this.#goesOn(signal);
-      };
       try {
-        const losses = await this.#engine.train(text, numbers, classes, report);
+        const losses = await this.#listener(signal).during((report) =>
+          this.#engine.train(text, numbers, classes, (...figures: number[]) => {
+            const [done = 0, total = 0, loss = 0, mse = 0, classifierLoss = 0] = figures;
+            return report(() => onStep?.({ done, total, loss, mse, classifierLoss }));
+          }),
+        );
         return { steps: losses.length, losses };
       } catch (error) {
         // What was trained so far is lost with the device; the model is as it was before this call.
+        if (error instanceof Thrown) throw error;
         const typed = fromModule(error);
         if (typed instanceof DeviceLostError) await this.#reopen(typed);
         throw typed;
@@ -213,9 +217,27 @@ export class Duet implements DuetModel {
     this.#engine.free();
   }
 
-  /** Whether a call may take its next step. */
-  #goesOn(signal: AbortSignal | undefined): boolean {
-    return !this.#disposed && !signal?.aborted;
+  /** Calls the caller's `onStep`, and stops the engine where that throws, the signal says so, or the model goes. */
+  #listener(signal: AbortSignal | undefined): Listener {
+    let thrown: Thrown | undefined;
+    const report = (tell: () => void): boolean => {
+      try {
+        tell();
+      } catch (error) {
+        thrown = new Thrown(error);
+        return false;
+      }
+      return !this.#disposed && !signal?.aborted;
+    };
+    return {
+      during: async <T>(call: (report: (tell: () => void) => boolean) => Promise<T>): Promise<T> => {
+        try {
+          return await call(report);
+        } catch (error) {
+          throw thrown ?? error;
+        }
+      },
+    };
   }
 
   /** What the model is steered to: a class, or for a multi-label model that label alone. */
@@ -239,6 +261,7 @@ export class Duet implements DuetModel {
       try {
         return await call();
       } catch (error) {
+        if (error instanceof Thrown) throw error.error;
         const typed = fromModule(error);
         throw typed.code === 'aborted' ? new AbortedError() : typed;
       }
@@ -254,6 +277,7 @@ export class Duet implements DuetModel {
       try {
         return await call();
       } catch (error) {
+        if (error instanceof Thrown) throw error;
         const typed = fromModule(error);
         if (!(typed instanceof DeviceLostError)) throw typed;
         await this.#reopen(typed);
@@ -267,6 +291,16 @@ export class Duet implements DuetModel {
     if (this.#adopted || this.#disposed) throw lost;
     await openDevice(this.#engine, undefined);
   }
+}
+
+/** Runs an engine's call with a function that tells the caller of each step and says whether to go on. */
+interface Listener {
+  during<T>(call: (report: (tell: () => void) => boolean) => Promise<T>): Promise<T>;
+}
+
+/** An error of the caller's own `onStep`, on its way back to the caller. */
+class Thrown {
+  constructor(readonly error: unknown) {}
 }
 
 /** Arrays one after the other. */

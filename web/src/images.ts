@@ -25,6 +25,15 @@ function context(target: OffscreenCanvas | HTMLCanvasElement) {
   return found;
 }
 
+/** Whether something is a picture: the types alone do not keep callers without TypeScript from mistakes. */
+function isPicture(image: unknown): boolean {
+  const kinds = ['ImageData', 'ImageBitmap', 'OffscreenCanvas', 'HTMLCanvasElement', 'HTMLImageElement'];
+  return kinds.some((kind) => {
+    const type = (globalThis as Record<string, unknown>)[kind];
+    return typeof type === 'function' && image instanceof type;
+  });
+}
+
 function dimensions(image: CanvasImageSource): [number, number] {
   if (typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement) {
     return [image.naturalWidth, image.naturalHeight];
@@ -36,6 +45,9 @@ function dimensions(image: CanvasImageSource): [number, number] {
 /** A picture of any size as ImageData of the model's size: the centred square, smoothly resized, on black. */
 function resized(image: Exclude<ImageInput, Float32Array | Uint8Array | Uint8ClampedArray>, size: number): ImageData {
   let source: CanvasImageSource;
+  if (!isPicture(image)) {
+    throw new BadInputError('an image must be ImageData, ImageBitmap, a canvas, an <img> or a typed array');
+  }
   if (image instanceof ImageData) {
     const own = canvas(image.width, image.height);
     context(own).putImageData(image, 0, 0);

@@ -9,11 +9,11 @@ import type { ChainOptions, ModelInfo } from './types.js';
 export function classNumber(which: number | string, info: ModelInfo): number {
   if (typeof which === 'number') {
     if (Number.isInteger(which) && which >= 0 && which < info.numClasses) return which;
-  } else {
+  } else if (typeof which === 'string') {
     const found = info.classNames.findIndex((name) => name.toLowerCase() === which.trim().toLowerCase());
     if (found >= 0) return found;
   }
-  throw new BadInputError(`there is no class ${JSON.stringify(which)}; there are: ${info.classNames.join(', ')}`);
+  throw new BadInputError(`there is no class ${JSON.stringify(which) ?? 'undefined'}; there are: ${info.classNames.join(', ')}`);
 }
 
 /** A number in a range, or its default. */
@@ -48,7 +48,7 @@ export function chainText(options: ChainOptions, more: { guided?: boolean; noise
     steps: String(steps),
     alpha: ranged('alpha', options.alpha, 20, -1e6, 1e6),
     seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
-    ...(options.eta === undefined ? {} : { eta: ranged('eta', options.eta, 0, 0, 1) }),
+    ...(options.eta === 'ancestral' ? {} : { eta: ranged('eta', options.eta, 1, 0, 1) }),
     ...more,
   });
 }

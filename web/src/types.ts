@@ -91,8 +91,11 @@ export interface ChainOptions extends CallOptions {
   alpha?: number;
   /** Seed of the noise, below 2⁵³. Default 0. The same seed gives the same image. */
   seed?: number;
-  /** Denoise by DDIM with this share of noise (0: deterministic) instead of ancestral sampling. */
-  eta?: number;
+  /**
+   * DDIM's share of noise, 0 to 1. Default 1, ancestral sampling with the posterior's variance; 0 is deterministic but
+   * for the first noise. "ancestral": the reference's sampling with "fixed large" variance, made for the whole chain.
+   */
+  eta?: number | 'ancestral';
   /** Hears of each step. */
   onStep?: (progress: StepProgress) => void;
 }
@@ -111,7 +114,10 @@ export interface ExplainOptions extends ChainOptions {
   target: number | string;
   /** Share of the chain the image is noised by, above 0 to 1. Default 0.2. */
   noise?: number;
-  /** Where the image may change: 1 (or 255) free, 0 kept. `imageSize²` values, or a picture whose grey counts. */
+  /**
+   * Where the image may change: white may, black may not. A picture, or `imageSize²` values: 0 to 1 in a Float32Array,
+   * 0 to 255 in an array of bytes.
+   */
   mask?: ImageInput;
 }
 

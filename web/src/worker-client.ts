@@ -59,10 +59,16 @@ export class DuetWorker implements DuetModel {
     const own = worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
     const client = new DuetWorker(own, worker === undefined);
     // Addresses are relative to the page, not to the worker's file.
-    const absolute = (address: string | URL) => new URL(address, globalThis.location.href).href;
-    const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
-    const module = typeof wasm === 'string' || wasm instanceof URL ? absolute(wasm) : wasm;
+    const absolute = (address: string | URL) => {
+      try {
+        return new URL(address, globalThis.location.href).href;
+      } catch {
+        throw new DuetError('network', `${String(address)} is no address`);
+      }
+    };
     try {
+      const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
+      const module = typeof wasm === 'string' || wasm instanceof URL ? absolute(wasm) : wasm;
       client.info = await client.#call(
         'load',
         [from, module === undefined ? {} : { wasm: module }],
@@ -152,7 +158,14 @@ export class DuetWorker implements DuetModel {
     const pending = this.#pending.get(data.id);
     if (!pending) return;
     if ('progress' in data) {
-      pending.onProgress?.(data.progress as Progress as never);
+      try {
+        pending.onProgress?.(data.progress as Progress as never);
+      } catch (error) {
+        // The caller's own error ends the call, as on the page's thread.
+        this.#pending.delete(data.id);
+        this.#worker.postMessage({ id: data.id, abort: true } satisfies Request);
+        pending.reject(error);
+      }
       return;
     }
     this.#pending.delete(data.id);

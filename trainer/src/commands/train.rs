@@ -8,7 +8,7 @@ use crate::recipe::Recipe;
 use crate::render::Grid;
 use crate::session::{class_name, interrupted, load_checkpoint, open_device, watch_interrupts};
 use duet::checkpoint::{Checkpoint, Metrics as Figures, write_atomic};
-use duet::diffusion::{ChainOptions, Guidance, Sampler, StepSpec};
+use duet::diffusion::{Chain, ChainOptions, Guidance, Sampler, StepSpec};
 use duet::model::{JointModel, ModelConfig};
 use duet::rng::Seed;
 use duet::train::{Batch, ClassifierInput, Metrics, Targets, Trainer};
@@ -299,7 +299,8 @@ impl Run {
         let guidance = if noised { Guidance::Representation } else { Guidance::None };
         let batch = GRID_COLUMNS * config.num_classes;
         // The running statistics on the device are newer than the check that `force` skips.
-        let spec = StepSpec { guidance, clip: true, force: true, ..StepSpec::new(batch) };
+        let spec =
+            StepSpec { chain: Chain::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
         let train = &self.recipe.train;
         let new =
             Sampler::new(self.trainer.weights(), &self.recipe.diffusion, &train.sample_steps, spec, "ema");

@@ -1,0 +1,140 @@
+/** The loaded model, and who is using it. */
+
+import { Duet, DuetWorker } from 'duet-diffusion';
+import type { CheckpointSource, DuetModel, LoadOptions } from 'duet-diffusion';
+import { byId } from './dom';
+import { bytes, percent } from './format';
+import { isCancel, PageError } from './messages';
+import { clearAlert, report, say } from './notice';
+
+const root = document.documentElement;
+const loadProgress = byId<HTMLProgressElement>('load-progress');
+const loadCancel = byId<HTMLButtonElement>('load-cancel');
+
+let model: DuetModel | undefined;
+/** Why there is no model: said again to whoever wants to use it. */
+let loadError: unknown;
+let calls = 0;
+let taskRunning = false;
+const listeners: ((model: DuetModel) => void)[] = [];
+
+/** Calls back with every model that is loaded, and with the present one again once it was trained. */
+export function onModel(listener: (model: DuetModel) => void): void {
+  listeners.push(listener);
+}
+
+/** Tells every listener of the present model. */
+export function announceModel(): void {
+  if (model) for (const listener of listeners) listener(model);
+}
+
+/** Whether a model is loaded. */
+export function hasModel(): boolean {
+  return model !== undefined;
+}
+
+/** Uses the model. The page counts as busy meanwhile. */
+export async function withModel<T>(use: (model: DuetModel) => Promise<T>): Promise<T> {
+  if (!model) throw loadError ?? new PageError('No model is loaded yet. Wait for it, or open one with “Open a model…”.');
+  return whileBusy(() => use(model as DuetModel));
+}
+
+async function whileBusy<T>(work: () => Promise<T>): Promise<T> {
+  calls++;
+  root.dataset.busy = 'true';
+  try {
+    return await work();
+  } finally {
+    calls--;
+    root.dataset.busy = String(calls > 0);
+  }
+}
+
+/** One long task at a time: what starts others is disabled until this one has ended, however it ends. */
+export async function runTask(
+  cancel: HTMLButtonElement | undefined,
+  work: (signal: AbortSignal) => Promise<void>,
+  subject?: string,
+): Promise<void> {
+  if (taskRunning) return;
+  taskRunning = true;
+  clearAlert();
+  const controller = new AbortController();
+  const stop = (): void => controller.abort();
+  const starters = document.querySelectorAll<HTMLButtonElement | HTMLInputElement>('[data-start]');
+  const focused = document.activeElement;
+  for (const starter of starters) starter.disabled = true;
+  const progress = cancel?.parentElement?.querySelector<HTMLElement>('.progress');
+  if (progress) progress.hidden = false;
+  if (cancel) {
+    cancel.disabled = false;
+    cancel.addEventListener('click', stop);
+    // A disabled button loses the keyboard's focus; the one to press next takes it over.
+    if (focused instanceof HTMLElement && focused.matches('[data-start]')) cancel.focus({ preventScroll: true });
+  }
+  try {
+    await whileBusy(() => work(controller.signal));
+  } catch (error) {
+    if (!isCancel(error)) say('Stopped by an error.');
+    report(error, subject);
+  } finally {
+    taskRunning = false;
+    for (const starter of starters) starter.disabled = false;
+    if (progress) progress.hidden = true;
+    if (cancel) {
+      const hadFocus = document.activeElement === cancel;
+      cancel.removeEventListener('click', stop);
+      cancel.disabled = true;
+      if (hadFocus && focused instanceof HTMLElement) focused.focus({ preventScroll: true });
+    }
+  }
+}
+
+/** Loads a model in place of the present one, which stays if that fails. */
+export async function openModel(source: CheckpointSource, name: string): Promise<void> {
+  const load = async (signal: AbortSignal): Promise<void> => {
+    root.dataset.ready = 'false';
+    say(`Loading ${name}…`);
+    loadProgress.hidden = loadCancel.hidden = false;
+    loadProgress.removeAttribute('value');
+    try {
+      // On the main thread for debugging and for browsers whose workers have no WebGPU.
+      const main = new URLSearchParams(location.search).get('thread') === 'main';
+      const options: LoadOptions = { onProgress: progressTeller(name), signal };
+      const loaded = await (main ? Duet.load(source, options) : DuetWorker.load(source, options));
+      const old = model;
+      model = loaded;
+      // Nobody waits for the old model; that it could not be freed changes nothing for the new one.
+      old?.dispose().catch((error: unknown) => console.warn(error));
+      say('Ready.');
+      announceModel();
+    } catch (error) {
+      loadError = isCancel(error) ? undefined : error;
+      throw error;
+    } finally {
+      loadProgress.hidden = loadCancel.hidden = true;
+      root.dataset.ready = String(model !== undefined);
+    }
+  };
+  const before = model;
+  await runTask(loadCancel, load, name);
+  if (model === before) say(model ? 'Still using the model loaded before.' : 'No model is loaded.');
+}
+
+/** Shows the download's progress; the spoken line changes at every quarter only. */
+function progressTeller(name: string): (loaded: number, total: number | undefined) => void {
+  let said = 0;
+  return (loaded, total) => {
+    if (!total) {
+      loadProgress.removeAttribute('value');
+      return;
+    }
+    const share = Math.min(1, loaded / total);
+    loadProgress.value = share;
+    const quarter = Math.floor(4 * share);
+    if (quarter > said) {
+      said = quarter;
+      say(quarter < 4 ? `Loading ${name}: ${percent(share)} of ${bytes(total)}` : 'Preparing the GPU…');
+    }
+  };
+}

@@ -1,0 +1,130 @@
+/** The tab that trains the model further. */
+
+import type { TrainProgress } from 'duet-diffusion';
+import { Chart } from './chart';
+import { byId, download, fillSelect } from './dom';
+import { editorCopy, editorName } from './editor';
+import { bytes, figure, plural } from './format';
+import { takePictures } from './incoming';
+import { PageError } from './messages';
+import { report, say } from './notice';
+import { readPicture } from './picture';
+import type { Sample } from './samples';
+import { announceModel, onModel, runTask, withModel } from './session';
+import { addTrainingImage, setTrainingClasses, trainingData } from './train-list';
+
+const steps = byId<HTMLInputElement>('train-steps');
+const batch = byId<HTMLInputElement>('train-batch');
+const rate = byId<HTMLSelectElement>('train-rate');
+const progress = byId<HTMLProgressElement>('train-progress');
+const progressText = byId('train-progress-text');
+const summary = byId('train-summary');
+const exportButton = byId<HTMLButtonElement>('train-export');
+const chart = new Chart(byId('loss-curve'));
+
+function showLosses(losses: number[], { done, total, loss, mse, classifierLoss }: TrainProgress): void {
+  progress.max = total;
+  progress.value = done;
+  progressText.textContent = `step ${done} of ${total}`;
+  byId('loss-total').textContent = figure(loss);
+  byId('loss-mse').textContent = figure(mse);
+  byId('loss-classifier').textContent = figure(classifierLoss);
+  chart.show({
+    values: losses,
+    start: 1,
+    end: total,
+    xLabel: 'Step',
+    yLabel: 'Loss',
+    format: (value) => String(Number(value.toPrecision(2))),
+    description: `Loss by step: ${figure(losses[0] ?? 0)} at first, ${figure(loss)} at step ${done} of ${total}.`,
+  });
+}
+
+async function train(signal: AbortSignal): Promise<void> {
+  const { images, labels } = trainingData();
+  if (images.length === 0) throw new PageError('There is nothing to train on yet: add some images first.');
+  const losses: number[] = [];
+  let drawing = 0;
+  progress.removeAttribute('value');
+  progressText.textContent = '';
+  await withModel(async (model) => {
+    byId('train-loss').hidden = false;
+    exportButton.hidden = true;
+    summary.textContent = '';
+    say(`Training on ${plural(images.length, 'image')}…`);
+    try {
+      await model.train({
+        images,
+        labels,
+        steps: steps.valueAsNumber,
+        batchSize: batch.valueAsNumber,
+        learningRate: Number(rate.value),
+        signal,
+        onStep: (step) => {
+          losses.push(step.loss);
+          // Steps may come faster than the screen shows them.
+          cancelAnimationFrame(drawing);
+          drawing = requestAnimationFrame(() => showLosses(losses, step));
+        },
+      });
+      say('Training is done. The other tabs use the trained model.');
+    } finally {
+      // Stopped or failed half-way, the model has changed all the same.
+      if (losses.length > 0) {
+        summary.textContent =
+          `Trained for ${plural(losses.length, 'step')}: the loss went from ${figure(losses[0] ?? 0)} to ` +
+          `${figure(losses[losses.length - 1] ?? 0)}. The other tabs use the trained model.`;
+        exportButton.hidden = false;
+      }
+    }
+  }).finally(announceModel);
+}
+
+async function exportModel(): Promise<void> {
+  say('Writing the model…');
+  await withModel(async (model) => {
+    const file = await model.export();
+    download(new Blob([file], { type: 'application/octet-stream' }), 'duet-trained.safetensors');
+    say(`The model was handed to the browser's downloads: ${bytes(file.byteLength)}.`);
+  });
+}
+
+/** Offers the samples for training. */
+export function offerSamples(samples: Sample[]): void {
+  const select = byId<HTMLSelectElement>('train-sample');
+  const add = byId<HTMLButtonElement>('train-add-sample');
+  const addAll = byId<HTMLButtonElement>('train-add-all');
+  fillSelect(
+    select,
+    samples.map(({ label }, i) => [String(i), `${i + 1}. ${label}`]),
+  );
+  add.disabled = addAll.disabled = samples.length === 0;
+  add.addEventListener('click', () => {
+    const sample = samples[Number(select.value)];
+    if (!sample) return;
+    addTrainingImage(sample.picture, sample.label);
+    // The next press adds the next one.
+    select.value = String((Number(select.value) + 1) % samples.length);
+  });
+  addAll.addEventListener('click', () => {
+    for (const { picture, label } of samples) addTrainingImage(picture, label);
+  });
+}
+
+/** Wires the tab. */
+export function startTrain(): void {
+  onModel(({ info }) => setTrainingClasses(info.classNames));
+  byId('train-add-drawing').addEventListener('click', () => addTrainingImage(editorCopy(), editorName()));
+  takePictures(byId<HTMLInputElement>('train-upload'), byId('train-drop'), (files) => {
+    for (const file of files) {
+      readPicture(file)
+        .then((picture) => addTrainingImage(picture, ''))
+        .catch(report);
+    }
+  });
+  byId<HTMLFormElement>('train-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    void runTask(byId<HTMLButtonElement>('train-cancel'), train);
+  });
+  exportButton.addEventListener('click', () => void runTask(undefined, exportModel));
+}

@@ -1,0 +1,73 @@
+/**
+ * Many calls in a row: nothing grows, and the page stays responsive.
+ */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { SLOW, libraryPage } from './browser.mjs';
+
+/** Calls in all, and after how many of them the use of memory must have settled. */
+const CALLS = 200;
+const SETTLED = 20;
+/** Longest time in milliseconds for which nothing else of the page may run. */
+const GAP = 250;
+/** What the page's own heap may grow by meanwhile, in bytes: garbage is collected when the browser likes. */
+const HEAP = 20e6;
+
+const { run } = libraryPage({ model: 'tiny.safetensors' });
+
+test('two hundred explanations leave nothing behind', { timeout: 2 * SLOW }, async () => {
+  const got = await run(
+    async ([calls, settled]) => {
+      const { helpers, model } = globalThis;
+      const usages = [];
+      const started = performance.now();
+      for (let i = 1; i <= calls; i += 1) {
+        const options = { target: i % 3, steps: 5, noise: 0.4, seed: i };
+        if (i % 2 === 0) options.mask = new Float32Array(64).fill(1);
+        await model.explain(helpers.greys(8, i), options);
+        // The other calls must not leave anything either.
+        if (i % 10 === 0) {
+          await model.classifyAll([helpers.greys(8), helpers.greys(8, 1)]);
+          await model.sample({ steps: 2, class: 1 });
+        }
+        if (i === settled || i === calls) {
+          usages.push({ ...(await model.usage()), heap: performance.memory?.usedJSHeapSize ?? 0 });
+        }
+      }
+      return { usages, milliseconds: (performance.now() - started) / calls };
+    },
+    [CALLS, SETTLED],
+  );
+  const [early, late] = got.usages;
+  console.log(`${got.milliseconds.toFixed(0)} ms a call; after ${SETTLED}:`, early, `after ${CALLS}:`, late);
+  for (const key of ['buffers', 'bufferBytes', 'wasmBytes', 'pipelines']) assert.equal(late[key], early[key], key);
+  assert.ok(early.buffers > 0 && early.bufferBytes > 0 && early.wasmBytes > 0 && early.pipelines > 0);
+  assert.ok(late.heap - early.heap < HEAP, `the page's heap grew by ${late.heap - early.heap} bytes`);
+});
+
+test('loading and disposing leaves nothing behind', { timeout: SLOW }, async () => {
+  const sizes = await run(async () => {
+    const { duet, helpers } = globalThis;
+    const list = [];
+    for (let i = 0; i < 8; i += 1) {
+      const other = await duet.Duet.load('/fixtures/tiny.safetensors');
+      await other.classify(helpers.greys(8));
+      list.push((await other.usage()).wasmBytes);
+      await other.dispose();
+    }
+    return list;
+  });
+  assert.equal(sizes.at(-1), sizes[2], `memory of the module: ${sizes}`);
+});
+
+test('the page stays responsive', { timeout: SLOW }, async () => {
+  const got = await run(async () => {
+    const { helpers, model } = globalThis;
+    const image = helpers.greys(8, 1);
+    const { longest, ticks } = await helpers.longestGap(() => model.explain(image, { target: 1, steps: 60, noise: 1 }));
+    return { longest, ticks };
+  });
+  console.log(`longest gap of a 10 ms timer: ${got.longest.toFixed(0)} ms in ${got.ticks} ticks`);
+  assert.ok(got.longest <= GAP, `nothing else ran for ${got.longest.toFixed(0)} ms`);
+});

@@ -1,0 +1,136 @@
+/**
+ * The demo page itself: its keys, its looks in every size and colour scheme, its names for screen readers, and what it
+ * says where it cannot work.
+ */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { SLOW, site } from './browser.mjs';
+import { demo } from './paths.mjs';
+
+const pages = site(() => ({ '/demo/': demo() }));
+const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 900 } };
+const TABS = ['explain', 'generate', 'train'];
+
+/** @param {import('./browser.mjs').Visit} visit */
+const focused = ({ page }) => page.evaluate(() => document.activeElement?.id ?? '');
+
+test('tabs by keyboard alone', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    const { page } = visit;
+    await visit.ready();
+    // From the top of the page to the tabs.
+    for (let i = 0; i < 12 && (await focused(visit)) !== 'tab-explain'; i += 1) await page.keyboard.press('Tab');
+    assert.equal(await focused(visit), 'tab-explain', 'the Tab key reaches the tabs');
+    const steps = [
+      ['ArrowRight', 'generate'],
+      ['ArrowRight', 'train'],
+      ['ArrowRight', 'explain'],
+      ['ArrowLeft', 'train'],
+      ['Home', 'explain'],
+      ['End', 'train'],
+    ];
+    for (const [key, name] of steps) {
+      await page.keyboard.press(key);
+      assert.equal(await focused(visit), `tab-${name}`, key);
+      const state = await page.evaluate(
+        (tabs) =>
+          tabs.map((tab) => {
+            const button = document.getElementById(`tab-${tab}`);
+            const panel = document.getElementById(button.getAttribute('aria-controls'));
+            return [button.getAttribute('aria-selected'), panel.checkVisibility()];
+          }),
+        TABS,
+      );
+      assert.deepEqual(state, TABS.map((tab) => [String(tab === name), tab === name]), key);
+    }
+    await page.keyboard.press('Home');
+    // On into the panel: something there takes the focus.
+    await page.keyboard.press('Tab');
+    assert.ok(!(await focused(visit)).startsWith('tab-'), 'one stop for all tabs');
+    // A sample by keyboard.
+    await page.locator('#sample-grid button').nth(1).focus();
+    await page.keyboard.press('Enter');
+    assert.equal(await page.locator('#sample-grid button').nth(1).getAttribute('aria-pressed'), 'true');
+  });
+});
+
+test('every control has a name, every id is there once', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    await visit.ready();
+    const { nameless, twice, missing } = await visit.page.evaluate((contract) => {
+      const named = (element) =>
+        element.getAttribute('aria-label') ??
+        element.getAttribute('aria-labelledby') ??
+        (element.labels?.length > 0 ? 'label' : element.textContent.trim());
+      // A picture inside of a button is named by the button.
+      const controls = [...document.querySelectorAll('button, input, select, progress, canvas:not(button *)')];
+      const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id);
+      return {
+        nameless: controls.filter((element) => !named(element)).map((element) => element.outerHTML.slice(0, 80)),
+        twice: ids.filter((id, i) => ids.indexOf(id) !== i),
+        missing: contract.filter((id) => !ids.includes(id)),
+      };
+    }, 'status alert sample-grid upload draw probabilities target noise alpha steps seed explain cancel explain-progress result result-original result-noised result-counterfactual result-difference verdict curve generate-class generate-count generate generate-cancel generate-grid train-add-sample train-list train-steps train train-cancel train-loss train-export open-model'.split(' '));
+    assert.deepEqual({ nameless, twice, missing }, { nameless: [], twice: [], missing: [] });
+  });
+});
+
+test('pictures of the page in both sizes and colour schemes', { timeout: SLOW }, async () => {
+  for (const [size, viewport] of Object.entries(SIZES)) {
+    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+      await pages.visit('/demo/', { context: { viewport, colorScheme } }, async (visit) => {
+        const { page } = visit;
+        await visit.ready();
+        await visit.until(() => document.querySelectorAll('#probabilities [data-label]').length > 0);
+        for (const tab of TABS) {
+          await page.locator(`#tab-${tab}`).click();
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+          assert.ok(wide <= 0, `${tab} at ${viewport.width} pixels is ${wide} too wide`);
+          await visit.screenshot(`demo-${tab}-${size}-${colorScheme}`);
+        }
+        // Light text on dark, dark text on light: what the scheme promises.
+        const light = await page.evaluate(() => {
+          const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+          const drawn = (colour) => {
+            canvas.clearRect(0, 0, 1, 1);
+            canvas.fillStyle = colour;
+            canvas.fillRect(0, 0, 1, 1);
+            return canvas.getImageData(0, 0, 1, 1).data;
+          };
+          const [body, root] = [document.body, document.documentElement].map((element) => getComputedStyle(element));
+          // The page's background is the body's where that has one.
+          const back = [body, root].map((style) => drawn(style.backgroundColor)).find((colour) => colour[3] > 0);
+          return drawn(body.color)[1] > back[1];
+        });
+        assert.equal(light, colorScheme === 'dark', 'the colour scheme');
+      });
+    }
+  }
+});
+
+test('without WebGPU the page says what is needed', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/', { webgpu: false, expected: [/NoWebGpu|no WebGPU/i] }, async (visit) => {
+    const { page } = visit;
+    await visit.until(() => document.getElementById('alert').textContent.trim() !== '', { what: 'an alert', timeout: 20_000 });
+    const alert = page.locator('#alert');
+    assert.equal(await alert.getAttribute('role'), 'alert');
+    assert.ok(await alert.isVisible());
+    assert.match(await alert.innerText(), /WebGPU/);
+    assert.match(await alert.innerText(), /Chrome|Edge|Safari|Firefox/, 'and where to find it');
+    await visit.screenshot('demo-no-webgpu');
+    // Asking all the same gets the same answer, not silence.
+    await page.locator('#sample-grid button').first().click();
+    await page.locator('#explain').click();
+    await page.waitForTimeout(300);
+    assert.match(await alert.innerText(), /WebGPU/);
+  });
+});
+
+test('without its model the page says so', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/?model=none.safetensors', { expected: [/404/, /none\.safetensors/] }, async (visit) => {
+    await visit.until(() => document.getElementById('alert').textContent.trim() !== '', { what: 'an alert', timeout: 20_000 });
+    assert.match(await visit.page.locator('#alert').innerText(), /none\.safetensors/);
+    assert.match(await visit.page.locator('#status').innerText(), /no model/i);
+  });
+});

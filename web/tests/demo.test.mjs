@@ -1,0 +1,220 @@
+/**
+ * The demo page, driven as a person would: by mouse and by keyboard, with everything it shows checked on the screen.
+ */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { SLOW, site } from './browser.mjs';
+import { demo } from './paths.mjs';
+import { png } from './png.mjs';
+
+const pages = site(() => ({ '/demo/': demo() }));
+
+/** @typedef {import('./browser.mjs').Visit} Visit */
+
+/** Whether an element is there to be seen. @param {Visit} visit @param {string} id */
+const shown = ({ page }, id) => page.locator(`#${id}`).isVisible();
+/** @param {Visit} visit @param {string} id */
+const text = async ({ page }, id) => (await page.locator(`#${id}`).innerText()).trim();
+
+/** Waits until nothing runs. @param {Visit} visit */
+async function idle(visit) {
+  // Work that a click starts soon, such as classifying, has begun by then.
+  await visit.page.waitForTimeout(150);
+  await visit.until(() => document.documentElement.dataset.busy === 'false', { what: 'the page to be idle' });
+}
+
+/** Waits for the first work of a click, then for its end. @param {Visit} visit @param {() => Promise<void>} start */
+async function work(visit, start) {
+  await start();
+  await idle(visit);
+}
+
+/** Pixels of a canvas as a list, or nothing where it is empty. @param {Visit} visit @param {string} id */
+function pixels({ page }, id) {
+  return page.evaluate((name) => {
+    const canvas = document.getElementById(name);
+    if (canvas.width === 0) return [];
+    return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+  }, id);
+}
+
+/** The bars: name and per cent of each class. @param {Visit} visit */
+async function bars({ page }) {
+  return page.evaluate(() => [...document.querySelectorAll('#probabilities [data-label]')].map((item) => item.innerText));
+}
+
+/** Opens the page and waits for the model. @param {Visit} visit */
+async function start(visit) {
+  await visit.ready();
+  await idle(visit);
+  assert.equal(await text(visit, 'alert'), '');
+}
+
+/** @param {Visit} visit @param {string} steps @param {string} noise */
+async function settings({ page }, steps, noise) {
+  await page.locator('#steps').selectOption(steps);
+  await page.locator('#noise').fill(noise);
+}
+
+test('explaining', { timeout: 2 * SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    const { page, context } = visit;
+    await start(visit);
+    const samples = page.locator('#sample-grid button');
+    assert.ok((await samples.count()) >= 2, 'samples to choose from');
+    const label = await samples.nth(1).getAttribute('data-label');
+    assert.ok(label !== null && label !== '', 'a sample tells its class');
+
+    await work(visit, () => samples.nth(1).click());
+    const seen = await bars(visit);
+    assert.ok(seen.length >= 2 && seen.every((one) => /\d/.test(one)), `probabilities: ${seen.join('; ')}`);
+    const image = await pixels(visit, 'draw');
+    assert.ok(new Set(image).size > 2, 'the sample is drawn');
+
+    await settings(visit, '50', '0.2');
+    const options = await page.locator('#target option').allInnerTexts();
+    const target = options.find((name) => name !== label);
+    await page.locator('#target').selectOption({ label: target });
+    await page.locator('#seed').fill('3');
+    assert.equal(await shown(visit, 'result'), false, 'no result yet');
+    await page.locator('#explain').click();
+    await visit.until(() => document.getElementById('explain-progress').value > 0, { what: 'progress' });
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.busy), 'true');
+    assert.ok(await page.locator('#cancel').isEnabled(), 'what runs can be cancelled');
+    await idle(visit);
+    assert.ok(await shown(visit, 'result'), 'the result is shown');
+    for (const id of ['result-original', 'result-noised', 'result-counterfactual', 'result-difference']) {
+      assert.ok(new Set(await pixels(visit, id)).size > 2, `${id} shows something`);
+    }
+    const counterfactual = await pixels(visit, 'result-counterfactual');
+    assert.notDeepEqual(counterfactual, await pixels(visit, 'result-original'));
+    assert.match(await text(visit, 'verdict'), /→.*decision/s);
+    assert.ok(await page.locator('#curve svg, #curve canvas').first().isVisible(), 'the curve is drawn');
+    await visit.screenshot('demo-explained');
+
+    // Cancelled on the way: the page says so and keeps the result.
+    await settings(visit, '100', '0.6');
+    await page.locator('#explain').click();
+    await visit.until(() => document.getElementById('explain-progress').value > 0, { what: 'progress again' });
+    await work(visit, () => page.locator('#cancel').click());
+    assert.match(await text(visit, 'status'), /cancel/i);
+    assert.equal(await text(visit, 'alert'), '', 'cancelling is no failure');
+    assert.deepEqual(await pixels(visit, 'result-counterfactual'), counterfactual);
+
+    // Everything needed is there: without a network the same question gets the same answer.
+    await context.setOffline(true);
+    await settings(visit, '50', '0.2');
+    await work(visit, () => page.locator('#explain').click());
+    assert.deepEqual(await pixels(visit, 'result-counterfactual'), counterfactual, 'offline, the same seed');
+    assert.equal(await text(visit, 'alert'), '');
+    await context.setOffline(false);
+  });
+});
+
+test('uploading and drawing', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    const before = await bars(visit);
+    const picture = png(60, 40, (x, y) => (x > 20 && x < 40 && y > 5 ? 230 : 10));
+    await work(visit, () =>
+      page.locator('#upload').setInputFiles({ name: 'shirt.png', mimeType: 'image/png', buffer: picture }),
+    );
+    const uploaded = await pixels(visit, 'draw');
+    const greys = uploaded.filter((_, i) => i % 4 === 0);
+    assert.ok(greys.includes(10) && greys.some((level) => level > 200), 'the picture is on the canvas');
+    const after = await bars(visit);
+    assert.notDeepEqual(after, before, 'another image, other probabilities');
+
+    const box = await page.locator('#draw').boundingBox();
+    await page.mouse.move(box.x + box.width * 0.1, box.y + box.height * 0.3);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.9, box.y + box.height * 0.6, { steps: 8 });
+    await page.mouse.up();
+    await idle(visit);
+    assert.notDeepEqual(await pixels(visit, 'draw'), uploaded, 'a stroke is on the canvas');
+
+    await work(visit, () =>
+      page.locator('#upload').setInputFiles({ name: 'no.png', mimeType: 'image/png', buffer: Buffer.from('no picture') }),
+    );
+    assert.notEqual(await text(visit, 'alert'), '', 'a file that is no picture is refused in words');
+    // The page writes what it refused to the console, too.
+    visit.expected.push(/no picture|decode|InvalidStateError|could not|cannot/i);
+  });
+});
+
+test('a file that is no model', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/', { expected: [/BadCheckpoint|checkpoint/i] }, async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    const file = { name: 'bad.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.alloc(100, 7) };
+    await work(visit, () => page.locator('#open-model').setInputFiles(file));
+    assert.match(await text(visit, 'alert'), /bad\.safetensors/);
+    await visit.ready();
+    // The model before it still works.
+    await work(visit, () => page.locator('#sample-grid button').first().click());
+    assert.ok((await bars(visit)).length >= 2);
+    const model = new URL(`${visit.url}/demo/model.safetensors`);
+    const good = { ...file, name: 'good.safetensors', buffer: Buffer.from(await (await fetch(model)).arrayBuffer()) };
+    await page.locator('#open-model').setInputFiles(good);
+    await page.waitForTimeout(100);
+    await visit.ready();
+    await idle(visit);
+    assert.equal(await text(visit, 'alert'), '', 'the alert goes when something else starts');
+  });
+});
+
+test('generating', { timeout: 2 * SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    await page.locator('#tab-generate').click();
+    await page.locator('#generate-class').selectOption({ index: 1 });
+    await page.locator('#generate-count').fill('2');
+    await page.locator('#generate-steps').selectOption('25');
+    await work(visit, () => page.locator('#generate').click());
+    const canvases = page.locator('#generate-grid canvas');
+    assert.equal(await canvases.count(), 2);
+    await visit.screenshot('demo-generated');
+    await page.locator('#generate-steps').selectOption('100');
+    await page.locator('#generate').click();
+    await visit.until(() => document.documentElement.dataset.busy === 'true', { what: 'generating' });
+    await page.waitForTimeout(200);
+    await work(visit, () => page.locator('#generate-cancel').click());
+    assert.match(await text(visit, 'status'), /cancel/i);
+    assert.equal(await text(visit, 'alert'), '');
+  });
+});
+
+test('training', { timeout: 2 * SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    const before = await bars(visit);
+    await page.locator('#tab-train').click();
+    for (let i = 0; i < 4; i += 1) await page.locator('#train-add-sample').click();
+    assert.equal(await page.locator('#train-list li').count(), 4);
+    await page.locator('#train-steps').fill('3');
+    await page.locator('#train-batch').fill('2');
+    await page.locator('#train-rate').selectOption('0.001');
+    await work(visit, () => page.locator('#train').click());
+    assert.ok(await shown(visit, 'train-loss'), 'the loss is shown');
+    assert.match(await text(visit, 'train-loss'), /\d/);
+    await visit.screenshot('demo-trained');
+    const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#train-export').click()]);
+    assert.match(download.suggestedFilename(), /\.safetensors$/);
+    const file = readFileSync(await download.path());
+    assert.equal(file.subarray(8, 9).toString(), '{', 'a safetensors file');
+    await idle(visit);
+    assert.notDeepEqual(await bars(visit), before, 'the other tabs use the trained model');
+    await page.locator('#train-steps').fill('200');
+    await page.locator('#train').click();
+    await visit.until(() => document.documentElement.dataset.busy === 'true', { what: 'training' });
+    await page.waitForTimeout(200);
+    await work(visit, () => page.locator('#train-cancel').click());
+    assert.match(await text(visit, 'status'), /cancel/i);
+    assert.equal(await text(visit, 'alert'), '');
+  });
+});

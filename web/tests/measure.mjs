@@ -1,0 +1,111 @@
+/**
+ * Measures the library in a browser: `node tests/measure.mjs` prints a table, then the same as JSON.
+ */
+
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { serve } from '../scripts/serve.mjs';
+import { Visit, launch, libraryFolders } from './browser.mjs';
+import { DIST, fixture } from './paths.mjs';
+
+/** Classifications that are averaged. */
+const REPEATS = 10;
+
+/** Runs in the page. */
+async function measure({ image, target, repeats }) {
+  const { duet } = globalThis;
+  // How long no submitted work was pending, from the first submit on.
+  const gpu = { pending: 0, idle: 0, since: undefined, submits: 0 };
+  const submit = GPUQueue.prototype.submit;
+  GPUQueue.prototype.submit = function counted(...words) {
+    const now = performance.now();
+    if (gpu.pending === 0 && gpu.since !== undefined) gpu.idle += now - gpu.since;
+    gpu.pending += 1;
+    gpu.submits += 1;
+    submit.apply(this, words);
+    this.onSubmittedWorkDone().then(
+      () => {
+        gpu.pending -= 1;
+        if (gpu.pending === 0) gpu.since = performance.now();
+      },
+      () => undefined,
+    );
+  };
+  const timed = async (body) => {
+    const started = performance.now();
+    const answer = await body();
+    return { milliseconds: performance.now() - started, answer };
+  };
+  const pixels = Float32Array.from(image);
+  const load = await timed(() => duet.Duet.load('/fixtures/parity.safetensors'));
+  const model = load.answer;
+  const first = await timed(() => model.classify(pixels));
+  const steady = await timed(async () => {
+    for (let i = 0; i < repeats; i += 1) await model.classify(pixels);
+  });
+  const options = { target, steps: 125, noise: 0.2 };
+  const cold = await timed(() => model.explain(pixels, options));
+  Object.assign(gpu, { idle: 0, submits: 0, since: performance.now() });
+  let steps = 0;
+  const onStep = () => {
+    steps += 1;
+  };
+  const warm = await timed(() => model.explain(pixels, { ...options, onStep }));
+  if (gpu.pending === 0) gpu.idle += performance.now() - gpu.since;
+  const usage = await model.usage();
+  const numbers = {
+    adapter: model.info.adapter,
+    parameters: model.info.parameters,
+    load_ms: load.milliseconds,
+    first_classify_ms: first.milliseconds,
+    steady_classify_ms: steady.milliseconds / repeats,
+    first_explain_ms: cold.milliseconds,
+    explain_ms: warm.milliseconds,
+    explain_steps: steps,
+    step_ms: warm.milliseconds / steps,
+    submits_per_step: gpu.submits / steps,
+    outside_gpu_share: gpu.idle / warm.milliseconds,
+    gpu_buffer_bytes: usage.bufferBytes,
+    pipelines: usage.pipelines,
+    wasm_memory_bytes: usage.wasmBytes,
+  };
+  await model.dispose();
+  return numbers;
+}
+
+const parity = JSON.parse(readFileSync(fixture('parity.json'), 'utf8'));
+const server = await serve(libraryFolders());
+const browser = await launch();
+try {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const visit = new Visit(page, context, server.url, []);
+  /** @type {Set<string>} */
+  const loaded = new Set();
+  page.on('request', (request) => {
+    const { pathname } = new URL(request.url());
+    if (pathname.startsWith('/dist/')) loaded.add(pathname.slice('/dist/'.length));
+  });
+  await page.goto(`${server.url}/pages/library.html`);
+  await visit.ready();
+  const { image, target } = parity;
+  const numbers = await page.evaluate(measure, { image, target, repeats: REPEATS });
+  visit.check();
+  let [wasm, js] = [0, 0];
+  for (const name of loaded) {
+    const size = gzipSync(readFileSync(path.join(DIST, name)), { level: 9 }).length;
+    if (name.endsWith('.wasm')) wasm += size;
+    else js += size;
+  }
+  const all = { browser: browser.version(), ...numbers, files: loaded.size, wasm_gzip_bytes: wasm, js_gzip_bytes: js };
+  const width = Math.max(...Object.keys(all).map((key) => key.length));
+  for (const [key, value] of Object.entries(all)) {
+    const shown = typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(value < 1 ? 4 : 1) : value;
+    console.log(`${key.padEnd(width)}  ${shown}`);
+  }
+  console.log(JSON.stringify(all));
+} finally {
+  await browser.close();
+  await server.close();
+}

@@ -1,0 +1,67 @@
+/**
+ * Where things are, and what to run where they are not.
+ */
+
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const root = path.resolve(here, '../..');
+
+export const TESTS = here;
+export const PAGES = path.join(here, 'pages');
+export const ARTIFACTS = path.join(here, 'artifacts');
+export const DIST = path.resolve(here, '../dist');
+export const DEMO = path.resolve(here, '../demo/dist');
+export const README = path.resolve(here, '../README.md');
+export const WGSL = path.join(root, 'wgsl');
+export const GOLDEN = path.join(root, 'tests/fixtures');
+export const FIXTURES = path.join(root, 'target/web-fixtures');
+
+/** A file written by the native tests. @param {string} name */
+export function fixture(name) {
+  const file = path.join(FIXTURES, name);
+  if (!existsSync(file)) {
+    throw new Error(
+      `target/web-fixtures/${name} is missing: run \`cargo test --release --test suite web_fixtures\` in the repository`,
+    );
+  }
+  return file;
+}
+
+/** The built library. */
+export function dist() {
+  if (!existsSync(path.join(DIST, 'index.js'))) {
+    throw new Error('web/dist is missing: run `npm run build` in the folder web');
+  }
+  return DIST;
+}
+
+/** The built demo. */
+export function demo() {
+  if (!existsSync(path.join(DEMO, 'index.html'))) {
+    throw new Error('web/demo/dist is missing: run `npm run build` and `npm run demo` in the folder web');
+  }
+  return DEMO;
+}
+
+/** Names of the shaders without their ending. */
+export function shaders() {
+  const files = readdirSync(WGSL).map(String);
+  return files.filter((f) => f.endsWith('.wgsl')).map((f) => f.slice(0, -'.wgsl'.length));
+}
+
+/** The browser: $CHROMIUM, or where Debian and others put it. */
+export function chromium() {
+  const named = process.env.CHROMIUM;
+  if (named !== undefined && named !== '') {
+    if (!existsSync(named)) throw new Error(`$CHROMIUM is ${named}, which does not exist; Debian's package is \`chromium\``);
+    return named;
+  }
+  const found = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((f) => existsSync(f));
+  if (found === undefined) {
+    throw new Error('no Chromium found: install Debian\'s package `chromium`, or set $CHROMIUM to its path');
+  }
+  return found;
+}
