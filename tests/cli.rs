@@ -90,7 +90,10 @@ fn a_model_is_trained_used_and_exported() {
     let picture = project.text("data/light/0.png");
     let answer = ok(&["classify", "--model", &model, &picture]);
     assert!(answer.contains("dark") && answer.contains("light") && answer.contains('%'), "{answer}");
-    let json: serde_json::Value = serde_json::from_str(&ok(&["--json", "eval", "--model", &model])).unwrap();
+    let eval =
+        ["--json", "eval", "--model", &model, "--counterfactuals", "2", "--steps", "10", "--alpha", "1"];
+    let json: serde_json::Value = serde_json::from_str(&ok(&eval)).unwrap();
+    assert_eq!(json["counterfactuals"]["images"], 4, "{json}");
     assert!(json["accuracy"].as_f64().unwrap() >= 0.0 && json["mse_by_quarter"][3].is_number(), "{json}");
 
     let samples = project.text("samples.png");

@@ -133,6 +133,18 @@ pub struct Eval {
     /// Test images for the noise error; 0: none.
     #[arg(long, default_value_t = 256)]
     pub loss_images: usize,
+    /// Counterfactuals of this many test images per class, each towards the next class; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub counterfactuals: usize,
+    /// Their step size of Algorithm 1.
+    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    pub alpha: f32,
+    /// Share of the chain their images are noised by.
+    #[arg(long, default_value_t = 0.2)]
+    pub noise: f64,
+    /// Steps of their whole chain.
+    #[arg(long, default_value = "100")]
+    pub steps: String,
     /// Images at a time.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
@@ -218,9 +230,9 @@ pub struct Explain {
     /// Images (PNG or JPEG).
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Class to move to, by name or number.
-    #[arg(long, value_name = "CLASS")]
-    pub to: String,
+    /// Class to move to, by name or number: one for all images, or one for each, separated by commas.
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', required = true)]
+    pub to: Vec<String>,
     /// Picture to write (PNG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,

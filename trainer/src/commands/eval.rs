@@ -1,5 +1,6 @@
 //! `duet eval`: accuracy on the test set, and the noise error by quarter of the chain.
 
+use super::counterfactuals;
 use crate::cli::{Cli, Eval};
 use crate::data::{Dataset, load};
 use crate::output::progress;
@@ -30,11 +31,13 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let accuracy = accuracy(&session.weights, session.set, test, count, options.batch, arguments.json)?;
     let quarters = noise_error(&session, options, test)?;
+    let flips = counterfactuals::measure(&session, options, test)?;
     session.close();
     if arguments.json {
         let report = serde_json::json!({
             "images": count, "accuracy": accuracy.share, "per_class": accuracy.per_class,
             "mse_by_quarter": quarters, "mse_images": options.loss_images.min(test.len()),
+            "counterfactuals": flips,
         });
         println!("{report}");
         return Ok(());
@@ -48,6 +51,18 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
         for (quarter, value) in quarters.iter().enumerate() {
             println!("  {}/4  {value:.5}", quarter + 1);
         }
+    }
+    if let Some(flips) = flips {
+        println!(
+            "{} counterfactuals (noise {}, alpha {}, steps {}): {:.1} % change the decision, {:.1} % to the target",
+            flips.images,
+            options.noise,
+            options.alpha,
+            options.steps,
+            100.0 * flips.changed,
+            100.0 * flips.reached
+        );
+        println!("  mean change of a pixel {:.1} % of the range", 100.0 * flips.mean_change);
     }
     Ok(())
 }

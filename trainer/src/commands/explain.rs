@@ -23,8 +23,16 @@ fn load_mask(path: &std::path::Path, size: usize) -> Result<Vec<f32>> {
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
     let config = session.config().clone();
-    let target = find_class(&config, &options.to)?;
     let count = options.images.len();
+    let named: Vec<usize> = options.to.iter().map(|name| find_class(&config, name)).collect::<Result<_>>()?;
+    let wanted: Vec<usize> = match named[..] {
+        [one] => vec![one; count],
+        _ if named.len() == count => named,
+        _ => {
+            let detail = format!("{} classes for {count} images: give one, or one for each", named.len());
+            return Err(Error::config("to", detail));
+        }
+    };
     let mut images = Vec::new();
     for path in &options.images {
         images.extend(load_image(path, config.in_channels, config.image_size)?);
@@ -45,14 +53,16 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let explainer = Explainer::new(&session.weights, diffusion, count, &explain, session.set);
     let explainer = pollster::block_on(explainer)?;
     let targets = match config.head {
-        Head::Multiclass => vec![target as f32; count],
+        Head::Multiclass => wanted.iter().map(|target| *target as f32).collect(),
         // The wanted labels of each image: its own as decided now, with the asked one flipped on.
         Head::MultiLabel => {
             let classifier = duet::infer::ImageClassifier::new(&session.weights, count, session.set);
             let now = pollster::block_on(pollster::block_on(classifier)?.probabilities(&images))?;
-            let mut wanted: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
-            wanted.chunks_mut(config.num_classes).for_each(|row| row[target] = 1.0);
-            wanted
+            let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
+            for (row, target) in labels.chunks_mut(config.num_classes).zip(&wanted) {
+                row[*target] = 1.0;
+            }
+            labels
         }
     };
     let bar = progress(
@@ -79,7 +89,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let classes = config.num_classes;
     let (was, is) = (argmax(&explanation.before, classes), argmax(&explanation.after, classes));
     let mut report = Vec::new();
-    for (i, path) in options.images.iter().enumerate() {
+    for (i, (path, &target)) in options.images.iter().zip(&wanted).enumerate() {
         let (before, after) =
             (&explanation.before[i * classes..][..classes], &explanation.after[i * classes..][..classes]);
         if arguments.json {

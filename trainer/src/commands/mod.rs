@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod classify;
+mod counterfactuals;
 mod eval;
 mod explain;
 mod export;

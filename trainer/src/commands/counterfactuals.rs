@@ -1,0 +1,87 @@
+//! How often counterfactuals change the classifier's decision, over many test images.
+
+use crate::cli::Eval;
+use crate::data::Dataset;
+use crate::output::progress;
+use crate::session::Session;
+use duet::diffusion::{ExplainOptions, Explainer};
+use duet::infer::argmax;
+use duet::model::Head;
+use duet::rng::Seed;
+use duet::{Error, Result};
+use serde::Serialize;
+
+/// What came of the counterfactuals.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Flips {
+    /// Images explained.
+    pub images: usize,
+    /// Share whose decision after is another one than before.
+    pub changed: f64,
+    /// Share whose decision after is the target.
+    pub reached: f64,
+    /// Mean absolute difference of a pixel, as a share of the range.
+    pub mean_change: f64,
+}
+
+/// Explains the first `options.counterfactuals` test images of each class towards the next class; `None` where none are
+/// asked for.
+///
+/// # Errors
+/// Options out of range; device errors.
+pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<Flips>> {
+    if options.counterfactuals == 0 {
+        return Ok(None);
+    }
+    let config = session.config();
+    if config.head != Head::Multiclass {
+        return Err(Error::config("counterfactuals", "need a model with one class per image"));
+    }
+    let classes = config.num_classes;
+    let mut taken = vec![0usize; classes];
+    let chosen: Vec<usize> = (0..test.len())
+        .filter(|row| {
+            let count = &mut taken[test.labels[*row] as usize % classes];
+            *count += 1;
+            *count <= options.counterfactuals
+        })
+        .collect();
+    let explain = ExplainOptions {
+        noise: options.noise,
+        respacing: options.steps.clone(),
+        alpha: options.alpha,
+        seed: Seed(options.seed),
+        ..ExplainOptions::default()
+    };
+    let batch = options.batch.min(chosen.len()).max(1);
+    let diffusion = &session.checkpoint.diffusion;
+    let new = Explainer::new(&session.weights, diffusion, batch, &explain, session.set);
+    let explainer = pollster::block_on(new)?;
+    let bar = progress(chosen.len() as u64, 0, "explaining {wide_bar} {pos}/{len} {eta}", false);
+    let mut sums = Flips::default();
+    for (number, part) in chosen.chunks(batch).enumerate() {
+        // The last batch is filled up with its own images, which do not count again.
+        let rows: Vec<usize> = (0..batch).map(|i| part[i % part.len()]).collect();
+        let targets: Vec<f32> =
+            rows.iter().map(|row| ((test.labels[*row] as usize + 1) % classes) as f32).collect();
+        let images = test.images_f32(&rows);
+        let first = (number * batch) as u32;
+        let made = pollster::block_on(explainer.explain(&images, &targets, first, |_, _| true))?;
+        let (was, is) = (argmax(&made.before, classes), argmax(&made.after, classes));
+        for i in 0..part.len() {
+            sums.images += 1;
+            sums.changed += f64::from(u8::from(was[i] != is[i]));
+            sums.reached += f64::from(u8::from(is[i] == targets[i] as usize));
+        }
+        let len = test.image_len();
+        let changes = made.difference[..part.len() * len].iter().map(|d| f64::from(d.abs()) / 2.0);
+        sums.mean_change += changes.sum::<f64>() / len as f64;
+        bar.inc(part.len() as u64);
+    }
+    bar.finish_and_clear();
+    let count = sums.images.max(1) as f64;
+    for share in [&mut sums.changed, &mut sums.reached, &mut sums.mean_change] {
+        *share /= count;
+    }
+    Ok(Some(sums))
+}
