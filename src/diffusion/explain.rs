@@ -38,7 +38,7 @@ impl Default for ExplainOptions {
         ExplainOptions {
             noise: 0.2,
             respacing: "100".into(),
-            alpha: 20.0,
+            alpha: 60.0,
             guidance: Guidance::Representation,
             chain: Chain::default(),
             clip: true,

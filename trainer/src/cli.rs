@@ -137,7 +137,7 @@ pub struct Eval {
     #[arg(long, default_value_t = 0)]
     pub counterfactuals: usize,
     /// Their step size of Algorithm 1.
-    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
     pub alpha: f32,
     /// Share of the chain their images are noised by.
     #[arg(long, default_value_t = 0.2)]
@@ -243,7 +243,7 @@ pub struct Explain {
     #[arg(long, value_name = "FILE")]
     pub mask: Option<PathBuf>,
     /// Step size of Algorithm 1, or scale of Eq. 12.
-    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
     pub alpha: f32,
 }
 

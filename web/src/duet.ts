@@ -25,6 +25,10 @@ import type {
 
 /** The label of an image that has none. */
 const UNLABELLED = 0xffffffff;
+/** A step size that steers new images without distorting them. */
+const SAMPLE_ALPHA = 20;
+/** One that changes the decision of most images in the short chain of a counterfactual. */
+const EXPLAIN_ALPHA = 60;
 /** Images classified between two looks at the signal. */
 const CLASSIFY_BATCH = 8;
 
@@ -105,7 +109,7 @@ export class Duet implements DuetModel {
       const labels = joined(
         Array.from({ length: count }, (_, i) => this.#target(classes[classes.length > 1 ? i : 0] ?? 0)),
       );
-      const text = chainText(options, { guided: classes.length > 0 });
+      const text = chainText(options, SAMPLE_ALPHA, { guided: classes.length > 0 });
       const images = await this.#listener(signal).during((report) =>
         this.#engine.sample(text, labels, (done: number, total: number) => report(() => onStep?.({ done, total }))),
       );
@@ -118,7 +122,9 @@ export class Duet implements DuetModel {
     const { onStep, signal } = options;
     const numbers = toNumbers(image, info);
     const target = classNumber(options.target, info);
-    const text = chainText(options, { noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1) });
+    const text = chainText(options, EXPLAIN_ALPHA, {
+      noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1),
+    });
     const mask = options.mask === undefined ? undefined : toMask(options.mask, info);
     return this.#again(signal, async () => {
       let wanted = this.#target(target);

@@ -5,7 +5,7 @@
  * @module
  */
 export { Duet } from './duet.js';
-export { DuetWorker } from './worker-client.js';
+export { DuetWorker, type WorkerLoadOptions } from './worker-client.js';
 export {
   AbortedError,
   BadCheckpointError,

@@ -38,15 +38,15 @@ export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AbortedError();
 }
 
-/** The options of a chain as the module reads them. */
-export function chainText(options: ChainOptions, more: { guided?: boolean; noise?: number } = {}): string {
+/** The options of a chain as the module reads them; `alpha` is the step size where they give none. */
+export function chainText(options: ChainOptions, alpha: number, more: { guided: boolean } | { noise: number }): string {
   const { steps = 50 } = options;
   if (typeof steps === 'number' && !(Number.isInteger(steps) && steps > 0)) {
     throw new BadInputError(`steps must be a whole number above 0, is ${steps}`);
   }
   return JSON.stringify({
     steps: String(steps),
-    alpha: ranged('alpha', options.alpha, 20, -1e6, 1e6),
+    alpha: ranged('alpha', options.alpha, alpha, -1e6, 1e6),
     seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
     ...(options.eta === 'ancestral' ? {} : { eta: ranged('eta', options.eta, 1, 0, 1) }),
     ...more,

@@ -87,7 +87,7 @@ export interface CallOptions {
 export interface ChainOptions extends CallOptions {
   /** Steps of the whole chain: a number, or a respacing such as "10,10,5" or "ddim25". Default 50. */
   steps?: number | string;
-  /** Step size α of Algorithm 1. Default 20. */
+  /** Step size α of Algorithm 1. Default 20 for samples, 60 for explanations. */
   alpha?: number;
   /** Seed of the noise, below 2⁵³. Default 0. The same seed gives the same image. */
   seed?: number;
