@@ -33,7 +33,7 @@ web-build:
 web-test: web-build
 	@sh trainer/scripts/setup.sh browser
 	$(CARGO) test --release --test suite web_fixtures
-	cd web && npm pack --dry-run --silent >/dev/null && node tests/run.mjs
+	cd web && npm pack --dry-run --silent >/dev/null && npx --no-install typedoc --emit none && node tests/run.mjs
 
 web: web-build
 	node web/scripts/serve.mjs web/demo/dist --port $(PORT)

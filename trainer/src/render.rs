@@ -2,6 +2,7 @@
 
 use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{Rgb, RgbImage};
 use std::path::Path;
 
@@ -142,8 +143,10 @@ fn diverging(value: f32) -> Rgb<u8> {
 
 fn save(path: &Path, picture: &RgbImage) -> Result<()> {
     let mut bytes = std::io::Cursor::new(Vec::new());
+    // Enlarged pixels repeat: without a filter they compress to half the size.
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter);
     picture
-        .write_to(&mut bytes, image::ImageFormat::Png)
+        .write_with_encoder(encoder)
         .map_err(|e| Error::Data { path: path.into(), detail: format!("cannot be encoded: {e}") })?;
     write_atomic(path, bytes.get_ref())
 }
