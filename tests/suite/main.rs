@@ -4,6 +4,7 @@ mod attention;
 mod channels;
 mod checkpoint;
 mod convolution;
+mod explain;
 mod features;
 mod golden;
 mod groupnorm;

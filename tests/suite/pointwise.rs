@@ -54,6 +54,24 @@ fn operations_match_their_twins() {
 }
 
 #[test]
+fn a_mask_chooses_between_two_tensors() {
+    for count in [3usize, 28, 257] {
+        let (x, known) = (values(3, count), values(4, count));
+        let mut mask: Vec<f32> = values(5, count).iter().map(|v| 0.5 * (v + 1.0)).collect();
+        (mask[0], mask[1]) = (0.0, 1.0);
+        let mut h = Harness::new();
+        let [tm, tk, tx] = [&mask, &known, &x].map(|data| h.input(&[count], data));
+        h.run(pointwise::blend(count.div_ceil(4), tm.slice, tk.slice, tx.slice));
+        let blended = h.read(&tx);
+        assert_eq!((blended[0], blended[1]), (known[0], x[1]), "the ends are exact");
+        let twin: Vec<f64> = (wide(&mask).iter().zip(wide(&known)).zip(wide(&x)))
+            .map(|((m, k), x)| m * x + (1.0 - m) * k)
+            .collect();
+        assert_close("blend", &blended, &twin, 1e-6);
+    }
+}
+
+#[test]
 fn more_workgroups_than_one_dimension_holds() {
     let quads = 65_536 * 64 + 3;
     let x: Vec<f32> = (0..quads * 4).map(|i| (i % 1021) as f32).collect();

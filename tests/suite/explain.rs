@@ -1,0 +1,110 @@
+//! Counterfactuals: masks, reuse of what is compiled, and options out of range.
+
+use super::harness::{device, values};
+use duet::diffusion::{Chain, DiffusionConfig, ExplainOptions, Explainer, Explanation};
+use duet::gpu::{Device, DeviceOptions};
+use duet::model::{JointModel, ModelConfig};
+use duet::rng::Seed;
+use duet::runtime::Weights;
+use std::sync::Arc;
+
+const SIZE: usize = 8;
+const BATCH: usize = 2;
+
+fn weights(device: &Device) -> Weights {
+    let config = ModelConfig {
+        image_size: SIZE,
+        in_channels: 3,
+        num_channels: 8,
+        num_res_blocks: 1,
+        channel_mult: vec![1, 2],
+        attention_resolutions: vec![],
+        num_heads: 2,
+        num_groups: 4,
+        num_classes: 3,
+        ..ModelConfig::default()
+    };
+    let model = Arc::new(JointModel::new(&config).unwrap());
+    let mut tensors = model.params.initial(Seed(2));
+    *tensors.get_mut("clasifier.bn_1.running_var").unwrap().data.last_mut().unwrap() = 83_000.0;
+    pollster::block_on(Weights::upload(device, model, &tensors, None)).unwrap()
+}
+
+fn images() -> Vec<f32> {
+    values(8, BATCH * 3 * SIZE * SIZE)
+}
+
+fn explainer(weights: &Weights, options: &ExplainOptions) -> Explainer {
+    let diffusion = DiffusionConfig::default();
+    pollster::block_on(Explainer::new(weights, &diffusion, BATCH, options, "params")).unwrap()
+}
+
+fn explain(explainer: &Explainer) -> Explanation {
+    pollster::block_on(explainer.explain(&images(), &[1.0, 2.0], 0, |_, _| true)).unwrap()
+}
+
+fn options() -> ExplainOptions {
+    ExplainOptions { respacing: "20".into(), noise: 0.3, alpha: 5.0, ..ExplainOptions::default() }
+}
+
+#[test]
+fn a_mask_keeps_what_is_not_free() {
+    let weights = weights(device());
+    // The upper half is free.
+    let mask: Vec<f32> = (0..SIZE * SIZE).map(|p| f32::from(u8::from(p < SIZE * SIZE / 2))).collect();
+    let made = explain(&explainer(&weights, &ExplainOptions { mask: Some(mask.clone()), ..options() }));
+    let mut moved = 0;
+    for (i, difference) in made.difference.iter().enumerate() {
+        if mask[i % (SIZE * SIZE)] == 0.0 {
+            assert_eq!(*difference, 0.0, "element {i} is kept");
+        } else {
+            moved += usize::from(*difference != 0.0);
+        }
+    }
+    assert!(moved > images().len() / 3, "{moved} free elements moved");
+    assert_eq!(made.curve.len(), 6);
+}
+
+#[test]
+fn options_change_without_compiling_and_give_the_same_as_afresh() {
+    // A device of its own: what other tests compile does not count.
+    let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
+    let weights = weights(&device);
+    let mut kept = explainer(&weights, &options());
+    let first = explain(&kept);
+    let other = ExplainOptions {
+        respacing: "30".into(),
+        noise: 0.2,
+        alpha: 9.0,
+        seed: Seed(4),
+        chain: Chain::Ddim { eta: 0.5 },
+        ..options()
+    };
+    let before = device.counters().pipelines;
+    assert!(kept.change(&other).unwrap());
+    let changed = explain(&kept);
+    assert!(changed.counterfactual != first.counterfactual);
+    assert_eq!(changed.counterfactual, explain(&explainer(&weights, &other)).counterfactual);
+    assert_eq!(device.counters().pipelines, before, "every pipeline was there already");
+    let masked = ExplainOptions { mask: Some(vec![1.0; SIZE * SIZE]), ..other.clone() };
+    assert!(!kept.change(&masked).unwrap(), "a mask is another step");
+    assert!(!kept.change(&ExplainOptions { chain: Chain::Ancestral, ..other }).unwrap());
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let weights = weights(device());
+    let mut kept = explainer(&weights, &options());
+    for noise in [0.0, -0.1, 1.1, f64::NAN] {
+        let error = kept.change(&ExplainOptions { noise, ..options() }).unwrap_err().to_string();
+        assert!(error.contains("noise"), "{error}");
+    }
+    let eta = ExplainOptions { chain: Chain::Ddim { eta: 1.5 }, ..options() };
+    assert!(kept.change(&eta).unwrap_err().to_string().contains("eta"));
+    for mask in [vec![1.0; 3], vec![2.0; SIZE * SIZE]] {
+        let explainer = explainer(&weights, &ExplainOptions { mask: Some(mask), ..options() });
+        let images = images();
+        let run = explainer.explain(&images, &[1.0, 2.0], 0, |_, _| true);
+        assert!(pollster::block_on(run).unwrap_err().to_string().contains("mask"));
+    }
+}
