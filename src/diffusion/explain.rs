@@ -143,6 +143,28 @@ impl Explainer {
         self.from
     }
 
+    /// What [`Explainer::explain`] takes as targets to move each image to a class. Of a multi-label model these are the
+    /// labels as they are decided now with that one added.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a class out of range; device errors.
+    pub async fn targets(&self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>> {
+        let config = &self.weights.model().config;
+        if let Some(class) = classes.iter().find(|class| **class >= config.num_classes) {
+            let detail = format!("must be from 0 to {}, is {class}", config.num_classes - 1);
+            return Err(Error::config("class", detail));
+        }
+        if config.head == Head::Multiclass {
+            return Ok(classes.iter().map(|class| *class as f32).collect());
+        }
+        let now = self.classifier.probabilities(images).await?;
+        let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
+        for (row, class) in labels.chunks_mut(config.num_classes).zip(classes) {
+            row[*class] = 1.0;
+        }
+        Ok(labels)
+    }
+
     /// Explains one batch: `targets` are the classes to move to (of a multi-label model the wanted labels \[N,K\]), and
     /// `first_row` numbers the first image for the noise. `on_step` hears of each step and of the target's probabilities
     /// so far, and may stop by returning `false`.
@@ -159,18 +181,11 @@ impl Explainer {
     ) -> Result<Explanation> {
         self.sampler.guide(targets, self.options.alpha)?;
         let before = self.classifier.probabilities(images).await?;
-        let [start, spread] = self.sampler.schedule().q_sample_coefficients(self.from - 1);
-        let mut noised = vec![0.0f32; self.images.len()];
-        if images.len() != noised.len() {
+        if images.len() != self.images.len() {
             let detail = format!("{} values for {:?}", images.len(), self.images);
             return Err(Error::shape("explain", detail));
         }
-        for (row, part) in noised.chunks_mut(self.images.image_len()).enumerate() {
-            normal_fill(self.options.seed, Stream::InitialNoise, 0, first_row + row as u32, part);
-        }
-        for (value, image) in noised.iter_mut().zip(images) {
-            *value = start * image + spread * *value;
-        }
+        let noised = self.noise(images, self.from - 1, (Stream::InitialNoise, 0), first_row);
         self.sampler.set_images(&noised)?;
         if let Some(mask) = &self.options.mask {
             self.sampler.set_mask(&self.spread_mask(mask)?)?;
@@ -214,15 +229,21 @@ impl Explainer {
 
     /// The originals as they would be after step `index`: noised to what is left of the chain.
     fn known(&self, images: &[f32], index: usize, first_row: u32) -> Vec<f32> {
-        let Some(left) = index.checked_sub(1) else { return images.to_vec() };
-        let [start, spread] = self.sampler.schedule().q_sample_coefficients(left);
-        let mut known = vec![0.0f32; images.len()];
-        for (row, part) in known.chunks_mut(self.images.image_len()).enumerate() {
-            let seed = self.options.seed;
-            normal_fill(seed, Stream::KeptNoise, index as u32, first_row + row as u32, part);
+        match index.checked_sub(1) {
+            Some(left) => self.noise(images, left, (Stream::KeptNoise, index as u32), first_row),
+            None => images.to_vec(),
         }
-        known.iter_mut().zip(images).for_each(|(value, image)| *value = start * image + spread * *value);
-        known
+    }
+
+    /// x_t of images at chain index `index`, with the noise of a stream at a step.
+    fn noise(&self, images: &[f32], index: usize, (stream, step): (Stream, u32), first_row: u32) -> Vec<f32> {
+        let [start, spread] = self.sampler.schedule().q_sample_coefficients(index);
+        let mut noised = vec![0.0f32; images.len()];
+        for (row, part) in noised.chunks_mut(self.images.image_len()).enumerate() {
+            normal_fill(self.options.seed, stream, step, first_row + row as u32, part);
+        }
+        noised.iter_mut().zip(images).for_each(|(value, image)| *value = start * image + spread * *value);
+        noised
     }
 
     /// Probability of each image's target; of several labels their mean agreement.

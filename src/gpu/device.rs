@@ -77,11 +77,10 @@ pub(super) struct Shared {
 
 /// An error the device reported by itself.
 #[derive(Clone, Debug)]
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "errors are caught in scopes there"))]
 enum Failure {
     Lost(String),
-    #[cfg(not(target_arch = "wasm32"))]
     OutOfMemory,
-    #[cfg(not(target_arch = "wasm32"))]
     Other(String),
 }
 
@@ -260,17 +259,14 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
-        #[cfg_attr(target_arch = "wasm32", expect(unused_mut, reason = "only other errors are taken"))]
         let mut failure = lock(&self.shared.failure);
         match failure.clone() {
             None => Ok(()),
             Some(Failure::Lost(reason)) => Err(Error::DeviceLost { reason }),
-            #[cfg(not(target_arch = "wasm32"))]
             Some(Failure::OutOfMemory) => {
                 *failure = None;
                 Err(Error::OutOfMemory { need: self.shared.tally.buffer_bytes.load(Ordering::Relaxed) })
             }
-            #[cfg(not(target_arch = "wasm32"))]
             Some(Failure::Other(detail)) => {
                 *failure = None;
                 Err(Error::Gpu { detail })

@@ -1,9 +1,9 @@
 //! Counterfactuals: masks, reuse of what is compiled, and options out of range.
 
-use super::harness::{device, values};
+use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use duet::diffusion::{Chain, DiffusionConfig, ExplainOptions, Explainer, Explanation};
 use duet::gpu::{Device, DeviceOptions};
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{Head, JointModel, ModelConfig};
 use duet::rng::Seed;
 use duet::runtime::Weights;
 use std::sync::Arc;
@@ -12,21 +12,14 @@ const SIZE: usize = 8;
 const BATCH: usize = 2;
 
 fn weights(device: &Device) -> Weights {
-    let config = ModelConfig {
-        image_size: SIZE,
-        in_channels: 3,
-        num_channels: 8,
-        num_res_blocks: 1,
-        channel_mult: vec![1, 2],
-        attention_resolutions: vec![],
-        num_heads: 2,
-        num_groups: 4,
-        num_classes: 3,
-        ..ModelConfig::default()
-    };
+    weights_of(device, Head::Multiclass)
+}
+
+fn weights_of(device: &Device, head: Head) -> Weights {
+    let config = ModelConfig { in_channels: 3, attention_resolutions: vec![], head, ..tiny_config() };
     let model = Arc::new(JointModel::new(&config).unwrap());
     let mut tensors = model.params.initial(Seed(2));
-    *tensors.get_mut("clasifier.bn_1.running_var").unwrap().data.last_mut().unwrap() = 83_000.0;
+    as_trained_on_noise(&mut tensors);
     pollster::block_on(Weights::upload(device, model, &tensors, None)).unwrap()
 }
 
@@ -107,4 +100,20 @@ fn options_out_of_range_are_named() {
         let run = explainer.explain(&images, &[1.0, 2.0], 0, |_, _| true);
         assert!(pollster::block_on(run).unwrap_err().to_string().contains("mask"));
     }
+}
+
+#[test]
+fn a_label_is_added_to_those_decided_now() {
+    let weights = weights_of(device(), Head::MultiLabel);
+    let explainer = explainer(&weights, &options());
+    let targets = pollster::block_on(explainer.targets(&images(), &[0, 2])).unwrap();
+    assert!(targets[0] == 1.0 && targets[3 + 2] == 1.0, "{targets:?}");
+    let images = images();
+    let run = explainer.explain(&images, &targets, 0, |_, _| true);
+    let made = pollster::block_on(run).unwrap();
+    for (i, (wanted, before)) in targets.iter().zip(&made.before).enumerate() {
+        assert!([0, 3 + 2].contains(&i) || *wanted == f32::from(u8::from(*before > 0.5)), "label {i}");
+    }
+    let error = pollster::block_on(explainer.targets(&images, &[0, 3])).unwrap_err().to_string();
+    assert!(error.contains("class"), "{error}");
 }

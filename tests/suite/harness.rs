@@ -1,8 +1,10 @@
 //! Runs launches on host arrays: uploads logical tensors into the padded device layout, reads results back, and
 //! compares them with f64 twins and finite differences.
 
+use duet::checkpoint::Tensors;
 use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
 use duet::kernels::pitch;
+use duet::model::ModelConfig;
 use std::sync::OnceLock;
 
 /// The one device all tests share (pipelines are compiled once).
@@ -202,4 +204,26 @@ pub fn assert_gradient(what: &str, got: &[f32], x: &[f64], loss: impl Fn(&[f64])
 /// Sum of the products: the scalar loss whose gradient with respect to `y` is `weights`.
 pub fn dot(y: &[f64], weights: &[f64]) -> f64 {
     y.iter().zip(weights).map(|(a, b)| a * b).sum()
+}
+
+/// A model small enough to run in milliseconds.
+pub fn tiny_config() -> ModelConfig {
+    ModelConfig {
+        image_size: 8,
+        num_channels: 8,
+        num_res_blocks: 1,
+        channel_mult: vec![1, 2],
+        num_groups: 4,
+        num_heads: 2,
+        num_classes: 3,
+        ..ModelConfig::default()
+    }
+}
+
+/// Gives fresh weights the running statistics that training on noised images leaves: the timestep feature, the last one,
+/// is spread over the chain.
+pub fn as_trained_on_noise(weights: &mut Tensors) {
+    for (name, value) in [("clasifier.bn_1.running_var", 83_000.0), ("clasifier.bn_1.running_mean", 500.0)] {
+        *weights.get_mut(name).unwrap().data.last_mut().unwrap() = value;
+    }
 }

@@ -1,6 +1,6 @@
 //! Training end to end on a tiny model: it learns, repeats bit for bit, resumes bit for bit, and allocates nothing.
 
-use crate::harness::{device, values};
+use crate::harness::{device, tiny_config, values};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::DiffusionConfig;
 use duet::model::{Head, JointModel, ModelConfig};
@@ -9,18 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn tiny() -> ModelConfig {
-    ModelConfig {
-        image_size: 8,
-        num_channels: 8,
-        num_res_blocks: 1,
-        channel_mult: vec![1, 2],
-        num_groups: 4,
-        num_heads: 2,
-        num_classes: 3,
-        dropout: 0.1,
-        classifier_dropout: 0.2,
-        ..ModelConfig::default()
-    }
+    ModelConfig { dropout: 0.1, classifier_dropout: 0.2, ..tiny_config() }
 }
 
 fn options() -> TrainOptions {

@@ -2,7 +2,7 @@
 //! to `target/web-fixtures`, for the same code must have made both sides.
 
 use super::golden::{Fixture, Setup, weights};
-use super::harness::device;
+use super::harness::{as_trained_on_noise, device, tiny_config};
 use super::{plans, shaders};
 use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::{DiffusionConfig, ExplainOptions, Explainer};
@@ -83,24 +83,14 @@ fn web_fixtures_golden_model() {
 #[test]
 fn web_fixtures_tiny_model() {
     let config = ModelConfig {
-        image_size: 8,
-        num_channels: 8,
-        num_res_blocks: 1,
-        channel_mult: vec![1, 2],
         attention_resolutions: vec![],
-        num_heads: 2,
-        num_groups: 4,
-        num_classes: 3,
         classifier_dropout: 0.0,
         class_names: ["dark", "grey", "light"].map(String::from).to_vec(),
-        ..ModelConfig::default()
+        ..tiny_config()
     };
     let model = JointModel::new(&config).unwrap();
     let mut weights = model.params.initial(Seed(4));
-    // As after training on noised images: the timestep feature is spread over the chain.
-    for (name, value) in [("clasifier.bn_1.running_var", 83_000.0), ("clasifier.bn_1.running_mean", 500.0)] {
-        *weights.get_mut(name).unwrap().data.last_mut().unwrap() = value;
-    }
+    as_trained_on_noise(&mut weights);
     let info = BTreeMap::from([("data".to_owned(), "none".to_owned())]);
     let diffusion = DiffusionConfig::default();
     let checkpoint = Checkpoint { model: config, diffusion, weights, ema: None, training: None, info };

@@ -136,12 +136,8 @@ pub struct Eval {
     /// Counterfactuals of this many test images per class, each towards the next class; 0: none.
     #[arg(long, default_value_t = 0)]
     pub counterfactuals: usize,
-    /// Their step size of Algorithm 1.
-    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
-    pub alpha: f32,
-    /// Share of the chain their images are noised by.
-    #[arg(long, default_value_t = 0.2)]
-    pub noise: f64,
+    #[command(flatten)]
+    pub way: Way,
     /// Steps of their whole chain.
     #[arg(long, default_value = "100")]
     pub steps: String,
@@ -199,6 +195,17 @@ pub struct ChainArgs {
     pub force: bool,
 }
 
+/// How far counterfactuals go.
+#[derive(Debug, Args)]
+pub struct Way {
+    /// Share of the chain the image is noised by.
+    #[arg(long, default_value_t = 0.2)]
+    pub noise: f64,
+    /// Step size of Algorithm 1, or scale of Eq. 12.
+    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
+    pub alpha: f32,
+}
+
 /// `duet sample`.
 #[derive(Debug, Args)]
 pub struct Sample {
@@ -236,15 +243,11 @@ pub struct Explain {
     /// Picture to write (PNG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,
-    /// Share of the chain the image is noised by.
-    #[arg(long, default_value_t = 0.2)]
-    pub noise: f64,
+    #[command(flatten)]
+    pub way: Way,
     /// Grey picture of where the image may change: white may, black may not.
     #[arg(long, value_name = "FILE")]
     pub mask: Option<PathBuf>,
-    /// Step size of Algorithm 1, or scale of Eq. 12.
-    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
-    pub alpha: f32,
 }
 
 /// `duet info`.

@@ -1,18 +1,16 @@
 #!/bin/sh
 # Builds the WebAssembly module and its JavaScript into web/src/wasm: with rustup's target where it is there or can be
 # added, else with Debian's compiler, which brings the standard library's source. Cargo keeps what it built, so a second
-# call takes seconds. `--check` only checks that the library compiles.
+# call takes seconds.
 set -eu
 cd "$(dirname "$0")/../.."
 target=wasm32-unknown-unknown
-mode=build
-[ "${1:-}" != --check ] || mode=check
 
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] ||
     { command -v rustup >/dev/null 2>&1 && timeout 60 rustup target add $target >/dev/null 2>&1; }; then
     echo "wasm: rustup's target"
     output=target
-    cargo $mode --profile wasm --package duet-web --target $target
+    cargo build --profile wasm --package duet-web --target $target
 else
     sh trainer/scripts/setup.sh wasm
     echo "wasm: Debian's compiler"
@@ -21,9 +19,8 @@ else
     output=target/wasm
     env PATH="/usr/bin:$PATH" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$output \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld \
-        /usr/bin/cargo $mode -Zbuild-std=std,panic_abort --profile wasm --package duet-web --target $target
+        /usr/bin/cargo build -Zbuild-std=std,panic_abort --profile wasm --package duet-web --target $target
 fi
-[ $mode = build ] || exit 0
 cargo build --release --package duet-bindgen
 rm -rf web/src/wasm
 target/release/duet-bindgen $output/$target/wasm/duet_web.wasm web/src/wasm

@@ -110,7 +110,7 @@ export class Duet implements DuetModel {
         Array.from({ length: count }, (_, i) => this.#target(classes[classes.length > 1 ? i : 0] ?? 0)),
       );
       const text = chainText(options, SAMPLE_ALPHA, { guided: classes.length > 0 });
-      const images = await this.#listener(signal).during((report) =>
+      const images = await this.#watched(signal, (report) =>
         this.#engine.sample(text, labels, (done: number, total: number) => report(() => onStep?.({ done, total }))),
       );
       return split(images, count).map((numbers) => toImage(numbers, this.info));
@@ -127,14 +127,8 @@ export class Duet implements DuetModel {
     });
     const mask = options.mask === undefined ? undefined : toMask(options.mask, info);
     return this.#again(signal, async () => {
-      let wanted = this.#target(target);
-      if (info.head === 'multi_label') {
-        // The other labels stay as they are decided now.
-        wanted = (await this.#engine.classify(numbers.slice())).map((p) => (p > 0.5 ? 1 : 0));
-        wanted[target] = 1;
-      }
-      const made = (await this.#listener(signal).during((report) =>
-        this.#engine.explain(text, numbers.slice(), wanted, mask, (done: number, total: number, curve: Float32Array) =>
+      const made = (await this.#watched(signal, (report) =>
+        this.#engine.explain(text, numbers.slice(), target, mask, (done: number, total: number, curve: Float32Array) =>
           report(() => onStep?.({ done, total, curve })),
         ),
       )) as Record<
@@ -175,7 +169,7 @@ export class Duet implements DuetModel {
       const numbers = joined(read);
       const classes = Uint32Array.from(labels, (one) => (one === null ? UNLABELLED : classNumber(one, info)));
       try {
-        const losses = await this.#listener(signal).during((report) =>
+        const losses = await this.#watched(signal, (report) =>
           this.#engine.train(text, numbers, classes, (...figures: number[]) => {
             const [done = 0, total = 0, loss = 0, mse = 0, classifierLoss = 0] = figures;
             return report(() => onStep?.({ done, total, loss, mse, classifierLoss }));
@@ -223,8 +217,14 @@ export class Duet implements DuetModel {
     this.#engine.free();
   }
 
-  /** Calls the caller's `onStep`, and stops the engine where that throws, the signal says so, or the model goes. */
-  #listener(signal: AbortSignal | undefined): Listener {
+  /**
+   * Runs an engine's call with a function for each step: it tells the caller, and answers whether to go on. The call ends
+   * where telling throws, the signal says so, or the model goes.
+   */
+  async #watched<T>(
+    signal: AbortSignal | undefined,
+    call: (report: (tell: () => void) => boolean) => Promise<T>,
+  ): Promise<T> {
     let thrown: Thrown | undefined;
     const report = (tell: () => void): boolean => {
       try {
@@ -235,15 +235,11 @@ export class Duet implements DuetModel {
       }
       return !this.#disposed && !signal?.aborted;
     };
-    return {
-      during: async <T>(call: (report: (tell: () => void) => boolean) => Promise<T>): Promise<T> => {
-        try {
-          return await call(report);
-        } catch (error) {
-          throw thrown ?? error;
-        }
-      },
-    };
+    try {
+      return await call(report);
+    } catch (error) {
+      throw thrown ?? error;
+    }
   }
 
   /** What the model is steered to: a class, or for a multi-label model that label alone. */
@@ -297,11 +293,6 @@ export class Duet implements DuetModel {
     if (this.#adopted || this.#disposed) throw lost;
     await openDevice(this.#engine, undefined);
   }
-}
-
-/** Runs an engine's call with a function that tells the caller of each step and says whether to go on. */
-interface Listener {
-  during<T>(call: (report: (tell: () => void) => boolean) => Promise<T>): Promise<T>;
 }
 
 /** An error of the caller's own `onStep`, on its way back to the caller. */

@@ -47,9 +47,9 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
         })
         .collect();
     let explain = ExplainOptions {
-        noise: options.noise,
+        noise: options.way.noise,
         respacing: options.steps.clone(),
-        alpha: options.alpha,
+        alpha: options.way.alpha,
         seed: Seed(options.seed),
         ..ExplainOptions::default()
     };

@@ -56,8 +56,8 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
         println!(
             "{} counterfactuals (noise {}, alpha {}, steps {}): {:.1} % change the decision, {:.1} % to the target",
             flips.images,
-            options.noise,
-            options.alpha,
+            options.way.noise,
+            options.way.alpha,
             options.steps,
             100.0 * flips.changed,
             100.0 * flips.reached

@@ -7,7 +7,6 @@ use crate::render::Grid;
 use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
 use duet::diffusion::{ExplainOptions, Explainer};
 use duet::infer::argmax;
-use duet::model::Head;
 use duet::rng::Seed;
 use duet::{Error, Result};
 
@@ -39,9 +38,9 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     }
     watch_interrupts()?;
     let explain = ExplainOptions {
-        noise: options.noise,
+        noise: options.way.noise,
         respacing: options.chain.steps.clone(),
-        alpha: options.alpha,
+        alpha: options.way.alpha,
         guidance: guidance(&options.chain),
         chain: chain(&options.chain),
         clip: !options.chain.no_clip,
@@ -52,19 +51,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let diffusion = &session.checkpoint.diffusion;
     let explainer = Explainer::new(&session.weights, diffusion, count, &explain, session.set);
     let explainer = pollster::block_on(explainer)?;
-    let targets = match config.head {
-        Head::Multiclass => wanted.iter().map(|target| *target as f32).collect(),
-        // The wanted labels of each image: its own as decided now, with the asked one flipped on.
-        Head::MultiLabel => {
-            let classifier = duet::infer::ImageClassifier::new(&session.weights, count, session.set);
-            let now = pollster::block_on(pollster::block_on(classifier)?.probabilities(&images))?;
-            let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
-            for (row, target) in labels.chunks_mut(config.num_classes).zip(&wanted) {
-                row[*target] = 1.0;
-            }
-            labels
-        }
-    };
+    let targets = pollster::block_on(explainer.targets(&images, &wanted))?;
     let bar = progress(
         explainer.steps() as u64,
         0,

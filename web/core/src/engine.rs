@@ -165,12 +165,12 @@ impl Engine {
         &mut self,
         options: String,
         image: Vec<f32>,
-        target: Vec<f32>,
+        target: usize,
         mask: Option<Vec<f32>>,
         on_step: Function,
     ) -> std::result::Result<Object, JsValue> {
         let options: ChainText = serde_json::from_str(&options).map_err(|e| bad_options(&e))?;
-        let outcome = self.run_explain(&options, &image, &target, mask, &on_step).await;
+        let outcome = self.run_explain(&options, &image, target, mask, &on_step).await;
         self.finish(outcome)
     }
 
@@ -309,7 +309,7 @@ impl Engine {
         &mut self,
         text: &ChainText,
         image: &[f32],
-        target: &[f32],
+        target: usize,
         mask: Option<Vec<f32>>,
         on_step: &Function,
     ) -> Result<Object> {
@@ -338,7 +338,8 @@ impl Engine {
             let curve: Vec<f32> = curve.iter().map(|row| row[0]).collect();
             go_on(on_step, &[(p.done as f64).into(), (p.total as f64).into(), array(&curve).into()])
         };
-        let made = explainer.explain(image, target, 0, report).await?;
+        let targets = explainer.targets(image, &[target]).await?;
+        let made = explainer.explain(image, &targets, 0, report).await?;
         finite(&made.counterfactual)?;
         let curve: Vec<f32> = made.curve.iter().map(|row| row[0]).collect();
         let object = Object::new();
