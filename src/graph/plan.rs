@@ -156,16 +156,26 @@ impl Plan {
             .iter()
             .map(|b| Lifetime { bytes: virtual_bytes[b.0 as usize], first: spans[b].0, last: spans[b].1 })
             .collect();
-        let memory = plan_memory(&lifetimes, true);
+        let number: BTreeMap<BufferId, usize> = own.iter().enumerate().map(|(i, b)| (*b, i)).collect();
+        let mut conflicts = Vec::new();
+        for launch in &launches {
+            let own = |slice: &Slice| number.get(&slice.buffer).copied();
+            for write in launch.writes.iter().filter_map(own) {
+                conflicts.extend(launch.reads.iter().filter_map(own).map(|read| (write, read)));
+            }
+        }
+        let memory = plan_memory(&lifetimes, &conflicts, DEFAULT_MAX_BINDING, true);
         let base = buffers.len() as u32;
         buffers.extend(memory.slots.iter().map(|bytes| BufferSpec::Slot { bytes: *bytes }));
-        let mut rename = external_of;
-        for (buffer, slot) in own.iter().zip(&memory.slot) {
-            rename.insert(*buffer, BufferId(base + *slot as u32));
-        }
         for launch in &mut launches {
             for slice in launch.reads.iter_mut().chain(&mut launch.writes) {
-                slice.buffer = rename[&slice.buffer];
+                match number.get(&slice.buffer) {
+                    Some(&tensor) => {
+                        slice.buffer = BufferId(base + memory.slot[tensor] as u32);
+                        slice.offset += memory.offset[tensor];
+                    }
+                    None => slice.buffer = external_of[&slice.buffer],
+                }
             }
             if let Some(both) =
                 launch.writes.iter().find(|w| launch.reads.iter().any(|r| r.buffer == w.buffer))
