@@ -4,8 +4,10 @@
 // v = u * (1 + scale) + shift (or u), y = v * sigmoid(v) (or v); rstd = 1 / sqrt(variance + 1e-5), biased variance.
 // dv = dy * dy/dv, A = sum over pixels of dv, B = sum of dv * xhat, g = gamma * (1 + scale):
 // dx = rstd * (g * dv - mean of g * dv - xhat * mean of g * dv * xhat), means over the group.
-// x, y, dy, dx: [N, pixels, C]; gamma, beta: [C]; scale_shift: [N, 2C], scale in columns 0..C, shift in C..2C.
-// stats: [N, 2, C] mean and rstd of the channel's group; sums: [N, 4, C] A, B and the group's two means.
+// y, dy: [N, pixels, C]; gamma, beta: [C]; scale_shift: [N, 2C], scale in columns 0..C, shift in C..2C.
+// x, dx: [N, pixels, P], P consecutive channels of the C: where x is two tensors, each has launches of its own.
+// stats: [N, 2, C] mean and rstd of the channel's group; sums: [N, 6, C] A, B, the group's two means, and the gain
+// gamma * (1 + scale) and bias that make v of xhat.
 // Variances are combined from blocks (Chan, Golub and LeVeque 1979): no cancellation at large means.
 // `moments`, `grad_sums`: one workgroup per image and four channels, its lanes stride over the pixels, one tree.
 // `combine`, `group_means`: one invocation per image and group. `forward`, `grad_input`: one invocation per four
@@ -24,9 +26,11 @@ struct Size {
     scale_shift: u32,
     // `grad_affine`: which gradient.
     row: u32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    // First vec4 of x's channels, and how many x has.
+    first_quad: u32,
+    part_quads: u32,
+    // `grad_input`: whether `addend` is added.
+    has_addend: u32,
 }
 
 const WG: u32 = 32u;
@@ -52,14 +56,14 @@ const EPS: f32 = 1e-5;
 @group(0) @binding(6) var<storage, read_write> channel_sums: array<vec4<f32>>;
 @group(0) @binding(7) var<uniform> sums_size: Size;
 
-@group(0) @binding(0) var<storage, read> gamma_values: array<f32>;
-@group(0) @binding(1) var<storage, read> modulation_values: array<f32>;
-@group(0) @binding(2) var<storage, read_write> group_sums: array<f32>;
-@group(0) @binding(3) var<uniform> means_size: Size;
+@group(0) @binding(0) var<storage, read_write> group_sums: array<f32>;
+@group(0) @binding(1) var<uniform> means_size: Size;
 
-@group(0) @binding(6) var<storage, read> sums: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> dx: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> input_size: Size;
+@group(0) @binding(2) var<storage, read> upstream: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> addend: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(6) var<uniform> input_size: Size;
 
 @group(0) @binding(0) var<storage, read> affine_sums: array<f32>;
 @group(0) @binding(1) var<storage, read> factors: array<f32>;
@@ -130,15 +134,16 @@ fn moments(
 ) {
     let size = moments_size;
     let column = workgroup_id.y * num_workgroups.x + workgroup_id.x;
-    let image = column / size.quads;
-    let quad = column % size.quads;
+    let image = column / size.part_quads;
+    let part_quad = column % size.part_quads;
+    let quad = size.first_quad + part_quad;
     // Workgroups beyond the last image read the last one's pixels and store nothing.
-    let base = min(image, size.batch - 1u) * size.pixels * size.quads + quad;
-    let step = WG * size.quads;
+    let base = min(image, size.batch - 1u) * size.pixels * size.part_quads + part_quad;
+    let step = WG * size.part_quads;
     let count = count_strided(size.pixels, lane, WG);
     var mean = vec4<f32>(0.0);
     var squares = vec4<f32>(0.0);
-    var index = base + lane * size.quads;
+    var index = base + lane * size.part_quads;
     var done = 0u;
     for (; done + 4u <= count; done += 4u) {
         let x0 = x[index];
@@ -223,18 +228,19 @@ fn forward(
     let size = forward_size;
     let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
     let blocks = (size.pixels + BLOCK - 1u) / BLOCK;
-    let quad = index % size.quads;
-    let block = index / size.quads % blocks;
-    let image = index / size.quads / blocks;
+    let part_quad = index % size.part_quads;
+    let quad = size.first_quad + part_quad;
+    let block = index / size.part_quads % blocks;
+    let image = index / size.part_quads / blocks;
     if image >= size.batch {
         return;
     }
     let map = load_map(size, image, quad);
     let end = min((block + 1u) * BLOCK, size.pixels);
     for (var pixel = block * BLOCK; pixel < end; pixel += 1u) {
-        let at = (image * size.pixels + pixel) * size.quads + quad;
-        let v = (x[at] - map.mean) * map.rstd * map.gain + map.bias;
-        y[at] = v * select(vec4<f32>(1.0), sigmoid(v), size.silu != 0u);
+        let row = image * size.pixels + pixel;
+        let v = (x[row * size.part_quads + part_quad] - map.mean) * map.rstd * map.gain + map.bias;
+        y[row * size.quads + quad] = v * select(vec4<f32>(1.0), sigmoid(v), size.silu != 0u);
     }
 }
 
@@ -246,16 +252,17 @@ fn grad_sums(
 ) {
     let size = sums_size;
     let column = workgroup_id.y * num_workgroups.x + workgroup_id.x;
-    let quad = column % size.quads;
+    let part_quad = column % size.part_quads;
+    let quad = size.first_quad + part_quad;
     // Workgroups beyond the last image read the last one's pixels and store nothing.
-    let image = min(column / size.quads, size.batch - 1u);
+    let image = min(column / size.part_quads, size.batch - 1u);
     let map = load_map(size, image, quad);
     var sum_a = vec4<f32>(0.0);
     var sum_b = vec4<f32>(0.0);
     for (var pixel = lane; pixel < size.pixels; pixel += WG) {
-        let at = (image * size.pixels + pixel) * size.quads + quad;
-        let xhat = (x[at] - map.mean) * map.rstd;
-        let dv = gradient_at(size, xhat * map.gain + map.bias, dy[at]);
+        let row = image * size.pixels + pixel;
+        let xhat = (x[row * size.part_quads + part_quad] - map.mean) * map.rstd;
+        let dv = gradient_at(size, xhat * map.gain + map.bias, dy[row * size.quads + quad]);
         sum_a += dv;
         sum_b += dv * xhat;
     }
@@ -268,9 +275,12 @@ fn grad_sums(
             tree_b[lane] += tree_b[lane + half];
         }
     }
-    if lane == 0u && column < size.batch * size.quads {
-        channel_sums[image * 4u * size.quads + quad] = tree_a[0];
-        channel_sums[(image * 4u + 1u) * size.quads + quad] = tree_b[0];
+    if lane == 0u && column < size.batch * size.part_quads {
+        let base = image * 6u * size.quads + quad;
+        channel_sums[base] = tree_a[0];
+        channel_sums[base + size.quads] = tree_b[0];
+        channel_sums[base + 4u * size.quads] = map.gain;
+        channel_sums[base + 5u * size.quads] = map.bias;
     }
 }
 
@@ -289,13 +299,11 @@ fn group_means(
     let group = index % size.groups;
     let per_group = size.channels / size.groups;
     let row = 4u * size.quads;
-    let base = image * 4u * row;
-    let scale_base = select(0u, image * 4u * size.modulation_quads, size.scale_shift != 0u);
+    let base = image * 6u * row;
     var mean_a = 0.0;
     var mean_b = 0.0;
     for (var c = group * per_group; c < (group + 1u) * per_group; c += 1u) {
-        let scale = modulation_values[scale_base + c] * f32(size.scale_shift);
-        let gain = gamma_values[c] * (1.0 + scale);
+        let gain = group_sums[base + 4u * row + c];
         mean_a += gain * group_sums[base + c];
         mean_b += gain * group_sums[base + row + c];
     }
@@ -317,21 +325,28 @@ fn grad_input(
     let size = input_size;
     let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
     let blocks = (size.pixels + BLOCK - 1u) / BLOCK;
-    let quad = index % size.quads;
-    let block = index / size.quads % blocks;
-    let image = index / size.quads / blocks;
+    let part_quad = index % size.part_quads;
+    let quad = size.first_quad + part_quad;
+    let block = index / size.part_quads % blocks;
+    let image = index / size.part_quads / blocks;
     if image >= size.batch {
         return;
     }
-    let map = load_map(size, image, quad);
-    let mean_a = sums[(image * 4u + 2u) * size.quads + quad];
-    let mean_b = sums[(image * 4u + 3u) * size.quads + quad];
+    let mean = stats[image * 2u * size.quads + quad];
+    let rstd = stats[(image * 2u + 1u) * size.quads + quad];
+    let base = image * 6u * size.quads + quad;
+    let mean_a = sums[base + 2u * size.quads];
+    let mean_b = sums[base + 3u * size.quads];
+    let gain = sums[base + 4u * size.quads];
+    let bias = sums[base + 5u * size.quads];
     let end = min((block + 1u) * BLOCK, size.pixels);
     for (var pixel = block * BLOCK; pixel < end; pixel += 1u) {
-        let at = (image * size.pixels + pixel) * size.quads + quad;
-        let xhat = (x[at] - map.mean) * map.rstd;
-        let dv = gradient_at(size, xhat * map.gain + map.bias, dy[at]);
-        dx[at] = map.rstd * (map.gain * dv - mean_a - xhat * mean_b);
+        let row = image * size.pixels + pixel;
+        let at = row * size.part_quads + part_quad;
+        let xhat = (x[at] - mean) * rstd;
+        let dv = gradient_at(size, xhat * gain + bias, upstream[row * size.quads + quad]);
+        let value = rstd * (gain * dv - mean_a - xhat * mean_b);
+        dx[at] = value + select(vec4<f32>(0.0), addend[at], size.has_addend != 0u);
     }
 }
 
@@ -355,7 +370,7 @@ fn grad_affine(
         }
         let column = index % columns;
         let channel = column % size.channels;
-        let base = index / columns * 4u * pitch + channel;
+        let base = index / columns * 6u * pitch + channel;
         let sum_a = affine_sums[base];
         let scale_gradient = factors[channel] * affine_sums[base + pitch] + offsets[channel] * sum_a;
         value = select(sum_a, scale_gradient, column < size.channels);
@@ -367,7 +382,7 @@ fn grad_affine(
         for (var image = 0u; image < size.batch; image += 1u) {
             let at = select(0u, image * 4u * size.modulation_quads, size.scale_shift != 0u) + index;
             let scale = select(0.0, factors[at], size.scale_shift != 0u);
-            value += affine_sums[(image * 4u + size.row) * pitch + index] * (1.0 + scale);
+            value += affine_sums[(image * 6u + size.row) * pitch + index] * (1.0 + scale);
         }
     }
     affine_gradient[index] = value;

@@ -4,7 +4,7 @@ use super::op::Op;
 use super::{Graph, NodeId};
 use crate::error::{Error, Result};
 use crate::kernels::features::FeatureMap;
-use crate::kernels::groupnorm;
+use crate::kernels::groupnorm::{self, Part};
 use std::collections::HashMap;
 
 impl Graph {
@@ -15,6 +15,7 @@ impl Graph {
     /// [`Error::Shape`] where a target does not influence the loss or an operation on the way has no gradient.
     pub fn grad(&mut self, loss: NodeId, targets: &[NodeId]) -> Result<Vec<NodeId>> {
         self.expect("grad", "loss", loss, &[1])?;
+        self.backward.get_or_insert(self.nodes.len());
         let seed = self.fill(1, 1.0);
         self.grad_from(loss, seed, targets)
     }
@@ -44,7 +45,7 @@ impl Graph {
                 }
                 if let Some(part) = self.vjp(node, dy, position)? {
                     let total = match gradients.get(&input) {
-                        Some(&sum) => self.add(sum, part)?,
+                        Some(&sum) => self.add_part(sum, part)?,
                         None => part,
                     };
                     gradients.insert(input, total);
@@ -75,13 +76,23 @@ impl Graph {
                 2 if bias => self.sum_rows(dy),
                 _ => dy,
             },
-            Op::MatMul { size, bias, .. } => match position {
-                0 => self.push(Op::MatMulGradInput { size }, vec![dy, inputs[1]], shape),
-                1 => self.push(Op::MatMulGradWeight { size }, vec![inputs[0], dy], shape),
-                2 if bias => self.sum_rows(dy),
-                _ => dy,
-            },
-            // The statistics' part of the gradient is inside that of position 0.
+            Op::MatMul { size, first, bias, .. } => {
+                let other = inputs.last().filter(|_| first < size.in_features).copied();
+                let part = |from, count| Op::MatMulGradInput { size, from, count };
+                match position {
+                    0 => self.push(part(0, first), vec![dy, inputs[1]], shape),
+                    1 => {
+                        let list = [inputs[0], dy].into_iter().chain(other).collect();
+                        self.push(Op::MatMulGradWeight { size, first }, list, shape)
+                    }
+                    2 if bias => self.sum_rows(dy),
+                    last if other.is_some() && last + 1 == inputs.len() => {
+                        self.push(part(first, size.in_features - first), vec![dy, inputs[1]], shape)
+                    }
+                    _ => dy,
+                }
+            }
+            // The statistics' part of the gradient is inside that of the tensors.
             Op::GroupNorm { .. } if position == 1 => return Ok(None),
             Op::GroupNorm { .. } => self.group_norm_vjp(node, dy, position)?,
             // The statistics' own dependence on x is part of GroupNormGradInput and BatchNormGradInput.
@@ -179,36 +190,51 @@ impl Graph {
         self.push(Op::SumRows { rows: shape.iter().product(), columns }, vec![dy], vec![columns])
     }
 
+    /// sum + part, where `part` is a gradient just made for this sum: its kernel adds `sum` itself where it can.
+    fn add_part(&mut self, sum: NodeId, part: NodeId) -> Result<NodeId> {
+        let last = part.index() + 1 == self.nodes.len();
+        let node = &mut self.nodes[part.index()];
+        match &mut node.op {
+            Op::GroupNormGradInput { addend, .. } if last && !*addend => {
+                *addend = true;
+                node.inputs.push(sum);
+                Ok(part)
+            }
+            _ => self.add(sum, part),
+        }
+    }
+
     fn group_norm_vjp(&mut self, node: NodeId, dy: NodeId, position: usize) -> Result<NodeId> {
-        let Op::GroupNorm { size } = self.node(node).op else {
+        let Op::GroupNorm { size, first } = self.node(node).op else {
             return Err(Error::shape("grad", "not a GroupNorm"));
         };
         let inputs = self.node(node).inputs.clone();
-        let (x, stats, gamma, beta) = (inputs[0], inputs[1], inputs[2], inputs[3]);
-        let scale_shift = inputs.get(4).copied();
+        let (stats, gamma, beta) = (inputs[1], inputs[2], inputs[3]);
+        let scale_shift = inputs.get(4).filter(|_| size.scale_shift).copied();
         let sums = self.group_norm_sums(node, dy);
-        let with = |mut list: Vec<NodeId>| {
-            list.extend(scale_shift);
-            list
-        };
         let shape = self.shape(inputs[position]).to_vec();
+        let affine: Vec<NodeId> = [sums].into_iter().chain(scale_shift).collect();
         Ok(match position {
-            0 => {
-                let list = with(vec![x, dy, stats, gamma, beta, sums]);
-                self.push(Op::GroupNormGradInput { size }, list, shape)
+            2 => self.push(Op::GroupNormGradGamma { size }, affine, shape),
+            3 => self.push(Op::GroupNormGradBeta { size }, affine, shape),
+            4 if size.scale_shift => {
+                self.push(Op::GroupNormGradScaleShift { size }, vec![sums, gamma, beta], shape)
             }
-            2 => self.push(Op::GroupNormGradGamma { size }, with(vec![sums]), shape),
-            3 => self.push(Op::GroupNormGradBeta { size }, with(vec![sums]), shape),
-            4 => self.push(Op::GroupNormGradScaleShift { size }, vec![sums, gamma, beta], shape),
-            // Position 1, the statistics: handled inside position 0.
-            _ => return Err(Error::shape("grad", "GroupNorm's statistics are no target")),
+            _ => {
+                let part = match position {
+                    0 => Part { first: 0, channels: first },
+                    _ => Part { first, channels: size.channels - first },
+                };
+                let op = Op::GroupNormGradInput { size, part, addend: false };
+                self.push(op, vec![inputs[position], dy, stats, sums], shape)
+            }
         })
     }
 
     /// The sums that all of a GroupNorm's gradients share, computed once for a given `dy`.
     fn group_norm_sums(&mut self, node: NodeId, dy: NodeId) -> NodeId {
-        let Op::GroupNorm { size } = self.node(node).op else { return dy };
-        let op = Op::GroupNormGradSums { size };
+        let Op::GroupNorm { size, first } = self.node(node).op else { return dy };
+        let op = Op::GroupNormGradSums { size, first };
         let inputs = self.node(node).inputs.clone();
         let mut list = vec![inputs[0], dy];
         list.extend(&inputs[1..]);

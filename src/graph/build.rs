@@ -7,7 +7,7 @@ use crate::kernels::attention::{self, Attention};
 use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::groupnorm::{self, GroupNorm};
 use crate::kernels::loss::Mse;
-use crate::kernels::matmul::MatMul;
+use crate::kernels::matmul::{self, MatMul};
 use crate::kernels::pitch;
 use crate::kernels::sampler::Sampler;
 use crate::kernels::variational::Variational;
@@ -96,7 +96,13 @@ impl Graph {
             inputs.push(residual);
         }
         let size = MatMul { rows, in_features, out_features };
-        let op = Op::MatMul { size, bias: bias.is_some(), residual: residual.is_some() };
+        let (mut first, sources) = (in_features, self.sources(x, in_features));
+        // The second tensor's rows of the weight must begin where a binding may begin.
+        if matmul::row_bytes(&size, sources.1).is_multiple_of(256) {
+            (inputs[0], first) = (sources.0, sources.1);
+            inputs.extend(sources.2);
+        }
+        let op = Op::MatMul { size, first, bias: bias.is_some(), residual: residual.is_some() };
         Ok(self.push(op, inputs, shape))
     }
 
@@ -127,13 +133,27 @@ impl Graph {
             scale_shift: scale_shift.is_some(),
         };
         let words = groupnorm::stats_bytes(&size) as usize / 4;
-        let stats = self.push(Op::GroupNormStats { size }, vec![x], vec![words]);
+        let (x, first, other) = self.sources(x, channels);
+        let read = [x].into_iter().chain(other).collect();
+        let stats = self.push(Op::GroupNormStats { size, first }, read, vec![words]);
         let mut inputs = vec![x, stats, gamma, beta];
         if let Some(scale_shift) = scale_shift {
             self.expect("group_norm", "scale_shift", scale_shift, &[batch, 2 * channels])?;
             inputs.push(scale_shift);
         }
-        Ok(self.push(Op::GroupNorm { size }, inputs, shape.to_vec()))
+        inputs.extend(other);
+        Ok(self.push(Op::GroupNorm { size, first }, inputs, shape.to_vec()))
+    }
+
+    /// The two tensors that a concatenation consists of, with the channels of the first, so that a kernel which can
+    /// read both spares the copy; other tensors as they are.
+    fn sources(&self, x: NodeId, channels: usize) -> (NodeId, usize, Option<NodeId>) {
+        let node = self.node(x);
+        match node.op {
+            // The second tensor must begin with a whole vec4.
+            Op::Concat { a, .. } if a.is_multiple_of(4) => (node.inputs[0], a, Some(node.inputs[1])),
+            _ => (x, channels, None),
+        }
     }
 
     /// Multi-head attention over the pixels of `qkv` \[N,H,W,3C\], giving \[N,H,W,C\].

@@ -3,10 +3,12 @@
 use super::op::{Activation, Op};
 use crate::gpu::{Launch, Slice};
 use crate::kernels::features::FeatureMap;
+use crate::kernels::groupnorm::{GroupNorm, Part};
+use crate::kernels::matmul::MatMul;
 use crate::kernels::pointwise::{self, Binary, Unary};
 use crate::kernels::{
-    attention, batchnorm, channels, conv3x3, diffuse, features, groupnorm, loss, matmul, optimizer, random,
-    reduce_rows, resample, sampler, timestep_embedding, variational,
+    attention, batchnorm, channels, conv3x3, diffuse, features, groupnorm, half, loss, matmul, optimizer,
+    random, reduce_rows, resample, sampler, timestep_embedding, variational,
 };
 
 /// Memory of a node's tensors.
@@ -14,6 +16,15 @@ pub(super) struct Context<'a> {
     pub inputs: &'a [Slice],
     pub updates: &'a [Slice],
     pub output: Slice,
+}
+
+/// The tensors that a GroupNorm normalises: its first input and, where that has only `first` channels, its last.
+fn parts(size: &GroupNorm, first: usize, inputs: &[Slice]) -> Vec<(Part, Slice)> {
+    let mut list = vec![(Part { first: 0, channels: first }, inputs[0])];
+    if let Some(other) = inputs.last().filter(|_| first < size.channels) {
+        list.push((Part { first, channels: size.channels - first }, *other));
+    }
+    list
 }
 
 /// The launches of `op`; `scratch` gives memory that lives only during them.
@@ -37,30 +48,53 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
             let partial = scratch(conv3x3::grad_weight_scratch(size));
             conv3x3::grad_weight(size, i[0], i[1], partial, y)
         }
-        Op::MatMul { size, bias, residual } => {
+        Op::MatMul { size, first, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
-            matmul::forward(size, i[0], i[1], optional(*bias, 2), residual, y)
+            let bias = optional(*bias, 2);
+            let [a, b] = size.split(*first);
+            if b.in_features == 0 {
+                return matmul::forward(size, i[0], i[1], bias, residual, y);
+            }
+            // The second product adds the first one as its residual.
+            let sum = scratch(y.bytes);
+            let [upper, lower] = matmul::split_weight(size, *first, i[1]);
+            let mut launches = matmul::forward(&a, i[0], upper, bias, residual, sum);
+            launches.extend(matmul::forward(&b, i[i.len() - 1], lower, None, Some(sum), y));
+            launches
         }
-        Op::MatMulGradInput { size } => matmul::grad_input(size, i[0], i[1], y),
-        Op::MatMulGradWeight { size } => {
-            let partial = scratch(matmul::grad_weight_scratch(size));
-            matmul::grad_weight(size, i[0], i[1], partial, y)
+        Op::MatMulGradInput { size, from, count } => {
+            let weight = matmul::split_weight(size, *from, i[1])[1];
+            matmul::grad_input(&MatMul { in_features: *count, ..*size }, i[0], weight, y)
+        }
+        Op::MatMulGradWeight { size, first } => {
+            let mut part = |size: &MatMul, x, dw| {
+                let partial = scratch(matmul::grad_weight_scratch(size));
+                matmul::grad_weight(size, x, i[1], partial, dw)
+            };
+            let [a, b] = size.split(*first);
+            if b.in_features == 0 {
+                return part(size, i[0], y);
+            }
+            let [upper, lower] = matmul::split_weight(size, *first, y);
+            let mut launches = part(&a, i[0], upper);
+            launches.extend(part(&b, i[i.len() - 1], lower));
+            launches
         }
         Op::SumRows { rows, columns } => {
             let partial = scratch(reduce_rows::scratch(*rows, *columns));
             reduce_rows::launches(*rows, *columns, i[0], partial, y)
         }
-        Op::GroupNormStats { size } => groupnorm::stats(size, i[0], y),
-        Op::GroupNorm { size } => {
-            groupnorm::forward(size, i[0], i[1], i[2], i[3], optional(size.scale_shift, 4), y)
+        Op::GroupNormStats { size, first } => groupnorm::stats(size, &parts(size, *first, i), y),
+        Op::GroupNorm { size, first } => {
+            let ss = optional(size.scale_shift, 4);
+            groupnorm::forward(size, &parts(size, *first, i), i[1], i[2], i[3], ss, y)
         }
-        Op::GroupNormGradSums { size } => {
+        Op::GroupNormGradSums { size, first } => {
             let ss = optional(size.scale_shift, 5);
-            groupnorm::grad_sums(size, i[0], i[1], i[2], i[3], i[4], ss, y)
+            groupnorm::grad_sums(size, &parts(size, *first, i), i[1], i[2], i[3], i[4], ss, y)
         }
-        Op::GroupNormGradInput { size } => {
-            let ss = optional(size.scale_shift, 6);
-            groupnorm::grad_input(size, i[0], i[1], i[2], i[3], i[4], ss, i[5], y)
+        Op::GroupNormGradInput { size, part, addend } => {
+            groupnorm::grad_input(size, *part, i[0], i[1], i[2], i[3], optional(*addend, 4), y)
         }
         Op::GroupNormGradGamma { size } => {
             groupnorm::grad_gamma(size, i[0], optional(size.scale_shift, 1), y)
@@ -97,6 +131,8 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         Op::EmbedChannels { rows, count, columns, from } => {
             channels::embed(*rows, *count, *columns, *from, i[0], y)
         }
+        Op::StoreHalf { quads } => half::store(*quads, i[0], y),
+        Op::LoadHalf { quads } => half::load(*quads, i[0], y),
         Op::AddRowwise { batch, pixels, channels: c } => {
             channels::add_rowwise(*batch, *pixels, *c, i[0], i[1], y)
         }

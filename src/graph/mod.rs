@@ -4,6 +4,7 @@
 //! operations as ordinary nodes. [`Graph::compile`] drops what nothing needs, chooses kernels, plans memory and gives
 //! a [`Plan`].
 
+mod activations;
 mod autodiff;
 mod build;
 mod lower;
@@ -11,6 +12,7 @@ mod memory;
 mod op;
 mod plan;
 
+pub use activations::Activations;
 pub use build::SamplerInputs;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub use op::{Activation, Op, Pooling, SamplerFlags};
@@ -63,6 +65,8 @@ pub(crate) struct Node {
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     dropout_layers: u32,
+    /// First node of the backward pass.
+    backward: Option<usize>,
 }
 
 /// Bytes of a tensor of logical shape `shape` in device memory.

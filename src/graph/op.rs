@@ -3,7 +3,7 @@
 use crate::kernels::attention::Attention;
 use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::features::FeatureMap;
-use crate::kernels::groupnorm::GroupNorm;
+use crate::kernels::groupnorm::{GroupNorm, Part};
 use crate::kernels::loss::Mse;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::sampler::Sampler;
@@ -69,23 +69,23 @@ pub enum Op {
     Conv3x3GradInput { size: Conv3x3 },
     /// x, dy.
     Conv3x3GradWeight { size: Conv3x3 },
-    /// x, weight, \[bias\], \[residual\].
-    MatMul { size: MatMul, bias: bool, residual: bool },
-    /// dy, weight.
-    MatMulGradInput { size: MatMul },
-    /// x, dy.
-    MatMulGradWeight { size: MatMul },
+    /// x, weight, \[bias\], \[residual\], \[other\]: where the input is two tensors, `first` is the features of x.
+    MatMul { size: MatMul, first: usize, bias: bool, residual: bool },
+    /// dy, weight: the gradient of the input's features `from..from + count`.
+    MatMulGradInput { size: MatMul, from: usize, count: usize },
+    /// x, dy, \[other\].
+    MatMulGradWeight { size: MatMul, first: usize },
     /// Column sums of \[rows, columns\].
     SumRows { rows: usize, columns: usize },
 
-    /// x.
-    GroupNormStats { size: GroupNorm },
-    /// x, stats, gamma, beta, \[scale_shift\].
-    GroupNorm { size: GroupNorm },
-    /// x, dy, stats, gamma, beta, \[scale_shift\].
-    GroupNormGradSums { size: GroupNorm },
-    /// x, dy, stats, gamma, beta, sums, \[scale_shift\].
-    GroupNormGradInput { size: GroupNorm },
+    /// x, \[other\]: where the normalised tensor is two, `first` is the channels of x.
+    GroupNormStats { size: GroupNorm, first: usize },
+    /// x, stats, gamma, beta, \[scale_shift\], \[other\].
+    GroupNorm { size: GroupNorm, first: usize },
+    /// x, dy, stats, gamma, beta, \[scale_shift\], \[other\].
+    GroupNormGradSums { size: GroupNorm, first: usize },
+    /// x, dy, stats, sums, \[addend\]: x and the result are `part`.
+    GroupNormGradInput { size: GroupNorm, part: Part, addend: bool },
     /// sums, \[scale_shift\].
     GroupNormGradGamma { size: GroupNorm },
     /// sums, \[scale_shift\].
@@ -171,6 +171,11 @@ pub enum Op {
     WeightedSum { batch: usize, weight: f32 },
     /// values \[N\] (for its size), scalar \[1\]: weight · scalar in each element.
     WeightedSumGrad { batch: usize, weight: f32 },
+    /// x: the same as f16, packed.
+    StoreHalf { quads: usize },
+    /// What `StoreHalf` made: f32 again.
+    LoadHalf { quads: usize },
+
     /// x: \[1\] sum of squares.
     SumSquares { quads: usize },
 

@@ -43,7 +43,19 @@ struct Size {
     silu: u32,
     scale_shift: u32,
     row: u32,
-    pad: [u32; 3],
+    first_quad: u32,
+    part_quads: u32,
+    has_addend: u32,
+}
+
+/// Consecutive channels of the normalised tensor that lie in a tensor of their own, so that a concatenation need not be
+/// copied: both numbers are multiples of four unless the part ends with the last channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First channel.
+    pub first: usize,
+    /// Number of channels.
+    pub channels: usize,
 }
 
 impl GroupNorm {
@@ -51,7 +63,12 @@ impl GroupNorm {
         pitch(self.channels) / 4
     }
 
-    fn uniform(&self, row: u32) -> Vec<u8> {
+    /// All channels in one tensor.
+    pub fn whole(&self) -> Part {
+        Part { first: 0, channels: self.channels }
+    }
+
+    fn uniform(&self, row: u32, part: Part, has_addend: bool) -> Vec<u8> {
         let size = Size {
             batch: self.batch as u32,
             pixels: self.pixels as u32,
@@ -62,20 +79,22 @@ impl GroupNorm {
             silu: u32::from(self.silu),
             scale_shift: u32::from(self.scale_shift),
             row,
-            pad: [0; 3],
+            first_quad: (part.first / 4) as u32,
+            part_quads: part.quads() as u32,
+            has_addend: u32::from(has_addend),
         };
         bytemuck::bytes_of(&size).to_vec()
     }
 
     /// Workgroups where one invocation handles four channels of a block of pixels.
-    fn blocks(&self) -> [u32; 3] {
-        let invocations = self.batch * self.pixels.div_ceil(BLOCK) * self.quads();
+    fn blocks(&self, part: Part) -> [u32; 3] {
+        let invocations = self.batch * self.pixels.div_ceil(BLOCK) * part.quads();
         spread((invocations as u64).div_ceil(WORKGROUP))
     }
 
     /// Workgroups where one workgroup handles four channels of an image.
-    fn columns(&self) -> [u32; 3] {
-        spread((self.batch * self.quads()) as u64)
+    fn columns(&self, part: Part) -> [u32; 3] {
+        spread((self.batch * part.quads()) as u64)
     }
 
     /// Workgroups where one invocation handles a group of an image.
@@ -88,10 +107,16 @@ impl GroupNorm {
             kernel: kernel(entry, &[]),
             reads,
             writes: vec![write],
-            uniform: self.uniform(0),
+            uniform: self.uniform(0, self.whole(), false),
             workgroups,
             multiply_adds: 0,
         }
+    }
+}
+
+impl Part {
+    fn quads(self) -> usize {
+        pitch(self.channels) / 4
     }
 }
 
@@ -100,39 +125,46 @@ pub fn stats_bytes(size: &GroupNorm) -> u64 {
     (size.batch * 2 * pitch(size.channels) * 4) as u64
 }
 
-/// Bytes of the gradients' sums: \[N, 4, C\], the sums over the pixels of dv and dv·xhat, and the means of γ·(1 + scale)
-/// times these over each channel's group.
+/// Bytes of the gradients' sums: \[N, 6, C\], the sums over the pixels of dv and dv·xhat, the means of γ·(1 + scale)
+/// times these over each channel's group, and the gain and bias that make v of xhat.
 pub fn sums_bytes(size: &GroupNorm) -> u64 {
-    (size.batch * 4 * pitch(size.channels) * 4) as u64
+    (size.batch * 6 * pitch(size.channels) * 4) as u64
 }
 
-/// Writes the statistics ([`stats_bytes`]) of `x` \[N, H·W, C\].
-pub fn stats(size: &GroupNorm, x: Slice, stats: Slice) -> Vec<Launch> {
-    vec![
-        size.launch("moments", vec![x], stats, size.columns()),
-        size.launch("combine", vec![], stats, size.per_group()),
-    ]
+/// Writes the statistics ([`stats_bytes`]) of the tensor whose `parts` \[N, H·W, part\] are given in order.
+pub fn stats(size: &GroupNorm, parts: &[(Part, Slice)], stats: Slice) -> Vec<Launch> {
+    let moments = |&(part, x): &(Part, Slice)| Launch {
+        uniform: size.uniform(0, part, false),
+        ..size.launch("moments", vec![x], stats, size.columns(part))
+    };
+    let mut launches: Vec<Launch> = parts.iter().map(moments).collect();
+    launches.push(size.launch("combine", vec![], stats, size.per_group()));
+    launches
 }
 
-/// Writes `y` \[N, H·W, C\] from `x` and its [`stats`]; `gamma` and `beta` are \[C\], `scale_shift` \[N, 2C\].
+/// Writes `y` \[N, H·W, C\] from the `parts` and their [`stats`]; `gamma` and `beta` are \[C\], `scale_shift` \[N, 2C\].
 pub fn forward(
     size: &GroupNorm,
-    x: Slice,
+    parts: &[(Part, Slice)],
     stats: Slice,
     gamma: Slice,
     beta: Slice,
     scale_shift: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    let reads = vec![x, stats, gamma, beta, scale_shift.unwrap_or(gamma)];
-    vec![size.launch("forward", reads, y, size.blocks())]
+    let launch = |&(part, x): &(Part, Slice)| {
+        let reads = vec![x, stats, gamma, beta, scale_shift.unwrap_or(gamma)];
+        let uniform = size.uniform(0, part, false);
+        Launch { uniform, ..size.launch("forward", reads, y, size.blocks(part)) }
+    };
+    parts.iter().map(launch).collect()
 }
 
 /// Writes the sums ([`sums_bytes`]) that all gradients share, from the gradient `dy` of the output.
 #[expect(clippy::too_many_arguments, reason = "one argument per tensor")]
 pub fn grad_sums(
     size: &GroupNorm,
-    x: Slice,
+    parts: &[(Part, Slice)],
     dy: Slice,
     stats: Slice,
     gamma: Slice,
@@ -140,28 +172,32 @@ pub fn grad_sums(
     scale_shift: Option<Slice>,
     sums: Slice,
 ) -> Vec<Launch> {
-    let modulation = scale_shift.unwrap_or(gamma);
-    vec![
-        size.launch("grad_sums", vec![x, stats, gamma, beta, modulation, dy], sums, size.columns()),
-        size.launch("group_means", vec![gamma, modulation], sums, size.per_group()),
-    ]
+    let launch = |&(part, x): &(Part, Slice)| {
+        let reads = vec![x, stats, gamma, beta, scale_shift.unwrap_or(gamma), dy];
+        let uniform = size.uniform(0, part, false);
+        Launch { uniform, ..size.launch("grad_sums", reads, sums, size.columns(part)) }
+    };
+    let mut launches: Vec<Launch> = parts.iter().map(launch).collect();
+    launches.push(size.launch("group_means", vec![], sums, size.per_group()));
+    launches
 }
 
-/// Writes the gradient `dx` of `x`, through the statistics too; `sums` are those of [`grad_sums`].
+/// Writes the gradient `dx` of the part `x`, through the statistics too; `sums` are those of [`grad_sums`]. `addend`,
+/// another part of that gradient, is added.
 #[expect(clippy::too_many_arguments, reason = "one argument per tensor")]
 pub fn grad_input(
     size: &GroupNorm,
+    part: Part,
     x: Slice,
     dy: Slice,
     stats: Slice,
-    gamma: Slice,
-    beta: Slice,
-    scale_shift: Option<Slice>,
     sums: Slice,
+    addend: Option<Slice>,
     dx: Slice,
 ) -> Vec<Launch> {
-    let reads = vec![x, stats, gamma, beta, scale_shift.unwrap_or(gamma), dy, sums];
-    vec![size.launch("grad_input", reads, dx, size.blocks())]
+    let reads = vec![x, stats, dy, sums, addend.unwrap_or(x)];
+    let uniform = size.uniform(0, part, addend.is_some());
+    vec![Launch { uniform, ..size.launch("grad_input", reads, dx, size.blocks(part)) }]
 }
 
 /// Writes the gradient of γ \[C\]: Σₙ (1 + scale)·Σ dv·xhat.
@@ -184,7 +220,7 @@ fn grad_affine(
     let workgroups = spread((4 * size.quads() as u64).div_ceil(WORKGROUP));
     let factors = scale_shift.unwrap_or(sums);
     let launch = size.launch("grad_affine", vec![sums, factors, factors], to, workgroups);
-    vec![Launch { uniform: size.uniform(row), ..launch }]
+    vec![Launch { uniform: size.uniform(row, size.whole(), false), ..launch }]
 }
 
 /// Writes the gradient of `scale_shift` \[N, 2C\]: γ·Σ dv·xhat + β·Σ dv, then Σ dv.
@@ -192,5 +228,5 @@ pub fn grad_scale_shift(size: &GroupNorm, sums: Slice, gamma: Slice, beta: Slice
     let elements = size.batch * pitch(2 * size.channels);
     let workgroups = spread((elements as u64).div_ceil(WORKGROUP));
     let launch = size.launch("grad_affine", vec![sums, gamma, beta], to, workgroups);
-    vec![Launch { uniform: size.uniform(2), ..launch }]
+    vec![Launch { uniform: size.uniform(2, size.whole(), false), ..launch }]
 }

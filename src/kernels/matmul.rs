@@ -36,6 +36,11 @@ struct Size {
 }
 
 impl MatMul {
+    /// The products of the first `first` input features and of the others, whose sum is this one.
+    pub fn split(&self, first: usize) -> [MatMul; 2] {
+        [first, self.in_features - first].map(|in_features| MatMul { in_features, ..*self })
+    }
+
     fn uniform(&self) -> Size {
         Size {
             rows: self.rows as u32,
@@ -65,6 +70,18 @@ impl MatMul {
     fn tiles(&self, features: usize) -> u64 {
         (self.rows.div_ceil(TILE_ROWS) * (pitch(features) / 4).div_ceil(2)) as u64
     }
+}
+
+/// Bytes of the first `rows` rows of the weight.
+pub fn row_bytes(size: &MatMul, rows: usize) -> u64 {
+    (rows * pitch(size.out_features) * 4) as u64
+}
+
+/// The rows of the weight before `row` and from there on; `row` is a multiple of four.
+pub fn split_weight(size: &MatMul, row: usize, weight: Slice) -> [Slice; 2] {
+    let bytes = row_bytes(size, row);
+    let rest = Slice { offset: weight.offset + bytes, bytes: weight.bytes - bytes, ..weight };
+    [Slice { bytes, ..weight }, rest]
 }
 
 /// y = x · weight (+ bias) (+ residual).

@@ -11,6 +11,7 @@ pub mod conv3x3;
 pub mod diffuse;
 pub mod features;
 pub mod groupnorm;
+pub mod half;
 pub mod loss;
 pub mod matmul;
 pub mod optimizer;

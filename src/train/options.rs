@@ -1,6 +1,7 @@
 //! What training is told.
 
 use crate::error::{Error, Result};
+use crate::graph::Activations;
 use serde::{Deserialize, Serialize};
 
 /// Which images the classifier sees in training.
@@ -39,6 +40,8 @@ pub struct TrainOptions {
     pub classifier_loss_scaling: f32,
     /// What the classifier sees.
     pub classifier_input: ClassifierInput,
+    /// How activations wait for the backward pass.
+    pub activations: Activations,
     /// Seed of weights, order, timesteps, noise and dropout.
     pub seed: u64,
 }
@@ -55,6 +58,7 @@ impl Default for TrainOptions {
             ema_rate: 0.9999,
             classifier_loss_scaling: 0.001,
             classifier_input: ClassifierInput::Clean,
+            activations: Activations::Keep,
             seed: 0,
         }
     }

@@ -8,6 +8,7 @@ use crate::checkpoint::Tensors;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
+use crate::graph::Activations;
 use crate::model::JointModel;
 use crate::runtime::{Images, Weights, pad_rows, unpad_rows};
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub async fn training_step(
         classifier_loss_scaling: input.classifier_loss_scaling,
         classifier_input: input.classifier_input,
         given_noise: true,
+        activations: Activations::Keep,
     };
     let mut weights = Weights::upload(device, Arc::clone(model), tensors, Some(tensors)).await?;
     for set in ["m", "v", "grads"] {

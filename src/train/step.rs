@@ -3,7 +3,7 @@
 use super::options::{ClassifierInput, TrainOptions};
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, NodeId, Place, Plan};
+use crate::graph::{Activations, Graph, NodeId, Place, Plan};
 use crate::model::{Builder, Encoded, Head, JointModel, ParamLayout};
 use crate::rng::Stream;
 
@@ -23,6 +23,8 @@ pub struct TrainSpec {
     pub classifier_input: ClassifierInput,
     /// Noise comes from the buffer "noise" instead of the generator.
     pub given_noise: bool,
+    /// How activations wait for the backward pass.
+    pub activations: Activations,
 }
 
 impl TrainSpec {
@@ -34,6 +36,7 @@ impl TrainSpec {
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
             given_noise: false,
+            activations: options.activations,
         }
     }
 }
@@ -105,7 +108,7 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
     } else {
         accumulate_gradients(&mut b.graph, &model.params)?;
     }
-    b.graph.compile()
+    b.graph.spare_activations(spec.activations).compile()
 }
 
 /// AdamW and EMA on the gradients summed over micro-batches.

@@ -1,7 +1,7 @@
 //! GroupNorm with scale-shift and SiLU against its f64 twin.
 
 use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::groupnorm::{self, GroupNorm};
+use duet::kernels::groupnorm::{self, GroupNorm, Part};
 
 /// The twin's inputs, logical layout: x \[N, HW, C\], gamma and beta \[C\], scale_shift \[N, 2C\].
 #[derive(Clone)]
@@ -67,10 +67,37 @@ struct Outputs {
 
 /// Forward and every gradient on the device.
 fn run(size: &GroupNorm, inputs: &Inputs, dy: &[f32]) -> Outputs {
+    run_parts(size, inputs, dy, &[size.channels], None)
+}
+
+/// Channels `from..from + count` of each row of `columns`.
+fn columns_of(x: &[f32], columns: usize, from: usize, count: usize) -> Vec<f32> {
+    x.chunks(columns).flat_map(|row| row[from..from + count].to_vec()).collect()
+}
+
+/// As [`run`], the input cut into tensors of `counts` channels; `addend` is added to its gradient.
+fn run_parts(
+    size: &GroupNorm,
+    inputs: &Inputs,
+    dy: &[f32],
+    counts: &[usize],
+    addend: Option<&[f32]>,
+) -> Outputs {
     let GroupNorm { batch, pixels, channels, .. } = *size;
     let mut harness = Harness::new();
     let shape = [batch, pixels, channels];
-    let x = harness.input(&shape, &narrow(&inputs.x)).slice;
+    let mut parts = Vec::new();
+    let mut gradients = Vec::new();
+    let mut first = 0;
+    for &count in counts {
+        let part = Part { first, channels: count };
+        let shape = [batch, pixels, count];
+        let values = columns_of(&narrow(&inputs.x), channels, first, count);
+        parts.push((part, harness.input(&shape, &values).slice));
+        let addend = addend.map(|a| harness.input(&shape, &columns_of(a, channels, first, count)).slice);
+        gradients.push((harness.output(&shape), addend));
+        first += count;
+    }
     let gamma = harness.input(&[channels], &narrow(&inputs.gamma)).slice;
     let beta = harness.input(&[channels], &narrow(&inputs.beta)).slice;
     let modulation = harness.input(&[batch, 2 * channels], &narrow(&inputs.scale_shift)).slice;
@@ -78,25 +105,27 @@ fn run(size: &GroupNorm, inputs: &Inputs, dy: &[f32]) -> Outputs {
     let dy = harness.input(&shape, dy).slice;
     let stats = harness.scratch(groupnorm::stats_bytes(size));
     let sums = harness.scratch(groupnorm::sums_bytes(size));
-    let [y, dx] = [harness.output(&shape), harness.output(&shape)];
+    let y = harness.output(&shape);
     let [dgamma, dbeta] = [harness.output(&[channels]), harness.output(&[channels])];
     let dscale_shift = harness.output(&[batch, 2 * channels]);
-    let mut launches = groupnorm::stats(size, x, stats);
-    launches.extend(groupnorm::forward(size, x, stats, gamma, beta, modulation, y.slice));
-    launches.extend(groupnorm::grad_sums(size, x, dy, stats, gamma, beta, modulation, sums));
-    launches.extend(groupnorm::grad_input(size, x, dy, stats, gamma, beta, modulation, sums, dx.slice));
+    let mut launches = groupnorm::stats(size, &parts, stats);
+    launches.extend(groupnorm::forward(size, &parts, stats, gamma, beta, modulation, y.slice));
+    launches.extend(groupnorm::grad_sums(size, &parts, dy, stats, gamma, beta, modulation, sums));
+    for ((part, x), (dx, addend)) in parts.iter().zip(&gradients) {
+        launches.extend(groupnorm::grad_input(size, *part, *x, dy, stats, sums, *addend, dx.slice));
+    }
     launches.extend(groupnorm::grad_gamma(size, sums, modulation, dgamma.slice));
     launches.extend(groupnorm::grad_beta(size, sums, modulation, dbeta.slice));
     launches.extend(groupnorm::grad_scale_shift(size, sums, gamma, beta, dscale_shift.slice));
     harness.run(launches);
     let read = |tensor: &Tensor| harness.read(tensor);
-    Outputs {
-        y: read(&y),
-        dx: read(&dx),
-        dgamma: read(&dgamma),
-        dbeta: read(&dbeta),
-        dscale_shift: read(&dscale_shift),
+    let mut dx = vec![0.0; batch * pixels * channels];
+    for ((part, _), (gradient, _)) in parts.iter().zip(&gradients) {
+        for (row, values) in dx.chunks_mut(channels).zip(read(gradient).chunks(part.channels)) {
+            row[part.first..part.first + part.channels].copy_from_slice(values);
+        }
     }
+    Outputs { y: read(&y), dx, dgamma: read(&dgamma), dbeta: read(&dbeta), dscale_shift: read(&dscale_shift) }
 }
 
 /// Batch, pixels, channels, groups: one or several channels per group, groups across vec4s, channels that are no
@@ -157,6 +186,33 @@ fn gradients_equal_finite_differences() {
             assert_gradient(&name("dscale_shift"), &got.dscale_shift, &inputs.scale_shift, |v| {
                 loss(&|i| i.scale_shift = v.to_vec())
             });
+        }
+    }
+}
+
+#[test]
+fn two_tensors_give_the_same_as_their_concatenation() {
+    for size in cases().filter(|size| size.channels > 4) {
+        let inputs = inputs(&size, 0.3);
+        let dy = values(9, inputs.x.len());
+        let whole = run(&size, &inputs, &dy);
+        for first in [4, (size.channels - 1) / 4 * 4] {
+            let counts = [first, size.channels - first];
+            let parts = run_parts(&size, &inputs, &dy, &counts, None);
+            let pairs = [
+                ("y", &parts.y, &whole.y),
+                ("dx", &parts.dx, &whole.dx),
+                ("dgamma", &parts.dgamma, &whole.dgamma),
+                ("dbeta", &parts.dbeta, &whole.dbeta),
+                ("dscale_shift", &parts.dscale_shift, &whole.dscale_shift),
+            ];
+            for (name, part, whole) in pairs {
+                assert!(part == whole, "{name} of {size:?} cut at {first}");
+            }
+            let addend = values(10, dy.len());
+            let added = run_parts(&size, &inputs, &dy, &counts, Some(&addend)).dx;
+            let sum: Vec<f32> = whole.dx.iter().zip(&addend).map(|(dx, a)| dx + a).collect();
+            assert_close(&format!("dx + addend of {size:?}"), &added, &wide(&sum), 1e-6);
         }
     }
 }

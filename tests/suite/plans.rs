@@ -1,7 +1,7 @@
 //! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
 
 use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
-use duet::graph::Plan;
+use duet::graph::{Activations, Plan};
 use duet::model::{JointModel, ModelConfig};
 use duet::train::{ClassifierInput, TrainSpec, train_plan};
 use std::path::Path;
@@ -31,6 +31,7 @@ pub fn plan(kind: &str, what: &str) -> Plan {
                 classifier_loss_scaling: 0.1,
                 classifier_input: ClassifierInput::Both,
                 given_noise: false,
+                activations: Activations::Keep,
             };
             train_plan(&model, &diffusion, &spec).unwrap()
         }

@@ -1,6 +1,7 @@
 //! Every shader is a valid WGSL program as it stands, and launches bind what the shaders declare.
 
 use duet::gpu::{Launch, Program};
+use duet::graph::Activations;
 use duet::model::{JointModel, ModelConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -159,6 +160,7 @@ pub fn programs() -> Vec<Program> {
                 classifier_loss_scaling: 0.1,
                 classifier_input: ClassifierInput::Both,
                 given_noise: false,
+                activations: Activations::Keep,
             };
             list.push(train_plan(&model, &diffusion, &spec).unwrap().program().clone());
         }

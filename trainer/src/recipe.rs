@@ -1,6 +1,7 @@
 //! Recipes: what to train, on what, and how, as TOML.
 
 use duet::diffusion::DiffusionConfig;
+use duet::graph::Activations;
 use duet::model::ModelConfig;
 use duet::train::{ClassifierInput, TrainOptions};
 use duet::{Error, Result};
@@ -79,6 +80,9 @@ pub struct TrainRecipe {
     pub classifier_loss_scaling: f32,
     /// What the classifier sees: "clean", "noised", "both" or "none".
     pub classifier_input: ClassifierInput,
+    /// How activations wait for the backward pass: "keep" as f32, "recompute" the cheap ones, or those and the others as
+    /// "f16"; less memory for a little time.
+    pub activations: Activations,
     /// Seed of everything random.
     pub seed: u64,
     /// Mirror half of the images.
@@ -113,6 +117,7 @@ impl Default for TrainRecipe {
             ema_rate: options.ema_rate,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
+            activations: options.activations,
             seed: options.seed,
             flip: false,
             log_every: 50,
@@ -137,6 +142,7 @@ impl TrainRecipe {
             ema_rate: self.ema_rate,
             classifier_loss_scaling: self.classifier_loss_scaling,
             classifier_input: self.classifier_input,
+            activations: self.activations,
             seed: self.seed,
             ..TrainOptions::default()
         }

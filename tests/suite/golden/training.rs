@@ -4,6 +4,7 @@ use super::fixture::{Fixture, summary, weights as formula_weights};
 use super::setup::{Setup, write_labels};
 use duet::checkpoint::Tensors;
 use duet::diffusion::Schedule;
+use duet::graph::Activations;
 use duet::kernels::optimizer::{AdamW, hyper};
 use duet::runtime::{Loaded, Weights, unpad_rows};
 use duet::train::{TrainSpec, train_plan};
@@ -32,6 +33,7 @@ impl Step {
             classifier_loss_scaling: setup.classifier_loss_scaling,
             classifier_input: setup.classifier_input,
             given_noise: true,
+            activations: Activations::Keep,
         };
         let mut weights = setup.upload();
         for set in ["m", "v", "grads"] {

@@ -5,7 +5,7 @@ use crate::output::{bytes, short};
 use crate::recipe::Recipe;
 use crate::session::load_checkpoint;
 use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
-use duet::graph::Plan;
+use duet::graph::{Activations, Plan};
 use duet::infer::classify_plan;
 use duet::model::JointModel;
 use duet::train::{ClassifierInput, TrainSpec, train_plan};
@@ -28,24 +28,26 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         ((*model).clone(), checkpoint.diffusion, ClassifierInput::Both, checkpoint.info)
     };
-    let plan = |kind: PlanKind| make_plan(&model, &diffusion, input, options.batch, kind);
+    let plan = |kind, activations| make_plan(&model, &diffusion, input, options.batch, kind, activations);
     if let Some(kind) = options.plan {
-        print!("{}", plan(kind)?);
+        print!("{}", plan(kind, Activations::Keep)?);
         return Ok(());
     }
     let kinds = [
-        ("classify", PlanKind::Classify),
-        ("denoising step", PlanKind::Step),
-        ("guided step", PlanKind::Guided),
-        ("training step", PlanKind::Train),
+        ("classify", PlanKind::Classify, Activations::Keep),
+        ("denoising step", PlanKind::Step, Activations::Keep),
+        ("guided step", PlanKind::Guided, Activations::Keep),
+        ("training step", PlanKind::Train, Activations::Keep),
+        ("  recompute", PlanKind::Train, Activations::Recompute),
+        ("  f16", PlanKind::Train, Activations::F16),
     ];
     let mut rows = Vec::new();
-    for (name, kind) in kinds {
+    for (name, kind, activations) in kinds {
         // BatchNorm cannot be trained on one image: no such plan exists.
         if matches!(kind, PlanKind::Train) && options.batch < 2 {
             continue;
         }
-        rows.push((name, plan(kind)?.stats()));
+        rows.push((name, plan(kind, activations)?.stats()));
     }
     let parameters = model.params.parameter_count();
     if arguments.json {
@@ -58,7 +60,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
                     "unshared_bytes": s.unshared_bytes, "external_bytes": s.external_bytes,
                     "peak_bytes": s.slot_bytes + s.external_bytes,
                 });
-                ((*name).to_owned(), row)
+                (name.trim().to_owned(), row)
             })
             .collect();
         let report = serde_json::json!({
@@ -107,6 +109,7 @@ fn make_plan(
     classifier_input: ClassifierInput,
     batch: usize,
     kind: PlanKind,
+    activations: Activations,
 ) -> Result<Plan> {
     match kind {
         PlanKind::Classify => classify_plan(model, batch, "params"),
@@ -122,6 +125,7 @@ fn make_plan(
                 classifier_loss_scaling: 0.1,
                 classifier_input,
                 given_noise: false,
+                activations,
             };
             train_plan(model, diffusion, &spec)
         }
