@@ -25,7 +25,7 @@ fn shaders() -> Vec<Shader> {
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
         // What WebGPU offers without asking for features.
         let flags = naga::valid::ValidationFlags::all();
-        let capabilities = naga::valid::Capabilities::empty();
+        let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         let info = naga::valid::Validator::new(flags, capabilities)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
@@ -153,14 +153,14 @@ pub fn programs() -> Vec<Program> {
             let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
             list.push(step_plan(&model, &diffusion, &spec, "params").unwrap().program().clone());
         }
-        for micro_batches in [1, 2] {
+        for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::F16)] {
             let spec = TrainSpec {
                 batch: 3,
                 micro_batches,
                 classifier_loss_scaling: 0.1,
                 classifier_input: ClassifierInput::Both,
                 given_noise: false,
-                activations: Activations::Keep,
+                activations,
             };
             list.push(train_plan(&model, &diffusion, &spec).unwrap().program().clone());
         }
