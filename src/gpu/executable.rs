@@ -185,16 +185,25 @@ impl Device {
     }
 }
 
-struct Step {
+pub(super) struct Step {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
 }
 
+impl Step {
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        let [x, y, z] = self.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
 /// A loaded program.
 pub struct Executable {
     device: Device,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     buffers: Vec<Buffer>,
     /// Bound by the steps; kept so that it is freed with them.
     _uniforms: Buffer,
@@ -216,10 +225,7 @@ impl Executable {
                 shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for step in part {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                let [x, y, z] = step.workgroups;
-                pass.dispatch_workgroups(x, y, z);
+                step.record(&mut pass);
             }
             drop(pass);
             shared.queue.submit([encoder.finish()]);
