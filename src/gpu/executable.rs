@@ -168,6 +168,13 @@ impl Device {
         Ok(Executable { device: self.clone(), steps, buffers, _uniforms: uniforms })
     }
 
+    /// Compiles the pipelines of `program` that do not exist yet, without allocating anything.
+    pub fn compile(&self, program: &Program) {
+        for kernel in program.kernels() {
+            self.pipeline(kernel);
+        }
+    }
+
     fn upload_uniforms(&self, program: &Program) -> Buffer {
         let mut data = Vec::new();
         for launch in &program.launches {
