@@ -14,6 +14,7 @@ mod optimizer;
 mod philox;
 mod plans;
 mod pointwise;
+mod profile;
 mod resample;
 mod sampler;
 mod schedules;

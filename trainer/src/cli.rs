@@ -310,7 +310,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 8)]
     pub batch: usize,
     /// Least seconds to measure each line for.
-    #[arg(long, default_value_t = 0.25)]
+    #[arg(long, default_value_t = 0.2)]
     pub seconds: f64,
     /// Only lines whose name contains this.
     #[arg(long, value_name = "TEXT")]

@@ -128,7 +128,7 @@ pub struct Memory {
     pub unshared_bytes: u64,
     /// What the device really allocated beside the named buffers: `planned_bytes` and the uniforms.
     pub allocated_bytes: u64,
-    /// Named buffers that the step binds: weights, moments, average, gradients, inputs, results.
+    /// Named buffers: weights, moments, average, gradients, running statistics, inputs, results.
     pub named_bytes: u64,
     /// All that the device allocated for the step, weights included.
     pub live_bytes: u64,

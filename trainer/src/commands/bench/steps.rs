@@ -4,7 +4,7 @@ use super::measure::best;
 use super::models::Subject;
 use super::report::{Kind, Line, Memory};
 use duet::diffusion::{Guidance, StepSpec, step_plan};
-use duet::gpu::{BufferId, BufferSpec, Device, Executable};
+use duet::gpu::{Buffer, Device, Executable};
 use duet::graph::{Place, Plan};
 use duet::infer::classify_plan;
 use duet::model::{Builder, Head, JointModel};
@@ -101,6 +101,15 @@ enum Runner {
     Training(Box<Trainer>, Batch),
 }
 
+impl Runner {
+    fn loaded(&self) -> &Loaded {
+        match self {
+            Runner::Plan(loaded) => loaded,
+            Runner::Training(trainer, _) => trainer.loaded(),
+        }
+    }
+}
+
 /// A step on the device, fed with data.
 pub struct Ready {
     /// The line's name.
@@ -120,51 +129,42 @@ impl Ready {
         let plan = step.plan(subject, batch)?;
         let images = Images::of(&subject.model.config, batch);
         let pixels: Vec<f32> = (0..images.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
-        let before;
-        let runner = if let Step::Training(input) = step {
-            before = device.counters().live_bytes;
+        let tensors = subject.model.params.initial(Seed(1));
+        let before = device.counters().live_bytes;
+        let (runner, weights) = if let Step::Training(input) = step {
             let options = train_options(subject, batch, input);
             let new = Trainer::new(device, Arc::clone(&subject.model), &subject.diffusion, &options);
             let trainer = Box::new(pollster::block_on(new)?);
-            Runner::Training(trainer, Batch { images: pixels, targets: targets(&subject.model, batch) })
+            let weights = trainer.weights().clone();
+            let data = Batch { images: pixels, targets: targets(&subject.model, batch) };
+            (Runner::Training(trainer, data), weights)
         } else {
-            let tensors = subject.model.params.initial(Seed(1));
-            before = device.counters().live_bytes;
             let upload = Weights::upload(device, Arc::clone(&subject.model), &tensors, None);
-            let loaded = pollster::block_on(pollster::block_on(upload)?.load(&plan))?;
+            let weights = pollster::block_on(upload)?;
+            let loaded = pollster::block_on(weights.load(&plan))?;
             loaded.write("x", bytemuck::cast_slice(&images.to_device(&pixels)?))?;
-            Runner::Plan(loaded)
+            (Runner::Plan(loaded), weights)
         };
+        // What the device allocated by its own count, weights and moments included.
         let live = device.counters().live_bytes.saturating_sub(before);
-        let mut ready = Ready { name: step.name(subject, batch), plan, runner, memory: Memory::default() };
-        ready.memory = ready.memory(live);
-        Ok(ready)
-    }
-
-    /// What loading allocated, by the device's own count, next to what was planned.
-    fn memory(&self, live: u64) -> Memory {
-        let buffers = self.plan.program().buffers.iter().enumerate();
-        let named: u64 = buffers
-            .filter(|(_, spec)| matches!(spec, BufferSpec::External { .. }))
-            .map(|(i, _)| self.executable().buffer(BufferId(i as u32)).bytes())
-            .sum();
-        let stats = self.plan.stats();
-        Memory {
+        let loaded = runner.loaded();
+        let own = plan.externals().filter_map(|(name, _)| loaded.buffer(name)).map(Buffer::bytes);
+        let named = weights.bytes() + own.sum::<u64>();
+        let stats = plan.stats();
+        let memory = Memory {
             planned_bytes: stats.slot_bytes,
             lower_bound_bytes: stats.lower_bound,
             unshared_bytes: stats.unshared_bytes,
             allocated_bytes: live.saturating_sub(named),
             named_bytes: named,
             live_bytes: live,
-        }
+        };
+        Ok(Ready { name: step.name(subject, batch), plan, runner, memory })
     }
 
     /// The program on the device.
     pub fn executable(&self) -> &Executable {
-        match &self.runner {
-            Runner::Plan(loaded) => loaded.executable(),
-            Runner::Training(trainer, _) => trainer.loaded().executable(),
-        }
+        self.runner.loaded().executable()
     }
 
     /// Runs the step once and waits for it.
