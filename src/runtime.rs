@@ -192,6 +192,11 @@ impl Weights {
         self.timestep_variance
     }
 
+    /// Bytes of all sets on the device.
+    pub fn bytes(&self) -> u64 {
+        self.shared.values().map(Buffer::bytes).sum()
+    }
+
     /// The model.
     pub fn model(&self) -> &JointModel {
         &self.model

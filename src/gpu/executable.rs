@@ -168,6 +168,13 @@ impl Device {
         Ok(Executable { device: self.clone(), steps, buffers, _uniforms: uniforms })
     }
 
+    /// Compiles the pipelines of `program` that do not exist yet, without allocating anything.
+    pub fn compile(&self, program: &Program) {
+        for kernel in program.kernels() {
+            self.pipeline(kernel);
+        }
+    }
+
     fn upload_uniforms(&self, program: &Program) -> Buffer {
         let mut data = Vec::new();
         for launch in &program.launches {
@@ -185,16 +192,25 @@ impl Device {
     }
 }
 
-struct Step {
+pub(super) struct Step {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
 }
 
+impl Step {
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        let [x, y, z] = self.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
 /// A loaded program.
 pub struct Executable {
     device: Device,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     buffers: Vec<Buffer>,
     /// Bound by the steps; kept so that it is freed with them.
     _uniforms: Buffer,
@@ -216,10 +232,7 @@ impl Executable {
                 shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for step in part {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                let [x, y, z] = step.workgroups;
-                pass.dispatch_workgroups(x, y, z);
+                step.record(&mut pass);
             }
             drop(pass);
             shared.queue.submit([encoder.finish()]);

@@ -11,6 +11,7 @@ mod device;
 #[cfg(not(target_arch = "wasm32"))]
 mod disk_cache;
 mod executable;
+mod profile;
 mod program;
 mod readback;
 

@@ -87,6 +87,16 @@ pub struct Launch {
     pub multiply_adds: u64,
 }
 
+impl Launch {
+    /// Bytes this launch moves by its bindings: every distinct range once, whether read, written or both. What caches
+    /// save or repeated reads cost is not in it.
+    pub fn bytes(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let ranges = self.reads.iter().chain(&self.writes);
+        ranges.filter(|slice| seen.insert(**slice)).map(|slice| slice.bytes).sum()
+    }
+}
+
 /// A buffer of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BufferSpec {
@@ -138,6 +148,11 @@ impl Program {
                 BufferSpec::External { .. } => 0,
             })
             .sum()
+    }
+
+    /// Bytes that one run moves, as [`Launch::bytes`] counts.
+    pub fn bytes_moved(&self) -> u64 {
+        self.launches.iter().map(Launch::bytes).sum()
     }
 
     /// Multiply-adds of one run.

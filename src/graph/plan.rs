@@ -2,7 +2,7 @@
 
 use super::lower::{Context, lower};
 use super::memory::{Lifetime, MemoryPlan, plan_memory};
-use super::{Graph, NodeId, Op, device_bytes};
+use super::{Graph, Node, NodeId, Op, device_bytes};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub struct PlanStats {
 pub struct Plan {
     program: Program,
     memory: MemoryPlan,
+    /// Of each launch the shapes of what its operation reads first and what it makes.
+    shapes: Vec<String>,
 }
 
 struct Compiler<'a> {
@@ -99,6 +101,12 @@ impl Graph {
         needed
     }
 
+    fn shape_summary(&self, node: &Node) -> String {
+        let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let input = node.inputs.first().map_or(String::new(), |first| text(self.shape(*first)));
+        if node.shape.is_empty() { input } else { format!("{input} -> {}", text(&node.shape)) }
+    }
+
     /// Compiles what leads to placed results and changed states.
     ///
     /// # Errors
@@ -113,6 +121,7 @@ impl Graph {
             externals: BTreeMap::new(),
         };
         let mut launches: Vec<Launch> = Vec::new();
+        let mut shapes: Vec<String> = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
             if !needed[i] || matches!(node.op, Op::Leaf | Op::Reserve) {
                 continue;
@@ -127,14 +136,16 @@ impl Graph {
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
             });
             launches.extend(steps);
+            shapes.resize(launches.len(), self.shape_summary(node));
         }
-        Plan::new(launches, &compiler.virtual_bytes, compiler.externals)
+        Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals)
     }
 }
 
 impl Plan {
     fn new(
         mut launches: Vec<Launch>,
+        shapes: Vec<String>,
         virtual_bytes: &[u64],
         externals: BTreeMap<String, (BufferId, u64)>,
     ) -> Result<Plan> {
@@ -184,7 +195,7 @@ impl Plan {
                 return Err(Error::Gpu { detail });
             }
         }
-        Ok(Plan { program: Program { buffers, launches }, memory })
+        Ok(Plan { program: Program { buffers, launches }, memory, shapes })
     }
 
     /// What the plan costs.
@@ -205,6 +216,11 @@ impl Plan {
     /// The launches and buffers.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// Of each launch the shapes of its operation, as `8x28x28x32 -> 8x28x28x64`.
+    pub fn shapes(&self) -> &[String] {
+        &self.shapes
     }
 
     /// Names and least sizes of the buffers that must be given when the plan is loaded.

@@ -15,6 +15,7 @@ mod optimizer;
 mod philox;
 mod plans;
 mod pointwise;
+mod profile;
 mod resample;
 mod sampler;
 mod schedules;

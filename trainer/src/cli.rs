@@ -306,13 +306,28 @@ pub struct ExportImages {
 /// `duet bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Images at a time.
+    /// Images at a time of the whole steps and of the 28×28 kernels.
     #[arg(long, default_value_t = 8)]
     pub batch: usize,
     /// Least seconds to measure each line for.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.2)]
     pub seconds: f64,
     /// Only lines whose name contains this.
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
+    /// Network of the whole steps: "28x28-c32", "32x32-c128", "recipe" (the shipped one), or a recipe's file.
+    #[arg(long, default_value = "28x28-c32", value_name = "NAME")]
+    pub model: String,
+    /// Whole steps and start-up alone, no single kernels.
+    #[arg(long)]
+    pub steps_only: bool,
+    /// Where the time of whole steps goes, by kernel, instead of the other lines.
+    #[arg(long)]
+    pub profile: bool,
+    /// Compare with an earlier run's JSON.
+    #[arg(long, value_name = "BEFORE")]
+    pub against: Option<PathBuf>,
+    /// Measure nothing: compare two earlier runs' JSON.
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "against")]
+    pub compare: Option<Vec<PathBuf>>,
 }

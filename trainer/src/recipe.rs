@@ -189,7 +189,16 @@ impl Recipe {
     pub fn load(path: &Path) -> Result<Recipe> {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
         let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
-        let recipe: Recipe = toml::from_str(&text).map_err(|e| failed(e.to_string()))?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks a recipe's text; errors name `path`.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Recipe> {
+        let failed = |detail: String| Error::Data { path: path.into(), detail };
+        let recipe: Recipe = toml::from_str(text).map_err(|e| failed(e.to_string()))?;
         recipe.validate().map_err(|e| failed(e.to_string()))?;
         Ok(recipe)
     }

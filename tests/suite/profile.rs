@@ -1,0 +1,55 @@
+//! Times of single launches: one for each, and the run they belong to computes as always.
+
+use crate::harness::{device, tiny_config};
+use duet::gpu::{BufferId, BufferSpec, Program, Slice};
+use duet::infer::classify_plan;
+use duet::kernels::pointwise::{self, Unary};
+use duet::model::JointModel;
+use duet::rng::Seed;
+use duet::runtime::Weights;
+use std::sync::Arc;
+
+#[test]
+fn a_profile_has_one_duration_for_each_launch() {
+    let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
+    let tensors = model.params.initial(Seed(1));
+    let upload = Weights::upload(device(), Arc::clone(&model), &tensors, None);
+    let weights = pollster::block_on(upload).unwrap();
+    let plan = classify_plan(&model, 2, "params").unwrap();
+    let loaded = pollster::block_on(weights.load(&plan)).unwrap();
+    let logits = || pollster::block_on(loaded.read("logits")).unwrap();
+    let profile = pollster::block_on(loaded.executable().profile());
+    if !device().can_profile() {
+        let error = profile.unwrap_err().to_string();
+        assert!(error.contains("timestamp"), "{error}");
+        return;
+    }
+    let times = profile.unwrap();
+    let launches = &plan.program().launches;
+    assert_eq!((times.len(), plan.shapes().len()), (launches.len(), launches.len()));
+    assert!(times.iter().sum::<u64>() > 0);
+    let profiled = logits();
+    assert!(profiled.iter().any(|v| *v != 0.0), "a profiled run computes");
+    loaded.run();
+    assert_eq!(logits(), profiled);
+}
+
+#[test]
+fn more_launches_than_one_query_set_holds_are_profiled_in_parts() {
+    if !device().can_profile() {
+        return;
+    }
+    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64 };
+    let launch = pointwise::unary(Unary::Scale { factor: 2.0 }, 4, slice(0), slice(1));
+    assert_eq!(launch[0].bytes(), 128, "the range bound twice counts once");
+    let count = 2500;
+    let program = Program {
+        buffers: vec![BufferSpec::Slot { bytes: 64 }, BufferSpec::Slot { bytes: 64 }],
+        launches: launch.into_iter().cycle().take(count).collect(),
+    };
+    assert_eq!(program.bytes_moved(), 128 * count as u64);
+    let executable = pollster::block_on(device().load(&program, |_| None)).unwrap();
+    let times = pollster::block_on(executable.profile()).unwrap();
+    assert_eq!(times.len(), count);
+    assert!(times.iter().sum::<u64>() > 0);
+}

@@ -1,0 +1,372 @@
+//! The operations that are measured one by one, and their shapes: the one place to add a kernel or a second kernel for
+//! the same operation (give it another variant).
+
+use duet::gpu::{BufferId, Launch, Slice};
+use duet::kernels::attention::{self, Attention};
+use duet::kernels::conv3x3::{self, Conv3x3};
+use duet::kernels::features::{self, FeatureMap};
+use duet::kernels::groupnorm::{self, GroupNorm};
+use duet::kernels::loss::{self, Mse};
+use duet::kernels::matmul::{self, MatMul};
+use duet::kernels::pointwise::{self, Binary, Unary};
+use duet::kernels::{
+    batchnorm, channels, diffuse, optimizer, pitch, random, reduce_rows, resample, timestep_embedding,
+};
+
+/// One operation on one shape.
+pub struct Case {
+    /// Kernel, shape and direction.
+    pub name: String,
+    /// Which of several kernels for it.
+    pub variant: &'static str,
+    /// Bytes of its buffers.
+    pub sizes: Vec<u64>,
+    /// What runs.
+    pub launches: Vec<Launch>,
+    /// The same with one output per invocation.
+    pub naive: Option<Vec<Launch>>,
+}
+
+/// Buffers of a case.
+#[derive(Default)]
+struct Memory {
+    sizes: Vec<u64>,
+}
+
+impl Memory {
+    fn bytes(&mut self, bytes: u64) -> Slice {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        self.sizes.push(bytes);
+        Slice { buffer: BufferId(self.sizes.len() as u32 - 1), offset: 0, bytes }
+    }
+
+    /// Rows of channels-last values.
+    fn rows(&mut self, rows: usize, columns: usize) -> Slice {
+        self.bytes((rows * pitch(columns) * 4) as u64)
+    }
+}
+
+/// The cases so far.
+#[derive(Default)]
+struct Cases {
+    list: Vec<Case>,
+}
+
+impl Cases {
+    fn add(&mut self, name: String, make: impl FnOnce(&mut Memory) -> Vec<Launch>) {
+        self.add_with_naive(name, |memory| (make(memory), None));
+    }
+
+    fn add_with_naive(
+        &mut self,
+        name: String,
+        make: impl FnOnce(&mut Memory) -> (Vec<Launch>, Option<Vec<Launch>>),
+    ) {
+        let mut memory = Memory::default();
+        let (launches, naive) = make(&mut memory);
+        self.list.push(Case { name, variant: "default", sizes: memory.sizes, launches, naive });
+    }
+}
+
+/// Every case: the shapes of the 28×28 network of 32 channels at `batch` images, and those of the 32×32 network of 128
+/// channels at one.
+pub fn all(batch: usize) -> Vec<Case> {
+    let mut cases = Cases::default();
+    let c = &mut cases;
+    // The shape in which kernels were compared from the beginning.
+    conv(c, 4, 32, [64, 64], 1);
+    // Encoder: first convolution, blocks, down-sampling. Decoder: concatenated skips, up-sampling, last convolution.
+    let small =
+        [(28, [1, 32]), (28, [32, 32]), (28, [64, 32]), (28, [96, 32]), (28, [64, 64]), (28, [32, 1])];
+    let deeper = [(14, [32, 64]), (14, [64, 64]), (14, [128, 64]), (7, [64, 64]), (7, [128, 64])];
+    for (side, channels) in small.into_iter().chain(deeper) {
+        conv(c, batch, side, channels, 1);
+    }
+    conv(c, batch, 28, [32, 32], 2);
+    conv(c, batch, 14, [64, 64], 2);
+    for (side, channels) in [
+        (32, [3, 128]),
+        (32, [128, 128]),
+        (32, [384, 128]),
+        (16, [256, 256]),
+        (8, [512, 256]),
+        (4, [256, 256]),
+    ] {
+        conv(c, 1, side, channels, 1);
+    }
+    conv(c, 1, 32, [128, 128], 2);
+    // 1×1 convolutions of skips and attention, then linear layers of the timestep and the classifier.
+    let pixels = [[batch * 784, 96, 32], [batch * 196, 128, 64], [batch * 49, 64, 192], [batch * 49, 64, 64]];
+    let linear = [[batch, 128, 128], [batch, 128, 64], [batch, 353, 176]];
+    let large = [[1024, 384, 128], [256, 256, 768], [256, 256, 256], [1, 512, 512]];
+    for sizes in pixels.into_iter().chain(linear).chain(large) {
+        products(c, sizes);
+    }
+    for [n, side, channels] in
+        [[batch, 28, 32], [batch, 28, 96], [batch, 14, 64], [batch, 7, 64], [1, 32, 128]]
+    {
+        group_norm(c, n, side, channels);
+        rows(c, n, side, channels);
+    }
+    attend(c, batch, 49, 64);
+    attend(c, 1, 256, 256);
+    attend(c, 1, 64, 256);
+    for [n, side, channels] in [[batch, 14, 64], [1, 16, 256]] {
+        resampling(c, n, side, channels);
+        pooling(c, n, side, channels);
+    }
+    images(c, batch, 28, 1);
+    images(c, 1, 32, 3);
+    head(c, batch, 353);
+    update(c, 1_209_728);
+    update(c, 8_000_000);
+    cases.list
+}
+
+fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2], stride: usize) {
+    let size = Conv3x3 { batch, height: side, width: side, in_channels: c_in, out_channels: c_out, stride };
+    let input = batch * side * side;
+    let output = batch * size.out_height() * size.out_width();
+    let name = |kind| format!("conv3x3 {c_in}->{c_out} {side}x{side} s{stride} b{batch} {kind}");
+    cases.add_with_naive(name("forward"), |m| {
+        let (x, w) = (m.rows(input, c_in), m.rows(9 * pitch(c_in), c_out));
+        let (bias, y) = (m.rows(1, c_out), m.rows(output, c_out));
+        let naive = conv3x3::naive::forward(&size, x, w, Some(bias), y);
+        (conv3x3::forward(&size, x, w, Some(bias), None, y), Some(naive))
+    });
+    cases.add_with_naive(name("grad_input"), |m| {
+        let (dy, w) = (m.rows(output, c_out), m.rows(9 * pitch(c_in), c_out));
+        let dx = m.rows(input, c_in);
+        (conv3x3::grad_input(&size, dy, w, dx), Some(conv3x3::naive::grad_input(&size, dy, w, dx)))
+    });
+    cases.add_with_naive(name("grad_weight"), |m| {
+        let (x, dy) = (m.rows(input, c_in), m.rows(output, c_out));
+        let (scratch, dw) = (m.bytes(conv3x3::grad_weight_scratch(&size)), m.rows(9 * pitch(c_in), c_out));
+        let naive = conv3x3::naive::grad_weight(&size, x, dy, dw);
+        (conv3x3::grad_weight(&size, x, dy, scratch, dw), Some(naive))
+    });
+}
+
+fn products(cases: &mut Cases, [rows, c_in, c_out]: [usize; 3]) {
+    let size = MatMul { rows, in_features: c_in, out_features: c_out };
+    let name = |kind| format!("matmul {rows}x{c_in}->{c_out} {kind}");
+    cases.add(name("forward"), |m| {
+        let (x, w, bias) = (m.rows(rows, c_in), m.rows(pitch(c_in), c_out), m.rows(1, c_out));
+        matmul::forward(&size, x, w, Some(bias), None, m.rows(rows, c_out))
+    });
+    cases.add(name("grad_input"), |m| {
+        let (dy, w) = (m.rows(rows, c_out), m.rows(pitch(c_in), c_out));
+        matmul::grad_input(&size, dy, w, m.rows(rows, c_in))
+    });
+    cases.add(name("grad_weight"), |m| {
+        let (x, dy) = (m.rows(rows, c_in), m.rows(rows, c_out));
+        let scratch = m.bytes(matmul::grad_weight_scratch(&size));
+        matmul::grad_weight(&size, x, dy, scratch, m.rows(pitch(c_in), c_out))
+    });
+}
+
+/// Of what the network has most: a norm with SiLU, scaled and shifted by the timestep or not.
+fn group_norm(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
+    let pixels = side * side;
+    let plain = GroupNorm { batch, pixels, channels, groups: 32, silu: true, scale_shift: false };
+    let shifted = GroupNorm { scale_shift: true, ..plain };
+    let title = format!("groupnorm {channels} {side}x{side} b{batch}");
+    let n = batch * pixels;
+    cases.add(format!("{title} stats"), |m| {
+        let x = m.rows(n, channels);
+        groupnorm::stats(&plain, x, m.bytes(groupnorm::stats_bytes(&plain)))
+    });
+    for (size, kind) in [(plain, "silu"), (shifted, "scale_shift silu")] {
+        let modulation = |m: &mut Memory| size.scale_shift.then(|| m.rows(batch, 2 * channels));
+        cases.add(format!("{title} {kind} forward"), |m| {
+            let (x, stats) = (m.rows(n, channels), m.bytes(groupnorm::stats_bytes(&size)));
+            let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
+            groupnorm::forward(&size, x, stats, gamma, beta, scale_shift, m.rows(n, channels))
+        });
+        cases.add(format!("{title} {kind} grad_sums"), |m| {
+            let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
+            let stats = m.bytes(groupnorm::stats_bytes(&size));
+            let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
+            let sums = m.bytes(groupnorm::sums_bytes(&size));
+            groupnorm::grad_sums(&size, x, dy, stats, gamma, beta, scale_shift, sums)
+        });
+        cases.add(format!("{title} {kind} grad_input"), |m| {
+            let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
+            let stats = m.bytes(groupnorm::stats_bytes(&size));
+            let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
+            let sums = m.bytes(groupnorm::sums_bytes(&size));
+            let dx = m.rows(n, channels);
+            groupnorm::grad_input(&size, x, dy, stats, gamma, beta, scale_shift, sums, dx)
+        });
+    }
+    cases.add(format!("{title} grad_affine"), |m| {
+        let (sums, scale_shift) = (m.bytes(groupnorm::sums_bytes(&shifted)), m.rows(batch, 2 * channels));
+        let mut launches = groupnorm::grad_gamma(&shifted, sums, Some(scale_shift), m.rows(1, channels));
+        launches.extend(groupnorm::grad_beta(&shifted, sums, Some(scale_shift), m.rows(1, channels)));
+        launches
+    });
+    cases.add(format!("{title} grad_scale_shift"), |m| {
+        let sums = m.bytes(groupnorm::sums_bytes(&shifted));
+        let (gamma, beta) = (m.rows(1, channels), m.rows(1, channels));
+        groupnorm::grad_scale_shift(&shifted, sums, gamma, beta, m.rows(batch, 2 * channels))
+    });
+}
+
+/// Cheap operations on all pixels.
+fn rows(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
+    let n = batch * side * side;
+    let quads = n * pitch(channels) / 4;
+    let title = |kind| format!("{kind} {channels} {side}x{side} b{batch}");
+    cases.add(title("bias gradient"), |m| {
+        let (x, scratch) = (m.rows(n, channels), m.bytes(reduce_rows::scratch(n, channels)));
+        reduce_rows::launches(n, channels, x, scratch, m.rows(1, channels))
+    });
+    cases.add(title("add"), |m| {
+        let (a, b) = (m.rows(n, channels), m.rows(n, channels));
+        pointwise::binary(Binary::Add, quads, a, b, m.rows(n, channels))
+    });
+    cases.add(title("concat halves"), |m| {
+        let (a, b) = (m.rows(n, channels / 2), m.rows(n, channels / 2));
+        channels::concat(n, channels / 2, channels / 2, a, b, m.rows(n, channels))
+    });
+    cases.add(title("slice half"), |m| {
+        let x = m.rows(n, channels);
+        channels::slice(n, channels, channels / 2, channels / 2, x, m.rows(n, channels / 2))
+    });
+}
+
+fn attend(cases: &mut Cases, batch: usize, tokens: usize, channels: usize) {
+    let size = Attention { batch, tokens, channels, heads: 4, new_order: false };
+    let n = batch * tokens;
+    let name = |kind| format!("attention {channels} {tokens} tokens 4 heads b{batch} {kind}");
+    cases.add(name("forward"), |m| {
+        let (qkv, out) = (m.rows(n, 3 * channels), m.rows(n, channels));
+        attention::forward(&size, qkv, out, m.bytes(attention::lse_bytes(&size)))
+    });
+    cases.add(name("grad"), |m| {
+        let (qkv, out, dout) = (m.rows(n, 3 * channels), m.rows(n, channels), m.rows(n, channels));
+        let (lse, scratch) = (m.bytes(attention::lse_bytes(&size)), m.bytes(attention::grad_scratch(&size)));
+        attention::grad(&size, qkv, out, lse, dout, scratch, m.rows(n, 3 * channels))
+    });
+}
+
+/// From `side` pixels to twice as many and back.
+fn resampling(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
+    let (few, many) = (batch * side * side, 4 * batch * side * side);
+    let double = 2 * side;
+    cases.add(format!("upsample {channels} {side}x{side} b{batch} forward"), |m| {
+        let x = m.rows(few, channels);
+        resample::expand(batch, [side; 2], [double; 2], channels, 1.0, x, m.rows(many, channels))
+    });
+    cases.add(format!("upsample {channels} {side}x{side} b{batch} grad_input"), |m| {
+        let dy = m.rows(many, channels);
+        resample::pool(batch, [double; 2], channels, 1.0, dy, m.rows(few, channels))
+    });
+}
+
+/// The classifier's pooled features of one map.
+fn pooling(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
+    let pixels = side * side;
+    let map = FeatureMap { batch, pixels, channels, columns: channels + 1, offset: 0, maximum: false };
+    let name = |kind| format!("features {channels} {side}x{side} b{batch} {kind}");
+    cases.add(name("forward"), |m| {
+        let x = m.rows(batch * pixels, channels);
+        features::pool_into(&map, x, m.rows(batch, channels + 1))
+    });
+    cases.add(name("grad_input"), |m| {
+        let (x, features) = (m.rows(batch * pixels, channels), m.rows(batch, channels + 1));
+        let gradient = m.rows(batch, channels + 1);
+        features::pool_grad(&map, x, features, gradient, m.rows(batch * pixels, channels))
+    });
+}
+
+/// What is done to images: noise, noising, the squared error and its gradient.
+fn images(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
+    let pixels = side * side;
+    let n = batch * pixels;
+    let size = Mse { batch, pixels, channels, prediction_channels: channels };
+    let title = |kind| format!("{kind} {channels} {side}x{side} b{batch}");
+    cases.add(title("normal noise"), |m| {
+        let run = m.rows(1, 4);
+        random::normal(batch, pixels, channels, 0, run, m.rows(n, channels))
+    });
+    cases.add(title("noise an image"), |m| {
+        let (x, noise, mix) = (m.rows(n, channels), m.rows(n, channels), m.rows(1, 2 * batch));
+        diffuse::q_sample(batch, pixels, channels, [x, noise, mix], m.rows(n, channels))
+    });
+    cases.add(title("mse"), |m| {
+        let (a, b, scratch) = (m.rows(n, channels), m.rows(n, channels), m.bytes(loss::mse_scratch(&size)));
+        loss::mse(&size, a, b, scratch, m.rows(1, batch))
+    });
+    cases.add(title("mse gradient"), |m| {
+        let (a, b, dloss) = (m.rows(n, channels), m.rows(n, channels), m.rows(1, batch));
+        diffuse::mse_grad(&size, [a, b, dloss], m.rows(n, channels))
+    });
+}
+
+/// The classifier's layers that are no products, and the timestep's.
+fn head(cases: &mut Cases, batch: usize, columns: usize) {
+    let row = pitch(columns);
+    let name = |kind| format!("{kind} {batch}x{columns}");
+    cases.add(name("batchnorm stats"), |m| {
+        let (x, stats) = (m.rows(batch, columns), m.rows(3, columns));
+        batchnorm::stats(batch, columns, x, stats, m.rows(2, columns))
+    });
+    cases.add(name("batchnorm forward"), |m| {
+        let reads = [m.rows(batch, columns), m.rows(3, columns), m.rows(1, columns), m.rows(1, columns)];
+        batchnorm::forward(batch, columns, true, reads, m.rows(batch, columns))
+    });
+    cases.add(name("batchnorm grad_input"), |m| {
+        let (x, dy) = (m.rows(batch, columns), m.rows(batch, columns));
+        let reads = [x, dy, m.rows(3, columns), m.rows(1, columns)];
+        batchnorm::grad_input(batch, columns, true, reads, m.rows(batch, columns))
+    });
+    cases.add(name("batchnorm grad_weight"), |m| {
+        let reads = [m.rows(batch, columns), m.rows(batch, columns), m.rows(3, columns)];
+        batchnorm::grad_weight(batch, columns, true, reads, m.rows(1, columns))
+    });
+    cases.add(name("dropout"), |m| {
+        let reads = [m.rows(batch, columns), m.rows(1, 4)];
+        random::dropout(batch, row, 0, 0.7, reads, m.rows(batch, columns))
+    });
+    cases.add(name("silu"), |m| {
+        let x = m.rows(batch, columns);
+        pointwise::unary(Unary::Silu, batch * row / 4, x, m.rows(batch, columns))
+    });
+    cases.add(format!("timestep embedding {batch}x32"), |m| {
+        let (t, frequencies) = (m.rows(1, batch), m.rows(1, 16));
+        timestep_embedding::forward(batch, 32, t, frequencies, m.rows(batch, 32))
+    });
+}
+
+/// One pass of AdamW and the moving average.
+fn update(cases: &mut Cases, parameters: usize) {
+    cases.add(format!("adamw and average {parameters}"), |m| {
+        let (gradients, hyper) = (m.rows(1, parameters), m.rows(1, 12));
+        let state = [(); 4].map(|()| m.rows(1, parameters));
+        optimizer::adamw_ema(parameters / 4, gradients, hyper, state)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own_and_work_to_do() {
+        let cases = all(2);
+        let names: std::collections::HashSet<_> = cases.iter().map(|c| (&c.name, c.variant)).collect();
+        assert_eq!(names.len(), cases.len());
+        for case in &cases {
+            let bound = case.launches.iter().flat_map(|l| l.reads.iter().chain(&l.writes));
+            assert!(
+                !case.launches.is_empty() && case.launches.iter().all(|l| l.bytes() > 0),
+                "{}",
+                case.name
+            );
+            for slice in bound {
+                assert_eq!(case.sizes[slice.buffer.0 as usize], slice.bytes, "{}", case.name);
+            }
+        }
+    }
+}

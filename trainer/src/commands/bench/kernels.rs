@@ -1,0 +1,21 @@
+//! Measures the cases one by one.
+
+use super::cases::Case;
+use super::measure;
+use super::report::{Kind, Line};
+use duet::Result;
+use duet::gpu::Device;
+
+/// The line of a case, measured for at least `seconds`; a naive twin is called once after a warm-up.
+///
+/// # Errors
+/// Device errors.
+pub fn line(device: &Device, case: Case, seconds: f64) -> Result<Line> {
+    let time = measure::launches(device, &case.sizes, case.launches.clone(), seconds, 3)?;
+    let mut line = Line::new(Kind::Kernel, &case.name, time, &case.launches);
+    line.variant = case.variant.into();
+    if let Some(naive) = case.naive {
+        line.times_naive = Some(measure::launches(device, &case.sizes, naive, 0.0, 1)? / time);
+    }
+    Ok(line)
+}

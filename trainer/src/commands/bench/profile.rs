@@ -1,0 +1,97 @@
+//! Where a step's time goes: its launches by kernel, timed on the device.
+
+use super::report::{Profile, ProfileRow, Timed};
+use super::steps::Ready;
+use duet::Result;
+use duet::gpu::Launch;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Times every launch of a step by itself, the shortest of at least three runs over at least `seconds`.
+///
+/// # Errors
+/// An adapter without timestamp queries; device errors.
+pub fn profile(ready: &mut Ready, seconds: f64) -> Result<Profile> {
+    ready.run()?;
+    let mut best: Vec<u64> = Vec::new();
+    let (begin, mut runs) = (Instant::now(), 0);
+    while runs < 3 || begin.elapsed().as_secs_f64() < seconds {
+        let times = pollster::block_on(ready.executable().profile())?;
+        if best.is_empty() {
+            best = times;
+        } else {
+            best.iter_mut().zip(times).for_each(|(least, time)| *least = (*least).min(time));
+        }
+        runs += 1;
+    }
+    let program = ready.plan.program();
+    let entry = |launch: &Launch| format!("{}/{}", launch.kernel.file, launch.kernel.entry);
+    let launches = || program.launches.iter().zip(&best);
+    let by_kernel = group(launches().map(|(launch, time)| (entry(launch), String::new(), launch, *time)));
+    let shapes = ready.plan.shapes();
+    let by_shape = group(
+        launches().zip(shapes).map(|((launch, time), shape)| (entry(launch), shape.clone(), launch, *time)),
+    );
+    Ok(Profile {
+        name: ready.name.clone(),
+        seconds: best.iter().sum::<u64>() as f64 / 1e9,
+        launches: best.len() as u64,
+        by_kernel,
+        by_shape,
+    })
+}
+
+/// Sums launches of the same kernel and shape; the longest total first.
+fn group<'a>(launches: impl Iterator<Item = (String, String, &'a Launch, u64)>) -> Vec<ProfileRow> {
+    let mut rows: HashMap<(String, String), (u64, u64, u64, u64)> = HashMap::new();
+    for (kernel, shape, launch, nanoseconds) in launches {
+        let row = rows.entry((kernel, shape)).or_default();
+        row.0 += 1;
+        row.1 += nanoseconds;
+        row.2 += launch.multiply_adds;
+        row.3 += launch.bytes();
+    }
+    let total: u64 = rows.values().map(|row| row.1).sum();
+    let mut rows: Vec<ProfileRow> = rows
+        .into_iter()
+        .map(|((kernel, shape), (calls, nanoseconds, multiply_adds, bytes))| ProfileRow {
+            kernel,
+            shape,
+            calls,
+            share: nanoseconds as f64 / total.max(1) as f64,
+            timed: Timed::new(nanoseconds as f64 / 1e9, multiply_adds, bytes),
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        let order = b.timed.seconds.total_cmp(&a.timed.seconds);
+        order.then_with(|| (&a.kernel, &a.shape).cmp(&(&b.kernel, &b.shape)))
+    });
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use duet::gpu::{BufferId, Kernel, Slice};
+
+    #[test]
+    fn launches_of_one_kernel_are_summed_and_sorted() {
+        let slice = Slice { buffer: BufferId(0), offset: 0, bytes: 1000 };
+        let launch = Launch {
+            kernel: Kernel { file: "a", source: "", entry: "b", constants: Vec::new() },
+            reads: vec![slice, slice],
+            writes: vec![Slice { buffer: BufferId(1), ..slice }],
+            uniform: Vec::new(),
+            workgroups: [1; 3],
+            multiply_adds: 500,
+        };
+        let row = |kernel: &str, time| (kernel.to_owned(), String::new(), &launch, time);
+        let rows = group([row("short", 1000), row("long", 2000), row("long", 5000)].into_iter());
+        assert_eq!((rows[0].kernel.as_str(), rows[0].calls, rows[1].calls), ("long", 2, 1));
+        assert_eq!((rows[0].timed.bytes, rows[0].share), (4000, 0.875));
+        assert!(
+            (rows[1].timed.gflops - 1.0).abs() < 1e-9
+                && (rows[1].timed.gigabytes_per_second - 2.0).abs() < 1e-9
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! What is waited for before the first training step is done.
+
+use super::report::{Kind, Line};
+use super::steps::{Ready, Step};
+use super::{models::Subject, wanted};
+use crate::cli::{Bench, Cli};
+use duet::Result;
+use duet::gpu::{Device, DeviceOptions};
+use std::time::Instant;
+
+/// Opens a second device, without the pipelines that this program keeps between runs (a driver may keep its own), and
+/// makes it ready to train.
+///
+/// # Errors
+/// Device errors.
+pub fn lines(arguments: &Cli, options: &Bench, subject: &Subject) -> Result<Vec<Line>> {
+    let step = Step::TRAINING;
+    let of_step = |kind: &str| format!("start-up: {kind}, {}", step.name(subject, options.batch));
+    let names = ["start-up: open device".to_owned(), of_step("pipelines"), of_step("load and first step")];
+    if !names.iter().any(|name| wanted(options, name)) {
+        return Ok(Vec::new());
+    }
+    let mut lines = Vec::new();
+    let mut add = |name: &String, start: Instant, pipelines: u64| {
+        let mut line = Line::new(Kind::StartUp, name, start.elapsed().as_secs_f64(), &[]);
+        line.pipelines = Some(pipelines);
+        lines.push(line);
+    };
+    let start = Instant::now();
+    let open = DeviceOptions { adapter: arguments.gpu.clone(), ..DeviceOptions::default() };
+    let device = pollster::block_on(Device::open(&open))?;
+    add(&names[0], start, 0);
+    let plan = step.plan(subject, options.batch)?;
+    let start = Instant::now();
+    device.compile(plan.program());
+    device.check()?;
+    add(&names[1], start, device.counters().pipelines);
+    let start = Instant::now();
+    // Some drivers compile a pipeline at its first dispatch.
+    Ready::load(&device, subject, step, options.batch)?.run()?;
+    add(&names[2], start, device.counters().pipelines);
+    lines.retain(|line| wanted(options, &line.name));
+    Ok(lines)
+}
