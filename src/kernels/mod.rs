@@ -13,6 +13,7 @@ pub mod features;
 pub mod groupnorm;
 pub mod loss;
 pub mod matmul;
+pub mod matmul_tiled;
 pub mod optimizer;
 pub mod pointwise;
 pub mod random;

@@ -10,6 +10,7 @@ mod golden;
 mod groupnorm;
 mod harness;
 mod loss;
+mod matmul;
 mod optimizer;
 mod philox;
 mod plans;
