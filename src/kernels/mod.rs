@@ -4,6 +4,7 @@
 //! lanes hold zero, and every kernel keeps it so.
 
 pub mod attention;
+pub mod attention_tiled;
 pub mod batchnorm;
 pub mod channels;
 mod concat;

@@ -1,8 +1,9 @@
 //! Every shader is a valid WGSL program as it stands, and launches bind what the shaders declare.
 
 use duet::gpu::{BufferId, Launch, Program, Slice};
+use duet::kernels::attention::Attention;
 use duet::kernels::matmul::MatMul;
-use duet::kernels::matmul_tiled;
+use duet::kernels::{attention_tiled, matmul_tiled};
 use duet::model::{JointModel, ModelConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -171,11 +172,17 @@ pub fn programs() -> Vec<Program> {
 
 /// Launches of the kernels in tiles of workgroup memory.
 pub fn tiled() -> Vec<Launch> {
-    let [a, b, c, d] = [0, 1, 2, 3].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
+    let [a, b, c, d, e, f] =
+        [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
     let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
     let mut list = matmul_tiled::forward(&size, a, b, Some(c), None, d);
     list.extend(matmul_tiled::grad_input(&size, a, b, c));
     list.extend(matmul_tiled::grad_weight(&size, a, b, c, d));
+    for (channels, heads) in [(64, 4), (64, 1), (15, 3)] {
+        let size = Attention { batch: 2, tokens: 49, channels, heads, new_order: false };
+        list.extend(attention_tiled::forward(&size, a, b, c));
+        list.extend(attention_tiled::grad(&size, a, b, c, d, e, f));
+    }
     list
 }
 
