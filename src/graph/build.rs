@@ -43,8 +43,8 @@ impl Graph {
         Err(Error::shape(op, format!("{what} must be {shape:?}, is {:?}", self.shape(node))))
     }
 
-    /// 3×3 convolution, padding 1, of `x` \[N,H,W,C\] with `weight` \[9,pitch(C),K\]; `bias` \[K\] and `residual` (shape of the
-    /// result) are added.
+    /// 3×3 convolution, padding 1, stride 1 or 2, of `x` \[N,H,W,C\] with `weight` \[9,pitch(C),K\]; `bias` \[K\] and
+    /// `residual` (shape of the result) are added.
     pub fn conv3x3(
         &mut self,
         x: NodeId,
@@ -54,6 +54,9 @@ impl Graph {
         residual: Option<NodeId>,
     ) -> Result<NodeId> {
         let [batch, height, width, in_channels] = self.image_shape("conv3x3", x)?;
+        if !(1..=2).contains(&stride) {
+            return Err(Error::shape("conv3x3", format!("stride must be 1 or 2, is {stride}")));
+        }
         let out_channels = *self.shape(weight).last().unwrap_or(&0);
         self.expect("conv3x3", "weight", weight, &[9, pitch(in_channels), out_channels])?;
         let size = Conv3x3 { batch, height, width, in_channels, out_channels, stride };

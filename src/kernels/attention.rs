@@ -34,7 +34,7 @@ pub struct Attention {
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Size {
+pub(super) struct Size {
     batch: u32,
     tokens: u32,
     heads: u32,
@@ -49,21 +49,14 @@ struct Size {
 }
 
 impl Attention {
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.channels / self.heads
     }
 
-    fn launch(&self, entry: &'static str, reads: Vec<Slice>, writes: Vec<Slice>, products: usize) -> Launch {
+    pub(super) fn uniform(&self) -> Size {
         let depth = self.depth();
-        let quads = depth.div_ceil(4);
-        let wide = quads <= WIDE_QUADS;
-        let constants = [
-            ("HEAD_QUADS", quads as f64),
-            ("ALIGNED", f64::from(u8::from(depth.is_multiple_of(4)))),
-            ("WIDE", f64::from(u8::from(wide))),
-        ];
         let (head_step, part_step) = if self.new_order { (depth, self.channels) } else { (3 * depth, depth) };
-        let size = Size {
+        Size {
             batch: self.batch as u32,
             tokens: self.tokens as u32,
             heads: self.heads as u32,
@@ -75,16 +68,32 @@ impl Attention {
             part_step: part_step as u32,
             scale: (depth as f64).powf(-0.5) as f32,
             pad: [0; 2],
-        };
+        }
+    }
+
+    /// Multiply-adds of `products` products of all pairs of tokens.
+    pub(super) fn multiply_adds(&self, products: usize) -> u64 {
+        (products * self.batch * self.tokens * self.tokens * self.channels) as u64
+    }
+
+    fn launch(&self, entry: &'static str, reads: Vec<Slice>, writes: Vec<Slice>, products: usize) -> Launch {
+        let depth = self.depth();
+        let quads = depth.div_ceil(4);
+        let wide = quads <= WIDE_QUADS;
+        let constants = [
+            ("HEAD_QUADS", quads as f64),
+            ("ALIGNED", f64::from(u8::from(depth.is_multiple_of(4)))),
+            ("WIDE", f64::from(u8::from(wide))),
+        ];
         let tiles = self.tokens.div_ceil(if wide { 8 } else { 4 });
         let invocations = self.batch * self.heads * tiles * quads.div_ceil(CHUNK);
         Launch {
             kernel: kernel(entry, &constants),
             reads,
             writes,
-            uniform: bytemuck::bytes_of(&size).to_vec(),
+            uniform: bytemuck::bytes_of(&self.uniform()).to_vec(),
             workgroups: spread((invocations as u64).div_ceil(WORKGROUP)),
-            multiply_adds: (products * self.batch * self.tokens * self.tokens * self.channels) as u64,
+            multiply_adds: self.multiply_adds(products),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! 3×3 convolution with padding 1 and its gradients: `wgsl/conv3x3.wgsl` (stride 1), `wgsl/conv3x3_strided.wgsl`,
+//! 3×3 convolution with padding 1 and its gradients: `wgsl/conv3x3.wgsl` (stride 1), `wgsl/conv3x3_strided.wgsl` (2),
 //! `wgsl/conv3x3_weight.wgsl`, and the naive twin `wgsl/conv3x3_naive.wgsl`.
 
 use super::{pitch, reduce_rows, shader, split_rows};
@@ -23,10 +23,8 @@ mod weight {
 }
 
 const WORKGROUP: u64 = 32;
-/// Pixels per invocation, rows by columns, of the stride-1 entries.
+/// Pixels per invocation, rows by columns; of the strided `grad_input`: blocks of 2 × 2 pixels, once for each row parity.
 const TILE: [usize; 2] = [2, 7];
-/// Pixels per invocation of `strided`.
-const STRIDED_TILE: usize = 4;
 /// Invocations that `grad_weight` aims at, so that small layers still fill a device.
 const WEIGHT_INVOCATIONS: usize = 1024;
 
@@ -114,8 +112,8 @@ impl Conv3x3 {
     fn launch(&self, entry: &'static str, uniform: Size, invocations: u64) -> Launch {
         let constants = [("WG", WORKGROUP as f64)];
         let kernel = match entry {
-            "strided" => strided::of(entry, &constants),
             "grad_weight" => weight::of(entry, &constants),
+            _ if self.stride == 2 => strided::of(entry, &constants),
             _ => kernel(entry, &constants),
         };
         Launch {
@@ -147,8 +145,7 @@ pub fn forward(
     let mut uniform = size.uniform();
     uniform.has_bias = u32::from(bias.is_some());
     uniform.has_residual = u32::from(residual.is_some());
-    let (entry, tile) = if size.stride == 1 { ("forward", TILE) } else { ("strided", [1, STRIDED_TILE]) };
-    let launch = size.launch(entry, uniform, tiles(&uniform, tile));
+    let launch = size.launch("forward", uniform, tiles(&uniform, TILE));
     let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
     vec![Launch { reads, writes: vec![y], ..launch }]
 }
@@ -166,12 +163,12 @@ pub fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<La
         transposed: 1,
         ..there
     };
-    if size.stride == 1 {
-        let launch = size.launch("grad_input", uniform, tiles(&uniform, TILE));
-        return vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }];
-    }
-    let launch = size.launch("strided", uniform, tiles(&uniform, [1, STRIDED_TILE]));
-    vec![Launch { reads: vec![dy, weight, weight, dy], writes: vec![dx], ..launch }]
+    let invocations = match size.stride {
+        1 => tiles(&uniform, TILE),
+        _ => 2 * tiles(&uniform, TILE.map(|blocks| 2 * blocks)),
+    };
+    let launch = size.launch("grad_input", uniform, invocations);
+    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.

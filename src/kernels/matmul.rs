@@ -24,14 +24,14 @@ pub struct MatMul {
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-struct Size {
+pub(super) struct Size {
     rows: u32,
     in_quads: u32,
     out_quads: u32,
-    has_bias: u32,
-    has_residual: u32,
-    slices: u32,
-    slice_rows: u32,
+    pub(super) has_bias: u32,
+    pub(super) has_residual: u32,
+    pub(super) slices: u32,
+    pub(super) slice_rows: u32,
     pad: u32,
 }
 
@@ -41,7 +41,7 @@ impl MatMul {
         [first, self.in_features - first].map(|in_features| MatMul { in_features, ..*self })
     }
 
-    fn uniform(&self) -> Size {
+    pub(super) fn uniform(&self) -> Size {
         Size {
             rows: self.rows as u32,
             in_quads: (pitch(self.in_features) / 4) as u32,
@@ -63,8 +63,12 @@ impl MatMul {
             writes: Vec::new(),
             uniform: bytemuck::bytes_of(&uniform).to_vec(),
             workgroups: spread(invocations.div_ceil(WORKGROUP)),
-            multiply_adds: (self.rows * self.in_features * self.out_features) as u64,
+            multiply_adds: self.multiply_adds(),
         }
+    }
+
+    pub(super) fn multiply_adds(&self) -> u64 {
+        (self.rows * self.in_features * self.out_features) as u64
     }
 
     fn tiles(&self, features: usize) -> u64 {

@@ -4,6 +4,7 @@
 //! lanes hold zero, and every kernel keeps it so.
 
 pub mod attention;
+pub mod attention_tiled;
 pub mod batchnorm;
 pub mod channels;
 mod concat;
@@ -14,6 +15,7 @@ pub mod groupnorm;
 pub mod half;
 pub mod loss;
 pub mod matmul;
+pub mod matmul_tiled;
 pub mod optimizer;
 pub mod pointwise;
 pub mod random;

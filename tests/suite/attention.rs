@@ -1,7 +1,33 @@
-//! Softmax attention against its f64 twin.
+//! Softmax attention, both families, against its f64 twin, and against each other.
 
 use super::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
+use duet::gpu::{Launch, Slice};
 use duet::kernels::attention::{self, Attention};
+use duet::kernels::attention_tiled;
+
+/// The functions of one family.
+#[derive(Clone, Copy)]
+struct Family {
+    name: &'static str,
+    forward: fn(&Attention, Slice, Slice, Slice) -> Vec<Launch>,
+    grad_scratch: fn(&Attention) -> u64,
+    grad: fn(&Attention, Slice, Slice, Slice, Slice, Slice, Slice) -> Vec<Launch>,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        name: "direct",
+        forward: attention::forward,
+        grad_scratch: attention::grad_scratch,
+        grad: attention::grad,
+    },
+    Family {
+        name: "tiled",
+        forward: attention_tiled::forward,
+        grad_scratch: attention_tiled::grad_scratch,
+        grad: attention_tiled::grad,
+    },
+];
 
 /// Column of qkv where q (part 0), k (1) or v (2) of a head begins.
 fn column(size: &Attention, part: usize, head: usize) -> usize {
@@ -39,13 +65,14 @@ fn twin(size: &Attention, qkv: &[f64]) -> (Vec<f64>, Vec<f64>) {
     (out, lse)
 }
 
+#[derive(PartialEq)]
 struct Outputs {
     out: Vec<f32>,
     lse: Vec<f32>,
     dqkv: Vec<f32>,
 }
 
-fn run(size: &Attention, qkv: &[f32], dout: &[f32]) -> Outputs {
+fn run(family: Family, size: &Attention, qkv: &[f32], dout: &[f32]) -> Outputs {
     let Attention { batch, tokens, channels, heads, .. } = *size;
     let mut harness = Harness::new();
     let qkv = harness.input(&[batch, tokens, 3 * channels], qkv).slice;
@@ -54,16 +81,16 @@ fn run(size: &Attention, qkv: &[f32], dout: &[f32]) -> Outputs {
     let lse = harness.output(&[batch, heads, tokens]);
     assert_eq!(lse.slice.bytes, attention::lse_bytes(size));
     let dqkv = harness.output(&[batch, tokens, 3 * channels]);
-    let scratch = harness.scratch(attention::grad_scratch(size));
-    let mut launches = attention::forward(size, qkv, out.slice, lse.slice);
-    launches.extend(attention::grad(size, qkv, out.slice, lse.slice, dout, scratch, dqkv.slice));
+    let scratch = harness.scratch((family.grad_scratch)(size));
+    let mut launches = (family.forward)(size, qkv, out.slice, lse.slice);
+    launches.extend((family.grad)(size, qkv, out.slice, lse.slice, dout, scratch, dqkv.slice));
     harness.run(launches);
     Outputs { out: harness.read(&out), lse: harness.read(&lse), dqkv: harness.read(&dqkv) }
 }
 
 /// Batch, tokens, channels, heads: heads of whole and of partial vec4s, narrower, as wide as and wider than an
 /// invocation's columns; tokens below, at and beyond its tiles; channels that are no multiple of four.
-const SIZES: [[usize; 4]; 14] = [
+const SIZES: [[usize; 4]; 17] = [
     [2, 49, 32, 4],
     [1, 196, 32, 2],
     [1, 1, 8, 1],
@@ -78,6 +105,9 @@ const SIZES: [[usize; 4]; 14] = [
     [1, 6, 128, 1],
     [1, 11, 44, 2],
     [2, 5, 20, 1],
+    [1, 50, 40, 1],
+    [1, 32, 99, 1],
+    [2, 65, 12, 2],
 ];
 
 fn cases() -> impl Iterator<Item = Attention> {
@@ -94,12 +124,17 @@ fn inputs(size: &Attention, amplitude: f32) -> (Vec<f32>, Vec<f32>) {
 
 fn check(size: &Attention, amplitude: f32, bound: f64) {
     let (qkv, dout) = inputs(size, amplitude);
-    let got = run(size, &qkv, &dout);
+    let got = FAMILIES.map(|family| run(family, size, &qkv, &dout));
     let (qkv, dout) = (wide(&qkv), wide(&dout));
     let (out, lse) = twin(size, &qkv);
-    assert_close(&format!("out of {size:?}"), &got.out, &out, bound);
-    assert_close(&format!("lse of {size:?}"), &got.lse, &lse, bound);
-    assert_gradient(&format!("dqkv of {size:?}"), &got.dqkv, &qkv, |v| dot(&twin(size, v).0, &dout));
+    for (Family { name, .. }, got) in FAMILIES.iter().zip(&got) {
+        assert_close(&format!("{name} out of {size:?}"), &got.out, &out, bound);
+        assert_close(&format!("{name} lse of {size:?}"), &got.lse, &lse, bound);
+        let loss = |v: &[f64]| dot(&twin(size, v).0, &dout);
+        assert_gradient(&format!("{name} dqkv of {size:?}"), &got.dqkv, &qkv, loss);
+    }
+    let [direct, tiled] = got;
+    assert_close(&format!("families of {size:?}"), &tiled.dqkv, &wide(&direct.dqkv), 2e-5);
 }
 
 #[test]
@@ -119,9 +154,11 @@ fn sharp_softmax() {
     // Scores in the thousands neither overflow nor give NaN.
     let size = Attention { batch: 1, tokens: 12, channels: 8, heads: 1, new_order: true };
     let (qkv, dout) = inputs(&size, 60.0);
-    let got = run(&size, &qkv, &dout);
-    assert_close("huge scores", &got.out, &twin(&size, &wide(&qkv)).0, 1e-3);
-    assert!(got.dqkv.iter().all(|v| v.is_finite()));
+    for family in FAMILIES {
+        let got = run(family, &size, &qkv, &dout);
+        assert_close("huge scores", &got.out, &twin(&size, &wide(&qkv)).0, 1e-3);
+        assert!(got.dqkv.iter().all(|v| v.is_finite()), "{}", family.name);
+    }
 }
 
 #[test]
@@ -129,17 +166,24 @@ fn full_resolution() {
     // A 28 x 28 map. Finite differences of the twin would take minutes here; the sizes above check the gradient.
     let size = Attention { batch: 1, tokens: 28 * 28, channels: 16, heads: 2, new_order: false };
     let (qkv, dout) = inputs(&size, 1.5);
-    let got = run(&size, &qkv, &dout);
     let (out, lse) = twin(&size, &wide(&qkv));
-    assert_close("out", &got.out, &out, 1e-5);
-    assert_close("lse", &got.lse, &lse, 1e-5);
+    let [direct, tiled] = FAMILIES.map(|family| {
+        let got = run(family, &size, &qkv, &dout);
+        assert_close(&format!("{} out", family.name), &got.out, &out, 1e-5);
+        assert_close(&format!("{} lse", family.name), &got.lse, &lse, 1e-5);
+        got
+    });
+    assert_close("dqkv", &tiled.dqkv, &wide(&direct.dqkv), 2e-5);
 }
 
 #[test]
 fn same_inputs_give_the_same_bits() {
-    let size = Attention { batch: 2, tokens: 50, channels: 32, heads: 4, new_order: false };
-    let (qkv, dout) = inputs(&size, 1.5);
-    let [first, second] = [run(&size, &qkv, &dout), run(&size, &qkv, &dout)];
-    assert_eq!(first.out, second.out);
-    assert_eq!(first.dqkv, second.dqkv);
+    for channels in [32, 60, 256] {
+        let size = Attention { batch: 2, tokens: 50, channels, heads: 4, new_order: false };
+        let (qkv, dout) = inputs(&size, 1.5);
+        for family in FAMILIES {
+            let [first, second] = [0, 1].map(|_| run(family, &size, &qkv, &dout));
+            assert!(first == second, "{} {size:?}", family.name);
+        }
+    }
 }

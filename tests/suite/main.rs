@@ -11,6 +11,7 @@ mod golden;
 mod groupnorm;
 mod harness;
 mod loss;
+mod matmul;
 mod optimizer;
 mod philox;
 mod plans;

@@ -70,7 +70,7 @@ fn plans_are_as_committed() {
 fn a_training_step_needs_few_pipelines() {
     let stats = plan("mnist28_c32", "train").stats();
     println!("training step of mnist28_c32: {stats:?}");
-    assert!(stats.pipelines < 40, "{} pipelines: each costs start-up time", stats.pipelines);
+    assert!(stats.pipelines <= 40, "{} pipelines: each costs start-up time", stats.pipelines);
 }
 
 #[test]

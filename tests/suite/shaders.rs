@@ -1,7 +1,10 @@
 //! Every shader is a valid WGSL program as it stands, and launches bind what the shaders declare.
 
-use duet::gpu::{Launch, Program};
+use duet::gpu::{BufferId, Launch, Program, Slice};
 use duet::graph::Activations;
+use duet::kernels::attention::Attention;
+use duet::kernels::matmul::MatMul;
+use duet::kernels::{attention_tiled, matmul_tiled};
 use duet::model::{JointModel, ModelConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -169,15 +172,29 @@ pub fn programs() -> Vec<Program> {
     list
 }
 
+/// Launches of the kernels in tiles of workgroup memory.
+pub fn tiled() -> Vec<Launch> {
+    let [a, b, c, d, e, f] =
+        [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
+    let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
+    let mut list = matmul_tiled::forward(&size, a, b, Some(c), None, d);
+    list.extend(matmul_tiled::grad_input(&size, a, b, c));
+    list.extend(matmul_tiled::grad_weight(&size, a, b, c, d));
+    for (channels, heads) in [(64, 4), (64, 1), (15, 3)] {
+        let size = Attention { batch: 2, tokens: 49, channels, heads, new_order: false };
+        list.extend(attention_tiled::forward(&size, a, b, c));
+        list.extend(attention_tiled::grad(&size, a, b, c, d, e, f));
+    }
+    list
+}
+
 #[test]
 fn launches_fit_their_shaders() {
     let list = shaders();
     let mut used = std::collections::BTreeSet::new();
-    for program in programs() {
-        for launch in &program.launches {
-            check_launch(&list, launch);
-            used.insert(launch.kernel.file);
-        }
+    for launch in programs().iter().flat_map(|p| &p.launches).chain(&tiled()) {
+        check_launch(&list, launch);
+        used.insert(launch.kernel.file);
     }
     for shader in list.iter().filter(|s| !s.name.ends_with("_naive")) {
         assert!(used.contains(shader.name.as_str()), "no plan uses {}", shader.name);

@@ -40,6 +40,7 @@ fn naive() -> Vec<Launch> {
 #[test]
 fn web_fixtures_every_pipeline() {
     let mut launches = naive();
+    launches.extend(shaders::tiled());
     for program in shaders::programs() {
         launches.extend(program.launches);
     }

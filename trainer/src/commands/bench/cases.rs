@@ -174,31 +174,31 @@ fn group_norm(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
     let n = batch * pixels;
     cases.add(format!("{title} stats"), |m| {
         let x = m.rows(n, channels);
-        groupnorm::stats(&plain, x, m.bytes(groupnorm::stats_bytes(&plain)))
+        groupnorm::stats(&plain, &[(plain.whole(), x)], m.bytes(groupnorm::stats_bytes(&plain)))
     });
     for (size, kind) in [(plain, "silu"), (shifted, "scale_shift silu")] {
         let modulation = |m: &mut Memory| size.scale_shift.then(|| m.rows(batch, 2 * channels));
         cases.add(format!("{title} {kind} forward"), |m| {
             let (x, stats) = (m.rows(n, channels), m.bytes(groupnorm::stats_bytes(&size)));
             let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
-            groupnorm::forward(&size, x, stats, gamma, beta, scale_shift, m.rows(n, channels))
+            let y = m.rows(n, channels);
+            groupnorm::forward(&size, &[(size.whole(), x)], stats, gamma, beta, scale_shift, y)
         });
         cases.add(format!("{title} {kind} grad_sums"), |m| {
             let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
             let stats = m.bytes(groupnorm::stats_bytes(&size));
             let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
             let sums = m.bytes(groupnorm::sums_bytes(&size));
-            groupnorm::grad_sums(&size, x, dy, stats, gamma, beta, scale_shift, sums)
-        });
-        cases.add(format!("{title} {kind} grad_input"), |m| {
-            let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
-            let stats = m.bytes(groupnorm::stats_bytes(&size));
-            let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
-            let sums = m.bytes(groupnorm::sums_bytes(&size));
-            let dx = m.rows(n, channels);
-            groupnorm::grad_input(&size, x, dy, stats, gamma, beta, scale_shift, sums, dx)
+            groupnorm::grad_sums(&size, &[(size.whole(), x)], dy, stats, gamma, beta, scale_shift, sums)
         });
     }
+    cases.add(format!("{title} grad_input"), |m| {
+        let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
+        let stats = m.bytes(groupnorm::stats_bytes(&plain));
+        let sums = m.bytes(groupnorm::sums_bytes(&plain));
+        let (addend, dx) = (m.rows(n, channels), m.rows(n, channels));
+        groupnorm::grad_input(&plain, plain.whole(), x, dy, stats, sums, Some(addend), dx)
+    });
     cases.add(format!("{title} grad_affine"), |m| {
         let (sums, scale_shift) = (m.bytes(groupnorm::sums_bytes(&shifted)), m.rows(batch, 2 * channels));
         let mut launches = groupnorm::grad_gamma(&shifted, sums, Some(scale_shift), m.rows(1, channels));

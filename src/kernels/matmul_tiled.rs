@@ -1,0 +1,83 @@
+//! [`matmul`](super::matmul) in tiles of workgroup memory, for devices where a barrier costs little:
+//! `wgsl/matmul_tiled.wgsl`. The same inputs and outputs.
+
+use super::matmul::{MatMul, Size};
+use super::{pitch, reduce_rows, shader};
+use crate::gpu::{Launch, Slice, spread};
+
+shader!("matmul_tiled");
+
+/// Rows and columns a workgroup makes, `ROWS` in the shader.
+const TILE: usize = 64;
+/// Terms a workgroup reads between two barriers.
+const STEP: usize = 16;
+/// Workgroups that `grad_weight` aims at, so that small layers still fill a device.
+const WEIGHT_WORKGROUPS: usize = 256;
+
+fn tiles(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(TILE) * pitch(columns).div_ceil(TILE)
+}
+
+/// Slices of `grad_weight` and rows of each: whole steps, but for the last slice.
+fn slices(size: &MatMul) -> (usize, usize) {
+    let wanted = WEIGHT_WORKGROUPS.div_ceil(tiles(pitch(size.in_features), size.out_features));
+    let each = size.rows.div_ceil(wanted).next_multiple_of(STEP);
+    (size.rows.div_ceil(each), each)
+}
+
+fn launch(size: &MatMul, entry: &'static str, uniform: Size, workgroups: usize) -> Launch {
+    Launch {
+        kernel: kernel(entry, &[]),
+        reads: Vec::new(),
+        writes: Vec::new(),
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread(workgroups as u64),
+        multiply_adds: size.multiply_adds(),
+    }
+}
+
+/// y = x · weight (+ bias) (+ residual).
+pub fn forward(
+    size: &MatMul,
+    x: Slice,
+    weight: Slice,
+    bias: Option<Slice>,
+    residual: Option<Slice>,
+    y: Slice,
+) -> Vec<Launch> {
+    let mut uniform = size.uniform();
+    uniform.has_bias = u32::from(bias.is_some());
+    uniform.has_residual = u32::from(residual.is_some());
+    let launch = launch(size, "forward", uniform, tiles(size.rows, size.out_features));
+    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
+    vec![Launch { reads, writes: vec![y], ..launch }]
+}
+
+/// dx = dy · weightᵀ.
+pub fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+    let launch = launch(size, "grad_input", size.uniform(), tiles(size.rows, size.in_features));
+    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }]
+}
+
+/// Bytes of scratch that [`grad_weight`] needs.
+pub fn grad_weight_scratch(size: &MatMul) -> u64 {
+    let (slices, _) = slices(size);
+    if slices == 1 { 0 } else { (slices * pitch(size.in_features) * pitch(size.out_features) * 4) as u64 }
+}
+
+/// dw = xᵀ · dy.
+pub fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
+    let (slices, slice_rows) = slices(size);
+    let mut uniform = size.uniform();
+    uniform.slices = slices as u32;
+    uniform.slice_rows = slice_rows as u32;
+    let workgroups = slices * tiles(pitch(size.in_features), size.out_features);
+    let launch = launch(size, "grad_weight", uniform, workgroups);
+    let target = if slices == 1 { dw } else { scratch };
+    let mut launches = vec![Launch { reads: vec![x, dy], writes: vec![target], ..launch }];
+    if slices > 1 {
+        let quads = pitch(size.in_features) * pitch(size.out_features) / 4;
+        launches.push(reduce_rows::sum(slices, quads, 1, scratch, dw));
+    }
+    launches
+}

@@ -1,0 +1,171 @@
+//! Matrix products: both families against f64 twins and finite differences, and against each other.
+
+use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
+use duet::gpu::{Launch, Slice};
+use duet::kernels::matmul::{self, MatMul};
+use duet::kernels::{matmul_tiled, pitch, reduce_rows};
+
+/// The functions of one family.
+struct Family {
+    name: &'static str,
+    forward: fn(&MatMul, Slice, Slice, Option<Slice>, Option<Slice>, Slice) -> Vec<Launch>,
+    grad_input: fn(&MatMul, Slice, Slice, Slice) -> Vec<Launch>,
+    grad_weight_scratch: fn(&MatMul) -> u64,
+    grad_weight: fn(&MatMul, Slice, Slice, Slice, Slice) -> Vec<Launch>,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        name: "direct",
+        forward: matmul::forward,
+        grad_input: matmul::grad_input,
+        grad_weight_scratch: matmul::grad_weight_scratch,
+        grad_weight: matmul::grad_weight,
+    },
+    Family {
+        name: "tiled",
+        forward: matmul_tiled::forward,
+        grad_input: matmul_tiled::grad_input,
+        grad_weight_scratch: matmul_tiled::grad_weight_scratch,
+        grad_weight: matmul_tiled::grad_weight,
+    },
+];
+
+/// Rows, input features, output features: one and three rows, features that are no multiple of four, sizes at, below and
+/// beyond whole tiles of both families, and enough rows for several slices.
+const SIZES: [(usize, usize, usize); 13] = [
+    (1, 1, 1),
+    (3, 5, 6),
+    (8, 8, 8),
+    (9, 21, 13),
+    (49, 32, 12),
+    (130, 7, 3),
+    (5, 85, 42),
+    (1000, 4, 5),
+    (64, 16, 64),
+    (65, 17, 66),
+    (63, 130, 61),
+    (129, 66, 133),
+    (3, 12, 260),
+];
+
+/// Inputs of one product; the weight's rows are padded to whole vec4s.
+struct Inputs {
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    residual: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl Inputs {
+    fn of(size: &MatMul) -> Self {
+        let mut weight = values(2, size.in_features * size.out_features);
+        weight.resize(pitch(size.in_features) * size.out_features, 0.0);
+        Self {
+            x: values(1, size.rows * size.in_features),
+            weight,
+            bias: values(3, size.out_features),
+            residual: values(4, size.rows * size.out_features),
+            dy: values(5, size.rows * size.out_features),
+        }
+    }
+}
+
+/// What one family makes of them.
+#[derive(PartialEq)]
+struct Outputs {
+    plain: Vec<f32>,
+    full: Vec<f32>,
+    dx: Vec<f32>,
+    dw: Vec<f32>,
+}
+
+fn run(family: &Family, size: &MatMul, inputs: &Inputs) -> Outputs {
+    let (x_shape, y_shape) = ([size.rows, size.in_features], [size.rows, size.out_features]);
+    let weight_shape = [pitch(size.in_features), size.out_features];
+    let mut h = Harness::new();
+    let x = h.input(&x_shape, &inputs.x).slice;
+    let weight = h.input(&weight_shape, &inputs.weight).slice;
+    let bias = h.input(&[size.out_features], &inputs.bias).slice;
+    let residual = h.input(&y_shape, &inputs.residual).slice;
+    let dy = h.input(&y_shape, &inputs.dy).slice;
+    let (plain, full) = (h.output(&y_shape), h.output(&y_shape));
+    let (dx, dw) = (h.output(&x_shape), h.output(&weight_shape));
+    let scratch = h.scratch((family.grad_weight_scratch)(size));
+    let mut launches = (family.forward)(size, x, weight, None, None, plain.slice);
+    launches.extend((family.forward)(size, x, weight, Some(bias), Some(residual), full.slice));
+    launches.extend((family.grad_input)(size, dy, weight, dx.slice));
+    launches.extend((family.grad_weight)(size, x, dy, scratch, dw.slice));
+    h.run(launches);
+    Outputs { plain: h.read(&plain), full: h.read(&full), dx: h.read(&dx), dw: h.read(&dw) }
+}
+
+fn product(size: &MatMul, x: &[f64], weight: &[f64], bias: &[f64], residual: &[f64]) -> Vec<f64> {
+    let mut y = Vec::new();
+    for row in x.chunks(size.in_features) {
+        for k in 0..size.out_features {
+            let sum: f64 = row.iter().enumerate().map(|(c, v)| v * weight[c * size.out_features + k]).sum();
+            let bias = bias.get(k).copied().unwrap_or(0.0);
+            y.push(sum + bias + residual.get(y.len()).copied().unwrap_or(0.0));
+        }
+    }
+    y
+}
+
+#[test]
+fn matrix_products_and_their_gradients_match() {
+    for (rows, in_features, out_features) in SIZES {
+        let size = MatMul { rows, in_features, out_features };
+        let inputs = Inputs::of(&size);
+        let whole = in_features * out_features;
+        let (x, dy) = (wide(&inputs.x), wide(&inputs.dy));
+        let weight = wide(&inputs.weight[..whole]);
+        let (bias, residual) = (wide(&inputs.bias), wide(&inputs.residual));
+        let loss = |x: &[f64], w: &[f64]| dot(&product(&size, x, w, &[], &[]), &dy);
+        for family in &FAMILIES {
+            let name = format!("{} {size:?}", family.name);
+            let got = run(family, &size, &inputs);
+            assert_close(&name, &got.plain, &product(&size, &x, &weight, &[], &[]), 1e-5);
+            let want = product(&size, &x, &weight, &bias, &residual);
+            assert_close(&format!("{name} with bias and residual"), &got.full, &want, 1e-5);
+            assert_gradient(&format!("{name} dx"), &got.dx, &x, |x| loss(x, &weight));
+            let (dw, pads) = got.dw.split_at(whole);
+            assert!(pads.iter().all(|v| *v == 0.0), "{name}: padded rows have a gradient");
+            assert_gradient(&format!("{name} dw"), dw, &weight, |w| loss(&x, w));
+        }
+    }
+}
+
+#[test]
+fn families_agree_and_repeat_their_bits() {
+    for (rows, in_features, out_features) in SIZES {
+        let size = MatMul { rows, in_features, out_features };
+        let inputs = Inputs::of(&size);
+        let [direct, tiled] = FAMILIES.map(|family| {
+            let [first, second] = [0, 1].map(|_| run(&family, &size, &inputs));
+            assert!(first == second, "{} {size:?}: other bits the second time", family.name);
+            first
+        });
+        for (what, a, b) in
+            [("y", &tiled.full, &direct.full), ("dx", &tiled.dx, &direct.dx), ("dw", &tiled.dw, &direct.dw)]
+        {
+            assert_close(&format!("{what} of {size:?}"), a, &wide(b), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn sums_of_rows_match() {
+    for (rows, columns) in [(1, 1), (3, 6), (65, 13), (1000, 5)] {
+        let dy = values(5, rows * columns);
+        let mut h = Harness::new();
+        let x = h.input(&[rows, columns], &dy).slice;
+        let y = h.output(&[columns]);
+        let scratch = h.scratch(reduce_rows::scratch(rows, columns));
+        h.run(reduce_rows::launches(rows, columns, x, scratch, y.slice));
+        let column = |c: usize| dy.iter().skip(c).step_by(columns).map(|v| f64::from(*v)).sum();
+        let want: Vec<f64> = (0..columns).map(column).collect();
+        assert_close(&format!("{rows} rows of {columns}"), &h.read(&y), &want, 1e-5);
+    }
+}
