@@ -5,9 +5,10 @@ use crate::gpu::{Launch, Slice};
 use crate::kernels::features::FeatureMap;
 use crate::kernels::pointwise::{self, Binary, Unary};
 use crate::kernels::{
-    attention, batchnorm, channels, conv3x3, diffuse, features, groupnorm, loss, matmul, optimizer, random,
-    reduce_rows, resample, sampler, timestep_embedding, variational,
+    batchnorm, channels, diffuse, families, features, groupnorm, loss, optimizer, random, reduce_rows,
+    resample, sampler, timestep_embedding, variational,
 };
+use crate::variants::{Choices, Operation};
 
 /// Memory of a node's tensors.
 pub(super) struct Context<'a> {
@@ -16,8 +17,13 @@ pub(super) struct Context<'a> {
     pub output: Slice,
 }
 
-/// The launches of `op`; `scratch` gives memory that lives only during them.
-pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) -> Slice) -> Vec<Launch> {
+/// The launches of `op` in the families of `choices`; `scratch` gives memory that lives only during them.
+pub(super) fn lower(
+    op: &Op,
+    choices: &Choices,
+    context: Context<'_>,
+    scratch: &mut dyn FnMut(u64) -> Slice,
+) -> Vec<Launch> {
     let Context { inputs: i, updates, output: y } = context;
     let quads = (y.bytes / 16) as usize;
     let optional = |present: bool, position: usize| present.then(|| i[position]);
@@ -30,21 +36,31 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::Conv3x3 { size, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
-            conv3x3::forward(size, i[0], i[1], optional(*bias, 2), residual, y)
+            let family = choices.family(&size.key(Operation::ConvForward));
+            families::conv_forward(family, size, i[0], i[1], optional(*bias, 2), residual, y)
         }
-        Op::Conv3x3GradInput { size } => conv3x3::grad_input(size, i[0], i[1], y),
+        Op::Conv3x3GradInput { size } => {
+            let family = choices.family(&size.key(Operation::ConvGradInput));
+            families::conv_grad_input(family, size, i[0], i[1], y)
+        }
         Op::Conv3x3GradWeight { size } => {
-            let partial = scratch(conv3x3::grad_weight_scratch(size));
-            conv3x3::grad_weight(size, i[0], i[1], partial, y)
+            let family = choices.family(&size.key(Operation::ConvGradWeight));
+            let partial = scratch(families::conv_grad_weight_scratch(family, size));
+            families::conv_grad_weight(family, size, i[0], i[1], partial, y)
         }
         Op::MatMul { size, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
-            matmul::forward(size, i[0], i[1], optional(*bias, 2), residual, y)
+            let family = choices.family(&size.key(Operation::MatmulForward));
+            families::matmul_forward(family, size, i[0], i[1], optional(*bias, 2), residual, y)
         }
-        Op::MatMulGradInput { size } => matmul::grad_input(size, i[0], i[1], y),
+        Op::MatMulGradInput { size } => {
+            let family = choices.family(&size.key(Operation::MatmulGradInput));
+            families::matmul_grad_input(family, size, i[0], i[1], y)
+        }
         Op::MatMulGradWeight { size } => {
-            let partial = scratch(matmul::grad_weight_scratch(size));
-            matmul::grad_weight(size, i[0], i[1], partial, y)
+            let family = choices.family(&size.key(Operation::MatmulGradWeight));
+            let partial = scratch(families::matmul_grad_weight_scratch(family, size));
+            families::matmul_grad_weight(family, size, i[0], i[1], partial, y)
         }
         Op::SumRows { rows, columns } => {
             let partial = scratch(reduce_rows::scratch(*rows, *columns));
@@ -67,10 +83,14 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::GroupNormGradBeta { size } => groupnorm::grad_beta(size, i[0], optional(size.scale_shift, 1), y),
         Op::GroupNormGradScaleShift { size } => groupnorm::grad_scale_shift(size, i[0], i[1], i[2], y),
-        Op::Attention { size } => attention::forward(size, i[0], y, updates[0]),
+        Op::Attention { size } => {
+            let family = choices.family(&size.key(Operation::AttentionForward));
+            families::attention_forward(family, size, i[0], y, updates[0])
+        }
         Op::AttentionGrad { size } => {
-            let partial = scratch(attention::grad_scratch(size));
-            attention::grad(size, i[0], i[1], i[2], i[3], partial, y)
+            let family = choices.family(&size.key(Operation::AttentionGrad));
+            let partial = scratch(families::attention_grad_scratch(family, size));
+            families::attention_grad(family, size, [i[0], i[1], i[2], i[3]], partial, y)
         }
         Op::Activate { activation } => {
             let unary = match *activation {

@@ -5,8 +5,10 @@ use super::memory::{Lifetime, MemoryPlan, plan_memory};
 use super::{Graph, NodeId, Op, device_bytes};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
+use crate::variants::Choices;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// Largest tensor a plan accepts without the device being asked for more: WebGPU's default binding limit.
 pub const DEFAULT_MAX_BINDING: u64 = 128 << 20;
@@ -35,6 +37,8 @@ pub struct PlanStats {
 pub struct Plan {
     program: Program,
     memory: MemoryPlan,
+    /// What it was compiled of, where the device it is loaded on still chooses the kernels' families.
+    graph: Option<Arc<Graph>>,
 }
 
 struct Compiler<'a> {
@@ -99,12 +103,22 @@ impl Graph {
         needed
     }
 
-    /// Compiles what leads to placed results and changed states.
+    /// Compiles what leads to placed results and changed states. The plan shows the direct family of kernels; the device
+    /// it is loaded on replaces it by its own choices ([`Device::choices`]).
     ///
     /// # Errors
     /// [`Error::Shape`] for a tensor that cannot be bound, [`Error::Gpu`] where a launch would bind memory both for
     /// reading and writing.
     pub fn compile(&self) -> Result<Plan> {
+        let plan = self.compile_for(&Choices::default())?;
+        Ok(Plan { graph: Some(Arc::new(self.clone())), ..plan })
+    }
+
+    /// Compiles for good in the families of `choices`, whatever device the plan is loaded on.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
         let needed = self.needed();
         let mut compiler = Compiler {
             graph: self,
@@ -122,7 +136,7 @@ impl Graph {
             // A node without a result (it only changes states) gets no memory of its own.
             let output = if node.shape.is_empty() { updates[0] } else { compiler.slice(NodeId(i as u32)) };
             let context = Context { inputs: &inputs, updates: &updates, output };
-            let steps = lower(&node.op, context, &mut |bytes| {
+            let steps = lower(&node.op, choices, context, &mut |bytes| {
                 let buffer = compiler.allocate(bytes);
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
             });
@@ -174,7 +188,7 @@ impl Plan {
                 return Err(Error::Gpu { detail });
             }
         }
-        Ok(Plan { program: Program { buffers, launches }, memory })
+        Ok(Plan { program: Program { buffers, launches }, memory, graph: None })
     }
 
     /// What the plan costs.
@@ -211,7 +225,19 @@ impl Plan {
         slices.map(|s| s.bytes).max().unwrap_or(0)
     }
 
-    /// Loads the plan onto a device.
+    /// The plan with the families of `choices`, for good; one that [`Graph::compile_for`] made stays as it is. Names and
+    /// sizes of the buffers to give do not depend on families.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn chosen(&self, choices: &Choices) -> Result<Plan> {
+        match &self.graph {
+            Some(graph) if !choices.is_direct() => graph.compile_for(choices),
+            _ => Ok(Plan { graph: None, ..self.clone() }),
+        }
+    }
+
+    /// Loads the plan onto a device, in the families that the device chooses.
     ///
     /// # Errors
     /// As [`Device::load`]; [`Error::LimitTooSmall`] where a tensor exceeds the device's largest binding.
@@ -220,11 +246,12 @@ impl Plan {
         device: &Device,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
-        let (need, have) = (self.largest_binding(), device.max_binding());
+        let plan = self.chosen(device.choices())?;
+        let (need, have) = (plan.largest_binding(), device.max_binding());
         if need > have {
             return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });
         }
-        device.load(&self.program, external).await
+        device.load(&plan.program, external).await
     }
 }
 

@@ -120,11 +120,12 @@ fn check_launch(shaders: &[Shader], launch: &Launch) {
     assert!(launch.workgroups.iter().all(|w| *w >= 1 && *w <= limit), "{at}: {:?}", launch.workgroups);
 }
 
-/// Plans that together use every operation of the models.
+/// Plans that together use every operation of the models, in both families of kernels.
 pub fn programs() -> Vec<Program> {
     use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
     use duet::model::Head;
     use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
+    use duet::variants::{Choices, Family};
     let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
     let odd = ModelConfig {
         image_size: 12,
@@ -150,7 +151,7 @@ pub fn programs() -> Vec<Program> {
             (Chain::Ancestral, Guidance::None),
         ] {
             let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
-            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap().program().clone());
+            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap());
         }
         for micro_batches in [1, 2] {
             let spec = TrainSpec {
@@ -160,11 +161,13 @@ pub fn programs() -> Vec<Program> {
                 classifier_input: ClassifierInput::Both,
                 given_noise: false,
             };
-            list.push(train_plan(&model, &diffusion, &spec).unwrap().program().clone());
+            list.push(train_plan(&model, &diffusion, &spec).unwrap());
         }
-        list.push(update_plan(&model).unwrap().program().clone());
+        list.push(update_plan(&model).unwrap());
     }
-    list
+    let families = [Family::Direct, Family::Tiled].map(Choices::all);
+    let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
+    families.iter().flat_map(chosen).collect()
 }
 
 #[test]
