@@ -8,7 +8,7 @@ use crate::kernels::{
     batchnorm, channels, diffuse, families, features, groupnorm, loss, optimizer, random, reduce_rows,
     resample, sampler, timestep_embedding, variational,
 };
-use crate::variants::{Choices, Operation};
+use crate::variants::{Choices, Family};
 
 /// Memory of a node's tensors.
 pub(super) struct Context<'a> {
@@ -26,6 +26,7 @@ pub(super) fn lower(
 ) -> Vec<Launch> {
     let Context { inputs: i, updates, output: y } = context;
     let quads = (y.bytes / 16) as usize;
+    let family = op.key().map_or(Family::Direct, |key| choices.family(&key));
     let optional = |present: bool, position: usize| present.then(|| i[position]);
     match op {
         Op::Leaf | Op::Reserve => Vec::new(),
@@ -36,29 +37,19 @@ pub(super) fn lower(
         }
         Op::Conv3x3 { size, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
-            let family = choices.family(&size.key(Operation::ConvForward));
             families::conv_forward(family, size, i[0], i[1], optional(*bias, 2), residual, y)
         }
-        Op::Conv3x3GradInput { size } => {
-            let family = choices.family(&size.key(Operation::ConvGradInput));
-            families::conv_grad_input(family, size, i[0], i[1], y)
-        }
+        Op::Conv3x3GradInput { size } => families::conv_grad_input(family, size, i[0], i[1], y),
         Op::Conv3x3GradWeight { size } => {
-            let family = choices.family(&size.key(Operation::ConvGradWeight));
             let partial = scratch(families::conv_grad_weight_scratch(family, size));
             families::conv_grad_weight(family, size, i[0], i[1], partial, y)
         }
         Op::MatMul { size, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
-            let family = choices.family(&size.key(Operation::MatmulForward));
             families::matmul_forward(family, size, i[0], i[1], optional(*bias, 2), residual, y)
         }
-        Op::MatMulGradInput { size } => {
-            let family = choices.family(&size.key(Operation::MatmulGradInput));
-            families::matmul_grad_input(family, size, i[0], i[1], y)
-        }
+        Op::MatMulGradInput { size } => families::matmul_grad_input(family, size, i[0], i[1], y),
         Op::MatMulGradWeight { size } => {
-            let family = choices.family(&size.key(Operation::MatmulGradWeight));
             let partial = scratch(families::matmul_grad_weight_scratch(family, size));
             families::matmul_grad_weight(family, size, i[0], i[1], partial, y)
         }
@@ -83,12 +74,8 @@ pub(super) fn lower(
         }
         Op::GroupNormGradBeta { size } => groupnorm::grad_beta(size, i[0], optional(size.scale_shift, 1), y),
         Op::GroupNormGradScaleShift { size } => groupnorm::grad_scale_shift(size, i[0], i[1], i[2], y),
-        Op::Attention { size } => {
-            let family = choices.family(&size.key(Operation::AttentionForward));
-            families::attention_forward(family, size, i[0], y, updates[0])
-        }
+        Op::Attention { size } => families::attention_forward(family, size, i[0], y, updates[0]),
         Op::AttentionGrad { size } => {
-            let family = choices.family(&size.key(Operation::AttentionGrad));
             let partial = scratch(families::attention_grad_scratch(family, size));
             families::attention_grad(family, size, [i[0], i[1], i[2], i[3]], partial, y)
         }

@@ -8,6 +8,7 @@ use crate::kernels::loss::Mse;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::sampler::Sampler;
 use crate::kernels::variational::Variational;
+use crate::variants::{Key, Operation};
 use serde::{Deserialize, Serialize};
 
 /// How one number is made of each channel of a feature map.
@@ -180,4 +181,21 @@ pub enum Op {
     Accumulate { quads: usize },
     /// model_out, z, \[gradient\], coefficients; updates x and pred_xstart.
     Sampler { size: Sampler, guided: bool },
+}
+
+impl Op {
+    /// The key of tuning tables; `None`: there is one family of kernels only.
+    pub(crate) fn key(&self) -> Option<Key> {
+        Some(match self {
+            Op::Conv3x3 { size, .. } => size.key(Operation::ConvForward),
+            Op::Conv3x3GradInput { size } => size.key(Operation::ConvGradInput),
+            Op::Conv3x3GradWeight { size } => size.key(Operation::ConvGradWeight),
+            Op::MatMul { size, .. } => size.key(Operation::MatmulForward),
+            Op::MatMulGradInput { size } => size.key(Operation::MatmulGradInput),
+            Op::MatMulGradWeight { size } => size.key(Operation::MatmulGradWeight),
+            Op::Attention { size } => size.key(Operation::AttentionForward),
+            Op::AttentionGrad { size } => size.key(Operation::AttentionGrad),
+            _ => return None,
+        })
+    }
 }

@@ -5,7 +5,7 @@ use super::memory::{Lifetime, MemoryPlan, plan_memory};
 use super::{Graph, NodeId, Op, device_bytes};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
-use crate::variants::Choices;
+use crate::variants::{Choices, Key};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -101,6 +101,17 @@ impl Graph {
             }
         }
         needed
+    }
+
+    /// Operations that exist in several families of kernels, and how often each runs.
+    pub fn keys(&self) -> BTreeMap<Key, usize> {
+        let mut keys = BTreeMap::new();
+        for (node, needed) in self.nodes.iter().zip(self.needed()) {
+            if let (true, Some(key)) = (needed, node.op.key()) {
+                *keys.entry(key).or_insert(0) += 1;
+            }
+        }
+        keys
     }
 
     /// Compiles what leads to placed results and changed states. The plan shows the direct family of kernels; the device
@@ -204,6 +215,12 @@ impl Plan {
             unshared_bytes: self.memory.unshared,
             external_bytes,
         }
+    }
+
+    /// Operations that exist in several families of kernels, and how often each runs; empty where the families are chosen
+    /// for good.
+    pub fn keys(&self) -> BTreeMap<Key, usize> {
+        self.graph.as_ref().map(|graph| graph.keys()).unwrap_or_default()
     }
 
     /// The launches and buffers.

@@ -15,6 +15,7 @@ pub mod features;
 pub mod groupnorm;
 pub mod loss;
 pub mod matmul;
+pub mod measure;
 pub mod optimizer;
 pub mod pointwise;
 pub mod random;

@@ -1,4 +1,4 @@
-//! `duet bench`: kernels and whole steps on this device. Compare ratios of one run, not figures of two machines.
+//! `duet bench`: kernels and whole steps on this device, in the families it chooses. Compare ratios of one run, not figures of two machines.
 
 use crate::cli::{Bench, Cli};
 use crate::output::short;
@@ -7,11 +7,12 @@ use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
 use duet::gpu::{BufferId, BufferSpec, Device, Launch, Program, Slice};
 use duet::graph::Plan;
 use duet::infer::classify_plan;
-use duet::kernels::{conv3x3, conv3x3::Conv3x3, matmul, matmul::MatMul, pitch};
+use duet::kernels::{conv3x3, conv3x3::Conv3x3, families, matmul::MatMul, pitch};
 use duet::model::{JointModel, ModelConfig};
 use duet::rng::Seed;
 use duet::runtime::Weights;
 use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, Trainer};
+use duet::variants::Operation;
 use duet::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,12 +83,15 @@ fn slices(sizes: &[u64]) -> Vec<Slice> {
 }
 
 fn conv_lines(device: &Device, options: &Bench, size: &Conv3x3, lines: &mut Vec<Line>) -> Result<()> {
+    let family = |operation| device.choices().family(&size.key(operation));
+    let [forward, grad_input, grad_weight] =
+        [Operation::ConvForward, Operation::ConvGradInput, Operation::ConvGradWeight].map(family);
     let image = |h: usize, w: usize, c: usize| (size.batch * h * w * pitch(c) * 4) as u64;
     let sizes = [
         image(size.height, size.width, size.in_channels),
         (9 * pitch(size.in_channels) * pitch(size.out_channels) * 4) as u64,
         image(size.out_height(), size.out_width(), size.out_channels),
-        conv3x3::grad_weight_scratch(size).max(16),
+        families::conv_grad_weight_scratch(grad_weight, size).max(16),
         (pitch(size.out_channels) * 4) as u64,
     ];
     let s = slices(&sizes);
@@ -98,17 +102,17 @@ fn conv_lines(device: &Device, options: &Bench, size: &Conv3x3, lines: &mut Vec<
     let pairs = [
         (
             "forward",
-            conv3x3::forward(size, s[0], s[1], Some(s[4]), None, s[2]),
+            families::conv_forward(forward, size, s[0], s[1], Some(s[4]), None, s[2]),
             conv3x3::naive::forward(size, s[0], s[1], Some(s[4]), s[2]),
         ),
         (
             "grad_input",
-            conv3x3::grad_input(size, s[2], s[1], s[0]),
+            families::conv_grad_input(grad_input, size, s[2], s[1], s[0]),
             conv3x3::naive::grad_input(size, s[2], s[1], s[0]),
         ),
         (
             "grad_weight",
-            conv3x3::grad_weight(size, s[0], s[2], s[3], s[1]),
+            families::conv_grad_weight(grad_weight, size, s[0], s[2], s[3], s[1]),
             conv3x3::naive::grad_weight(size, s[0], s[2], s[1]),
         ),
     ];
@@ -151,17 +155,20 @@ fn kernels(device: &Device, options: &Bench, lines: &mut Vec<Line>) -> Result<()
     }
     for (rows, in_features, out_features) in [(b * 784, 96, 32), (b * 49, 64, 192), (b, 673, 336)] {
         let size = MatMul { rows, in_features, out_features };
+        let family = |operation| device.choices().family(&size.key(operation));
+        let [forward, grad_input, grad_weight] =
+            [Operation::MatmulForward, Operation::MatmulGradInput, Operation::MatmulGradWeight].map(family);
         let sizes = [
             (rows * pitch(in_features) * 4) as u64,
             (pitch(in_features) * pitch(out_features) * 4) as u64,
             (rows * pitch(out_features) * 4) as u64,
-            matmul::grad_weight_scratch(&size).max(16),
+            families::matmul_grad_weight_scratch(grad_weight, &size).max(16),
         ];
         let s = slices(&sizes);
         let kinds = [
-            ("forward", matmul::forward(&size, s[0], s[1], None, None, s[2])),
-            ("grad_input", matmul::grad_input(&size, s[2], s[1], s[0])),
-            ("grad_weight", matmul::grad_weight(&size, s[0], s[2], s[3], s[1])),
+            ("forward", families::matmul_forward(forward, &size, s[0], s[1], None, None, s[2])),
+            ("grad_input", families::matmul_grad_input(grad_input, &size, s[2], s[1], s[0])),
+            ("grad_weight", families::matmul_grad_weight(grad_weight, &size, s[0], s[2], s[3], s[1])),
         ];
         for (kind, launches) in kinds {
             let name = format!("matmul {rows}x{in_features}x{out_features} {kind}");
