@@ -70,7 +70,7 @@ fn reach(pixel: u32) -> vec2<u32> {
     let row = i32(line % size.out_height * size.stride) - 1;
     let n = line / size.out_height;
     let rows = inside(row, size.in_height);
-    let taps = inside(column, size.in_width) * ((rows & 1u) | (rows & 2u) << 2u | (rows & 4u) << 4u);
+    let taps = inside(column, size.in_width) * ((rows & 1u) | ((rows & 2u) << 2u) | ((rows & 4u) << 4u));
     let first = ((i32(n * size.in_height) + row) * i32(size.in_width) + column) * i32(size.in_quads);
     return vec2<u32>(u32(first), select(0u, taps, n < size.batch));
 }

@@ -1,6 +1,7 @@
 /**
  * Measures both families of kernels in a browser: `node tests/tune.mjs SHAPES.json [SECONDS]` takes the shapes of a table
- * that `duet tune` wrote, prints a line for each, then the browser's table as JSON.
+ * that `duet tune` wrote, prints a line for each, then the browser's table as JSON (where the browser keeps the
+ * adapter's name to itself, it has none).
  */
 
 import { readFileSync } from 'node:fs';
@@ -18,7 +19,12 @@ const shapes = JSON.parse(readFileSync(file, 'utf8'));
 async function measure({ table, least }) {
   const module = await import('/dist/wasm/duet_web.js');
   await module.default();
-  return module.tune(table, least);
+  try {
+    return await module.tune(table, least);
+  } catch (error) {
+    // The module's errors are plain objects.
+    throw new Error(JSON.stringify(error));
+  }
 }
 
 const server = await serve(libraryFolders());
