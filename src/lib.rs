@@ -20,5 +20,6 @@ pub mod rng;
 pub mod runtime;
 pub mod self_test;
 pub mod train;
+pub mod variants;
 
 pub use error::{Error, Result};

@@ -406,3 +406,46 @@ fn two_benchmarks_are_compared_line_by_line() {
     let text = ok(&against);
     assert!(text.contains("upsample 64 14x14 b2 forward") && text.contains("only after"), "{text}");
 }
+
+#[test]
+fn tune_keeps_a_table_that_later_commands_read() {
+    let project = Project::new();
+    let (recipe, table) = (project.text("recipe.toml"), project.text("tables/here.json"));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+        command.args(arguments).env("XDG_CONFIG_HOME", project.path("config")).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let measured = run(&["tune", &recipe, "--seconds", "0", "--batch", "2", "--out", &table]);
+    assert!(measured.0 && measured.1.contains("conv_forward batch=2 height=8"), "{measured:?}");
+    let text = std::fs::read_to_string(&table).unwrap();
+    let read = duet::variants::Tuning::parse(Path::new(&table), &text).unwrap();
+    assert!(read.choices.iter().all(|row| row.direct_ms.is_some() && row.tiled_ms.is_some()));
+    assert!(!read.choices.is_empty());
+
+    // Without --out it goes where later commands look.
+    let measured = run(&["--json", "tune", &recipe, "--seconds", "0", "--batch", "1"]);
+    assert!(measured.0, "{measured:?}");
+    let mut kept = std::fs::read_dir(project.path("config/duet/tuning")).unwrap();
+    let kept = kept.next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), measured.1);
+    assert!(run(&["check"]).0);
+    std::fs::write(&kept, text.replacen("\"batch\"", "\"bach\"", 1)).unwrap();
+    let refused = run(&["check"]);
+    assert!(!refused.0 && refused.2.contains("choices[0].shape.bach"), "{refused:?}");
+    assert!(refused.2.contains(&*kept.to_string_lossy()), "{refused:?}");
+
+    // A table named on the command line takes the folder's place, and must be of this adapter.
+    assert!(run(&["check", "--tuning", &table]).0);
+    let other = project.text("other.json");
+    let changed = text.replacen(&format!("{:?}", read.adapter), "\"some other GPU\"", 1);
+    std::fs::write(&other, changed).unwrap();
+    let refused = run(&["check", "--tuning", &other]);
+    assert!(
+        !refused.0 && refused.2.contains("other.json") && refused.2.contains("some other GPU"),
+        "{refused:?}"
+    );
+    assert!(!run(&["check", "--tuning", &project.text("none.json")]).0);
+}

@@ -2,6 +2,7 @@
 
 use super::program::Kernel;
 use crate::error::{Error, Result};
+use crate::variants::{Choices, Traits, Tuning};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +18,8 @@ pub struct DeviceOptions {
     pub pipeline_cache: Option<std::path::PathBuf>,
     /// Dispatches per submission at most, so that a GPU that also draws a page is never held for long; 0: all at once.
     pub dispatches_per_submit: usize,
+    /// Measured choices of kernels; the table that names the adapter most closely overrides what its kind suggests.
+    pub tuning: Vec<Tuning>,
 }
 
 /// What the device says of itself.
@@ -68,6 +71,7 @@ pub(super) struct Shared {
     pub info: DeviceInfo,
     pub tally: Arc<Tally>,
     pub dispatches_per_submit: usize,
+    choices: Choices,
     failure: Arc<Mutex<Option<Failure>>>,
     modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
@@ -205,6 +209,13 @@ impl Device {
             backend: adapter.backend.to_string(),
             software: adapter.device_type == wgpu::DeviceType::Cpu,
         };
+        let limits = device.limits();
+        let traits = Traits {
+            software: info.software,
+            invocations: limits.max_compute_invocations_per_workgroup,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        };
+        let choices = Choices::of(&info.name, traits, &options.tuning);
         #[cfg(not(target_arch = "wasm32"))]
         let cache = options
             .pipeline_cache
@@ -220,6 +231,7 @@ impl Device {
                     0 => usize::MAX,
                     some => some,
                 },
+                choices,
                 failure,
                 modules: Mutex::default(),
                 pipelines: Mutex::default(),
@@ -232,6 +244,11 @@ impl Device {
     /// What the device says of itself.
     pub fn info(&self) -> &DeviceInfo {
         &self.shared.info
+    }
+
+    /// Which family of kernels runs each operation here.
+    pub fn choices(&self) -> &Choices {
+        &self.shared.choices
     }
 
     /// Largest storage binding in bytes.

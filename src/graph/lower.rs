@@ -7,9 +7,10 @@ use crate::kernels::groupnorm::{GroupNorm, Part};
 use crate::kernels::matmul::MatMul;
 use crate::kernels::pointwise::{self, Binary, Unary};
 use crate::kernels::{
-    attention, batchnorm, channels, conv3x3, diffuse, features, groupnorm, half, loss, matmul, optimizer,
-    random, reduce_rows, resample, sampler, timestep_embedding, variational,
+    batchnorm, channels, diffuse, families, features, groupnorm, half, loss, matmul, optimizer, random,
+    reduce_rows, resample, sampler, timestep_embedding, variational,
 };
+use crate::variants::{Choices, Family, Operation};
 
 /// Memory of a node's tensors.
 pub(super) struct Context<'a> {
@@ -27,10 +28,16 @@ fn parts(size: &GroupNorm, first: usize, inputs: &[Slice]) -> Vec<(Part, Slice)>
     list
 }
 
-/// The launches of `op`; `scratch` gives memory that lives only during them.
-pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) -> Slice) -> Vec<Launch> {
+/// The launches of `op` in the families of `choices`; `scratch` gives memory that lives only during them.
+pub(super) fn lower(
+    op: &Op,
+    choices: &Choices,
+    context: Context<'_>,
+    scratch: &mut dyn FnMut(u64) -> Slice,
+) -> Vec<Launch> {
     let Context { inputs: i, updates, output: y } = context;
     let quads = (y.bytes / 16) as usize;
+    let family = op.keys().first().map_or(Family::Direct, |key| choices.family(key));
     let optional = |present: bool, position: usize| present.then(|| i[position]);
     match op {
         Op::Leaf | Op::Reserve => Vec::new(),
@@ -41,35 +48,41 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::Conv3x3 { size, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
-            conv3x3::forward(size, i[0], i[1], optional(*bias, 2), residual, y)
+            families::conv_forward(family, size, i[0], i[1], optional(*bias, 2), residual, y)
         }
-        Op::Conv3x3GradInput { size } => conv3x3::grad_input(size, i[0], i[1], y),
+        Op::Conv3x3GradInput { size } => families::conv_grad_input(family, size, i[0], i[1], y),
         Op::Conv3x3GradWeight { size } => {
-            let partial = scratch(conv3x3::grad_weight_scratch(size));
-            conv3x3::grad_weight(size, i[0], i[1], partial, y)
+            let partial = scratch(families::conv_grad_weight_scratch(family, size));
+            families::conv_grad_weight(family, size, i[0], i[1], partial, y)
         }
         Op::MatMul { size, first, bias, residual } => {
             let residual = optional(*residual, 2 + usize::from(*bias));
             let bias = optional(*bias, 2);
+            let product = |size: &MatMul, x, weight, bias, residual, y| {
+                let family = choices.family(&size.key(Operation::MatmulForward));
+                families::matmul_forward(family, size, x, weight, bias, residual, y)
+            };
             let [a, b] = size.split(*first);
             if b.in_features == 0 {
-                return matmul::forward(size, i[0], i[1], bias, residual, y);
+                return product(size, i[0], i[1], bias, residual, y);
             }
             // The second product adds the first one as its residual.
             let sum = scratch(y.bytes);
             let [upper, lower] = matmul::split_weight(size, *first, i[1]);
-            let mut launches = matmul::forward(&a, i[0], upper, bias, residual, sum);
-            launches.extend(matmul::forward(&b, i[i.len() - 1], lower, None, Some(sum), y));
+            let mut launches = product(&a, i[0], upper, bias, residual, sum);
+            launches.extend(product(&b, i[i.len() - 1], lower, None, Some(sum), y));
             launches
         }
         Op::MatMulGradInput { size, from, count } => {
             let weight = matmul::split_weight(size, *from, i[1])[1];
-            matmul::grad_input(&MatMul { in_features: *count, ..*size }, i[0], weight, y)
+            let size = MatMul { in_features: *count, ..*size };
+            families::matmul_grad_input(family, &size, i[0], weight, y)
         }
         Op::MatMulGradWeight { size, first } => {
             let mut part = |size: &MatMul, x, dw| {
-                let partial = scratch(matmul::grad_weight_scratch(size));
-                matmul::grad_weight(size, x, i[1], partial, dw)
+                let family = choices.family(&size.key(Operation::MatmulGradWeight));
+                let partial = scratch(families::matmul_grad_weight_scratch(family, size));
+                families::matmul_grad_weight(family, size, x, i[1], partial, dw)
             };
             let [a, b] = size.split(*first);
             if b.in_features == 0 {
@@ -101,10 +114,10 @@ pub(super) fn lower(op: &Op, context: Context<'_>, scratch: &mut dyn FnMut(u64) 
         }
         Op::GroupNormGradBeta { size } => groupnorm::grad_beta(size, i[0], optional(size.scale_shift, 1), y),
         Op::GroupNormGradScaleShift { size } => groupnorm::grad_scale_shift(size, i[0], i[1], i[2], y),
-        Op::Attention { size } => attention::forward(size, i[0], y, updates[0]),
+        Op::Attention { size } => families::attention_forward(family, size, i[0], y, updates[0]),
         Op::AttentionGrad { size } => {
-            let partial = scratch(attention::grad_scratch(size));
-            attention::grad(size, i[0], i[1], i[2], i[3], partial, y)
+            let partial = scratch(families::attention_grad_scratch(family, size));
+            families::attention_grad(family, size, [i[0], i[1], i[2], i[3]], partial, y)
         }
         Op::Activate { activation } => {
             let unary = match *activation {

@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] is built by the model code in the order in which it will run. [`Graph::grad`] adds the backward
 //! operations as ordinary nodes. [`Graph::compile`] drops what nothing needs, chooses kernels, plans memory and gives
-//! a [`Plan`].
+//! a [`Plan`]; the device a plan is loaded on may choose other families of kernels ([`crate::variants`]).
 
 mod activations;
 mod autodiff;

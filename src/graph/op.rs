@@ -8,6 +8,7 @@ use crate::kernels::loss::Mse;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::sampler::Sampler;
 use crate::kernels::variational::Variational;
+use crate::variants::{Key, Operation};
 use serde::{Deserialize, Serialize};
 
 /// How one number is made of each channel of a feature map.
@@ -185,4 +186,27 @@ pub enum Op {
     Accumulate { quads: usize },
     /// model_out, z, \[gradient\], coefficients; updates x and pred_xstart.
     Sampler { size: Sampler, guided: bool },
+}
+
+impl Op {
+    /// The keys of tuning tables, one a product; none: there is one family of kernels only.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let parts = |size: &MatMul, first: usize, operation| {
+            let parts = size.split(first).into_iter().filter(|part| part.in_features > 0);
+            parts.map(|part| part.key(operation)).collect()
+        };
+        match self {
+            Op::Conv3x3 { size, .. } => vec![size.key(Operation::ConvForward)],
+            Op::Conv3x3GradInput { size } => vec![size.key(Operation::ConvGradInput)],
+            Op::Conv3x3GradWeight { size } => vec![size.key(Operation::ConvGradWeight)],
+            Op::MatMul { size, first, .. } => parts(size, *first, Operation::MatmulForward),
+            Op::MatMulGradInput { size, count, .. } => {
+                vec![MatMul { in_features: *count, ..*size }.key(Operation::MatmulGradInput)]
+            }
+            Op::MatMulGradWeight { size, first } => parts(size, *first, Operation::MatmulGradWeight),
+            Op::Attention { size } => vec![size.key(Operation::AttentionForward)],
+            Op::AttentionGrad { size } => vec![size.key(Operation::AttentionGrad)],
+            _ => Vec::new(),
+        }
+    }
 }

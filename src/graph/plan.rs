@@ -5,8 +5,10 @@ use super::memory::{Lifetime, MemoryPlan, plan_memory};
 use super::{Graph, Node, NodeId, Op, device_bytes};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
+use crate::variants::{Choices, Key};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// Largest tensor a plan accepts without the device being asked for more: WebGPU's default binding limit.
 pub const DEFAULT_MAX_BINDING: u64 = 128 << 20;
@@ -37,6 +39,8 @@ pub struct Plan {
     memory: MemoryPlan,
     /// Of each launch the shapes of what its operation reads first and what it makes.
     shapes: Vec<String>,
+    /// What it was compiled of, where the device it is loaded on still chooses the kernels' families.
+    graph: Option<Arc<Graph>>,
 }
 
 struct Compiler<'a> {
@@ -107,12 +111,33 @@ impl Graph {
         if node.shape.is_empty() { input } else { format!("{input} -> {}", text(&node.shape)) }
     }
 
-    /// Compiles what leads to placed results and changed states.
+    /// Operations that exist in several families of kernels, and how often each runs.
+    pub fn keys(&self) -> BTreeMap<Key, usize> {
+        let mut keys = BTreeMap::new();
+        for (node, needed) in self.nodes.iter().zip(self.needed()) {
+            for key in node.op.keys().into_iter().filter(|_| needed) {
+                *keys.entry(key).or_insert(0) += 1;
+            }
+        }
+        keys
+    }
+
+    /// Compiles what leads to placed results and changed states. The plan shows the direct family of kernels; the device
+    /// it is loaded on replaces it by its own choices ([`Device::choices`]).
     ///
     /// # Errors
     /// [`Error::Shape`] for a tensor that cannot be bound, [`Error::Gpu`] where a launch would bind memory both for
     /// reading and writing.
     pub fn compile(&self) -> Result<Plan> {
+        let plan = self.compile_for(&Choices::default())?;
+        Ok(Plan { graph: Some(Arc::new(self.clone())), ..plan })
+    }
+
+    /// Compiles for good in the families of `choices`, whatever device the plan is loaded on.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
         let needed = self.needed();
         let mut compiler = Compiler {
             graph: self,
@@ -131,7 +156,7 @@ impl Graph {
             // A node without a result (it only changes states) gets no memory of its own.
             let output = if node.shape.is_empty() { updates[0] } else { compiler.slice(NodeId(i as u32)) };
             let context = Context { inputs: &inputs, updates: &updates, output };
-            let steps = lower(&node.op, context, &mut |bytes| {
+            let steps = lower(&node.op, choices, context, &mut |bytes| {
                 let buffer = compiler.allocate(bytes);
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
             });
@@ -195,7 +220,7 @@ impl Plan {
                 return Err(Error::Gpu { detail });
             }
         }
-        Ok(Plan { program: Program { buffers, launches }, memory, shapes })
+        Ok(Plan { program: Program { buffers, launches }, memory, shapes, graph: None })
     }
 
     /// What the plan costs.
@@ -211,6 +236,12 @@ impl Plan {
             unshared_bytes: self.memory.unshared,
             external_bytes,
         }
+    }
+
+    /// Operations that exist in several families of kernels, and how often each runs; empty where the families are chosen
+    /// for good.
+    pub fn keys(&self) -> BTreeMap<Key, usize> {
+        self.graph.as_ref().map(|graph| graph.keys()).unwrap_or_default()
     }
 
     /// The launches and buffers.
@@ -237,7 +268,19 @@ impl Plan {
         slices.map(|s| s.bytes).max().unwrap_or(0)
     }
 
-    /// Loads the plan onto a device.
+    /// The plan with the families of `choices`, for good; one that [`Graph::compile_for`] made stays as it is. Names and
+    /// sizes of the buffers to give do not depend on families.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn chosen(&self, choices: &Choices) -> Result<Plan> {
+        match &self.graph {
+            Some(graph) if !choices.is_direct() => graph.compile_for(choices),
+            _ => Ok(Plan { graph: None, ..self.clone() }),
+        }
+    }
+
+    /// Loads the plan onto a device, in the families that the device chooses.
     ///
     /// # Errors
     /// As [`Device::load`]; [`Error::LimitTooSmall`] where a tensor exceeds the device's largest binding.
@@ -246,11 +289,12 @@ impl Plan {
         device: &Device,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
-        let (need, have) = (self.largest_binding(), device.max_binding());
+        let plan = self.chosen(device.choices())?;
+        let (need, have) = (plan.largest_binding(), device.max_binding());
         if need > have {
             return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });
         }
-        device.load(&self.program, external).await
+        device.load(&plan.program, external).await
     }
 }
 

@@ -1,5 +1,5 @@
-//! 3×3 convolution with padding 1 and its gradients: `wgsl/conv3x3.wgsl` (stride 1), `wgsl/conv3x3_strided.wgsl` (2),
-//! `wgsl/conv3x3_weight.wgsl`, and the naive twin `wgsl/conv3x3_naive.wgsl`.
+//! 3×3 convolution with padding 1 and its gradients, the direct family: `wgsl/conv3x3.wgsl` (stride 1),
+//! `wgsl/conv3x3_strided.wgsl` (2), `wgsl/conv3x3_weight.wgsl`; and the naive twin `wgsl/conv3x3_naive.wgsl`.
 
 use super::{pitch, reduce_rows, shader, split_rows};
 use crate::gpu::{Launch, Slice, spread};
@@ -47,23 +47,23 @@ pub struct Conv3x3 {
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-struct Size {
-    batch: u32,
-    in_height: u32,
-    in_width: u32,
-    in_quads: u32,
-    out_height: u32,
-    out_width: u32,
-    out_quads: u32,
-    weight_quads: u32,
-    weight_rows: u32,
-    stride: u32,
-    has_bias: u32,
-    has_residual: u32,
-    slices: u32,
-    slice_rows: u32,
-    transposed: u32,
-    pad: u32,
+pub(super) struct Size {
+    pub batch: u32,
+    pub in_height: u32,
+    pub in_width: u32,
+    pub in_quads: u32,
+    pub out_height: u32,
+    pub out_width: u32,
+    pub out_quads: u32,
+    pub weight_quads: u32,
+    pub weight_rows: u32,
+    pub stride: u32,
+    pub has_bias: u32,
+    pub has_residual: u32,
+    pub slices: u32,
+    pub slice_rows: u32,
+    pub transposed: u32,
+    pub pad: u32,
 }
 
 impl Conv3x3 {
@@ -77,13 +77,13 @@ impl Conv3x3 {
         (self.width - 1) / self.stride + 1
     }
 
-    fn multiply_adds(&self) -> u64 {
+    pub(super) fn multiply_adds(&self) -> u64 {
         let pixels = self.batch * self.out_height() * self.out_width();
         9 * (pixels * self.in_channels * self.out_channels) as u64
     }
 
     /// The struct of a pass that reads the input side and writes the output side.
-    fn uniform(&self) -> Size {
+    pub(super) fn uniform(&self) -> Size {
         Size {
             batch: self.batch as u32,
             in_height: self.height as u32,
@@ -99,13 +99,28 @@ impl Conv3x3 {
         }
     }
 
+    /// The struct of a pass that reads the output side and writes the input side.
+    pub(super) fn transposed(&self) -> Size {
+        let there = self.uniform();
+        Size {
+            in_height: there.out_height,
+            in_width: there.out_width,
+            in_quads: there.out_quads,
+            out_height: there.in_height,
+            out_width: there.in_width,
+            out_quads: there.in_quads,
+            transposed: 1,
+            ..there
+        }
+    }
+
     /// Slices of `grad_weight` and rows of each.
     fn slices(&self) -> (usize, usize) {
         let tiles = 3 * (pitch(self.in_channels) / 4) * (pitch(self.out_channels) / 4).div_ceil(2);
         split_rows(self.batch * self.out_height(), WEIGHT_INVOCATIONS.div_ceil(tiles))
     }
 
-    fn weight_elements(&self) -> usize {
+    pub(super) fn weight_elements(&self) -> usize {
         9 * pitch(self.in_channels) * pitch(self.out_channels)
     }
 
@@ -152,17 +167,7 @@ pub fn forward(
 
 /// dx of dy.
 pub fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    let there = size.uniform();
-    let uniform = Size {
-        in_height: there.out_height,
-        in_width: there.out_width,
-        in_quads: there.out_quads,
-        out_height: there.in_height,
-        out_width: there.in_width,
-        out_quads: there.in_quads,
-        transposed: 1,
-        ..there
-    };
+    let uniform = size.transposed();
     let invocations = match size.stride {
         1 => tiles(&uniform, TILE),
         _ => 2 * tiles(&uniform, TILE.map(|blocks| 2 * blocks)),

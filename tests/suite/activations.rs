@@ -70,7 +70,7 @@ fn trained(activations: Activations) -> Vec<f32> {
         trainer.train_step(&Batch { images, targets: Targets::Classes(labels) }, 1e-3).unwrap();
     }
     let checkpoint = pollster::block_on(trainer.checkpoint()).unwrap();
-    checkpoint.weights.into_iter().flat_map(|(_, tensor)| tensor.data).collect()
+    checkpoint.weights.into_values().flat_map(|tensor| tensor.data).collect()
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn f16_trains_alike() {
     let start = {
         let model = JointModel::new(&config()).unwrap();
         let tensors = model.params.initial(duet::rng::Seed(options().seed));
-        tensors.into_iter().flat_map(|(_, tensor)| tensor.data).collect::<Vec<f32>>()
+        tensors.into_values().flat_map(|tensor| tensor.data).collect::<Vec<f32>>()
     };
     for ((a, b), s) in exact.iter().zip(&rounded).zip(&start) {
         difference += f64::from(a - b).powi(2);

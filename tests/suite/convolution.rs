@@ -1,9 +1,12 @@
-//! 3×3 convolution: forward against f64 twins, gradients against finite differences of the twins, and every variant
-//! against its naive twin.
+//! 3×3 convolution: forward against f64 twins, gradients against finite differences of the twins, and
+//! every variant of both families against its naive twin.
 
 use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::kernels::conv3x3::{self, Conv3x3};
-use duet::kernels::pitch;
+use duet::kernels::{families, pitch};
+use duet::variants::Family;
+
+const FAMILIES: [Family; 2] = [Family::Direct, Family::Tiled];
 
 /// Plain loops over \[N,H,W,C\] with a weight \[9,C,K\].
 fn conv_twin(size: &Conv3x3, x: &[f64], weight: &[f64], bias: &[f64], residual: &[f64]) -> Vec<f64> {
@@ -35,7 +38,7 @@ fn conv_twin(size: &Conv3x3, x: &[f64], weight: &[f64], bias: &[f64], residual: 
 }
 
 /// Sizes that touch every edge: odd, one pixel, one channel, channels that are no multiple of four, tiles that do not
-/// divide, both strides.
+/// divide (of both shapes of the tiled family, of one and of several workgroups), both strides.
 fn conv_sizes() -> Vec<Conv3x3> {
     let size = |batch, height, width, in_channels, out_channels, stride| Conv3x3 {
         batch,
@@ -58,6 +61,11 @@ fn conv_sizes() -> Vec<Conv3x3> {
         size(1, 28, 28, 5, 3, 2),
         size(1, 1, 1, 2, 9, 2),
         size(2, 6, 31, 9, 17, 2),
+        size(3, 7, 7, 34, 66, 1),
+        size(1, 14, 14, 37, 30, 1),
+        size(3, 28, 28, 6, 35, 1),
+        size(3, 14, 14, 17, 70, 2),
+        size(1, 28, 28, 35, 6, 2),
     ]
 }
 
@@ -99,16 +107,27 @@ fn convolution_forward_matches_its_twins() {
         let tw = h.input(&[9, pitch(size.in_channels), size.out_channels], &pad_weight(&size, &weight));
         let tb = h.input(&[size.out_channels], &bias);
         let tr = h.input(&out_shape, &residual);
-        let (plain, full, naive) = (h.output(&out_shape), h.output(&out_shape), h.output(&out_shape));
-        let mut launches = conv3x3::forward(&size, tx.slice, tw.slice, None, None, plain.slice);
+        let naive = h.output(&out_shape);
+        let (x_slice, w_slice) = (tx.slice, tw.slice);
         let (bias_slice, residual_slice) = (Some(tb.slice), Some(tr.slice));
-        launches.extend(conv3x3::forward(&size, tx.slice, tw.slice, bias_slice, residual_slice, full.slice));
-        launches.extend(conv3x3::naive::forward(&size, tx.slice, tw.slice, bias_slice, naive.slice));
+        let mut launches = conv3x3::naive::forward(&size, x_slice, w_slice, bias_slice, naive.slice);
+        let outputs = FAMILIES.map(|family| {
+            let (plain, full) = (h.output(&out_shape), h.output(&out_shape));
+            let (y, both) = (plain.slice, full.slice);
+            launches.extend(families::conv_forward(family, &size, x_slice, w_slice, None, None, y));
+            let more =
+                families::conv_forward(family, &size, x_slice, w_slice, bias_slice, residual_slice, both);
+            launches.extend(more);
+            (family, plain, full)
+        });
         h.run(launches);
         let twin = |b: &[f64], r: &[f64]| conv_twin(&size, &wide(&x), &wide(&weight), b, r);
-        assert_close(&format!("{size:?}"), &h.read(&plain), &twin(&[], &[]), 1e-5);
-        let want = twin(&wide(&bias), &wide(&residual));
-        assert_close(&format!("{size:?} with bias and residual"), &h.read(&full), &want, 1e-5);
+        for (family, plain, full) in outputs {
+            let name = format!("{family} {size:?}");
+            assert_close(&name, &h.read(&plain), &twin(&[], &[]), 1e-5);
+            let want = twin(&wide(&bias), &wide(&residual));
+            assert_close(&format!("{name} with bias and residual"), &h.read(&full), &want, 1e-5);
+        }
         assert_close(&format!("{size:?} naive"), &h.read(&naive), &twin(&wide(&bias), &[]), 1e-5);
     }
 }
@@ -126,25 +145,58 @@ fn convolution_gradients_match_finite_differences() {
         let tx = h.input(&in_shape, &x);
         let tw = h.input(&weight_shape, &pad_weight(&size, &weight));
         let td = h.input(&out_shape, &dy);
-        let (dx, naive_dx) = (h.output(&in_shape), h.output(&in_shape));
-        let (dw, naive_dw) = (h.output(&weight_shape), h.output(&weight_shape));
-        let scratch = h.scratch(conv3x3::grad_weight_scratch(&size));
-        let mut launches = conv3x3::grad_input(&size, td.slice, tw.slice, dx.slice);
-        launches.extend(conv3x3::naive::grad_input(&size, td.slice, tw.slice, naive_dx.slice));
-        launches.extend(conv3x3::grad_weight(&size, tx.slice, td.slice, scratch, dw.slice));
-        launches.extend(conv3x3::naive::grad_weight(&size, tx.slice, td.slice, naive_dw.slice));
+        let (naive_dx, naive_dw) = (h.output(&in_shape), h.output(&weight_shape));
+        let (x_slice, w_slice, d_slice) = (tx.slice, tw.slice, td.slice);
+        let mut launches = conv3x3::naive::grad_input(&size, d_slice, w_slice, naive_dx.slice);
+        launches.extend(conv3x3::naive::grad_weight(&size, x_slice, d_slice, naive_dw.slice));
+        let outputs = FAMILIES.map(|family| {
+            let (dx, dw) = (h.output(&in_shape), h.output(&weight_shape));
+            let scratch = h.scratch(families::conv_grad_weight_scratch(family, &size));
+            launches.extend(families::conv_grad_input(family, &size, d_slice, w_slice, dx.slice));
+            launches.extend(families::conv_grad_weight(family, &size, x_slice, d_slice, scratch, dw.slice));
+            (family, dx, dw)
+        });
         h.run(launches);
         let (x, weight, dy) = (wide(&x), wide(&weight), wide(&dy));
+        let (naive_dx, naive_dw) = (wide(&h.read(&naive_dx)), unpad_weight(&size, &h.read(&naive_dw)));
         let name = format!("{size:?}");
-        let got = h.read(&dx);
-        assert_gradient(&format!("{name} dx"), &got, &x, |x| {
-            dot(&conv_twin(&size, x, &weight, &[], &[]), &dy)
-        });
-        assert_close(&format!("{name} dx of the twin"), &h.read(&naive_dx), &wide(&got), 1e-5);
-        let got = unpad_weight(&size, &h.read(&dw));
+        let loss = |x: &[f64]| dot(&conv_twin(&size, x, &weight, &[], &[]), &dy);
+        assert_gradient(&format!("{name} naive dx"), &narrow(&naive_dx), &x, loss);
         let loss = |w: &[f64]| dot(&conv_twin(&size, &x, w, &[], &[]), &dy);
-        assert_gradient(&format!("{name} dw"), &got, &weight, loss);
-        let twin = unpad_weight(&size, &h.read(&naive_dw));
-        assert_close(&format!("{name} dw of the twin"), &twin, &wide(&got), 1e-5);
+        assert_gradient(&format!("{name} naive dw"), &naive_dw, &weight, loss);
+        for (family, dx, dw) in outputs {
+            let name = format!("{family} {name}");
+            // Every element by the naive twin, which the finite differences have confirmed.
+            assert_close(&format!("{name} dx"), &h.read(&dx), &naive_dx, 1e-5);
+            assert_close(&format!("{name} dw"), &unpad_weight(&size, &h.read(&dw)), &wide(&naive_dw), 1e-5);
+        }
     }
+}
+
+fn narrow(data: &[f64]) -> Vec<f32> {
+    data.iter().map(|v| *v as f32).collect()
+}
+
+#[test]
+fn tiled_convolutions_repeat_bit_for_bit() {
+    let size = Conv3x3 { batch: 3, height: 14, width: 14, in_channels: 37, out_channels: 66, stride: 1 };
+    let in_shape = [size.batch, size.height, size.width, size.in_channels];
+    let out_shape = [size.batch, size.height, size.width, size.out_channels];
+    let weight_shape = [9, pitch(size.in_channels), size.out_channels];
+    let mut h = Harness::new();
+    let x = h.input(&in_shape, &values(1, in_shape.iter().product())).slice;
+    let dy = h.input(&out_shape, &values(2, out_shape.iter().product())).slice;
+    let weight = values(3, 9 * size.in_channels * size.out_channels);
+    let w = h.input(&weight_shape, &pad_weight(&size, &weight)).slice;
+    let family = Family::Tiled;
+    let scratch = h.scratch(families::conv_grad_weight_scratch(family, &size));
+    let runs = [0, 1].map(|_| {
+        let (y, dx, dw) = (h.output(&out_shape), h.output(&in_shape), h.output(&weight_shape));
+        let mut launches = families::conv_forward(family, &size, x, w, None, None, y.slice);
+        launches.extend(families::conv_grad_input(family, &size, dy, w, dx.slice));
+        launches.extend(families::conv_grad_weight(family, &size, x, dy, scratch, dw.slice));
+        h.run(launches);
+        [y, dx, dw].map(|tensor| h.read(&tensor).into_iter().map(f32::to_bits).collect::<Vec<_>>())
+    });
+    assert!(runs[0] == runs[1], "the same run gave other bits");
 }

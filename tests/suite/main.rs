@@ -24,5 +24,6 @@ mod self_test;
 mod shaders;
 mod timesteps;
 mod training;
+mod variants;
 mod variational;
 mod web_fixtures;

@@ -124,11 +124,12 @@ fn check_launch(shaders: &[Shader], launch: &Launch) {
     assert!(launch.workgroups.iter().all(|w| *w >= 1 && *w <= limit), "{at}: {:?}", launch.workgroups);
 }
 
-/// Plans that together use every operation of the models.
+/// Plans that together use every operation of the models, in both families of kernels.
 pub fn programs() -> Vec<Program> {
     use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
     use duet::model::Head;
     use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
+    use duet::variants::{Choices, Family};
     let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
     let odd = ModelConfig {
         image_size: 12,
@@ -154,7 +155,7 @@ pub fn programs() -> Vec<Program> {
             (Chain::Ancestral, Guidance::None),
         ] {
             let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
-            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap().program().clone());
+            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap());
         }
         for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::F16)] {
             let spec = TrainSpec {
@@ -165,11 +166,13 @@ pub fn programs() -> Vec<Program> {
                 given_noise: false,
                 activations,
             };
-            list.push(train_plan(&model, &diffusion, &spec).unwrap().program().clone());
+            list.push(train_plan(&model, &diffusion, &spec).unwrap());
         }
-        list.push(update_plan(&model).unwrap().program().clone());
+        list.push(update_plan(&model).unwrap());
     }
-    list
+    let families = [Family::Direct, Family::Tiled].map(Choices::all);
+    let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
+    families.iter().flat_map(chosen).collect()
 }
 
 /// Launches of the kernels in tiles of workgroup memory.

@@ -16,6 +16,9 @@ pub struct Cli {
     /// Choose the GPU whose name contains this text.
     #[arg(long, global = true, value_name = "NAME", env = "DUET_ADAPTER")]
     pub gpu: Option<String>,
+    /// Use this table of measured kernels (from `duet tune`) instead of those in the user's folder.
+    #[arg(long, global = true, value_name = "FILE", env = "DUET_TUNING")]
+    pub tuning: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -42,6 +45,8 @@ pub enum Command {
     ExportImages(ExportImages),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
+    /// Measure which kernels are faster here for a model's shapes, and keep the table for later commands.
+    Tune(Tune),
     /// Test the GPU: a small training step against stored numbers.
     Check,
 }
@@ -330,4 +335,21 @@ pub struct Bench {
     /// Measure nothing: compare two earlier runs' JSON.
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "against")]
     pub compare: Option<Vec<PathBuf>>,
+}
+
+/// `duet tune`.
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// Recipe (.toml) or checkpoint (.safetensors) whose shapes are measured; by default the shipped recipe.
+    pub model: Option<PathBuf>,
+    /// Images at a time, several separated by commas; by default the recipe's (of a checkpoint: the reference's).
+    #[arg(long, value_delimiter = ',')]
+    pub batch: Vec<usize>,
+    /// Least seconds to measure each shape for.
+    #[arg(long, default_value_t = 0.3)]
+    pub seconds: f64,
+    /// Table to write (JSON), read by `--tuning`. By default a file of this adapter in the user's folder
+    /// ($XDG_CONFIG_HOME/duet/tuning or ~/.config/duet/tuning), which every later command reads.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }

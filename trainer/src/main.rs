@@ -7,6 +7,7 @@ mod output;
 mod recipe;
 mod render;
 mod session;
+mod tuning;
 
 use clap::Parser as _;
 use std::process::ExitCode;

@@ -1,11 +1,13 @@
 //! What commands share: the device, a loaded model, class names, interruption.
 
 use crate::cli::{ChainArgs, ChainKind, Cli, GuidanceKind, Model, WeightSet};
+use crate::tuning;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::{Chain, Guidance};
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{JointModel, ModelConfig};
 use duet::runtime::Weights;
+use duet::variants::Tuning;
 use duet::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,14 +20,30 @@ fn cache_folder() -> Option<PathBuf> {
         .map(|base| base.join("duet"))
 }
 
-/// Opens the device the command line asks for.
+/// Opens the device the command line asks for, with its tuning table where there is one.
+///
+/// # Errors
+/// No adapter, and what to install; a bad table.
+pub fn open_device(arguments: &Cli) -> Result<Device> {
+    let tables = tuning::tables(arguments)?;
+    let device = open(arguments, tables.clone())?;
+    tuning::check(arguments, &tables, &device.info().name)?;
+    Ok(device)
+}
+
+/// Opens the device the command line asks for, whatever tables there are.
 ///
 /// # Errors
 /// No adapter, and what to install.
-pub fn open_device(arguments: &Cli) -> Result<Device> {
+pub fn open_untuned(arguments: &Cli) -> Result<Device> {
+    open(arguments, Vec::new())
+}
+
+fn open(arguments: &Cli, tuning: Vec<Tuning>) -> Result<Device> {
     let options = DeviceOptions {
         adapter: arguments.gpu.clone(),
         pipeline_cache: cache_folder(),
+        tuning,
         ..DeviceOptions::default()
     };
     let device = pollster::block_on(Device::open(&options))?;

@@ -11,6 +11,7 @@ mod export_images;
 mod info;
 mod sample;
 mod train;
+mod tune;
 
 use crate::cli::{Cli, Command};
 use duet::Result;
@@ -30,6 +31,7 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Export(options) => export::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Bench(options) => bench::run(arguments, options),
+        Command::Tune(options) => tune::run(arguments, options),
         Command::Check => check::run(arguments),
     }
 }

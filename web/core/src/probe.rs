@@ -1,11 +1,14 @@
-//! One training step looked at from outside, for checks of a browser against the reference's numbers.
+//! One training step looked at from outside, for checks of a browser against the reference's numbers, and times of kernels
+//! in a browser.
 
 use crate::engine::{array, set};
 use crate::error::to_js;
 use duet::checkpoint::Checkpoint;
 use duet::gpu::{Device, DeviceOptions};
+use duet::kernels::measure;
 use duet::model::JointModel;
 use duet::train::{ClassifierInput, StepInput, StepOutput, Targets, TrainOptions};
+use duet::variants::{Measured, Tuning};
 use duet::{Error, Result};
 use js_sys::{Float32Array, Object, Reflect, Uint32Array};
 use std::path::Path;
@@ -51,4 +54,26 @@ async fn run(bytes: &[u8], input: &StepInput) -> Result<StepOutput> {
         Err(lost @ Error::DeviceLost { .. }) => Err(lost),
         _ => step,
     }
+}
+
+/// Times the shapes of a tuning table (JSON) in this browser, each for at least `seconds` seconds: the table with the times
+/// and choices found here.
+#[wasm_bindgen]
+pub async fn tune(table: String, seconds: f64) -> std::result::Result<String, JsValue> {
+    measured(&table, seconds).await.map_err(|e| to_js(&e))
+}
+
+async fn measured(table: &str, seconds: f64) -> Result<String> {
+    let mut table = Tuning::parse(Path::new("shapes"), table)?;
+    let device = Device::open(&DeviceOptions::default()).await?;
+    for Measured { key, family, direct_ms, tiled_ms } in &mut table.choices {
+        let times = measure::times(&device, key, seconds, || js_sys::Date::now() / 1e3).await?;
+        device.check()?;
+        *family = times.best();
+        *direct_ms = Some(1e3 * times.direct);
+        *tiled_ms = times.tiled.map(|tiled| 1e3 * tiled);
+    }
+    table.adapter = device.info().name.clone();
+    table.measured = format!("in a browser, software {}", device.info().software);
+    Ok(table.to_json())
 }

@@ -1,0 +1,158 @@
+//! `duet tune`: measures both families of kernels for the shapes of a model and stores which is faster on this adapter.
+
+use crate::cli::{Cli, Tune};
+use crate::output::progress;
+use crate::recipe::Recipe;
+use crate::session::{load_checkpoint, open_untuned};
+use crate::tuning;
+use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
+use duet::infer::classify_plan;
+use duet::kernels::measure::{self, Times};
+use duet::model::JointModel;
+use duet::train::{TrainOptions, TrainSpec, train_plan};
+use duet::variants::{Family, Key, Measured, Tuning, has_tiled};
+use duet::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// The recipe that is shipped.
+const RECIPE: &str = include_str!("../../recipes/fashion-mnist.toml");
+
+/// Runs the command.
+///
+/// # Errors
+/// A bad recipe or checkpoint; a file that cannot be written; device errors.
+pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
+    if options.batch.contains(&0) {
+        return Err(Error::config("batch", "must be at least 1"));
+    }
+    let all = keys(options)?;
+    let total = all.len();
+    let keys: Vec<(Key, usize)> = all.into_iter().filter(|(key, _)| has_tiled(key)).collect();
+    let device = open_untuned(arguments)?;
+    let name = device.info().name.clone();
+    let out = destination(options, &name)?;
+    let template = "{bar:40} {pos}/{len} shapes";
+    let bar = progress(keys.len() as u64, 0, template, arguments.json);
+    let start = Instant::now();
+    let mut rows = Vec::new();
+    for (key, runs) in keys {
+        let now = || start.elapsed().as_secs_f64();
+        let times = pollster::block_on(measure::times(&device, &key, options.seconds, now))?;
+        rows.push((key, runs, times));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    device.save_pipeline_cache();
+    let table = table(&name, &device.info().driver, options, &rows);
+    let failed = |e: std::io::Error| Error::config(format!("tuning table {}", out.display()), e.to_string());
+    if let Some(folder) = out.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    duet::checkpoint::write_atomic(&out, table.to_json().as_bytes())?;
+    if arguments.json {
+        print!("{}", table.to_json());
+    } else {
+        println!("{name} ({})", device.info().driver);
+        print(&rows, total - rows.len());
+        println!("written to {}", out.display());
+    }
+    Ok(())
+}
+
+/// Where the table goes: `--out`, else the user's folder, from which later commands read it.
+fn destination(options: &Tune, adapter: &str) -> Result<PathBuf> {
+    match (&options.out, tuning::folder()) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(folder)) => Ok(folder.join(tuning::file_name(adapter))),
+        (None, None) => Err(Error::config("out", "there is no home folder: say where to write the table")),
+    }
+}
+
+/// Shapes of the training step and of everything a trained model does, and how often each occurs in one of these plans.
+fn keys(options: &Tune) -> Result<BTreeMap<Key, usize>> {
+    let (model, diffusion, train) = match &options.model {
+        Some(path) if path.extension().is_some_and(|e| e != "toml") => {
+            let (checkpoint, model) = load_checkpoint(path)?;
+            ((*model).clone(), checkpoint.diffusion, TrainOptions::default())
+        }
+        path => {
+            let recipe = match path {
+                Some(path) => Recipe::load(path)?,
+                None => toml::from_str(RECIPE).map_err(|e| Error::config("recipe", e.to_string()))?,
+            };
+            (JointModel::new(&recipe.model)?, recipe.diffusion, recipe.train.options())
+        }
+    };
+    let batches = if options.batch.is_empty() { vec![train.batch_size] } else { options.batch.clone() };
+    let mut keys = BTreeMap::new();
+    for batch in batches {
+        for key in keys_of(&model, &diffusion, &train, batch)? {
+            let count: &mut usize = keys.entry(key.0).or_default();
+            *count = (*count).max(key.1);
+        }
+    }
+    Ok(keys)
+}
+
+fn keys_of(
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    train: &TrainOptions,
+    batch: usize,
+) -> Result<Vec<(Key, usize)>> {
+    let guidance = Guidance::Representation;
+    let mut plans = vec![
+        classify_plan(model, batch, "params")?,
+        step_plan(model, diffusion, &StepSpec { guidance, ..StepSpec::new(batch) }, "params")?,
+    ];
+    // BatchNorm cannot be trained on one image.
+    if batch >= 2 {
+        let spec = TrainSpec { batch, micro_batches: 1, ..TrainSpec::of(train) };
+        plans.push(train_plan(model, diffusion, &spec)?);
+    }
+    Ok(plans.iter().flat_map(|plan| plan.keys()).collect())
+}
+
+fn table(adapter: &str, driver: &str, options: &Tune, rows: &[(Key, usize, Times)]) -> Tuning {
+    let milliseconds = |seconds: f64| (seconds * 1e6).round() / 1e3;
+    let row = |(key, _, times): &(Key, usize, Times)| Measured {
+        key: key.clone(),
+        family: times.best(),
+        direct_ms: Some(milliseconds(times.direct)),
+        tiled_ms: times.tiled.map(milliseconds),
+    };
+    let measured = format!(
+        "duet {} tune, {driver}: shortest of at least 3 turns within {} s per shape, families in turns",
+        env!("CARGO_PKG_VERSION"),
+        options.seconds
+    );
+    let choices = rows.iter().map(row).collect();
+    Tuning { adapter: adapter.to_owned(), measured, otherwise: None, choices }
+}
+
+fn print(rows: &[(Key, usize, Times)], single: usize) {
+    println!("{:<82} {:>5} {:>10} {:>10} {:>6}  choice", "", "runs", "direct", "tiled", "ratio");
+    let mut best = [0.0f64; 2];
+    for (key, runs, times) in rows {
+        let tiled = times.tiled.unwrap_or(f64::INFINITY);
+        best[0] += times.direct * *runs as f64;
+        best[1] += times.direct.min(tiled) * *runs as f64;
+        println!(
+            "{:<82} {runs:>5} {:>7.3} ms {:>7.3} ms {:>6.2}  {}",
+            key.to_string(),
+            1e3 * times.direct,
+            1e3 * tiled,
+            times.direct / tiled,
+            times.best(),
+        );
+    }
+    let tiled = rows.iter().filter(|(_, _, times)| times.best() == Family::Tiled).count();
+    println!(
+        "ratio: direct / tiled. Tiled for {tiled} of {} shapes ({single} more exist in one family only); with the choices these \
+         operations take {:.0} % of the direct family's time",
+        rows.len(),
+        100.0 * best[1] / best[0].max(1e-12)
+    );
+}
