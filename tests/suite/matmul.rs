@@ -5,10 +5,12 @@ use duet::gpu::{Launch, Slice};
 use duet::kernels::matmul::{self, MatMul};
 use duet::kernels::{matmul_tiled, pitch, reduce_rows};
 
+type Forward = fn(&MatMul, Slice, Slice, Option<Slice>, Option<Slice>, Slice) -> Vec<Launch>;
+
 /// The functions of one family.
 struct Family {
     name: &'static str,
-    forward: fn(&MatMul, Slice, Slice, Option<Slice>, Option<Slice>, Slice) -> Vec<Launch>,
+    forward: Forward,
     grad_input: fn(&MatMul, Slice, Slice, Slice) -> Vec<Launch>,
     grad_weight_scratch: fn(&MatMul) -> u64,
     grad_weight: fn(&MatMul, Slice, Slice, Slice, Slice) -> Vec<Launch>,
