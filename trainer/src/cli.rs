@@ -38,7 +38,7 @@ pub enum Command {
     Info(Info),
     /// Export the averaged weights for shipping.
     Export(Export),
-    /// Write test images of a recipe's data as PNG files, to try the other commands on.
+    /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
@@ -295,7 +295,8 @@ pub struct ExportImages {
     /// Recipe (TOML) whose data are used.
     #[arg(long, value_name = "FILE")]
     pub recipe: PathBuf,
-    /// Images in all, spread over the classes.
+    /// Images in all: the first ones of each class, equally many; what is left over goes to the classes whose next image
+    /// comes first.
     #[arg(long, short = 'n', default_value_t = 10)]
     pub count: usize,
     /// Folder to write to.
