@@ -1,8 +1,8 @@
-//! Classification and denoising error of images, batch after batch.
+//! Classification, representations and denoising error of images, batch after batch.
 
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
-use crate::graph::{Place, Plan};
+use crate::graph::{NodeId, Place, Plan};
 use crate::model::{Builder, Head, JointModel, ModelConfig};
 use crate::rng::{Seed, Stream};
 use crate::runtime::{Images, Loaded, Weights, unpad_rows};
@@ -37,18 +37,23 @@ pub fn argmax(rows: &[f32], columns: usize) -> Vec<usize> {
     rows.chunks_exact(columns).map(best).collect()
 }
 
+/// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
+fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
+    let config = &model.config;
+    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let x = b.graph.leaf(&shape, Place::whole("x"));
+    let t = b.graph.fill(batch, 0.0);
+    let encoded = model.unet.encode(b, x, t)?;
+    model.classifier.features(b, &encoded, t)
+}
+
 /// The plan that classifies `batch` clean images: buffers "x" and "logits".
 ///
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn classify_plan(model: &JointModel, batch: usize, set: &'static str) -> Result<Plan> {
-    let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
-    let x = b.graph.leaf(&shape, Place::whole("x"));
-    let t = b.graph.fill(batch, 0.0);
-    let encoded = model.unet.encode(&mut b, x, t)?;
-    let features = model.classifier.features(&mut b, &encoded, t)?;
+    let features = clean_features(&mut b, model, batch)?;
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
     b.graph.compile()
@@ -80,10 +85,39 @@ pub fn denoise_plan(
     b.graph.compile()
 }
 
-/// Classifies any number of images, `batch` at a time.
-pub struct ImageClassifier {
+/// A plan that makes a row of numbers of each image in its buffer "x", loaded.
+struct RowsOf {
     loaded: Loaded,
     images: Images,
+    name: &'static str,
+    columns: usize,
+}
+
+impl RowsOf {
+    /// The rows of any number of images \[N,C,H,W\], a batch at a time; the last one is filled up with zeros.
+    async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
+        let mut rows = Vec::new();
+        let len = self.images.image_len();
+        if !images.len().is_multiple_of(len) {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape(self.name, detail));
+        }
+        for part in images.chunks(self.images.len()) {
+            let count = part.len() / len;
+            let mut padded = part.to_vec();
+            padded.resize(self.images.len(), 0.0);
+            self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.run();
+            let read = unpad_rows(&self.loaded.read(self.name).await?, self.columns);
+            rows.extend_from_slice(&read[..count * self.columns]);
+        }
+        Ok(rows)
+    }
+}
+
+/// Classifies any number of images, `batch` at a time.
+pub struct ImageClassifier {
+    rows: RowsOf,
     config: ModelConfig,
 }
 
@@ -95,7 +129,9 @@ impl ImageClassifier {
     pub async fn new(weights: &Weights, batch: usize, set: &'static str) -> Result<ImageClassifier> {
         let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
         let config = weights.model().config.clone();
-        Ok(ImageClassifier { loaded, images: Images::of(&config, batch), config })
+        let images = Images::of(&config, batch);
+        let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
+        Ok(ImageClassifier { rows, config })
     }
 
     /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
@@ -103,22 +139,7 @@ impl ImageClassifier {
     /// # Errors
     /// [`Error::Shape`] for part of an image; device errors.
     pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
-        let mut logits = Vec::new();
-        let len = self.images.image_len();
-        if !images.len().is_multiple_of(len) {
-            let detail = format!("{} values are no whole number of images of {len}", images.len());
-            return Err(Error::shape("classify", detail));
-        }
-        for part in images.chunks(self.images.len()) {
-            let count = part.len() / len;
-            let mut padded = part.to_vec();
-            padded.resize(self.images.len(), 0.0);
-            self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
-            self.loaded.run();
-            let rows = unpad_rows(&self.loaded.read("logits").await?, self.config.num_classes);
-            logits.extend_from_slice(&rows[..count * self.config.num_classes]);
-        }
-        Ok(logits)
+        self.rows.get(images).await
     }
 
     /// Probabilities \[N,K\].
@@ -127,6 +148,43 @@ impl ImageClassifier {
     /// As [`ImageClassifier::logits`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
         Ok(probabilities(&self.config, &self.logits(images).await?))
+    }
+}
+
+/// The representations the classifier reads: every encoder level and the bottleneck of clean images (t = 0), average-pooled.
+pub struct ImageFeatures {
+    rows: RowsOf,
+}
+
+impl ImageFeatures {
+    /// Compiles and loads the plan for `batch` images with the weights of `set` ("params" or "ema").
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(weights: &Weights, batch: usize, set: &'static str) -> Result<ImageFeatures> {
+        let model = weights.model();
+        let mut b = Builder::new(&model.params, set, false);
+        let features = clean_features(&mut b, model, batch)?;
+        let columns = b.graph.shape(features).last().copied().unwrap_or(0);
+        b.graph.place(features, Place::whole("features"));
+        let loaded = weights.load(&b.graph.compile()?).await?;
+        let images = Images::of(&model.config, batch);
+        Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
+    }
+
+    /// Numbers per image.
+    pub fn columns(&self) -> usize {
+        self.rows.columns - 1
+    }
+
+    /// Representations \[N,F\] of `images` \[N,C,H,W\] in −1..1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; device errors.
+    pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
+        let rows = self.rows.get(images).await?;
+        // Without the timestep at the end.
+        Ok(rows.chunks_exact(self.rows.columns).flat_map(|row| &row[..row.len() - 1]).copied().collect())
     }
 }
 

@@ -143,6 +143,19 @@ impl Explainer {
         self.from
     }
 
+    /// Steps of the whole chain.
+    pub fn chain_steps(&self) -> usize {
+        self.sampler.schedule().len()
+    }
+
+    /// The classifier's probabilities \[N,K\] of any number of images, as they are.
+    ///
+    /// # Errors
+    /// As [`ImageClassifier::probabilities`].
+    pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
+        self.classifier.probabilities(images).await
+    }
+
     /// What [`Explainer::explain`] takes as targets to move each image to a class. Of a multi-label model these are the
     /// labels as they are decided now with that one added.
     ///

@@ -3,6 +3,7 @@
 use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use duet::diffusion::{Chain, DiffusionConfig, ExplainOptions, Explainer, Explanation};
 use duet::gpu::{Device, DeviceOptions};
+use duet::infer::ImageFeatures;
 use duet::model::{Head, JointModel, ModelConfig};
 use duet::rng::Seed;
 use duet::runtime::Weights;
@@ -38,6 +39,25 @@ fn explain(explainer: &Explainer) -> Explanation {
 
 fn options() -> ExplainOptions {
     ExplainOptions { respacing: "20".into(), noise: 0.3, alpha: 5.0, ..ExplainOptions::default() }
+}
+
+#[test]
+fn representations_are_of_each_image_alone() {
+    let weights = weights(device());
+    let features = pollster::block_on(ImageFeatures::new(&weights, 2, "params")).unwrap();
+    let len = 3 * SIZE * SIZE;
+    let three = values(9, 3 * len);
+    let got = pollster::block_on(features.get(&three)).unwrap();
+    assert_eq!(got.len(), 3 * features.columns());
+    assert!(features.columns() > tiny_config().num_channels);
+    for (i, row) in got.chunks_exact(features.columns()).enumerate() {
+        let alone = pollster::block_on(features.get(&three[i * len..][..len])).unwrap();
+        assert_eq!(row, alone, "image {i}");
+        assert!(row.iter().any(|v| *v != 0.0) && row.iter().all(|v| v.is_finite()));
+    }
+    assert_ne!(got[..features.columns()], got[features.columns()..2 * features.columns()]);
+    let error = pollster::block_on(features.get(&three[1..])).unwrap_err();
+    assert!(error.to_string().contains("features"), "{error}");
 }
 
 #[test]

@@ -37,11 +37,13 @@ pub enum Command {
     Sample(Sample),
     /// Explain a decision by a counterfactual image.
     Explain(Explain),
+    /// Compare step sizes of guidance: precision and recall, the way to the class, pictures.
+    Study(Study),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
     /// Export the averaged weights for shipping.
     Export(Export),
-    /// Write test images of a recipe's data as PNG files, to try the other commands on.
+    /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
@@ -72,6 +74,17 @@ pub struct Model {
     /// Weights to use.
     #[arg(long, value_enum, default_value_t)]
     pub weights: WeightSet,
+}
+
+/// Which data a trained model is measured on.
+#[derive(Debug, Args)]
+pub struct Data {
+    /// Recipe whose data are used; by default the one the model was trained by.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Folder of the data (overrides the recipe).
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
 }
 
 /// `duet train`.
@@ -126,12 +139,8 @@ pub struct Classify {
 pub struct Eval {
     #[command(flatten)]
     pub model: Model,
-    /// Recipe whose data are used; by default the one the model was trained by.
-    #[arg(long, value_name = "FILE")]
-    pub recipe: Option<PathBuf>,
-    /// Folder of the data (overrides the recipe).
-    #[arg(long, value_name = "FOLDER")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: Data,
     /// Test images for accuracy; 0: all.
     #[arg(long, default_value_t = 0)]
     pub images: usize,
@@ -232,6 +241,32 @@ pub struct Sample {
     pub alpha: f32,
 }
 
+/// `duet study`.
+#[derive(Debug, Args)]
+pub struct Study {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Step sizes of Algorithm 1 (or scales of Eq. 12) to compare.
+    #[arg(long, value_delimiter = ',', default_value = "0,5,10,20,40,80", allow_negative_numbers = true)]
+    pub step_sizes: Vec<f32>,
+    /// Images generated of each class and step size, and test images of each class they are compared with.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub per_class: usize,
+    /// Neighbours that decide how wide the manifolds of precision and recall are.
+    #[arg(long, default_value_t = 3)]
+    pub neighbours: usize,
+    /// Images at a time.
+    #[arg(long, default_value_t = 25)]
+    pub batch: usize,
+    /// Folder for tables (CSV, JSON), plots (SVG) and pictures (PNG).
+    #[arg(long, short, value_name = "FOLDER", default_value = "study")]
+    pub out: PathBuf,
+}
+
 /// `duet explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -242,14 +277,21 @@ pub struct Explain {
     /// Images (PNG or JPEG).
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Class to move to, by name or number: one for all images, or one for each, separated by commas.
-    #[arg(long, value_name = "CLASS", value_delimiter = ',', required = true)]
+    /// Class to move to, by name or number: one for all images, or one for each, separated by commas; "second": the
+    /// class that comes second in the decision about the image.
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', default_value = "second")]
     pub to: Vec<String>,
     /// Picture to write (PNG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,
     #[command(flatten)]
     pub way: Way,
+    /// Report to write (HTML), to be read in any browser: pictures, probabilities, what changed.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Images at a time.
+    #[arg(long, default_value_t = 16)]
+    pub batch: usize,
     /// Grey picture of where the image may change: white may, black may not.
     #[arg(long, value_name = "FILE")]
     pub mask: Option<PathBuf>,
@@ -300,7 +342,8 @@ pub struct ExportImages {
     /// Recipe (TOML) whose data are used.
     #[arg(long, value_name = "FILE")]
     pub recipe: PathBuf,
-    /// Images in all, spread over the classes.
+    /// Images in all: the first ones of each class, equally many; what is left over goes to the classes whose next image
+    /// comes first.
     #[arg(long, short = 'n', default_value_t = 10)]
     pub count: usize,
     /// Folder to write to.

@@ -3,9 +3,12 @@
 mod cli;
 mod commands;
 mod data;
+mod manifold;
 mod output;
+mod plot;
 mod recipe;
 mod render;
+mod report;
 mod session;
 mod tuning;
 

@@ -3,9 +3,11 @@
 use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{Rgb, RgbImage};
+use image::{DynamicImage, Rgb, RgbImage};
 use std::path::Path;
 
+/// Most images of explanations below each other.
+const BLOCK_ROWS: u32 = 16;
 /// Pixels between images.
 const GAP: u32 = 2;
 /// Size of a letter's cell.
@@ -26,7 +28,7 @@ pub struct Grid {
 
 /// How values become colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Palette {
+pub enum Palette {
     /// Images in −1..1.
     Image,
     /// Differences in −2..2: blue where lower, white where equal, red where higher.
@@ -62,18 +64,27 @@ impl Grid {
         save(path, &picture)
     }
 
+    /// One image as a PNG file's bytes, without any frame.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming `path`, for whose sake it is encoded.
+    pub fn encode_one(&self, path: &Path, image: &[f32], palette: Palette) -> Result<Vec<u8>> {
+        let side = self.size as u32 * self.scale;
+        let mut picture = RgbImage::from_pixel(side, side, PAPER);
+        self.draw(&mut picture, [0, 0], image, palette);
+        encode(path, &picture)
+    }
+
     /// Saves one image without any frame.
     ///
     /// # Errors
     /// [`Error::Data`] where the file cannot be written.
     pub fn save_one(&self, path: &Path, image: &[f32]) -> Result<()> {
-        let side = self.size as u32 * self.scale;
-        let mut picture = RgbImage::from_pixel(side, side, PAPER);
-        self.draw(&mut picture, [0, 0], image, Palette::Image);
-        save(path, &picture)
+        write_atomic(path, &self.encode_one(path, image, Palette::Image)?)
     }
 
-    /// Saves a row per image: original, noised, counterfactual, difference.
+    /// Saves a row per image: original, noised, counterfactual, difference. Many rows stand in several blocks side by
+    /// side.
     ///
     /// # Errors
     /// [`Error::Data`] where the file cannot be written.
@@ -83,14 +94,19 @@ impl Grid {
         let column = (self.cell() - GAP).max(wide) + 2 * GAP;
         let head = LETTER[1] + 2 * GAP;
         let count = (parts[0].len() / self.image_len()) as u32;
-        let (width, height) = (column * 4 + GAP, head + count * self.cell() + GAP);
+        let blocks = count.div_ceil(BLOCK_ROWS).max(1);
+        let rows = count.div_ceil(blocks);
+        let block = column * 4 + 4 * GAP;
+        let (width, height) = (block * blocks - 3 * GAP, head + rows * self.cell() + GAP);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
         for (x, (part, title)) in (0u32..).zip(parts.iter().zip(titles)) {
-            let left = GAP + x * column;
-            write_text(&mut picture, left, GAP, title);
             let palette = if x == 3 { Palette::Difference } else { Palette::Image };
-            for (y, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
-                self.draw(&mut picture, [left, head + y * self.cell()], image, palette);
+            for b in 0..blocks {
+                write_text(&mut picture, GAP + b * block + x * column, GAP, title);
+            }
+            for (i, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
+                let left = GAP + i / rows * block + x * column;
+                self.draw(&mut picture, [left, head + i % rows * self.cell()], image, palette);
             }
         }
         save(path, &picture)
@@ -142,13 +158,25 @@ fn diverging(value: f32) -> Rgb<u8> {
 }
 
 fn save(path: &Path, picture: &RgbImage) -> Result<()> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    // Enlarged pixels repeat: without a filter they compress to half the size.
-    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter);
-    picture
-        .write_with_encoder(encoder)
-        .map_err(|e| Error::Data { path: path.into(), detail: format!("cannot be encoded: {e}") })?;
-    write_atomic(path, bytes.get_ref())
+    write_atomic(path, &encode(path, picture)?)
+}
+
+/// A picture as PNG: grey where no pixel is coloured, and by the filter that gives fewer bytes (enlarged pixels repeat and
+/// want none, small images may want one).
+fn encode(path: &Path, picture: &RgbImage) -> Result<Vec<u8>> {
+    let grey = picture.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]);
+    let whole = DynamicImage::from(picture.clone());
+    let whole = if grey { DynamicImage::from(whole.to_luma8()) } else { whole };
+    let with = |filter| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, filter);
+        whole
+            .write_with_encoder(encoder)
+            .map_err(|e| Error::Data { path: path.into(), detail: format!("cannot be encoded: {e}") })?;
+        Ok(bytes.into_inner())
+    };
+    let (plain, filtered) = (with(FilterType::NoFilter)?, with(FilterType::Adaptive)?);
+    Ok(if filtered.len() < plain.len() { filtered } else { plain })
 }
 
 /// Writes text in a 5×7 face; what it lacks becomes a box.
@@ -235,6 +263,7 @@ mod tests {
         grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
         let (left, top) = (GAP + 3 * (picture.width() - GAP) / 4, LETTER[1] + 2 * GAP);
+        assert_eq!(picture.width(), 4 * (14 * LETTER[0] + 2 * GAP) + GAP);
         let pixels = [
             picture.get_pixel(left, top),
             picture.get_pixel(left + 3, top),
@@ -243,6 +272,31 @@ mod tests {
         assert!(
             pixels[0].0[0] > pixels[0].0[2] && pixels[1].0[2] > pixels[1].0[0] && pixels[2].0 == [255; 3]
         );
+    }
+
+    #[test]
+    fn many_strips_stand_side_by_side_and_grey_pictures_are_stored_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("strips.png");
+        let grid = Grid { channels: 1, size: 2, scale: 3 };
+        let mut parts = [-1.0f32; 4 * 40];
+        parts[4 * 39..].fill(1.0);
+        grid.save_strips(&path, [&parts, &parts, &parts, &parts]).unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        let column = 14 * LETTER[0] + 2 * GAP;
+        let head = LETTER[1] + 2 * GAP;
+        assert_eq!(picture.dimensions(), (3 * (4 * column + 4 * GAP) - 3 * GAP, head + 14 * 8 + GAP));
+        let third = GAP + 2 * (4 * column + 4 * GAP);
+        assert_eq!(
+            picture.get_pixel(third, head + 10 * 8),
+            &Rgb([0; 3]),
+            "image 38 is the third block's 11th"
+        );
+        assert_eq!(picture.get_pixel(third, head + 11 * 8), &Rgb([255; 3]), "and the last one is white");
+        grid.save_one(&path, &[-1.0, 0.0, 0.5, 1.0]).unwrap();
+        assert_eq!(image::open(&path).unwrap().color(), image::ColorType::L8);
+        let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference).unwrap();
+        assert_eq!(image::load_from_memory(&bytes).unwrap().color(), image::ColorType::Rgb8);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What commands share: the device, a loaded model, class names, interruption.
 
-use crate::cli::{ChainArgs, ChainKind, Cli, GuidanceKind, Model, WeightSet};
+use crate::cli::{ChainArgs, ChainKind, Cli, Data, GuidanceKind, Model, WeightSet};
+use crate::data::{Split, load};
+use crate::recipe::{DataSpec, Recipe};
 use crate::tuning;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::{Chain, Guidance};
@@ -86,6 +88,31 @@ impl Session {
     /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.checkpoint.model
+    }
+
+    /// The data the command line names, or those the model was trained on.
+    ///
+    /// # Errors
+    /// A checkpoint that does not say; bad recipes and data.
+    pub fn data(&self, options: &Data) -> Result<Split> {
+        let mut spec: DataSpec = match &options.recipe {
+            Some(path) => Recipe::load(path)?.data,
+            None => {
+                let text = self.checkpoint.info.get("data").ok_or_else(|| {
+                    Error::config(
+                        "recipe",
+                        "the checkpoint does not say what it was trained on: give --recipe",
+                    )
+                })?;
+                serde_json::from_str(text)
+                    .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?
+            }
+        };
+        if let Some(folder) = &options.data {
+            spec.path.clone_from(folder);
+        }
+        let config = self.config();
+        load(&spec, config.in_channels, config.image_size)
     }
 
     /// Keeps compiled pipelines for the next run.

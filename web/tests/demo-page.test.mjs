@@ -48,10 +48,24 @@ test('tabs by keyboard alone', { timeout: SLOW }, async () => {
     // On into the panel: something there takes the focus.
     await page.keyboard.press('Tab');
     assert.ok(!(await focused(visit)).startsWith('tab-'), 'one stop for all tabs');
-    // A sample by keyboard.
-    await page.locator('#sample-grid button').nth(1).focus();
+    // A sample by keyboard: one stop for all, arrows to the neighbours, a column per class.
+    const samples = page.locator('#sample-grid button');
+    const labels = await samples.evaluateAll((all) => all.map((button) => button.dataset.label));
+    assert.equal(labels.length, 64, 'the shipped images');
+    assert.equal(await page.locator('#sample-grid [tabindex="0"]').count(), 1);
+    await samples.first().focus();
+    const at = () => page.evaluate(() => [...document.querySelectorAll('#sample-grid button')].indexOf(document.activeElement));
+    for (const [key, place] of [['ArrowRight', 1], ['ArrowDown', 11], ['ArrowLeft', 10], ['ArrowUp', 0], ['ArrowUp', 0], ['End', 63], ['ArrowRight', 63], ['Home', 0], ['ArrowRight', 1]]) {
+      await page.keyboard.press(key);
+      assert.equal(await at(), place, key);
+    }
+    assert.equal(labels[11], labels[1], 'below is the same class');
     await page.keyboard.press('Enter');
-    assert.equal(await page.locator('#sample-grid button').nth(1).getAttribute('aria-pressed'), 'true');
+    assert.equal(await samples.nth(1).getAttribute('aria-pressed'), 'true');
+    await page.keyboard.press('Tab');
+    assert.equal(await at(), -1, 'Tab leaves the samples');
+    await page.keyboard.press('Shift+Tab');
+    assert.equal(await at(), 1, 'and comes back to where it was');
   });
 });
 

@@ -38,14 +38,7 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
         return Err(Error::config("counterfactuals", "need a model with one class per image"));
     }
     let classes = config.num_classes;
-    let mut taken = vec![0usize; classes];
-    let chosen: Vec<usize> = (0..test.len())
-        .filter(|row| {
-            let count = &mut taken[test.labels[*row] as usize % classes];
-            *count += 1;
-            *count <= options.counterfactuals
-        })
-        .collect();
+    let chosen = test.of_each_class(0..options.counterfactuals);
     let explain = ExplainOptions {
         noise: options.way.noise,
         respacing: options.steps.clone(),

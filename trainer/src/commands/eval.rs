@@ -2,9 +2,8 @@
 
 use super::counterfactuals;
 use crate::cli::{Cli, Eval};
-use crate::data::{Dataset, load};
+use crate::data::Dataset;
 use crate::output::progress;
-use crate::recipe::{DataSpec, Recipe};
 use crate::session::Session;
 use duet::infer::{DenoisingError, ImageClassifier, argmax};
 use duet::model::Head;
@@ -21,12 +20,8 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
         return Err(Error::config("batch", "must be at least 1"));
     }
     let session = Session::open(arguments, &options.model)?;
-    let mut spec = data_spec(&session, options)?;
-    if let Some(folder) = &options.data {
-        spec.path = folder.clone();
-    }
     let config = session.config();
-    let split = load(&spec, config.in_channels, config.image_size)?;
+    let split = session.data(&options.data)?;
     let test = &split.test;
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let accuracy = accuracy(&session.weights, session.set, test, count, options.batch, arguments.json)?;
@@ -65,16 +60,6 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
         println!("  mean change of a pixel {:.1} % of the range", 100.0 * flips.mean_change);
     }
     Ok(())
-}
-
-fn data_spec(session: &Session, options: &Eval) -> Result<DataSpec> {
-    if let Some(path) = &options.recipe {
-        return Ok(Recipe::load(path)?.data);
-    }
-    let text = session.checkpoint.info.get("data").ok_or_else(|| {
-        Error::config("recipe", "the checkpoint does not say what it was trained on: give --recipe")
-    })?;
-    serde_json::from_str(text).map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))
 }
 
 /// Shares of correct answers.

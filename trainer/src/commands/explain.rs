@@ -1,40 +1,138 @@
 //! `duet explain`: what would have to change for the decision to change?
 
 use crate::cli::{Cli, Explain};
-use crate::data::load_image;
+use crate::data::{load_image, true_class};
 use crate::output::progress;
-use crate::render::Grid;
+use crate::render::{Grid, Palette};
+use crate::report::{Card, Settings, page};
 use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
-use duet::diffusion::{ExplainOptions, Explainer};
+use duet::checkpoint::write_atomic;
+use duet::diffusion::{Chain, ExplainOptions, Explainer, Explanation, Guidance};
 use duet::infer::argmax;
+use duet::model::{Head, ModelConfig};
 use duet::rng::Seed;
 use duet::{Error, Result};
+use std::path::Path;
+use std::time::Instant;
+
+/// Instead of a class: the second most probable one of each image.
+const SECOND: &str = "second";
 
 /// A grey picture as the share by which each pixel may change.
-fn load_mask(path: &std::path::Path, size: usize) -> Result<Vec<f32>> {
+fn load_mask(path: &Path, size: usize) -> Result<Vec<f32>> {
     Ok(load_image(path, 1, size)?.iter().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
+}
+
+/// A class that was asked for; `None`: each image's second.
+fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
+    match find_class(config, text) {
+        Err(_) if text.trim() == SECOND && config.head == Head::Multiclass && config.num_classes > 1 => {
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
+}
+
+/// The class for each of `count` images.
+fn wanted_classes(config: &ModelConfig, options: &Explain) -> Result<Vec<Option<usize>>> {
+    let count = options.images.len();
+    let named: Vec<_> = options.to.iter().map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
+    match named[..] {
+        [one] => Ok(vec![one; count]),
+        _ if named.len() == count => Ok(named),
+        _ => {
+            let detail = format!("{} classes for {count} images: give one, or one for each", named.len());
+            Err(Error::config("to", detail))
+        }
+    }
+}
+
+/// The second most probable class of a row.
+fn second(row: &[f32]) -> usize {
+    let first = argmax(row, row.len()).first().copied().unwrap_or(0);
+    let others = (0..row.len()).filter(|c| *c != first);
+    others.max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(first)
+}
+
+/// Everything that was made, image after image.
+struct Made {
+    all: Explanation,
+    targets: Vec<usize>,
+    /// Seconds of each image: its share of its batch.
+    seconds: Vec<f64>,
+}
+
+/// Explains all images, a batch at a time.
+fn explain_all(
+    explainer: &Explainer,
+    images: &[f32],
+    wanted: &[Option<usize>],
+    batch: usize,
+    quiet: bool,
+) -> Result<Made> {
+    let count = wanted.len();
+    let before = pollster::block_on(explainer.probabilities(images))?;
+    let rows = before.chunks_exact(before.len() / count.max(1));
+    let targets: Vec<usize> =
+        wanted.iter().zip(rows).map(|(w, row)| w.unwrap_or_else(|| second(row))).collect();
+    let work = explainer.steps() * count.div_ceil(batch);
+    let bar = progress(work as u64, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
+    let (len, classes) = (images.len() / count, before.len() / count);
+    let all = Explanation {
+        noised: Vec::new(),
+        counterfactual: Vec::new(),
+        difference: Vec::new(),
+        before,
+        after: Vec::new(),
+        curve: vec![Vec::new(); explainer.steps()],
+    };
+    let mut made = Made { all, targets, seconds: Vec::new() };
+    let order: Vec<usize> = (0..count).collect();
+    for part in order.chunks(batch) {
+        // The last batch is filled up with its own images, which are dropped.
+        let rows: Vec<usize> = (0..batch).map(|i| part[i % part.len()]).collect();
+        let these: Vec<f32> = rows.iter().flat_map(|row| &images[row * len..][..len]).copied().collect();
+        let classes_now: Vec<usize> = rows.iter().map(|row| made.targets[*row]).collect();
+        let begin = Instant::now();
+        let targets = pollster::block_on(explainer.targets(&these, &classes_now))?;
+        let new = pollster::block_on(explainer.explain(&these, &targets, part[0] as u32, |_, _| {
+            bar.inc(1);
+            !interrupted()
+        }))?;
+        if new.counterfactual.iter().any(|v| !v.is_finite()) {
+            let detail = "the counterfactual became NaN; try a smaller --alpha".to_owned();
+            return Err(Error::NotFinite { detail });
+        }
+        let seconds = begin.elapsed().as_secs_f64() / part.len() as f64;
+        made.seconds.extend(part.iter().map(|_| seconds));
+        made.all.noised.extend_from_slice(&new.noised[..part.len() * len]);
+        made.all.counterfactual.extend_from_slice(&new.counterfactual[..part.len() * len]);
+        made.all.difference.extend_from_slice(&new.difference[..part.len() * len]);
+        made.all.after.extend_from_slice(&new.after[..part.len() * classes]);
+        for (step, values) in made.all.curve.iter_mut().zip(&new.curve) {
+            step.extend_from_slice(&values[..part.len()]);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(made)
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// A bad checkpoint, image, class or chain; device errors; a picture that cannot be written.
+/// A bad checkpoint, image, class or chain; device errors; a file that cannot be written.
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
+    if options.batch == 0 {
+        return Err(Error::config("batch", "must be at least 1"));
+    }
     let session = Session::open(arguments, &options.model)?;
-    let config = session.config().clone();
-    let count = options.images.len();
-    let named: Vec<usize> = options.to.iter().map(|name| find_class(&config, name)).collect::<Result<_>>()?;
-    let wanted: Vec<usize> = match named[..] {
-        [one] => vec![one; count],
-        _ if named.len() == count => named,
-        _ => {
-            let detail = format!("{} classes for {count} images: give one, or one for each", named.len());
-            return Err(Error::config("to", detail));
-        }
-    };
+    let config = session.config();
+    let wanted = wanted_classes(config, options)?;
     let mut images = Vec::new();
+    let mut truths = Vec::new();
     for path in &options.images {
         images.extend(load_image(path, config.in_channels, config.image_size)?);
+        truths.push(true_class(path, &config.class_names)?);
     }
     watch_interrupts()?;
     let explain = ExplainOptions {
@@ -48,67 +146,131 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         force: options.chain.force,
         mask: options.mask.as_deref().map(|path| load_mask(path, config.image_size)).transpose()?,
     };
-    let diffusion = &session.checkpoint.diffusion;
-    let explainer = Explainer::new(&session.weights, diffusion, count, &explain, session.set);
-    let explainer = pollster::block_on(explainer)?;
-    let targets = pollster::block_on(explainer.targets(&images, &wanted))?;
-    let bar = progress(
-        explainer.steps() as u64,
-        0,
-        "explaining {wide_bar} {pos}/{len} steps {eta}",
-        arguments.json,
-    );
-    let explanation = pollster::block_on(explainer.explain(&images, &targets, 0, |_, _| {
-        bar.inc(1);
-        !interrupted()
-    }))?;
-    bar.finish_and_clear();
+    let batch = options.batch.min(options.images.len());
+    let new = Explainer::new(&session.weights, &session.checkpoint.diffusion, batch, &explain, session.set);
+    let explainer = pollster::block_on(new)?;
+    let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
-    if explanation.counterfactual.iter().any(|v| !v.is_finite()) {
-        let detail = "the counterfactual became NaN; try a smaller --alpha".to_owned();
-        return Err(Error::NotFinite { detail });
-    }
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
-    grid.save_strips(
-        &options.out,
-        [&images, &explanation.noised, &explanation.counterfactual, &explanation.difference],
-    )?;
+    let all = &made.all;
+    grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;
+    if let Some(path) = &options.report {
+        let settings = settings(&session, options, &explain, &explainer);
+        let cards = cards(&session, options, &images, &made, &truths, path)?;
+        write_atomic(path, page(&settings, &cards).as_bytes())?;
+    }
+    print(arguments, options, config, &made, &truths);
+    Ok(())
+}
+
+fn settings(
+    session: &Session,
+    options: &Explain,
+    explain: &ExplainOptions,
+    explainer: &Explainer,
+) -> Settings {
+    let config = session.config();
+    let sampler = match explain.chain {
+        Chain::Ancestral => "DDPM".to_owned(),
+        Chain::Ddim { eta } => format!("DDIM, η = {eta}"),
+    };
+    let guidance = match explain.guidance {
+        Guidance::Representation => "Algorithm 1",
+        Guidance::Gradient => "gradient on the image",
+        Guidance::None => "no guidance",
+    };
+    let model = options.model.model.file_name().unwrap_or(options.model.model.as_os_str());
+    Settings {
+        model: model.to_string_lossy().into_owned(),
+        noise: explain.noise,
+        alpha: explain.alpha,
+        steps: [explainer.steps(), explainer.chain_steps()],
+        seed: options.chain.seed,
+        chain: format!("{sampler}; {guidance}"),
+        device: session.weights.device().info().name.clone(),
+        class_names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),
+    }
+}
+
+fn cards(
+    session: &Session,
+    options: &Explain,
+    images: &[f32],
+    made: &Made,
+    truths: &[Option<String>],
+    path: &Path,
+) -> Result<Vec<Card>> {
+    let config = session.config();
+    let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 1 };
+    let (classes, len) = (config.num_classes, images.len() / truths.len());
+    let (was, is) = (argmax(&made.all.before, classes), argmax(&made.all.after, classes));
+    let card = |i: usize| {
+        let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
+        let all = &made.all;
+        let difference = &all.difference[i * len..][..len];
+        let file = options.images[i].file_name().unwrap_or(options.images[i].as_os_str());
+        Ok(Card {
+            name: file.to_string_lossy().into_owned(),
+            truth: truths[i].clone(),
+            target: made.targets[i],
+            decisions: [was[i], is[i]],
+            probabilities: [&all.before, &all.after].map(|p| p[i * classes..][..classes].to_vec()),
+            pictures: [
+                png(images, Palette::Image)?,
+                png(&all.noised, Palette::Image)?,
+                png(&all.counterfactual, Palette::Image)?,
+                png(&all.difference, Palette::Difference)?,
+            ],
+            change: difference.iter().map(|d| f64::from(d.abs()) / 2.0).sum::<f64>() / len as f64,
+            seconds: made.seconds[i],
+        })
+    };
+    (0..truths.len()).map(card).collect()
+}
+
+fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) {
     let classes = config.num_classes;
-    let (was, is) = (argmax(&explanation.before, classes), argmax(&explanation.after, classes));
+    let all = &made.all;
+    let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
+    let report_file = options.report.as_ref().map(|path| path.display().to_string());
     let mut report = Vec::new();
-    for (i, (path, &target)) in options.images.iter().zip(&wanted).enumerate() {
-        let (before, after) =
-            (&explanation.before[i * classes..][..classes], &explanation.after[i * classes..][..classes]);
+    for (i, (path, &target)) in options.images.iter().zip(&made.targets).enumerate() {
+        let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
         if arguments.json {
-            let curve: Vec<f32> = explanation.curve.iter().map(|step| step[i]).collect();
+            let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
             report.push(serde_json::json!({
-                "image": path.display().to_string(), "target": target, "before": before, "after": after,
-                "decision_before": was[i], "decision_after": is[i], "target_probability_by_step": curve,
+                "image": path.display().to_string(), "true_class": truths[i], "target": target,
+                "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
+                "target_probability_by_step": curve, "seconds": made.seconds[i],
             }));
             continue;
         }
-        let name = |c: usize| class_name(&config, c);
         println!("{}:", path.display());
-        println!(
-            "  before  {} {:.1} %, {} {:.1} %",
-            name(was[i]),
-            100.0 * before[was[i]],
-            name(target),
-            100.0 * before[target]
-        );
-        println!(
-            "  after   {} {:.1} %, {} {:.1} %",
-            name(is[i]),
-            100.0 * after[is[i]],
-            name(target),
-            100.0 * after[target]
-        );
+        for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
+            let share = |c: usize| format!("{} {:.1} %", class_name(config, c), 100.0 * row[c]);
+            println!("  {word}  {}, {}", share(decision), share(target));
+        }
     }
+    let picture = options.out.display().to_string();
     if arguments.json {
-        let picture = options.out.display().to_string();
-        println!("{}", serde_json::json!({"picture": picture, "explanations": report}));
-    } else {
-        println!("wrote {}", options.out.display());
+        let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": report});
+        println!("{json}");
+        return;
     }
-    Ok(())
+    println!("wrote {picture}");
+    if let Some(file) = report_file {
+        println!("wrote {file}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::second;
+
+    #[test]
+    fn the_second_most_probable_class() {
+        assert_eq!(second(&[0.1, 0.6, 0.3]), 2);
+        assert_eq!(second(&[0.5, 0.5]), 1, "of equals the first is the decision");
+        assert_eq!(second(&[0.0, 0.0, 1.0]), 1);
+    }
 }

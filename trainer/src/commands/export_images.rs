@@ -1,9 +1,10 @@
 //! `duet export-images`: test images of a data set as PNG files, to try the other commands on.
 
 use crate::cli::{Cli, ExportImages};
-use crate::data::load;
+use crate::data::{INDEX, Indexed, load};
 use crate::recipe::Recipe;
 use crate::render::Grid;
+use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
 
 /// Runs the command.
@@ -17,25 +18,58 @@ pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
     std::fs::create_dir_all(&options.out)
         .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
     let grid = Grid { channels: test.channels, size: test.size, scale: 1 };
-    let mut files = Vec::new();
-    let mut taken = vec![0usize; test.class_names.len()];
-    for (row, label) in test.labels.iter().enumerate() {
-        // As evenly over the classes as the count allows.
-        let count = &mut taken[*label as usize];
-        if *count * test.class_names.len() >= options.count || files.len() >= options.count {
-            continue;
-        }
-        *count += 1;
-        let name = test.class_names[*label as usize].to_lowercase();
-        let name: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-        let path = options.out.join(format!("{row:05}_{name}.png"));
-        grid.save_one(&path, &test.images_f32(&[row]))?;
-        files.push(path.display().to_string());
+    let mut index = Vec::new();
+    for row in first_of_each(&test.labels, test.class_names.len(), options.count) {
+        let file = format!("{row:05}.png");
+        grid.save_one(&options.out.join(&file), &test.images_f32(&[row]))?;
+        index.push(Indexed { file, label: test.class_names[test.labels[row] as usize].clone() });
     }
+    let path = options.out.join(INDEX);
+    let bad = |e: serde_json::Error| Error::Data { path: path.clone(), detail: e.to_string() };
+    // A line per image: short, and its differences readable.
+    let lines: Vec<String> =
+        index.iter().map(|entry| serde_json::to_string(entry).map_err(bad)).collect::<Result<_>>()?;
+    write_atomic(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
     if arguments.json {
+        let files: Vec<_> = index.iter().map(|e| options.out.join(&e.file).display().to_string()).collect();
         println!("{}", serde_json::json!({"files": files}));
     } else {
-        println!("wrote {} images to {}", files.len(), options.out.display());
+        println!("wrote {} images and {INDEX} to {}", index.len(), options.out.display());
     }
     Ok(())
+}
+
+/// `count` rows spread over the classes: the first ones of each class in the data's order, equally many of each; what is left
+/// over goes to the classes whose next image comes first. In the order first of each class, second of each class, …
+fn first_of_each(labels: &[u32], classes: usize, count: usize) -> Vec<usize> {
+    let classes = classes.max(1);
+    let (each, mut more) = (count / classes, count % classes);
+    let mut taken = vec![0usize; classes];
+    let mut chosen = Vec::new();
+    for (row, label) in labels.iter().enumerate() {
+        let nth = &mut taken[*label as usize];
+        if *nth < each || (*nth == each && more > 0) {
+            more -= usize::from(*nth == each);
+            chosen.push((*nth, *label, row));
+            *nth += 1;
+        }
+    }
+    chosen.sort_unstable();
+    chosen.into_iter().map(|(_, _, row)| row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_of_each;
+
+    #[test]
+    fn the_first_of_each_class_are_taken_and_the_rest_where_it_comes_first() {
+        let labels = [2, 2, 0, 1, 2, 1, 0, 0, 1, 2, 0];
+        assert_eq!(first_of_each(&labels, 3, 3), [2, 3, 0]);
+        assert_eq!(first_of_each(&labels, 3, 5), [2, 3, 0, 5, 1], "row 1 and row 5 are the first seconds");
+        assert_eq!(first_of_each(&labels, 3, 6), [2, 3, 0, 6, 5, 1]);
+        assert_eq!(first_of_each(&labels, 3, 2), [2, 0]);
+        assert_eq!(first_of_each(&labels, 3, 100).len(), labels.len(), "all there are");
+        assert!(first_of_each(&labels, 3, 0).is_empty());
+    }
 }

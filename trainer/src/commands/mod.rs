@@ -10,6 +10,7 @@ mod export;
 mod export_images;
 mod info;
 mod sample;
+mod study;
 mod train;
 mod tune;
 
@@ -27,6 +28,7 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Eval(options) => eval::run(arguments, options),
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
+        Command::Study(options) => study::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),

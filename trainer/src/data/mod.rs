@@ -2,9 +2,11 @@
 
 mod folder;
 mod idx;
+mod index;
 mod order;
 
 pub use folder::load_image;
+pub use index::{INDEX, Indexed, true_class};
 pub use order::BatchOrder;
 
 use crate::recipe::{DataKind, DataSpec};
@@ -52,6 +54,20 @@ impl Dataset {
         let len = self.image_len();
         let levels = rows.iter().flat_map(|row| &self.images[row * len..(row + 1) * len]);
         levels.map(|level| f32::from(*level) / 127.5 - 1.0).collect()
+    }
+
+    /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order.
+    pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Vec<usize> {
+        let mut seen = vec![0usize; self.labels.iter().max().map_or(0, |largest| *largest as usize + 1)];
+        let mut rows = Vec::new();
+        for (row, label) in self.labels.iter().enumerate() {
+            let rank = &mut seen[*label as usize];
+            if ranks.contains(rank) {
+                rows.push(row);
+            }
+            *rank += 1;
+        }
+        rows
     }
 
     /// A short text that differs for other data: a run is not resumed on them by mistake.

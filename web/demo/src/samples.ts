@@ -25,26 +25,64 @@ export async function fetchSamples(): Promise<Sample[]> {
   );
 }
 
-/** Fills the grid with a button for each sample. */
+/** More classes than this do not get a column each. */
+const MOST_COLUMNS = 12;
+
+/** Fills the grid with a button for each sample: a column per class, one stop for the Tab key, arrows move inside. */
 export function showSamples(samples: Sample[], choose: (sample: Sample) => void): void {
   const grid = byId('sample-grid');
+  const classes = [...new Set(samples.map(({ label }) => label))];
+  const columns = classes.length <= MOST_COLUMNS;
+  if (columns && classes.length > 0) grid.style.gridTemplateColumns = `repeat(${classes.length}, minmax(0, 1fr))`;
   const seen = new Map<string, number>();
-  grid.replaceChildren(
-    ...samples.map((sample) => {
-      const nth = (seen.get(sample.label) ?? 0) + 1;
-      seen.set(sample.label, nth);
-      const button = make('button', { type: 'button', title: sample.label }, copyOf(sample.picture));
-      button.dataset.label = sample.label;
-      button.setAttribute('aria-label', nth === 1 ? sample.label : `${sample.label}, number ${nth}`);
-      button.setAttribute('aria-pressed', 'false');
-      button.addEventListener('click', () => {
-        choose(sample);
-        unmarkSamples();
-        button.setAttribute('aria-pressed', 'true');
-      });
-      return button;
-    }),
-  );
+  const buttons = samples.map((sample) => {
+    const nth = (seen.get(sample.label) ?? 0) + 1;
+    seen.set(sample.label, nth);
+    const button = make('button', { type: 'button', title: sample.label, tabIndex: -1 }, copyOf(sample.picture));
+    if (columns) button.style.gridColumn = String(classes.indexOf(sample.label) + 1);
+    button.dataset.label = sample.label;
+    button.setAttribute('aria-label', nth === 1 ? sample.label : `${sample.label}, number ${nth}`);
+    button.setAttribute('aria-pressed', 'false');
+    button.addEventListener('click', () => {
+      choose(sample);
+      unmarkSamples();
+      button.setAttribute('aria-pressed', 'true');
+    });
+    button.addEventListener('focus', () => {
+      for (const other of buttons) other.tabIndex = other === button ? 0 : -1;
+    });
+    button.addEventListener('keydown', (event) => {
+      const next = neighbour(buttons, button, event.key);
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+    });
+    return button;
+  });
+  if (buttons[0]) buttons[0].tabIndex = 0;
+  grid.replaceChildren(...buttons);
+}
+
+/** Where a key leads from a button of the grid, as it is laid out now. */
+function neighbour(buttons: HTMLElement[], from: HTMLElement, key: string): HTMLElement | undefined {
+  const column = buttons.filter((other) => other.offsetLeft === from.offsetLeft);
+  const step = (line: HTMLElement[], by: number): HTMLElement | undefined => line[line.indexOf(from) + by];
+  switch (key) {
+    case 'ArrowRight':
+      return step(buttons, 1);
+    case 'ArrowLeft':
+      return step(buttons, -1);
+    case 'ArrowDown':
+      return step(column, 1);
+    case 'ArrowUp':
+      return step(column, -1);
+    case 'Home':
+      return buttons[0];
+    case 'End':
+      return buttons.at(-1);
+    default:
+      return undefined;
+  }
 }
 
 /** Marks no sample as chosen: the image is something else now. */

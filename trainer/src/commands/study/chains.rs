@@ -1,0 +1,135 @@
+//! Guided chains of many images, and what the classifier thinks on the way.
+
+use crate::cli::Study;
+use crate::session::{Session, chain, guidance};
+use duet::diffusion::{ChainOptions, Sampler, StepSpec};
+use duet::infer::{ImageClassifier, ImageFeatures, argmax, probabilities};
+use duet::rng::Seed;
+use duet::{Error, Result};
+
+/// What is compiled once for all step sizes.
+pub struct Chains {
+    sampler: Sampler,
+    classifier: ImageClassifier,
+    features: ImageFeatures,
+    config: duet::model::ModelConfig,
+    /// Class of each image: all of the first class, then all of the second, …
+    labels: Vec<usize>,
+    batch: usize,
+    seed: Seed,
+}
+
+/// What came of one step size.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The step size.
+    pub alpha: f32,
+    /// The images \[N,C,H,W\], clipped to −1..1.
+    pub images: Vec<f32>,
+    /// Probability of its class for each image, by step: of x_t at t before each step, at last of the finished image at
+    /// t = 0.
+    pub curve: Vec<Vec<f32>>,
+    /// Images whose most probable class is theirs.
+    pub recognised: usize,
+}
+
+impl Chains {
+    /// Compiles and loads.
+    ///
+    /// # Errors
+    /// A bad chain; device errors.
+    pub fn new(session: &Session, options: &Study) -> Result<Chains> {
+        let config = session.config().clone();
+        let labels: Vec<usize> =
+            (0..config.num_classes * options.per_class).map(|i| i / options.per_class).collect();
+        let batch = options.batch.min(labels.len());
+        let spec = StepSpec {
+            chain: chain(&options.chain),
+            guidance: guidance(&options.chain),
+            clip: !options.chain.no_clip,
+            force: options.chain.force,
+            ..StepSpec::new(batch)
+        };
+        let (weights, diffusion) = (&session.weights, &session.checkpoint.diffusion);
+        let sampler = Sampler::new(weights, diffusion, &options.chain.steps, spec, session.set);
+        Ok(Chains {
+            sampler: pollster::block_on(sampler)?,
+            classifier: pollster::block_on(ImageClassifier::new(weights, batch, session.set))?,
+            features: pollster::block_on(ImageFeatures::new(weights, batch, session.set))?,
+            config,
+            labels,
+            batch,
+            seed: Seed(options.chain.seed),
+        })
+    }
+
+    /// Class of each image.
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// The network's timestep before each step, from the noisiest, and 0 for the finished image.
+    pub fn timesteps(&self) -> Vec<f32> {
+        let schedule = self.sampler.schedule();
+        let before = (0..schedule.len()).rev().map(|i| schedule.model_timestep(i));
+        before.chain([0.0]).collect()
+    }
+
+    /// Steps of all batches of one step size.
+    pub fn work(&self) -> usize {
+        self.labels.len().div_ceil(self.batch) * self.sampler.schedule().len()
+    }
+
+    /// Generates all images with one step size. The noise is the same for every step size. `on_step` hears of each step
+    /// of a batch and may stop by returning `false`.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`]; [`Error::NotFinite`] where the step size is too large; device errors.
+    pub fn generate(&self, alpha: f32, mut on_step: impl FnMut() -> bool) -> Result<Generated> {
+        let steps = self.sampler.schedule().len();
+        let mut images = Vec::new();
+        let mut curve = vec![Vec::new(); steps + 1];
+        for (number, part) in self.labels.chunks(self.batch).enumerate() {
+            let first_row = (number * self.batch) as u32;
+            // The last batch is filled up with images that are dropped.
+            let labels: Vec<f32> = (0..self.batch).map(|i| part[i.min(part.len() - 1)] as f32).collect();
+            let options = ChainOptions { seed: self.seed, first_row, labels, alpha };
+            self.sampler.start_from_noise(self.seed, first_row)?;
+            self.sampler.guide(&options.labels, alpha)?;
+            for (done, index) in (0..steps).rev().enumerate() {
+                pollster::block_on(self.sampler.step(index, &options))?;
+                let logits = pollster::block_on(self.sampler.logits())?;
+                curve[done].extend(self.of_labels(&logits, part));
+                if !on_step() {
+                    return Err(Error::Aborted);
+                }
+            }
+            let made = pollster::block_on(self.sampler.get_images())?;
+            let len = made.len() / self.batch;
+            images.extend(made[..part.len() * len].iter().map(|v| v.clamp(-1.0, 1.0)));
+            if images.iter().any(|v| v.is_nan()) {
+                let detail = format!("sampling with the step size {alpha} gave NaN; leave it out");
+                return Err(Error::NotFinite { detail });
+            }
+        }
+        let logits = pollster::block_on(self.classifier.logits(&images))?;
+        curve[steps] = self.of_labels(&logits, &self.labels);
+        let answers = argmax(&logits, self.config.num_classes);
+        let recognised = answers.iter().zip(&self.labels).filter(|(answer, label)| answer == label).count();
+        Ok(Generated { alpha, images, curve, recognised })
+    }
+
+    /// Probability of each image's class.
+    fn of_labels(&self, logits: &[f32], labels: &[usize]) -> Vec<f32> {
+        let rows = probabilities(&self.config, logits);
+        rows.chunks_exact(self.config.num_classes).zip(labels).map(|(row, label)| row[*label]).collect()
+    }
+
+    /// The model's own representations of images, and how many numbers each has.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn features(&self, images: &[f32]) -> Result<(Vec<f32>, usize)> {
+        Ok((pollster::block_on(self.features.get(images))?, self.features.columns()))
+    }
+}

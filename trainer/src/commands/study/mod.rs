@@ -1,0 +1,149 @@
+//! `duet study`: what the step size of guidance does. Precision and recall of the generated images, the probability of
+//! the class along the chain, and the images themselves, as in Figures 4 to 6 of the paper.
+
+mod chains;
+mod files;
+
+use crate::cli::{Cli, Study};
+use crate::data::Dataset;
+use crate::manifold::{Manifold, Quality, Scale};
+use crate::output::progress;
+use crate::session::{Session, class_name, interrupted, watch_interrupts};
+use chains::{Chains, Generated};
+use duet::model::Head;
+use duet::{Error, Result};
+use files::{Outcome, Report};
+
+/// Real images in the spaces where likeness is measured.
+struct Real {
+    pixels: Manifold,
+    model: Manifold,
+    scale: Scale,
+    neighbours: usize,
+}
+
+/// Precision and recall in both spaces.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Qualities {
+    /// In the space of the model's own pooled representations of clean images, each divided by its spread over the real
+    /// ones. Guidance moves these very representations, so the model judges its own work.
+    pub model: Quality,
+    /// In the space of pixels.
+    pub pixels: Quality,
+}
+
+impl Real {
+    fn new(images: Vec<f32>, len: usize, chains: &Chains, neighbours: usize) -> Result<Real> {
+        let (features, columns) = chains.features(&images)?;
+        let scale = Scale::of(&features, columns);
+        Ok(Real {
+            pixels: Manifold::new(images, len, neighbours)?,
+            model: Manifold::new(scale.apply(features), columns, neighbours)?,
+            scale,
+            neighbours,
+        })
+    }
+
+    fn compare(&self, images: Vec<f32>, len: usize, chains: &Chains) -> Result<Qualities> {
+        let (features, columns) = chains.features(&images)?;
+        let model = Manifold::new(self.scale.apply(features), columns, self.neighbours)?;
+        let pixels = Manifold::new(images, len, self.neighbours)?;
+        Ok(Qualities { model: self.model.quality_of(&model), pixels: self.pixels.quality_of(&pixels) })
+    }
+}
+
+fn check(session: &Session, options: &Study) -> Result<()> {
+    let config = session.config();
+    if config.head != Head::Multiclass {
+        return Err(Error::config("head", "a study needs a model with one class per image"));
+    }
+    for (name, value) in [("per_class", options.per_class), ("batch", options.batch)] {
+        if value == 0 {
+            return Err(Error::config(name, "must be at least 1"));
+        }
+    }
+    let samples = options.per_class * config.num_classes;
+    if options.neighbours == 0 || options.neighbours >= samples {
+        let detail = format!("must be from 1 to {}, is {}", samples.saturating_sub(1), options.neighbours);
+        return Err(Error::config("neighbours", detail));
+    }
+    if let Some(bad) = options.step_sizes.iter().find(|alpha| !alpha.is_finite()) {
+        return Err(Error::config("step_sizes", format!("must be finite, one is {bad}")));
+    }
+    Ok(())
+}
+
+/// Images of the test set: those to compare with, and as many others where there are enough.
+fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+    let (count, classes) = (options.per_class, session.config().num_classes);
+    let rows = test.of_each_class(0..count);
+    for class in 0..classes {
+        let found = rows.iter().filter(|row| test.labels[**row] as usize == class).count();
+        if found < count {
+            let name = class_name(session.config(), class);
+            let detail = format!("is {count}, but there are only {found} test images of the class {name}");
+            return Err(Error::config("per_class", detail));
+        }
+    }
+    if rows.len() != count * classes {
+        return Err(Error::config("num_classes", format!("is {classes}, but the data have more classes")));
+    }
+    let others = test.of_each_class(count..2 * count);
+    let others = (others.len() == rows.len()).then(|| test.images_f32(&others));
+    Ok((test.images_f32(&rows), others))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A bad checkpoint, data, chain or option; device errors; files that cannot be written.
+pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
+    let session = Session::open(arguments, &options.model)?;
+    check(&session, options)?;
+    let split = session.data(&options.data)?;
+    let (real, others) = real_images(&session, options, &split.test)?;
+    let len = split.test.image_len();
+    let mut alphas = options.step_sizes.clone();
+    alphas.sort_by(f32::total_cmp);
+    alphas.dedup();
+    std::fs::create_dir_all(&options.out)
+        .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
+    watch_interrupts()?;
+    let chains = Chains::new(&session, options)?;
+    let real = Real::new(real, len, &chains, options.neighbours)?;
+    let reference = others.map(|images| real.compare(images, len, &chains)).transpose()?;
+    let mut report = Report::new(&session, options, &chains, reference);
+    let total = (chains.work() * alphas.len()) as u64;
+    let bar = progress(total, 0, "{msg} {wide_bar} {pos}/{len} steps {eta}", arguments.json);
+    for alpha in alphas {
+        bar.set_message(format!("α = {alpha}"));
+        let made: Generated = chains.generate(alpha, || {
+            bar.inc(1);
+            !interrupted()
+        })?;
+        let quality = real.compare(made.images.clone(), len, &chains)?;
+        let line = format!(
+            "alpha {alpha}: precision {:.3}, recall {:.3} (pixels {:.3}, {:.3}); {} of {} recognised",
+            quality.model.precision,
+            quality.model.recall,
+            quality.pixels.precision,
+            quality.pixels.recall,
+            made.recognised,
+            chains.labels().len()
+        );
+        report.add(Outcome { made, quality });
+        // After each step size, so that one that is interrupted leaves those before it.
+        report.write()?;
+        if !arguments.json {
+            bar.suspend(|| println!("{line}"));
+        }
+    }
+    bar.finish_and_clear();
+    session.close();
+    if arguments.json {
+        println!("{}", report.json());
+    } else {
+        println!("wrote tables, plots and pictures to {}", options.out.display());
+    }
+    Ok(())
+}
