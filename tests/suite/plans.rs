@@ -46,23 +46,21 @@ pub fn plan(kind: &str, what: &str) -> Plan {
 #[test]
 fn plans_are_as_committed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
-    for kind in ["mnist28_c32", "fashion28"] {
-        for what in ["train", "guided"] {
-            let path = folder.join(format!("{kind}_{what}_b8.txt"));
-            let text = plan(kind, what).to_string();
-            if std::env::var_os("DUET_BLESS").is_some() {
-                std::fs::create_dir_all(&folder).unwrap();
-                std::fs::write(&path, text).unwrap();
-                continue;
-            }
-            let known = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            let changed = known.lines().zip(text.lines()).find(|(a, b)| a != b);
-            assert!(
-                known == text,
-                "{} changed, first at {changed:?}; run with DUET_BLESS=1 and look at the difference",
-                path.display()
-            );
+    for (kind, what) in [("fashion28", "train"), ("fashion28", "guided"), ("mnist28_c32", "guided")] {
+        let path = folder.join(format!("{kind}_{what}_b8.txt"));
+        let text = plan(kind, what).to_string();
+        if std::env::var_os("DUET_BLESS").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, text).unwrap();
+            continue;
         }
+        let known = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let changed = known.lines().zip(text.lines()).find(|(a, b)| a != b);
+        assert!(
+            known == text,
+            "{} changed, first at {changed:?}; run with DUET_BLESS=1 and look at the difference",
+            path.display()
+        );
     }
 }
 

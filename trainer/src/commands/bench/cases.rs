@@ -1,17 +1,20 @@
 //! The operations that are measured one by one, and their shapes: the one place to add a kernel or a second kernel for
 //! the same operation (give it another variant).
 
+use super::fusion;
 use duet::gpu::{BufferId, Launch, Slice};
 use duet::kernels::attention::{self, Attention};
 use duet::kernels::conv3x3::{self, Conv3x3};
 use duet::kernels::features::{self, FeatureMap};
 use duet::kernels::groupnorm::{self, GroupNorm};
 use duet::kernels::loss::{self, Mse};
-use duet::kernels::matmul::{self, MatMul};
+use duet::kernels::matmul::MatMul;
 use duet::kernels::pointwise::{self, Binary, Unary};
 use duet::kernels::{
-    batchnorm, channels, diffuse, optimizer, pitch, random, reduce_rows, resample, timestep_embedding,
+    batchnorm, channels, diffuse, families, optimizer, pitch, random, reduce_rows, resample,
+    timestep_embedding,
 };
+use duet::variants::{Choices, Family, Key, Operation};
 
 /// One operation on one shape.
 pub struct Case {
@@ -29,49 +32,69 @@ pub struct Case {
 
 /// Buffers of a case.
 #[derive(Default)]
-struct Memory {
+pub struct Memory {
     sizes: Vec<u64>,
 }
 
 impl Memory {
-    fn bytes(&mut self, bytes: u64) -> Slice {
+    /// A buffer.
+    pub fn bytes(&mut self, bytes: u64) -> Slice {
         let bytes = bytes.max(16).next_multiple_of(16);
         self.sizes.push(bytes);
         Slice { buffer: BufferId(self.sizes.len() as u32 - 1), offset: 0, bytes }
     }
 
     /// Rows of channels-last values.
-    fn rows(&mut self, rows: usize, columns: usize) -> Slice {
+    pub fn rows(&mut self, rows: usize, columns: usize) -> Slice {
         self.bytes((rows * pitch(columns) * 4) as u64)
     }
 }
 
 /// The cases so far.
-#[derive(Default)]
-struct Cases {
+pub struct Cases<'a> {
     list: Vec<Case>,
+    choices: &'a Choices,
 }
 
-impl Cases {
+impl Cases<'_> {
     fn add(&mut self, name: String, make: impl FnOnce(&mut Memory) -> Vec<Launch>) {
-        self.add_with_naive(name, |memory| (make(memory), None));
+        self.add_variant(name, "default", make);
     }
 
-    fn add_with_naive(
+    /// One of several ways to do the same.
+    pub fn add_variant(
         &mut self,
         name: String,
-        make: impl FnOnce(&mut Memory) -> (Vec<Launch>, Option<Vec<Launch>>),
+        variant: &'static str,
+        make: impl FnOnce(&mut Memory) -> Vec<Launch>,
     ) {
         let mut memory = Memory::default();
-        let (launches, naive) = make(&mut memory);
-        self.list.push(Case { name, variant: "default", sizes: memory.sizes, launches, naive });
+        let launches = make(&mut memory);
+        self.list.push(Case { name, variant, sizes: memory.sizes, launches, naive: None });
+    }
+
+    /// An operation in the family that the device chooses.
+    fn add_chosen(
+        &mut self,
+        name: String,
+        key: &Key,
+        make: impl FnOnce(&mut Memory, Family) -> (Vec<Launch>, Option<Vec<Launch>>),
+    ) {
+        let family = self.choices.family(key);
+        let mut memory = Memory::default();
+        let (launches, naive) = make(&mut memory, family);
+        let variant = match family {
+            Family::Direct => "direct",
+            Family::Tiled => "tiled",
+        };
+        self.list.push(Case { name, variant, sizes: memory.sizes, launches, naive });
     }
 }
 
 /// Every case: the shapes of the 28×28 network of 32 channels at `batch` images, and those of the 32×32 network of 128
-/// channels at one.
-pub fn all(batch: usize) -> Vec<Case> {
-    let mut cases = Cases::default();
+/// channels at one, in the families of `choices`.
+pub fn all(batch: usize, choices: &Choices) -> Vec<Case> {
+    let mut cases = Cases { list: Vec::new(), choices };
     let c = &mut cases;
     // The shape in which kernels were compared from the beginning.
     conv(c, 4, 32, [64, 64], 1);
@@ -120,6 +143,7 @@ pub fn all(batch: usize) -> Vec<Case> {
     head(c, batch, 353);
     update(c, 1_209_728);
     update(c, 8_000_000);
+    fusion::add(c, batch);
     cases.list
 }
 
@@ -128,40 +152,42 @@ fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2],
     let input = batch * side * side;
     let output = batch * size.out_height() * size.out_width();
     let name = |kind| format!("conv3x3 {c_in}->{c_out} {side}x{side} s{stride} b{batch} {kind}");
-    cases.add_with_naive(name("forward"), |m| {
+    cases.add_chosen(name("forward"), &size.key(Operation::ConvForward), |m, family| {
         let (x, w) = (m.rows(input, c_in), m.rows(9 * pitch(c_in), c_out));
         let (bias, y) = (m.rows(1, c_out), m.rows(output, c_out));
         let naive = conv3x3::naive::forward(&size, x, w, Some(bias), y);
-        (conv3x3::forward(&size, x, w, Some(bias), None, y), Some(naive))
+        (families::conv_forward(family, &size, x, w, Some(bias), None, y), Some(naive))
     });
-    cases.add_with_naive(name("grad_input"), |m| {
+    cases.add_chosen(name("grad_input"), &size.key(Operation::ConvGradInput), |m, family| {
         let (dy, w) = (m.rows(output, c_out), m.rows(9 * pitch(c_in), c_out));
         let dx = m.rows(input, c_in);
-        (conv3x3::grad_input(&size, dy, w, dx), Some(conv3x3::naive::grad_input(&size, dy, w, dx)))
+        let naive = conv3x3::naive::grad_input(&size, dy, w, dx);
+        (families::conv_grad_input(family, &size, dy, w, dx), Some(naive))
     });
-    cases.add_with_naive(name("grad_weight"), |m| {
+    cases.add_chosen(name("grad_weight"), &size.key(Operation::ConvGradWeight), |m, family| {
         let (x, dy) = (m.rows(input, c_in), m.rows(output, c_out));
-        let (scratch, dw) = (m.bytes(conv3x3::grad_weight_scratch(&size)), m.rows(9 * pitch(c_in), c_out));
+        let scratch = m.bytes(families::conv_grad_weight_scratch(family, &size));
+        let dw = m.rows(9 * pitch(c_in), c_out);
         let naive = conv3x3::naive::grad_weight(&size, x, dy, dw);
-        (conv3x3::grad_weight(&size, x, dy, scratch, dw), Some(naive))
+        (families::conv_grad_weight(family, &size, x, dy, scratch, dw), Some(naive))
     });
 }
 
 fn products(cases: &mut Cases, [rows, c_in, c_out]: [usize; 3]) {
     let size = MatMul { rows, in_features: c_in, out_features: c_out };
     let name = |kind| format!("matmul {rows}x{c_in}->{c_out} {kind}");
-    cases.add(name("forward"), |m| {
+    cases.add_chosen(name("forward"), &size.key(Operation::MatmulForward), |m, family| {
         let (x, w, bias) = (m.rows(rows, c_in), m.rows(pitch(c_in), c_out), m.rows(1, c_out));
-        matmul::forward(&size, x, w, Some(bias), None, m.rows(rows, c_out))
+        (families::matmul_forward(family, &size, x, w, Some(bias), None, m.rows(rows, c_out)), None)
     });
-    cases.add(name("grad_input"), |m| {
+    cases.add_chosen(name("grad_input"), &size.key(Operation::MatmulGradInput), |m, family| {
         let (dy, w) = (m.rows(rows, c_out), m.rows(pitch(c_in), c_out));
-        matmul::grad_input(&size, dy, w, m.rows(rows, c_in))
+        (families::matmul_grad_input(family, &size, dy, w, m.rows(rows, c_in)), None)
     });
-    cases.add(name("grad_weight"), |m| {
+    cases.add_chosen(name("grad_weight"), &size.key(Operation::MatmulGradWeight), |m, family| {
         let (x, dy) = (m.rows(rows, c_in), m.rows(rows, c_out));
-        let scratch = m.bytes(matmul::grad_weight_scratch(&size));
-        matmul::grad_weight(&size, x, dy, scratch, m.rows(pitch(c_in), c_out))
+        let scratch = m.bytes(families::matmul_grad_weight_scratch(family, &size));
+        (families::matmul_grad_weight(family, &size, x, dy, scratch, m.rows(pitch(c_in), c_out)), None)
     });
 }
 
@@ -239,14 +265,17 @@ fn attend(cases: &mut Cases, batch: usize, tokens: usize, channels: usize) {
     let size = Attention { batch, tokens, channels, heads: 4, new_order: false };
     let n = batch * tokens;
     let name = |kind| format!("attention {channels} {tokens} tokens 4 heads b{batch} {kind}");
-    cases.add(name("forward"), |m| {
+    cases.add_chosen(name("forward"), &size.key(Operation::AttentionForward), |m, family| {
         let (qkv, out) = (m.rows(n, 3 * channels), m.rows(n, channels));
-        attention::forward(&size, qkv, out, m.bytes(attention::lse_bytes(&size)))
+        let lse = m.bytes(attention::lse_bytes(&size));
+        (families::attention_forward(family, &size, qkv, out, lse), None)
     });
-    cases.add(name("grad"), |m| {
+    cases.add_chosen(name("grad"), &size.key(Operation::AttentionGrad), |m, family| {
         let (qkv, out, dout) = (m.rows(n, 3 * channels), m.rows(n, channels), m.rows(n, channels));
-        let (lse, scratch) = (m.bytes(attention::lse_bytes(&size)), m.bytes(attention::grad_scratch(&size)));
-        attention::grad(&size, qkv, out, lse, dout, scratch, m.rows(n, 3 * channels))
+        let lse = m.bytes(attention::lse_bytes(&size));
+        let scratch = m.bytes(families::attention_grad_scratch(family, &size));
+        let dqkv = m.rows(n, 3 * channels);
+        (families::attention_grad(family, &size, [qkv, out, lse, dout], scratch, dqkv), None)
     });
 }
 
@@ -354,7 +383,7 @@ mod tests {
 
     #[test]
     fn every_case_has_a_name_of_its_own_and_work_to_do() {
-        let cases = all(2);
+        let cases = all(2, &Choices::default());
         let names: std::collections::HashSet<_> = cases.iter().map(|c| (&c.name, c.variant)).collect();
         assert_eq!(names.len(), cases.len());
         for case in &cases {

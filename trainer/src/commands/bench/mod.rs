@@ -2,6 +2,7 @@
 
 mod cases;
 mod compare;
+mod fusion;
 mod kernels;
 mod measure;
 mod models;
@@ -65,7 +66,7 @@ fn measure(arguments: &Cli, options: &Bench) -> Result<Report> {
     let device = open_device(arguments)?;
     let mut report = Report::new(&device, &subject, options.batch);
     if !options.profile && !options.steps_only {
-        for case in cases::all(options.batch) {
+        for case in cases::all(options.batch, device.choices()) {
             if wanted(options, &case.name) {
                 report.lines.push(kernels::line(&device, case, options.seconds)?);
             }
