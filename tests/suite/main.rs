@@ -10,6 +10,7 @@ mod golden;
 mod groupnorm;
 mod harness;
 mod loss;
+mod noise;
 mod optimizer;
 mod philox;
 mod plans;
