@@ -6,7 +6,7 @@ CARGO ?= cargo
 PORT ?= 8080
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: test demo web study train setup lint web-build web-test web-docs bench slow-test clean
+.PHONY: test demo web study train setup lint web-build web-test web-docs bench peers slow-test clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -44,6 +44,10 @@ web-docs: web-build
 
 bench: setup
 	$(CARGO) run --release --package duet-trainer -- bench
+
+# Compares with PyTorch, burn and ONNX Runtime Web: an hour, 10 GB of downloads and builds (benches/peers/README.md).
+peers:
+	sh benches/peers/run.sh
 
 demo: setup
 	$(CARGO) build --release --package duet-trainer

@@ -1,4 +1,4 @@
-//! Classification, representations and denoising error of images, batch after batch.
+//! Classification, representations, noise prediction and denoising error of images, batch after batch.
 
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
@@ -56,6 +56,22 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: &'static str) -> Res
     let features = clean_features(&mut b, model, batch)?;
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
+    b.graph.compile()
+}
+
+/// The plan of the network alone, without classifier or step, for `batch` noised images: buffers "x", "t", "model_out".
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn predict_plan(model: &JointModel, batch: usize, set: &'static str) -> Result<Plan> {
+    let config = &model.config;
+    let mut b = Builder::new(&model.params, set, false);
+    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let x = b.graph.leaf(&shape, Place::whole("x"));
+    let t = b.graph.leaf(&[batch], Place::whole("t"));
+    let encoded = model.unet.encode(&mut b, x, t)?;
+    let out = model.unet.decode(&mut b, &encoded)?;
+    b.graph.place(out, Place::whole("model_out"));
     b.graph.compile()
 }
 
@@ -185,6 +201,77 @@ impl ImageFeatures {
         let rows = self.rows.get(images).await?;
         // Without the timestep at the end.
         Ok(rows.chunks_exact(self.rows.columns).flat_map(|row| &row[..row.len() - 1]).copied().collect())
+    }
+}
+
+/// Predicts the noise in any number of noised images, `batch` at a time: a chain's step is its caller's to make.
+pub struct NoisePredictor {
+    loaded: Loaded,
+    images: Images,
+    out: Images,
+    schedule: Schedule,
+    predict_xstart: bool,
+}
+
+impl NoisePredictor {
+    /// Compiles and loads the plan for `batch` images with the weights of `set` ("params" or "ema").
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        batch: usize,
+        set: &'static str,
+    ) -> Result<NoisePredictor> {
+        let config = &weights.model().config;
+        let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
+        let images = Images::of(config, batch);
+        let out = Images { channels: config.out_channels(), ..images };
+        let predict_xstart = diffusion.predict_xstart;
+        Ok(NoisePredictor { loaded, images, out, schedule: Schedule::new(diffusion)?, predict_xstart })
+    }
+
+    /// The noise eps \[N,C,H,W\] in noised images \[N,C,H,W\], image `i` at step `timesteps[i]` of the whole chain. Of a
+    /// network that predicts x_start it is what remains of the image without it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
+    /// end; device errors.
+    pub async fn predict(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+        let len = self.images.image_len();
+        if images.len() != timesteps.len() * len {
+            let detail = format!("{} values for {} images of {len}", images.len(), timesteps.len());
+            return Err(Error::shape("predict noise", detail));
+        }
+        if let Some(bad) = timesteps.iter().find(|t| **t >= self.schedule.len()) {
+            let detail = format!("must be below {}, is {bad}", self.schedule.len());
+            return Err(Error::config("timesteps", detail));
+        }
+        let mut noise = Vec::with_capacity(images.len());
+        for (part, steps) in images.chunks(self.images.len()).zip(timesteps.chunks(self.images.batch)) {
+            let mut padded = part.to_vec();
+            padded.resize(self.images.len(), 0.0);
+            let mut t: Vec<f32> = steps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
+            t.resize(self.images.batch, 0.0);
+            self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.write("t", bytemuck::cast_slice(&t))?;
+            self.loaded.run();
+            let out = self.out.to_host(&self.loaded.read("model_out").await?);
+            let rows = part.chunks_exact(len).zip(out.chunks_exact(self.out.image_len()));
+            for ((x, row), t) in rows.zip(steps) {
+                // Behind eps, where there is more, comes the variance.
+                let [kept, noised] = self.schedule.q_sample_coefficients(*t);
+                noise.extend(
+                    x.iter().zip(row).map(
+                        |(x, out)| {
+                            if self.predict_xstart { (x - kept * out) / noised } else { *out }
+                        },
+                    ),
+                );
+            }
+        }
+        Ok(noise)
     }
 }
 

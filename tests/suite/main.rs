@@ -12,6 +12,7 @@ mod groupnorm;
 mod harness;
 mod loss;
 mod matmul;
+mod noise;
 mod optimizer;
 mod philox;
 mod plans;

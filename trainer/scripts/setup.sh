@@ -5,6 +5,7 @@
 #   wasm    Debian's compiler for WebAssembly, where rustup cannot add the target
 #   web     Node.js, to build the page
 #   browser a browser, to test the page
+#   python  Python with virtual environments, to compare with other projects
 # Runs apt-get as root or through sudo; where neither is possible it prints the command and stops.
 set -eu
 
@@ -40,6 +41,10 @@ for part in "$@"; do
             [ -n "$found" ] || found=$(command -v "$name" || true)
         done
         [ -n "$found" ] || want chromium
+        ;;
+    python)
+        command -v python3 >/dev/null 2>&1 || want python3
+        python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv
         ;;
     *)
         echo "setup.sh: unknown part $part" >&2

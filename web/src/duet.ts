@@ -29,8 +29,8 @@ const UNLABELLED = 0xffffffff;
 const SAMPLE_ALPHA = 20;
 /** One that changes the decision of most images in the short chain of a counterfactual. */
 const EXPLAIN_ALPHA = 60;
-/** Images classified between two looks at the signal. */
-const CLASSIFY_BATCH = 8;
+/** Images classified, or looked at for noise, between two looks at the signal. */
+const IMAGE_BATCH = 8;
 
 /**
  * A joint diffusion model on this thread, through WebGPU. Steps are submitted in small parts and awaited, so a page
@@ -87,11 +87,35 @@ export class Duet implements DuetModel {
     const numbers = images.map((image) => toNumbers(image, this.info));
     return this.#again(signal, async () => {
       const answers: Classification[] = [];
-      for (let from = 0; from < images.length; from += CLASSIFY_BATCH) {
+      for (let from = 0; from < images.length; from += IMAGE_BATCH) {
         checkSignal(signal);
-        const part = numbers.slice(from, from + CLASSIFY_BATCH);
+        const part = numbers.slice(from, from + IMAGE_BATCH);
         const rows = await this.#engine.classify(joined(part));
         part.forEach((_, i) => answers.push(this.#classification(rows, i)));
+      }
+      return answers;
+    });
+  }
+
+  async predictNoise(
+    images: ImageInput[],
+    timesteps: number | number[],
+    { signal }: CallOptions = {},
+  ): Promise<Float32Array[]> {
+    const numbers = images.map((image) => toNumbers(image, this.info));
+    const given = Array.isArray(timesteps) ? timesteps : images.map(() => timesteps);
+    if (given.length !== images.length) {
+      throw new BadInputError(`${given.length} timesteps for ${images.length} images`);
+    }
+    const last = this.info.diffusionSteps - 1;
+    const steps = Uint32Array.from(given, (t) => ranged('timestep', t, last, 0, last, true));
+    return this.#again(signal, async () => {
+      const answers: Float32Array[] = [];
+      for (let from = 0; from < images.length; from += IMAGE_BATCH) {
+        checkSignal(signal);
+        const part = numbers.slice(from, from + IMAGE_BATCH);
+        const noise = await this.#engine.predictNoise(joined(part), steps.slice(from, from + IMAGE_BATCH));
+        answers.push(...split(noise, part.length));
       }
       return answers;
     });

@@ -23,6 +23,7 @@ import type {
 export interface Calls {
   load: [[source: string | Blob | ArrayBuffer | Uint8Array, options: Pick<LoadOptions, 'wasm'>], ModelInfo];
   classifyAll: [[images: ImageInput[]], Classification[]];
+  predictNoise: [[images: ImageInput[], timesteps: number | number[]], Float32Array[]];
   sample: [[options: Omit<SampleOptions, 'onStep' | 'signal'>], ImageData[]];
   explain: [[image: ImageInput, options: Omit<ExplainOptions, 'onStep' | 'signal'>], Explanation];
   train: [[options: Omit<TrainOptions, 'onStep' | 'signal'>], TrainResult];

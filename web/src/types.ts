@@ -231,6 +231,11 @@ export interface DuetModel {
   classify(image: ImageInput, options?: CallOptions): Promise<Classification>;
   /** Class probabilities of several images, a batch at a time. */
   classifyAll(images: ImageInput[], options?: CallOptions): Promise<Classification[]>;
+  /**
+   * The noise that the network sees in noised images, each at its timestep of the whole chain (one number: all at that
+   * one), in the order channel, row, column: the one question that every sampler asks, for samplers of your own.
+   */
+  predictNoise(images: ImageInput[], timesteps: number | number[], options?: CallOptions): Promise<Float32Array[]>;
   /** New images. */
   sample(options?: SampleOptions): Promise<ImageData[]>;
   /** A counterfactual of an image. */

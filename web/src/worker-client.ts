@@ -91,6 +91,14 @@ export class DuetWorker implements DuetModel {
     return this.#call('classifyAll', [images.map(portable)], signal);
   }
 
+  async predictNoise(
+    images: ImageInput[],
+    timesteps: number | number[],
+    { signal }: CallOptions = {},
+  ): Promise<Float32Array[]> {
+    return this.#call('predictNoise', [images.map(portable), timesteps], signal);
+  }
+
   async sample(options: SampleOptions = {}): Promise<ImageData[]> {
     const { onStep, signal, ...rest } = options;
     return this.#call('sample', [rest], signal, onStep);

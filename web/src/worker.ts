@@ -26,6 +26,8 @@ async function answer(request: Exclude<Request, { abort: true }>, signal: AbortS
   switch (request.call) {
     case 'classifyAll':
       return model.classifyAll(request.arguments[0], { signal });
+    case 'predictNoise':
+      return model.predictNoise(...request.arguments, { signal });
     case 'sample':
       return model.sample({ ...request.arguments[0], onStep, signal });
     case 'explain':

@@ -1,6 +1,6 @@
 /**
  * One training step in the browser against numbers of the reference implementation: noise, logits with batch statistics,
- * losses, and the gradient of every parameter; tolerances as in the native test.
+ * losses, and the gradient of every parameter; tolerances as in the native test. And the network alone.
  */
 
 import assert from 'node:assert/strict';
@@ -109,6 +109,43 @@ for (const noised of [false, true]) {
     });
   });
 }
+
+test('the noise in the golden images', { timeout: SLOW }, async () => {
+  const [x, timesteps] = [numbers('x_t'), numbers('input.t')];
+  let noise;
+  await pages.visit('/pages/library.html', {}, async (visit) => {
+    await visit.ready();
+    noise = await visit.page.evaluate(
+      async ({ x, timesteps }) => {
+        const { duet } = globalThis;
+        const row = x.length / timesteps.length;
+        const images = timesteps.map((_, i) => Float32Array.from(x.slice(i * row, (i + 1) * row)));
+        const found = {};
+        for (const kind of ['Duet', 'DuetWorker']) {
+          const model = await duet[kind].load('/fixtures/golden.safetensors');
+          found[kind] = (await model.predictNoise(images, timesteps)).flatMap((one) => [...one]);
+          if (kind === 'Duet') {
+            found.alone = [...(await model.predictNoise([images[1]], timesteps[1]))[0]];
+            const refused = (...call) => model.predictNoise(...call).then(() => 'nothing', ({ code }) => code);
+            found.refused = await Promise.all([refused(images, [1]), refused(images, 1000), refused(images, 0.5)]);
+            found.none = await model.predictNoise([], []);
+          }
+          await model.dispose();
+        }
+        return found;
+      },
+      { x: [...x], timesteps: [...timesteps] },
+    );
+  });
+  const record = new Record('noise prediction');
+  check(record, 'model_out', noise.Duet, NETWORK);
+  const row = noise.alone.length;
+  record.compare('one image alone', noise.alone, noise.Duet.slice(row, 2 * row), NETWORK);
+  record.compare('in a worker', noise.DuetWorker, noise.Duet, NETWORK);
+  record.finish();
+  assert.deepEqual(noise.refused, ['bad-input', 'bad-input', 'bad-input']);
+  assert.deepEqual(noise.none, []);
+});
 
 /** Mean noise error plus the scaled cross-entropy of the logits for noised images. */
 function noisedLoss() {

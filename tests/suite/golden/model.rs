@@ -4,6 +4,7 @@ use super::fixture::Fixture;
 use super::setup::{Probe, Setup};
 use duet::diffusion::Schedule;
 use duet::graph::NodeId;
+use duet::infer::NoisePredictor;
 
 /// Bound relative to the largest value for whole networks.
 const NETWORK: f64 = 2e-4;
@@ -64,6 +65,15 @@ pub fn forward(fixture: &mut Fixture) {
     running.run();
 
     fixture.check("x_t", &running.read("x_t"), 1e-6);
+    if fixture.has("model_out") && !config.learn_sigma && !setup.diffusion.predict_xstart {
+        // At a batch size that splits the images and fills up the last batch.
+        let weights = setup.upload();
+        let predictor = NoisePredictor::new(&weights, &setup.diffusion, batch.div_ceil(2) + 1, "params");
+        let steps: Vec<usize> = t.iter().map(|t| *t as usize).collect();
+        let predictor = pollster::block_on(predictor).unwrap();
+        let noise = pollster::block_on(predictor.predict(&running.read("x_t"), &steps)).unwrap();
+        fixture.check("model_out", &noise, NETWORK);
+    }
     for name in ["sincos", "temb", "h_mid", "model_out", "pooled_noised", "logits_eval_noised"] {
         if fixture.has(name) {
             fixture.check(name, &running.read(name), NETWORK);

@@ -6,7 +6,7 @@ use duet::diffusion::{
     Chain, ChainOptions, ExplainOptions, Explainer, Guidance, Progress, Sampler, StepSpec,
 };
 use duet::gpu::{Device, DeviceOptions};
-use duet::infer::ImageClassifier;
+use duet::infer::{ImageClassifier, NoisePredictor};
 use duet::model::{Head, JointModel};
 use duet::rng::Seed;
 use duet::runtime::Weights;
@@ -20,7 +20,7 @@ use wasm_bindgen::prelude::*;
 
 /// Dispatches per submission: a page's own drawing gets its turn in between.
 const DISPATCHES_PER_SUBMIT: usize = 48;
-/// Images that are classified or sampled together.
+/// Images that are classified, sampled or looked at for noise together.
 const BATCH: usize = 8;
 
 /// A model and everything made of it on one device.
@@ -32,6 +32,7 @@ pub struct Engine {
     pub(crate) device: Option<Device>,
     weights: Option<Weights>,
     classifiers: BTreeMap<usize, ImageClassifier>,
+    predictors: BTreeMap<usize, NoisePredictor>,
     explainer: Option<Explainer>,
     sampler: Option<(usize, Sampler)>,
 }
@@ -89,6 +90,7 @@ impl Engine {
                 device: None,
                 weights: None,
                 classifiers: BTreeMap::new(),
+                predictors: BTreeMap::new(),
                 explainer: None,
                 sampler: None,
             })
@@ -146,6 +148,17 @@ impl Engine {
     pub async fn classify(&mut self, images: Vec<f32>) -> std::result::Result<Float32Array, JsValue> {
         let outcome = self.probabilities(&images).await;
         self.finish(outcome.map(|p| array(&p)))
+    }
+
+    /// The noise in images \[N,C,H,W\], each at its timestep.
+    #[wasm_bindgen(js_name = predictNoise)]
+    pub async fn predict_noise(
+        &mut self,
+        images: Vec<f32>,
+        timesteps: Vec<u32>,
+    ) -> std::result::Result<Float32Array, JsValue> {
+        let outcome = self.noise(&images, &timesteps).await;
+        self.finish(outcome.map(|noise| array(&noise)))
     }
 
     /// Samples: `labels` has a class for each image and is ignored where the options do not guide.
@@ -217,6 +230,7 @@ impl Engine {
     /// Plans refer to the weights they were loaded beside.
     fn drop_plans(&mut self) {
         self.classifiers.clear();
+        self.predictors.clear();
         self.explainer = None;
         self.sampler = None;
     }
@@ -254,6 +268,20 @@ impl Engine {
         }
         match self.classifiers.get(&batch) {
             Some(classifier) => classifier.probabilities(images).await,
+            None => Err(closed()),
+        }
+    }
+
+    async fn noise(&mut self, images: &[f32], timesteps: &[u32]) -> Result<Vec<f32>> {
+        let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
+        if !self.predictors.contains_key(&batch) {
+            let diffusion = &self.checkpoint.diffusion;
+            let predictor = NoisePredictor::new(self.weights()?, diffusion, batch, "params").await?;
+            self.predictors.insert(batch, predictor);
+        }
+        let timesteps: Vec<usize> = timesteps.iter().map(|t| *t as usize).collect();
+        match self.predictors.get(&batch) {
+            Some(predictor) => predictor.predict(images, &timesteps).await,
             None => Err(closed()),
         }
     }

@@ -1,0 +1,103 @@
+//! Noise prediction of networks that put out something else than eps alone. (What they predict is compared with golden
+//! data.)
+
+use super::harness::{assert_close, device, tiny_config, values, wide};
+use duet::checkpoint::Tensors;
+use duet::diffusion::{DiffusionConfig, Schedule};
+use duet::infer::NoisePredictor;
+use duet::model::{JointModel, ModelConfig};
+use duet::rng::Seed;
+use duet::runtime::Weights;
+use duet::train::{ClassifierInput, StepInput, Targets, training_step};
+use std::sync::Arc;
+
+const TIMESTEPS: [usize; 3] = [0, 400, 999];
+
+/// A tiny network none of whose weights is zero.
+fn model(config: &ModelConfig) -> (Arc<JointModel>, Tensors) {
+    let model = Arc::new(JointModel::new(config).unwrap());
+    let mut weights = model.params.initial(Seed(3));
+    for (number, (name, tensor)) in weights.iter_mut().enumerate() {
+        if tensor.data.iter().all(|v| *v == 0.0) && !name.contains("running") {
+            let fresh = values(number as u64, tensor.data.len());
+            tensor.data = fresh.iter().map(|v| 0.1 * v).collect();
+        }
+    }
+    (model, weights)
+}
+
+fn predictor(
+    model: &Arc<JointModel>,
+    weights: &Tensors,
+    diffusion: &DiffusionConfig,
+    batch: usize,
+) -> NoisePredictor {
+    let upload = Weights::upload(device(), Arc::clone(model), weights, None);
+    let weights = pollster::block_on(upload).unwrap();
+    pollster::block_on(NoisePredictor::new(&weights, diffusion, batch, "params")).unwrap()
+}
+
+#[test]
+fn noise_is_what_remains_of_an_image_without_a_predicted_x_start() {
+    let (model, weights) = model(&tiny_config());
+    let eps = DiffusionConfig::default();
+    let x_start = DiffusionConfig { predict_xstart: true, ..eps.clone() };
+    let len = model.config.in_channels * model.config.image_size.pow(2);
+    let x = values(5, 3 * len);
+    let predict = |diffusion: &DiffusionConfig| {
+        let predictor = predictor(&model, &weights, diffusion, 2);
+        pollster::block_on(predictor.predict(&x, &TIMESTEPS)).unwrap()
+    };
+    let (out, noise) = (predict(&eps), predict(&x_start));
+    assert!(out.iter().any(|v| v.abs() > 1e-3), "the network puts out next to nothing");
+    let schedule = Schedule::new(&eps).unwrap();
+    let again: Vec<f32> = (0..x.len())
+        .map(|i| {
+            let [kept, noised] = schedule.q_sample_coefficients(TIMESTEPS[i / len]);
+            kept * out[i] + noised * noise[i]
+        })
+        .collect();
+    assert_close("x_t", &again, &wide(&x), 1e-5);
+}
+
+#[test]
+fn a_learned_variance_is_left_out() {
+    let config = ModelConfig { learn_sigma: true, ..tiny_config() };
+    let (model, weights) = model(&config);
+    let diffusion = DiffusionConfig::default();
+    let len = config.in_channels * config.image_size.pow(2);
+    let input = StepInput {
+        x_start: values(6, 3 * len),
+        noise: values(7, 3 * len),
+        timesteps: TIMESTEPS.to_vec(),
+        targets: Targets::Classes(vec![0; 3]),
+        classifier_input: ClassifierInput::None,
+        classifier_loss_scaling: 0.0,
+    };
+    let step = pollster::block_on(training_step(device(), &model, &diffusion, &weights, &input)).unwrap();
+    let schedule = Schedule::new(&diffusion).unwrap();
+    let x: Vec<f32> = (0..3 * len)
+        .map(|i| {
+            let [kept, noised] = schedule.q_sample_coefficients(TIMESTEPS[i / len]);
+            kept * input.x_start[i] + noised * input.noise[i]
+        })
+        .collect();
+    let predictor = predictor(&model, &weights, &diffusion, 3);
+    let noise = pollster::block_on(predictor.predict(&x, &TIMESTEPS)).unwrap();
+    let want: Vec<f32> = step.model_out.chunks(2 * len).flat_map(|row| &row[..len]).copied().collect();
+    assert_close("eps", &noise, &wide(&want), 1e-5);
+}
+
+#[test]
+fn images_and_timesteps_must_fit() {
+    let (model, weights) = model(&tiny_config());
+    let predictor = predictor(&model, &weights, &DiffusionConfig::default(), 2);
+    let len = model.config.in_channels * model.config.image_size.pow(2);
+    let fails = |values: usize, timesteps: &[usize]| {
+        pollster::block_on(predictor.predict(&vec![0.0; values], timesteps)).unwrap_err().to_string()
+    };
+    assert!(fails(len + 1, &[0]).contains("1 images"), "part of an image");
+    assert!(fails(2 * len, &[0]).contains("1 images"), "a timestep too few");
+    assert!(fails(len, &[1000]).contains("below 1000"), "past the chain's end");
+    assert!(pollster::block_on(predictor.predict(&[], &[])).unwrap().is_empty());
+}
