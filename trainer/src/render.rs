@@ -6,8 +6,8 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, Rgb, RgbImage};
 use std::path::Path;
 
-/// Most images of explanations below each other.
-const BLOCK_ROWS: u32 = 16;
+/// Most images of explanations side by side.
+const BLOCK_COLUMNS: u32 = 16;
 /// Pixels between images.
 const GAP: u32 = 2;
 /// Size of a letter's cell.
@@ -83,30 +83,30 @@ impl Grid {
         write_atomic(path, &self.encode_one(path, image, Palette::Image)?)
     }
 
-    /// Saves a row per image: original, noised, counterfactual, difference. Many rows stand in several blocks side by
-    /// side.
+    /// Saves a column per image with a row each of originals, noised images, counterfactuals and differences. Many
+    /// images stand in several blocks below each other.
     ///
     /// # Errors
     /// [`Error::Data`] where the file cannot be written.
     pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
         let titles = ["original", "noised", "counterfactual", "difference"];
-        let wide = titles.iter().map(|t| t.len() as u32 * LETTER[0]).max().unwrap_or(0);
-        let column = (self.cell() - GAP).max(wide) + 2 * GAP;
-        let head = LETTER[1] + 2 * GAP;
+        let margin = titles.iter().map(|t| t.len() as u32 * LETTER[0]).max().unwrap_or(0) + 2 * GAP;
         let count = (parts[0].len() / self.image_len()) as u32;
-        let blocks = count.div_ceil(BLOCK_ROWS).max(1);
-        let rows = count.div_ceil(blocks);
-        let block = column * 4 + 4 * GAP;
-        let (width, height) = (block * blocks - 3 * GAP, head + rows * self.cell() + GAP);
+        let blocks = count.div_ceil(BLOCK_COLUMNS).max(1);
+        let columns = count.div_ceil(blocks);
+        let block = 4 * self.cell() + 4 * GAP;
+        let (width, height) = (margin + columns * self.cell(), block * blocks - 3 * GAP);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
-        for (x, (part, title)) in (0u32..).zip(parts.iter().zip(titles)) {
-            let palette = if x == 3 { Palette::Difference } else { Palette::Image };
+        for (y, (part, title)) in (0u32..).zip(parts.iter().zip(titles)) {
+            let palette = if y == 3 { Palette::Difference } else { Palette::Image };
+            let top = GAP + y * self.cell();
             for b in 0..blocks {
-                write_text(&mut picture, GAP + b * block + x * column, GAP, title);
+                let middle = (self.cell() - GAP).saturating_sub(LETTER[1]) / 2;
+                write_text(&mut picture, GAP, b * block + top + middle, title);
             }
             for (i, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
-                let left = GAP + i / rows * block + x * column;
-                self.draw(&mut picture, [left, head + i % rows * self.cell()], image, palette);
+                let place = [margin + i % columns * self.cell(), i / columns * block + top];
+                self.draw(&mut picture, place, image, palette);
             }
         }
         save(path, &picture)
@@ -262,8 +262,9 @@ mod tests {
         let part = [0.0f32; 4];
         grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let (left, top) = (GAP + 3 * (picture.width() - GAP) / 4, LETTER[1] + 2 * GAP);
-        assert_eq!(picture.width(), 4 * (14 * LETTER[0] + 2 * GAP) + GAP);
+        let margin = 14 * LETTER[0] + 2 * GAP;
+        assert_eq!(picture.dimensions(), (margin + 8, 4 * 8 + GAP));
+        let (left, top) = (margin, GAP + 3 * 8);
         let pixels = [
             picture.get_pixel(left, top),
             picture.get_pixel(left + 3, top),
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn many_strips_stand_side_by_side_and_grey_pictures_are_stored_grey() {
+    fn many_strips_stand_below_each_other_and_grey_pictures_are_stored_grey() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("strips.png");
         let grid = Grid { channels: 1, size: 2, scale: 3 };
@@ -283,16 +284,16 @@ mod tests {
         parts[4 * 39..].fill(1.0);
         grid.save_strips(&path, [&parts, &parts, &parts, &parts]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let column = 14 * LETTER[0] + 2 * GAP;
-        let head = LETTER[1] + 2 * GAP;
-        assert_eq!(picture.dimensions(), (3 * (4 * column + 4 * GAP) - 3 * GAP, head + 14 * 8 + GAP));
-        let third = GAP + 2 * (4 * column + 4 * GAP);
+        let margin = 14 * LETTER[0] + 2 * GAP;
+        let block = 4 * 8 + 4 * GAP;
+        assert_eq!(picture.dimensions(), (margin + 14 * 8, 3 * block - 3 * GAP));
+        let third = 2 * block + GAP;
         assert_eq!(
-            picture.get_pixel(third, head + 10 * 8),
+            picture.get_pixel(margin + 10 * 8, third),
             &Rgb([0; 3]),
             "image 38 is the third block's 11th"
         );
-        assert_eq!(picture.get_pixel(third, head + 11 * 8), &Rgb([255; 3]), "and the last one is white");
+        assert_eq!(picture.get_pixel(margin + 11 * 8, third), &Rgb([255; 3]), "and the last one is white");
         grid.save_one(&path, &[-1.0, 0.0, 0.5, 1.0]).unwrap();
         assert_eq!(image::open(&path).unwrap().color(), image::ColorType::L8);
         let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference).unwrap();
