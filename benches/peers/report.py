@@ -16,6 +16,7 @@ PEERS = {
     "torch": "PyTorch, CPU",
     "duet": "Duet, native",
     "burn": "burn, wgpu",
+    "burn-late": "burn, loss read after the step",
     "duet-web": "Duet, browser",
     "ort-web": "ONNX Runtime Web, WebGPU",
 }
@@ -144,8 +145,9 @@ def read(folder, name):
 def read_all(folder):
     peers = {}
     for name in PEERS:
-        if name == "burn":
-            parts = {what: read(folder, f"burn-{what}") for what in WORDS}
+        if name.startswith("burn"):
+            files = {"train": name} if name == "burn-late" else {what: f"{name}-{what}" for what in WORDS}
+            parts = {what: read(folder, file) for what, file in files.items()}
             if any(parts.values()):
                 peers[name] = {what: part for what, part in parts.items() if part and "failed" not in part}
                 peers[name]["version"] = (folder / "burn-version").read_text().strip()

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Measures Duet and its peers on this machine, one after the other, and writes results.md and results.json here.
 #
-#   run.sh [torch] [duet] [burn] [duet-web] [ort-web]
+#   run.sh [torch] [duet] [burn] [burn-late] [duet-web] [ort-web]
 #
-# Without arguments all of them; with some, those are measured again and the others kept (the report then says so). Other
+# Without arguments all of them but burn-late; with some, those are measured again and the others kept (the report then says so). Other
 # versions: TORCH_VERSION, BURN_VERSION, ORT_VERSION; BURN_FLAGS are flags of cargo (--no-default-features takes burn's
 # fusion away, --features vulkan takes SPIR-V). REPEATS counts the calls that are timed. What is built and downloaded goes
 # to PEERS_DIR, by default target/peers.
@@ -64,7 +64,7 @@ if wants duet; then
     say "Duet"
     cargo build --quiet --release --manifest-path "$root/Cargo.toml" --example peers
 fi
-if wants burn; then
+if wants burn || wants burn-late; then
     say "burn $burn"
     mkdir -p "$dir/burn"
     rm -rf "$dir/burn/src"
@@ -79,6 +79,7 @@ if wants burn; then
     # shellcheck disable=SC2086
     cargo build --quiet --release --manifest-path "$dir/burn/Cargo.toml" --target-dir "$dir/burn/target" $locked \
         ${BURN_FLAGS:-}
+    echo "$burn${BURN_FLAGS:+ ($BURN_FLAGS)}" >"$dir/results/burn-version"
 fi
 if wants duet-web || wants ort-web; then
     say "ONNX Runtime Web $ort, and Duet's npm package"
@@ -97,7 +98,9 @@ fi
 if wants burn; then
     peer burn-forward "$dir/burn/target/release/peers-burn" forward "$dir/data" "$few"
     peer burn-train "$dir/burn/target/release/peers-burn" train "$dir/data" "$few"
-    echo "$burn${BURN_FLAGS:+ ($BURN_FLAGS)}" >"$dir/results/burn-version"
+fi
+if wants burn-late; then
+    peer burn-late "$dir/burn/target/release/peers-burn" late "$dir/data" "$few"
 fi
 for page in duet ort; do
     if wants "$page-web"; then

@@ -1,5 +1,8 @@
-//! Measures the UNet in burn on its wgpu backend: `peers-burn forward|train FOLDER REPEATS` prints JSON. The folder holds
-//! `model.safetensors` and `case.safetensors`, written by `torch_peer.py`.
+//! Measures the UNet in burn on its wgpu backend: `peers-burn forward|train|late FOLDER REPEATS` prints JSON. The folder
+//! holds `model.safetensors` and `case.safetensors`, written by `torch_peer.py`.
+//!
+//! `train` reads the loss before it asks for gradients. `late` reads it after the optimizer's step, as one would: burn
+//! 0.22.1 then has the whole step in one queue of operations to be fused, and computes another loss and other gradients.
 
 mod unet;
 
@@ -43,8 +46,9 @@ fn measure(repeats: usize, mut call: impl FnMut()) -> serde_json::Value {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, mode, folder, repeats] = arguments.as_slice() else {
-        eprintln!("usage: peers-burn forward|train FOLDER REPEATS");
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let [_, mode @ ("forward" | "train" | "late"), folder, repeats] = words.as_slice() else {
+        eprintln!("usage: peers-burn forward|train|late FOLDER REPEATS");
         std::process::exit(2);
     };
     let repeats: usize = repeats.parse().expect("a number of repeats");
@@ -53,22 +57,27 @@ fn main() {
     let model = SafeTensors::deserialize(&model).expect("model.safetensors");
     let case = SafeTensors::deserialize(&case).expect("case.safetensors");
     let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let device = if mode == "train" { device.autodiff() } else { device };
+    let device = if *mode == "forward" { device } else { device.autodiff() };
     let case = File { file: &case, device: &device };
     let x: Tensor<4> = case.tensor("x_t", [BATCH, 1, SIDE, SIDE]);
     let noise: Tensor<4> = case.tensor("noise", [BATCH, 1, SIDE, SIDE]);
     let t: Tensor<1> = case.tensor("t", [BATCH]);
     let mut unet = UNet::new(&File { file: &model, device: &device });
     let mut report = serde_json::json!({ "parameters": unet.num_params() });
-    if mode == "train" {
+    if *mode != "forward" {
         let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).with_epsilon(1e-8).init();
         let mut losses = Vec::new();
         let times = measure(repeats, || {
-            let loss =
-                MseLoss::new().forward(unet.forward(x.clone(), t.clone()), noise.clone(), Reduction::Mean);
+            let eps = unet.forward(x.clone(), t.clone());
+            let loss = MseLoss::new().forward(eps, noise.clone(), Reduction::Mean);
+            if *mode == "train" {
+                losses.push(loss.clone().into_scalar::<f32>());
+            }
             let gradients = GradientsParams::from_grads(loss.backward(), &unet);
             unet = optimizer.step(LEARNING_RATE, unet.clone(), gradients);
-            losses.push(loss.into_scalar::<f32>());
+            if *mode != "train" {
+                losses.push(loss.into_scalar::<f32>());
+            }
             device.sync().expect("the device");
         });
         report["times"] = times;
