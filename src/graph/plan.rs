@@ -274,9 +274,14 @@ impl Plan {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn chosen(&self, choices: &Choices) -> Result<Plan> {
+        Ok(self.other_families(choices)?.unwrap_or_else(|| Plan { graph: None, ..self.clone() }))
+    }
+
+    /// The plan compiled anew where `choices` ask for more than the direct family; `None`: it serves as it is.
+    fn other_families(&self, choices: &Choices) -> Result<Option<Plan>> {
         match &self.graph {
-            Some(graph) if !choices.is_direct() => graph.compile_for(choices),
-            _ => Ok(Plan { graph: None, ..self.clone() }),
+            Some(graph) if !choices.is_direct() => graph.compile_for(choices).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -289,7 +294,8 @@ impl Plan {
         device: &Device,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
-        let plan = self.chosen(device.choices())?;
+        let other = self.other_families(device.choices())?;
+        let plan = other.as_ref().unwrap_or(self);
         let (need, have) = (plan.largest_binding(), device.max_binding());
         if need > have {
             return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });
