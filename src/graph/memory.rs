@@ -107,8 +107,9 @@ fn best_packing(tensors: &[Lifetime], enemies: &[Vec<usize>], max_slot: u64) -> 
     let spans = sorted(&span);
     let mut best: Option<(MemoryPlan, Vec<usize>)> = None;
     for order in [sizes, areas, spans] {
-        let plan = pack(tensors, enemies, max_slot, &order);
-        if best.as_ref().is_none_or(|(known, _)| plan.bytes() < known.bytes()) {
+        // Of equals the first stays.
+        let limit = best.as_ref().map_or(u64::MAX, |(known, _)| known.bytes().saturating_sub(1));
+        if let Some(plan) = pack(tensors, enemies, max_slot, &order, limit) {
             best = Some((plan, order));
         }
     }
@@ -129,16 +130,23 @@ fn best_packing(tensors: &[Lifetime], enemies: &[Vec<usize>], max_slot: u64) -> 
             let moved = other.remove(below(order.len()));
             other.insert(below(order.len()), moved);
         }
-        let packed = pack(tensors, enemies, max_slot, &other);
-        if packed.bytes() <= plan.bytes() {
+        if let Some(packed) = pack(tensors, enemies, max_slot, &other, plan.bytes()) {
             (plan, order) = (packed, other);
         }
     }
     plan
 }
 
-/// Places the tensors in `order`, each where the slots grow least, then where the gap is tightest.
-fn pack(tensors: &[Lifetime], enemies: &[Vec<usize>], max_slot: u64, order: &[usize]) -> MemoryPlan {
+/// Places the tensors in `order`, each where the slots grow least, then where the gap is tightest; `None` as soon as the
+/// slots exceed `limit` bytes together, which they never fall below again.
+fn pack(
+    tensors: &[Lifetime],
+    enemies: &[Vec<usize>],
+    max_slot: u64,
+    order: &[usize],
+    limit: u64,
+) -> Option<MemoryPlan> {
+    let mut total = 0;
     let mut plan = MemoryPlan {
         slot: vec![usize::MAX; tensors.len()],
         offset: vec![0; tensors.len()],
@@ -178,11 +186,15 @@ fn pack(tensors: &[Lifetime], enemies: &[Vec<usize>], max_slot: u64, order: &[us
             plan.slots.push(0);
         }
         plan.slots[slot] += growth;
+        total += growth;
+        if total > limit {
+            return None;
+        }
         members[slot].push(i);
         plan.slot[i] = slot;
         plan.offset[i] = offset;
     }
-    plan
+    Some(plan)
 }
 
 #[cfg(test)]
