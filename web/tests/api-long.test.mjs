@@ -9,8 +9,8 @@ import { SLOW, libraryPage } from './browser.mjs';
 /** Calls in all, and after how many of them the use of memory must have settled. */
 const CALLS = 200;
 const SETTLED = 20;
-/** Longest time in milliseconds for which nothing else of the page may run. */
-const GAP = 250;
+/** Milliseconds for which nothing else of the page may run: usually, and once. */
+const GAPS = { usual: 50, longest: 1000 };
 /** What the page's own heap may grow by meanwhile, in bytes: garbage is collected when the browser likes. */
 const HEAP = 20e6;
 
@@ -62,12 +62,13 @@ test('loading and disposing leaves nothing behind', { timeout: SLOW }, async () 
 });
 
 test('the page stays responsive', { timeout: SLOW }, async () => {
-  const got = await run(async () => {
+  const gaps = await run(async () => {
     const { helpers, model } = globalThis;
     const image = helpers.greys(8, 1);
-    const { longest, ticks } = await helpers.longestGap(() => model.explain(image, { target: 1, steps: 60, noise: 1 }));
-    return { longest, ticks };
+    const { answer: _, ...rest } = await helpers.timerGaps(() => model.explain(image, { target: 1, steps: 60, noise: 1 }));
+    return rest;
   });
-  console.log(`longest gap of a 10 ms timer: ${got.longest.toFixed(0)} ms in ${got.ticks} ticks`);
-  assert.ok(got.longest <= GAP, `nothing else ran for ${got.longest.toFixed(0)} ms`);
+  console.log('gaps of a 10 ms timer:', gaps);
+  assert.ok(gaps.usual <= GAPS.usual, `again and again nothing else ran for ${gaps.usual.toFixed(0)} ms`);
+  assert.ok(gaps.longest <= GAPS.longest, `nothing else ran for ${gaps.longest.toFixed(0)} ms`);
 });

@@ -12,8 +12,8 @@ import { fixture } from './paths.mjs';
 const PIXELS = (2 * 2) / 255;
 /** Probabilities on the way and at the end. */
 const PROBABILITY = 0.01;
-/** Longest time in milliseconds for which nothing else of the page may run. */
-const GAP = 250;
+/** Milliseconds for which nothing else of the page may run: usually, and once. A step takes 100. */
+const GAPS = { usual: 50, longest: 1000 };
 
 const { run } = libraryPage();
 fixture('parity.safetensors');
@@ -27,14 +27,14 @@ async function explain({ kind, image, target, options }) {
   const steps = [];
   const onStep = ({ done, total }) => steps.push([done, total]);
   const started = performance.now();
-  const { longest, answer } = await helpers.longestGap(() => model.explain(pixels, { target, ...options, onStep }));
+  const { answer, ...gaps } = await helpers.timerGaps(() => model.explain(pixels, { target, ...options, onStep }));
   const milliseconds = performance.now() - started;
   const again = await model.classify(pixels);
   await model.dispose();
   return {
     steps,
     milliseconds,
-    longest,
+    gaps,
     best: answer.before.best,
     again: again.probabilities,
     target: answer.target,
@@ -90,14 +90,15 @@ test('the main thread agrees with the native library', { timeout: SLOW }, async 
 
 test('the page stays responsive meanwhile', () => {
   assert.ok(onMain !== undefined, 'needs the test before');
-  console.log(`longest gap of a 10 ms timer: ${onMain.longest.toFixed(0)} ms`);
-  assert.ok(onMain.longest <= GAP, `nothing else ran for ${onMain.longest.toFixed(0)} ms`);
+  console.log('gaps of a 10 ms timer:', onMain.gaps);
+  assert.ok(onMain.gaps.usual <= GAPS.usual, `again and again nothing else ran for ${onMain.gaps.usual.toFixed(0)} ms`);
+  assert.ok(onMain.gaps.longest <= GAPS.longest, `nothing else ran for ${onMain.gaps.longest.toFixed(0)} ms`);
 });
 
 test('a worker gives exactly the same', { timeout: SLOW }, async () => {
   assert.ok(onMain !== undefined, 'needs the test before');
   const got = await run(explain, task('DuetWorker'));
-  console.log(`${got.steps.length} steps in ${(got.milliseconds / 1000).toFixed(1)} s, longest gap ${got.longest.toFixed(0)} ms`);
-  const numbers = (/** @type {typeof got} */ { milliseconds: _, longest: __, ...rest }) => rest;
+  console.log(`${got.steps.length} steps in ${(got.milliseconds / 1000).toFixed(1)} s, longest gap ${got.gaps.longest.toFixed(0)} ms`);
+  const numbers = (/** @type {typeof got} */ { milliseconds: _, gaps: __, ...rest }) => rest;
   assert.deepStrictEqual(numbers(got), numbers(onMain));
 });

@@ -65,23 +65,31 @@ export async function failure(call) {
 }
 
 /**
- * The longest time in milliseconds for which a timer of 10 ms did not fire while something ran.
+ * How long a timer of 10 ms waited for its turn while something ran, in milliseconds: `longest`, and `usual`, in the wait
+ * around half of all moments. The longest alone says little: a machine with two cores that compiles and runs shaders on
+ * both may keep any thread waiting once, while work on the page's thread would come with every step and be usual.
  * @template T
  * @param {() => Promise<T>} body
  */
-export async function longestGap(body) {
-  let [longest, last, ticks] = [0, performance.now(), 0];
+export async function timerGaps(body) {
+  /** @type {number[]} */
+  const gaps = [];
+  let last = performance.now();
   const tick = () => {
     const now = performance.now();
-    longest = Math.max(longest, now - last);
+    gaps.push(now - last);
     last = now;
-    ticks += 1;
   };
   const timer = setInterval(tick, 10);
   const answer = await body();
   tick();
   clearInterval(timer);
-  return { longest, ticks, answer };
+  // Weighted by time: a wait of a second counts as much as a hundred of 10 ms.
+  const sorted = gaps.sort((a, b) => a - b);
+  const total = sorted.reduce((sum, gap) => sum + gap, 0);
+  let [sum, at] = [0, 0];
+  while (at < sorted.length - 1 && sum + sorted[at] < total / 2) sum += sorted[at++];
+  return { longest: sorted.at(-1), usual: sorted[at], ticks: sorted.length, total, answer };
 }
 
 /** Keeps every device that anyone opens from now on. @returns {GPUDevice[]} */
