@@ -2,7 +2,7 @@
 
 use super::program::Kernel;
 use crate::error::{Error, Result};
-use crate::variants::{Choices, Traits, Tuning};
+use crate::variants::{Choices, Family, Traits, Tuning};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -71,6 +71,7 @@ pub(super) struct Shared {
     pub info: DeviceInfo,
     pub tally: Arc<Tally>,
     pub dispatches_per_submit: usize,
+    traits: Traits,
     choices: Choices,
     failure: Arc<Mutex<Option<Failure>>>,
     modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
@@ -117,6 +118,13 @@ fn no_adapter(reason: impl std::fmt::Display) -> Error {
     Error::NoAdapter { reason: format!("{reason}; {hint}") }
 }
 
+/// Size of the subgroups that shaders may use; 0 where it is not one number.
+fn lanes(device: &wgpu::Device, adapter: &wgpu::AdapterInfo) -> u32 {
+    let usable = device.features().contains(wgpu::Features::SUBGROUP);
+    let fixed = adapter.subgroup_min_size == adapter.subgroup_max_size;
+    if usable && fixed { adapter.subgroup_max_size } else { 0 }
+}
+
 impl Device {
     /// Opens an adapter: by name where `options` give one, else the first of discrete GPU, integrated GPU, other,
     /// software.
@@ -158,7 +166,11 @@ impl Device {
         }
         // Only compute is used: do not ask for what rendering alone would need.
         let limits = limits.or_worse_values_from(&have);
-        let wanted = wgpu::Features::PIPELINE_CACHE | wgpu::Features::TIMESTAMP_QUERY;
+        let mut wanted = wgpu::Features::PIPELINE_CACHE | wgpu::Features::TIMESTAMP_QUERY;
+        // In a browser a shader would have to enable them by a line that naga does not read.
+        if cfg!(not(target_arch = "wasm32")) {
+            wanted |= wgpu::Features::SUBGROUP;
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("duet"),
@@ -214,6 +226,7 @@ impl Device {
             software: info.software,
             invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            lanes: lanes(&device, &adapter),
         };
         let choices = Choices::of(&info.name, traits, &options.tuning);
         #[cfg(not(target_arch = "wasm32"))]
@@ -231,6 +244,7 @@ impl Device {
                     0 => usize::MAX,
                     some => some,
                 },
+                traits,
                 choices,
                 failure,
                 modules: Mutex::default(),
@@ -249,6 +263,11 @@ impl Device {
     /// Which family of kernels runs each operation here.
     pub fn choices(&self) -> &Choices {
         &self.shared.choices
+    }
+
+    /// Whether this adapter can run a family of kernels.
+    pub fn runs(&self, family: Family) -> bool {
+        family.runs_on(self.shared.traits)
     }
 
     /// Largest storage binding in bytes.

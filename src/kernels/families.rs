@@ -1,11 +1,13 @@
-//! Operations in either family: one function per operation, so that whoever plans or measures need not know which files
-//! implement them. Where the tiled family lacks a kernel ([`crate::variants::has_tiled`]) the direct one runs.
+//! Operations in any family: one function per operation, so that whoever plans or measures need not know which files
+//! implement them. Where a family lacks a kernel ([`Family::has`]) the direct one runs.
 
 use super::attention::{self, Attention};
 use super::attention_tiled;
 use super::conv3x3::{self, Conv3x3};
+use super::conv3x3_subgroup;
 use super::conv3x3_tiled;
 use super::matmul::{self, MatMul};
+use super::matmul_subgroup;
 use super::matmul_tiled;
 use crate::gpu::{Launch, Slice};
 use crate::variants::{Family, Key, Operation};
@@ -77,6 +79,7 @@ pub fn conv_forward(
     match family {
         Family::Direct => conv3x3::forward(size, x, weight, bias, residual, y),
         Family::Tiled => conv3x3_tiled::forward(size, x, weight, bias, residual, y),
+        Family::Subgroup => conv3x3_subgroup::forward(size, x, weight, bias, residual, y),
     }
 }
 
@@ -85,6 +88,7 @@ pub fn conv_grad_input(family: Family, size: &Conv3x3, dy: Slice, weight: Slice,
     match family {
         Family::Direct => conv3x3::grad_input(size, dy, weight, dx),
         Family::Tiled => conv3x3_tiled::grad_input(size, dy, weight, dx),
+        Family::Subgroup => conv3x3_subgroup::grad_input(size, dy, weight, dx),
     }
 }
 
@@ -93,6 +97,7 @@ pub fn conv_grad_weight_scratch(family: Family, size: &Conv3x3) -> u64 {
     match family {
         Family::Direct => conv3x3::grad_weight_scratch(size),
         Family::Tiled => conv3x3_tiled::grad_weight_scratch(size),
+        Family::Subgroup => conv3x3_subgroup::grad_weight_scratch(size),
     }
 }
 
@@ -108,6 +113,7 @@ pub fn conv_grad_weight(
     match family {
         Family::Direct => conv3x3::grad_weight(size, x, dy, scratch, dw),
         Family::Tiled => conv3x3_tiled::grad_weight(size, x, dy, scratch, dw),
+        Family::Subgroup => conv3x3_subgroup::grad_weight(size, x, dy, scratch, dw),
     }
 }
 
@@ -124,6 +130,7 @@ pub fn matmul_forward(
     match family {
         Family::Direct => matmul::forward(size, x, weight, bias, residual, y),
         Family::Tiled => matmul_tiled::forward(size, x, weight, bias, residual, y),
+        Family::Subgroup => matmul_subgroup::forward(size, x, weight, bias, residual, y),
     }
 }
 
@@ -132,6 +139,7 @@ pub fn matmul_grad_input(family: Family, size: &MatMul, dy: Slice, weight: Slice
     match family {
         Family::Direct => matmul::grad_input(size, dy, weight, dx),
         Family::Tiled => matmul_tiled::grad_input(size, dy, weight, dx),
+        Family::Subgroup => matmul_subgroup::grad_input(size, dy, weight, dx),
     }
 }
 
@@ -140,6 +148,7 @@ pub fn matmul_grad_weight_scratch(family: Family, size: &MatMul) -> u64 {
     match family {
         Family::Direct => matmul::grad_weight_scratch(size),
         Family::Tiled => matmul_tiled::grad_weight_scratch(size),
+        Family::Subgroup => matmul_subgroup::grad_weight_scratch(size),
     }
 }
 
@@ -155,6 +164,7 @@ pub fn matmul_grad_weight(
     match family {
         Family::Direct => matmul::grad_weight(size, x, dy, scratch, dw),
         Family::Tiled => matmul_tiled::grad_weight(size, x, dy, scratch, dw),
+        Family::Subgroup => matmul_subgroup::grad_weight(size, x, dy, scratch, dw),
     }
 }
 
@@ -167,7 +177,7 @@ pub fn attention_forward(
     lse: Slice,
 ) -> Vec<Launch> {
     match family {
-        Family::Direct => attention::forward(size, qkv, out, lse),
+        Family::Direct | Family::Subgroup => attention::forward(size, qkv, out, lse),
         Family::Tiled => attention_tiled::forward(size, qkv, out, lse),
     }
 }
@@ -175,7 +185,7 @@ pub fn attention_forward(
 /// [`attention::grad_scratch`].
 pub fn attention_grad_scratch(family: Family, size: &Attention) -> u64 {
     match family {
-        Family::Direct => attention::grad_scratch(size),
+        Family::Direct | Family::Subgroup => attention::grad_scratch(size),
         Family::Tiled => attention_tiled::grad_scratch(size),
     }
 }
@@ -189,7 +199,7 @@ pub fn attention_grad(
     dqkv: Slice,
 ) -> Vec<Launch> {
     match family {
-        Family::Direct => attention::grad(size, qkv, out, lse, dout, scratch, dqkv),
+        Family::Direct | Family::Subgroup => attention::grad(size, qkv, out, lse, dout, scratch, dqkv),
         Family::Tiled => attention_tiled::grad(size, qkv, out, lse, dout, scratch, dqkv),
     }
 }

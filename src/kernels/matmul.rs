@@ -25,14 +25,14 @@ pub struct MatMul {
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Size {
-    rows: u32,
-    in_quads: u32,
-    out_quads: u32,
-    pub(super) has_bias: u32,
-    pub(super) has_residual: u32,
-    pub(super) slices: u32,
-    pub(super) slice_rows: u32,
-    pad: u32,
+    pub rows: u32,
+    pub in_quads: u32,
+    pub out_quads: u32,
+    pub has_bias: u32,
+    pub has_residual: u32,
+    pub slices: u32,
+    pub slice_rows: u32,
+    pub pad: u32,
 }
 
 impl MatMul {

@@ -6,28 +6,38 @@ use super::matmul::MatMul;
 use super::{families, pitch};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
-use crate::variants::{Family, Key, Operation, has_tiled};
+use crate::variants::{Family, Key, Measured, Operation};
 
 /// A read-back ends every measurement; runs are repeated within one until they take so many seconds.
 const LEAST_SECONDS: f64 = 0.02;
 /// Runs of one measurement at most.
 const MOST_RUNS: f64 = 64.0;
 
-/// Seconds per run in each family.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Times {
-    /// The direct family.
-    pub direct: f64,
-    /// The tiled family; `None`: there is no such kernel.
-    pub tiled: Option<f64>,
-}
+/// Seconds per run in each family that has a kernel and runs on the device; the direct one is the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times(Vec<(Family, f64)>);
 
 impl Times {
-    /// The faster family.
-    pub fn best(&self) -> Family {
-        match self.tiled {
-            Some(tiled) if tiled < self.direct => Family::Tiled,
-            _ => Family::Direct,
+    /// Seconds per run; `None`: there is no such kernel here.
+    pub fn of(&self, family: Family) -> Option<f64> {
+        self.0.iter().find(|(f, _)| *f == family).map(|(_, seconds)| *seconds)
+    }
+
+    /// The fastest family and its seconds per run.
+    pub fn best(&self) -> (Family, f64) {
+        let faster = |a: (Family, f64), b: &(Family, f64)| if b.1 < a.1 { *b } else { a };
+        self.0.iter().fold((Family::Direct, f64::INFINITY), faster)
+    }
+
+    /// The row of a tuning table.
+    pub fn row(&self, key: &Key) -> Measured {
+        let milliseconds = |family| self.of(family).map(|seconds| (seconds * 1e6).round() / 1e3);
+        Measured {
+            key: key.clone(),
+            family: self.best().0,
+            direct_ms: milliseconds(Family::Direct),
+            tiled_ms: milliseconds(Family::Tiled),
+            subgroup_ms: milliseconds(Family::Subgroup),
         }
     }
 }
@@ -135,9 +145,10 @@ async fn timed(executable: &Executable, runs: u32, now: &impl Fn() -> f64) -> Re
 /// # Errors
 /// As [`program`]; device errors.
 pub async fn times(device: &Device, key: &Key, seconds: f64, now: impl Fn() -> f64) -> Result<Times> {
-    let mut list = vec![load(device, &program(key, Family::Direct)?).await?];
-    if has_tiled(key) {
-        list.push(load(device, &program(key, Family::Tiled)?).await?);
+    let families: Vec<Family> = Family::ALL.into_iter().filter(|f| f.has(key) && device.runs(*f)).collect();
+    let mut list = Vec::new();
+    for family in &families {
+        list.push(load(device, &program(key, *family)?).await?);
     }
     let mut runs = Vec::new();
     for executable in &list {
@@ -154,5 +165,5 @@ pub async fn times(device: &Device, key: &Key, seconds: f64, now: impl Fn() -> f
         }
         turns += 1;
     }
-    Ok(Times { direct: best[0], tiled: best.get(1).copied() })
+    Ok(Times(families.into_iter().zip(best).collect()))
 }

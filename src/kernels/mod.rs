@@ -9,6 +9,7 @@ pub mod batchnorm;
 pub mod channels;
 mod concat;
 pub mod conv3x3;
+pub mod conv3x3_subgroup;
 pub mod conv3x3_tiled;
 pub mod diffuse;
 pub mod families;
@@ -17,6 +18,7 @@ pub mod groupnorm;
 pub mod half;
 pub mod loss;
 pub mod matmul;
+pub mod matmul_subgroup;
 pub mod matmul_tiled;
 pub mod measure;
 pub mod optimizer;
@@ -32,6 +34,9 @@ use crate::gpu::{Kernel, Launch, Slice, spread};
 
 /// Constants of kernels in which each invocation makes one result by itself.
 const WG: [(&str, f64); 1] = [("WG", 64.0)];
+
+/// Invocations of a subgroup, and of a workgroup, in the kernels that pass values between them.
+const LANES: u64 = 8;
 
 /// Length of a row of `columns` values in device memory: rounded up to whole `vec4`s.
 pub const fn pitch(columns: usize) -> usize {

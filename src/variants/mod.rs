@@ -1,8 +1,9 @@
 //! Which family of kernels runs an operation.
 //!
-//! Convolutions, matrix products and attention may exist in two families: register tiles without barriers, best where
-//! the "GPU" is a CPU, and tiles in workgroup memory for GPUs. [`Choices`] say which one runs: a stored measurement
-//! ([`Tuning`]) where there is one for the shape, else a rule. Nothing is ever measured while a model runs.
+//! Convolutions, matrix products and attention exist in several families: register tiles without barriers, which run
+//! anywhere; tiles in workgroup memory for GPUs; and tiles of a subgroup, for CPUs that pose as GPUs with vectors of eight.
+//! [`Choices`] say which one runs: a stored measurement ([`Tuning`]) where there is one for the shape, else a rule.
+//! Nothing is ever measured while a model runs.
 
 mod table;
 
@@ -19,14 +20,53 @@ pub enum Family {
     Direct,
     /// Workgroups share tiles in workgroup memory.
     Tiled,
+    /// Subgroups of exactly eight invocations share what each of them loads.
+    Subgroup,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Family; 3] = [Family::Direct, Family::Tiled, Family::Subgroup];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Direct => "direct",
+            Family::Tiled => "tiled",
+            Family::Subgroup => "subgroup",
+        }
+    }
+
+    /// Whether the family has a kernel for it. The direct one has all; the tiled one lacks the gradient for a convolution's
+    /// input at strides other than 1; that of subgroups has no attention, and convolutions at stride 1 only.
+    pub fn has(self, key: &Key) -> bool {
+        let stride = || key.shape.get(5) == Some(&1);
+        match (self, key.operation) {
+            (Family::Direct, _) => true,
+            (Family::Tiled, Operation::ConvGradInput) => stride(),
+            (Family::Tiled, _) => true,
+            (Family::Subgroup, Operation::AttentionForward | Operation::AttentionGrad) => false,
+            (
+                Family::Subgroup,
+                Operation::MatmulForward | Operation::MatmulGradInput | Operation::MatmulGradWeight,
+            ) => true,
+            (Family::Subgroup, _) => stride(),
+        }
+    }
+
+    /// Whether an adapter can run the family.
+    pub(crate) fn runs_on(self, traits: Traits) -> bool {
+        match self {
+            Family::Direct => true,
+            Family::Tiled => traits.invocations >= NEEDS.0 && traits.workgroup_bytes >= NEEDS.1,
+            Family::Subgroup => traits.lanes == LANES,
+        }
+    }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Family::Direct => "direct",
-            Family::Tiled => "tiled",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -124,21 +164,21 @@ pub struct Traits {
     pub invocations: u32,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Invocations of every subgroup; 0: there is no one number, or shaders may not use subgroups.
+    pub lanes: u32,
 }
 
 /// What runs where no table says otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    #[default]
-    Direct,
-    /// Tiled wherever the family exists.
-    Tiled,
-    /// Tiled where a shape fills tiles.
-    ByShape,
+    /// The family wherever it has a kernel.
+    Always(Family),
+    /// The family where a shape fills its tiles.
+    ByShape(Family),
 }
 
 /// Which family runs each operation on one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choices {
     rule: Rule,
     table: BTreeMap<Key, Family>,
@@ -150,64 +190,71 @@ const NEEDS: (u32, u32) = (64, 8192);
 const LEAST_CHANNELS: usize = 16;
 /// Fewest rows of a product (pixels, samples): the smaller of the two tiles' heights.
 const LEAST_ROWS: usize = 64;
+/// Size of the subgroups that kernels are written for.
+const LANES: u32 = 8;
+/// Of a convolution's weight: channels that a subgroup reads, and that it writes, four a lane.
+const SUBGROUP_READS: usize = 16;
+const SUBGROUP_CHANNELS: usize = 32;
+
+impl Default for Choices {
+    fn default() -> Choices {
+        Choices::all(Family::Direct)
+    }
+}
 
 impl Choices {
     /// One family for everything that exists in it.
     pub fn all(family: Family) -> Choices {
-        let rule = match family {
-            Family::Direct => Rule::Direct,
-            Family::Tiled => Rule::Tiled,
-        };
-        Choices { rule, table: BTreeMap::new() }
+        Choices { rule: Rule::Always(family), table: BTreeMap::new() }
     }
 
     /// The choices for the adapter `name`: of the table of `tuning` that names it most closely where it has the shape, then
-    /// of the table shipped for such adapters, then by rule: direct on software; on a GPU tiled wherever the shape fills
-    /// tiles.
+    /// of the table shipped for such adapters, then by rule: wherever the shape fills their tiles, on a GPU the tiled
+    /// kernels, on software with subgroups of eight theirs; else the direct ones.
     pub fn of(name: &str, traits: Traits, tuning: &[Tuning]) -> Choices {
-        let able = traits.invocations >= NEEDS.0 && traits.workgroup_bytes >= NEEDS.1;
-        let rule = if able && !traits.software { Rule::ByShape } else { Rule::Direct };
+        let best = if traits.software { Family::Subgroup } else { Family::Tiled };
+        let rule = if best.runs_on(traits) { Rule::ByShape(best) } else { Rule::Always(Family::Direct) };
         let mut choices = Choices { rule, table: BTreeMap::new() };
         let shipped = Tuning::shipped(name);
         let own = tuning.iter().filter(|t| t.fits(name)).max_by_key(|t| t.adapter.len());
         for table in shipped.iter().chain(own) {
-            if let Some(family) = table.otherwise {
-                choices.rule = Choices::all(family).rule;
+            if let Some(family) = table.otherwise.filter(|f| f.runs_on(traits)) {
+                choices.rule = Rule::Always(family);
             }
-            choices.table.extend(table.choices.iter().map(|m| (m.key.clone(), m.family)));
-        }
-        if !able {
-            choices = Choices::default();
+            let able = table.choices.iter().filter(|m| m.family.runs_on(traits));
+            choices.table.extend(able.map(|m| (m.key.clone(), m.family)));
         }
         choices
     }
 
     /// Whether nothing but the direct family is ever chosen.
     pub fn is_direct(&self) -> bool {
-        self.rule == Rule::Direct && self.table.values().all(|f| *f == Family::Direct)
+        self.rule == Rule::Always(Family::Direct) && self.table.values().all(|f| *f == Family::Direct)
     }
 
     /// The family that runs `key`.
     pub fn family(&self, key: &Key) -> Family {
-        if !has_tiled(key) {
-            return Family::Direct;
-        }
-        if let Some(family) = self.table.get(key) {
-            return *family;
-        }
-        match self.rule {
-            Rule::Direct => Family::Direct,
-            Rule::Tiled => Family::Tiled,
-            Rule::ByShape if fills_tiles(key) => Family::Tiled,
-            Rule::ByShape => Family::Direct,
-        }
+        let by_rule = || match self.rule {
+            Rule::Always(family) => family,
+            Rule::ByShape(Family::Tiled) if fills_tiles(key) => Family::Tiled,
+            Rule::ByShape(Family::Subgroup) if fills_subgroups(key) => Family::Subgroup,
+            Rule::ByShape(_) => Family::Direct,
+        };
+        let family = self.table.get(key).copied().unwrap_or_else(by_rule);
+        if family.has(key) { family } else { Family::Direct }
     }
 }
 
-/// Whether the tiled family has a kernel for it: all have, but for the gradient for a convolution's input at strides
-/// other than 1.
-pub fn has_tiled(key: &Key) -> bool {
-    key.operation != Operation::ConvGradInput || key.shape.get(5) == Some(&1)
+/// The rule for subgroups: everything they have but gradients of weights that would leave most of a tile empty. (A product
+/// with few columns wastes lanes too, but there are few such, and a kernel costs a CPU half a second to compile.)
+fn fills_subgroups(key: &Key) -> bool {
+    let fills = |channels: usize, tile: usize| 2 * channels >= channels.next_multiple_of(tile);
+    match (key.operation, key.shape.as_slice()) {
+        (Operation::ConvGradWeight, &[.., read, written, _]) => {
+            fills(read, SUBGROUP_READS) && fills(written, SUBGROUP_CHANNELS)
+        }
+        _ => true,
+    }
 }
 
 /// The rule for GPUs: below these sizes most of a tile would be empty.

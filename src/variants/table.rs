@@ -18,7 +18,7 @@
 //!
 //! `otherwise` is for shapes that are not listed; without it the rules decide. The times are for the reader.
 
-use super::{Family, Key, Operation, has_tiled};
+use super::{Family, Key, Operation};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub struct Measured {
     pub direct_ms: Option<f64>,
     /// Milliseconds of the tiled family, where known.
     pub tiled_ms: Option<f64>,
+    /// Milliseconds of the family of subgroups, where known.
+    pub subgroup_ms: Option<f64>,
 }
 
 /// The choices measured on one kind of adapter.
@@ -80,6 +82,8 @@ struct Row {
     direct_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tiled_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subgroup_ms: Option<f64>,
 }
 
 impl Tuning {
@@ -133,11 +137,11 @@ impl Tuning {
                 }
             }
             let key = Key { operation: row.operation, shape };
-            if row.family == Family::Tiled && !has_tiled(&key) {
-                return Err(wrong(format!("{at}.family: there is no tiled kernel for {key}")));
+            let Row { family, direct_ms, tiled_ms, subgroup_ms, .. } = row;
+            if !family.has(&key) {
+                return Err(wrong(format!("{at}.family: there is no {family} kernel for {key}")));
             }
-            let (direct_ms, tiled_ms) = (row.direct_ms, row.tiled_ms);
-            choices.push(Measured { key, family: row.family, direct_ms, tiled_ms });
+            choices.push(Measured { key, family, direct_ms, tiled_ms, subgroup_ms });
         }
         let File { adapter, measured, otherwise, .. } = file;
         Ok(Tuning { adapter, measured, otherwise, choices })
@@ -158,6 +162,7 @@ impl Tuning {
             family: measured.family,
             direct_ms: measured.direct_ms,
             tiled_ms: measured.tiled_ms,
+            subgroup_ms: measured.subgroup_ms,
         };
         let file = File {
             format: FORMAT,

@@ -1,12 +1,10 @@
 //! 3×3 convolution: forward against f64 twins, gradients against finite differences of the twins, and
-//! every variant of both families against its naive twin.
+//! every variant of all families against its naive twin.
 
-use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
+use crate::harness::{self, Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::kernels::conv3x3::{self, Conv3x3};
 use duet::kernels::{families, pitch};
 use duet::variants::Family;
-
-const FAMILIES: [Family; 2] = [Family::Direct, Family::Tiled];
 
 /// Plain loops over \[N,H,W,C\] with a weight \[9,C,K\].
 fn conv_twin(size: &Conv3x3, x: &[f64], weight: &[f64], bias: &[f64], residual: &[f64]) -> Vec<f64> {
@@ -111,7 +109,7 @@ fn convolution_forward_matches_its_twins() {
         let (x_slice, w_slice) = (tx.slice, tw.slice);
         let (bias_slice, residual_slice) = (Some(tb.slice), Some(tr.slice));
         let mut launches = conv3x3::naive::forward(&size, x_slice, w_slice, bias_slice, naive.slice);
-        let outputs = FAMILIES.map(|family| {
+        let outputs = harness::families().into_iter().map(|family| {
             let (plain, full) = (h.output(&out_shape), h.output(&out_shape));
             let (y, both) = (plain.slice, full.slice);
             launches.extend(families::conv_forward(family, &size, x_slice, w_slice, None, None, y));
@@ -120,6 +118,7 @@ fn convolution_forward_matches_its_twins() {
             launches.extend(more);
             (family, plain, full)
         });
+        let outputs: Vec<_> = outputs.collect();
         h.run(launches);
         let twin = |b: &[f64], r: &[f64]| conv_twin(&size, &wide(&x), &wide(&weight), b, r);
         for (family, plain, full) in outputs {
@@ -149,13 +148,14 @@ fn convolution_gradients_match_finite_differences() {
         let (x_slice, w_slice, d_slice) = (tx.slice, tw.slice, td.slice);
         let mut launches = conv3x3::naive::grad_input(&size, d_slice, w_slice, naive_dx.slice);
         launches.extend(conv3x3::naive::grad_weight(&size, x_slice, d_slice, naive_dw.slice));
-        let outputs = FAMILIES.map(|family| {
+        let outputs = harness::families().into_iter().map(|family| {
             let (dx, dw) = (h.output(&in_shape), h.output(&weight_shape));
             let scratch = h.scratch(families::conv_grad_weight_scratch(family, &size));
             launches.extend(families::conv_grad_input(family, &size, d_slice, w_slice, dx.slice));
             launches.extend(families::conv_grad_weight(family, &size, x_slice, d_slice, scratch, dw.slice));
             (family, dx, dw)
         });
+        let outputs: Vec<_> = outputs.collect();
         h.run(launches);
         let (x, weight, dy) = (wide(&x), wide(&weight), wide(&dy));
         let (naive_dx, naive_dw) = (wide(&h.read(&naive_dx)), unpad_weight(&size, &h.read(&naive_dw)));
@@ -178,7 +178,13 @@ fn narrow(data: &[f64]) -> Vec<f32> {
 }
 
 #[test]
-fn tiled_convolutions_repeat_bit_for_bit() {
+fn convolutions_repeat_bit_for_bit() {
+    for family in harness::families() {
+        repeat_bit_for_bit(family);
+    }
+}
+
+fn repeat_bit_for_bit(family: Family) {
     let size = Conv3x3 { batch: 3, height: 14, width: 14, in_channels: 37, out_channels: 66, stride: 1 };
     let in_shape = [size.batch, size.height, size.width, size.in_channels];
     let out_shape = [size.batch, size.height, size.width, size.out_channels];
@@ -188,7 +194,6 @@ fn tiled_convolutions_repeat_bit_for_bit() {
     let dy = h.input(&out_shape, &values(2, out_shape.iter().product())).slice;
     let weight = values(3, 9 * size.in_channels * size.out_channels);
     let w = h.input(&weight_shape, &pad_weight(&size, &weight)).slice;
-    let family = Family::Tiled;
     let scratch = h.scratch(families::conv_grad_weight_scratch(family, &size));
     let runs = [0, 1].map(|_| {
         let (y, dx, dw) = (h.output(&out_shape), h.output(&in_shape), h.output(&weight_shape));
@@ -198,5 +203,5 @@ fn tiled_convolutions_repeat_bit_for_bit() {
         h.run(launches);
         [y, dx, dw].map(|tensor| h.read(&tensor).into_iter().map(f32::to_bits).collect::<Vec<_>>())
     });
-    assert!(runs[0] == runs[1], "the same run gave other bits");
+    assert!(runs[0] == runs[1], "{family}: the same run gave other bits");
 }

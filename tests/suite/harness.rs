@@ -5,6 +5,7 @@ use duet::checkpoint::Tensors;
 use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
 use duet::kernels::pitch;
 use duet::model::ModelConfig;
+use duet::variants::Family;
 use std::sync::OnceLock;
 
 /// The one device all tests share (pipelines are compiled once).
@@ -15,6 +16,11 @@ pub fn device() -> &'static Device {
             DeviceOptions { adapter: std::env::var("DUET_ADAPTER").ok(), ..DeviceOptions::default() };
         pollster::block_on(Device::open(&options)).expect("a GPU device (software Vulkan will do)")
     })
+}
+
+/// The families of kernels that this device can run: all of them on a software device with subgroups of eight.
+pub fn families() -> Vec<Family> {
+    Family::ALL.into_iter().filter(|family| device().runs(*family)).collect()
 }
 
 /// A logical tensor on the device: its last dimension is padded there.

@@ -1,40 +1,12 @@
-//! Matrix products: both families against f64 twins and finite differences, and against each other.
+//! Matrix products: all families against f64 twins and finite differences, and against each other.
 
-use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::gpu::{Launch, Slice};
-use duet::kernels::matmul::{self, MatMul};
-use duet::kernels::{matmul_tiled, pitch, reduce_rows};
-
-type Forward = fn(&MatMul, Slice, Slice, Option<Slice>, Option<Slice>, Slice) -> Vec<Launch>;
-
-/// The functions of one family.
-struct Family {
-    name: &'static str,
-    forward: Forward,
-    grad_input: fn(&MatMul, Slice, Slice, Slice) -> Vec<Launch>,
-    grad_weight_scratch: fn(&MatMul) -> u64,
-    grad_weight: fn(&MatMul, Slice, Slice, Slice, Slice) -> Vec<Launch>,
-}
-
-const FAMILIES: [Family; 2] = [
-    Family {
-        name: "direct",
-        forward: matmul::forward,
-        grad_input: matmul::grad_input,
-        grad_weight_scratch: matmul::grad_weight_scratch,
-        grad_weight: matmul::grad_weight,
-    },
-    Family {
-        name: "tiled",
-        forward: matmul_tiled::forward,
-        grad_input: matmul_tiled::grad_input,
-        grad_weight_scratch: matmul_tiled::grad_weight_scratch,
-        grad_weight: matmul_tiled::grad_weight,
-    },
-];
+use crate::harness::{self, Harness, assert_close, assert_gradient, dot, values, wide};
+use duet::kernels::matmul::MatMul;
+use duet::kernels::{families, pitch, reduce_rows};
+use duet::variants::Family;
 
 /// Rows, input features, output features: one and three rows, features that are no multiple of four, sizes at, below and
-/// beyond whole tiles of both families, and enough rows for several slices.
+/// beyond whole tiles of all families, and enough rows for several slices.
 const SIZES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (3, 5, 6),
@@ -83,7 +55,7 @@ struct Outputs {
     dw: Vec<f32>,
 }
 
-fn run(family: &Family, size: &MatMul, inputs: &Inputs) -> Outputs {
+fn run(family: Family, size: &MatMul, inputs: &Inputs) -> Outputs {
     let (x_shape, y_shape) = ([size.rows, size.in_features], [size.rows, size.out_features]);
     let weight_shape = [pitch(size.in_features), size.out_features];
     let mut h = Harness::new();
@@ -94,11 +66,19 @@ fn run(family: &Family, size: &MatMul, inputs: &Inputs) -> Outputs {
     let dy = h.input(&y_shape, &inputs.dy).slice;
     let (plain, full) = (h.output(&y_shape), h.output(&y_shape));
     let (dx, dw) = (h.output(&x_shape), h.output(&weight_shape));
-    let scratch = h.scratch((family.grad_weight_scratch)(size));
-    let mut launches = (family.forward)(size, x, weight, None, None, plain.slice);
-    launches.extend((family.forward)(size, x, weight, Some(bias), Some(residual), full.slice));
-    launches.extend((family.grad_input)(size, dy, weight, dx.slice));
-    launches.extend((family.grad_weight)(size, x, dy, scratch, dw.slice));
+    let scratch = h.scratch(families::matmul_grad_weight_scratch(family, size));
+    let mut launches = families::matmul_forward(family, size, x, weight, None, None, plain.slice);
+    launches.extend(families::matmul_forward(
+        family,
+        size,
+        x,
+        weight,
+        Some(bias),
+        Some(residual),
+        full.slice,
+    ));
+    launches.extend(families::matmul_grad_input(family, size, dy, weight, dx.slice));
+    launches.extend(families::matmul_grad_weight(family, size, x, dy, scratch, dw.slice));
     h.run(launches);
     Outputs { plain: h.read(&plain), full: h.read(&full), dx: h.read(&dx), dw: h.read(&dw) }
 }
@@ -125,8 +105,8 @@ fn matrix_products_and_their_gradients_match() {
         let weight = wide(&inputs.weight[..whole]);
         let (bias, residual) = (wide(&inputs.bias), wide(&inputs.residual));
         let loss = |x: &[f64], w: &[f64]| dot(&product(&size, x, w, &[], &[]), &dy);
-        for family in &FAMILIES {
-            let name = format!("{} {size:?}", family.name);
+        for family in harness::families() {
+            let name = format!("{family} {size:?}");
             let got = run(family, &size, &inputs);
             assert_close(&name, &got.plain, &product(&size, &x, &weight, &[], &[]), 1e-5);
             let want = product(&size, &x, &weight, &bias, &residual);
@@ -144,15 +124,15 @@ fn families_agree_and_repeat_their_bits() {
     for (rows, in_features, out_features) in SIZES {
         let size = MatMul { rows, in_features, out_features };
         let inputs = Inputs::of(&size);
-        let [direct, tiled] = FAMILIES.map(|family| {
-            let [first, second] = [0, 1].map(|_| run(&family, &size, &inputs));
-            assert!(first == second, "{} {size:?}: other bits the second time", family.name);
-            first
-        });
-        for (what, a, b) in
-            [("y", &tiled.full, &direct.full), ("dx", &tiled.dx, &direct.dx), ("dw", &tiled.dw, &direct.dw)]
-        {
-            assert_close(&format!("{what} of {size:?}"), a, &wide(b), 1e-5);
+        let direct = run(Family::Direct, &size, &inputs);
+        for family in harness::families() {
+            let [got, again] = [0, 1].map(|_| run(family, &size, &inputs));
+            assert!(got == again, "{family} {size:?}: other bits the second time");
+            for (what, a, b) in
+                [("y", &got.full, &direct.full), ("dx", &got.dx, &direct.dx), ("dw", &got.dw, &direct.dw)]
+            {
+                assert_close(&format!("{family} {what} of {size:?}"), a, &wide(b), 1e-5);
+            }
         }
     }
 }

@@ -9,6 +9,9 @@ use duet::model::{JointModel, ModelConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// How the names of files end that need subgroups.
+const SUBGROUP: &str = "_subgroup";
+
 struct Shader {
     name: String,
     source: String,
@@ -26,9 +29,10 @@ fn shaders() -> Vec<Shader> {
         let source = std::fs::read_to_string(&path).unwrap();
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
-        // What WebGPU offers without asking for features.
+        // What WebGPU offers without asking for features, and subgroups in the files made for them.
         let flags = naga::valid::ValidationFlags::all();
-        let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let mut capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        capabilities.set(naga::valid::Capabilities::SUBGROUP, name.ends_with(SUBGROUP));
         let info = naga::valid::Validator::new(flags, capabilities)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
@@ -48,7 +52,12 @@ fn every_file_is_valid_and_explains_itself() {
         assert!(source.lines().count() <= 500, "{name} is too long");
         assert!(!module.entry_points.is_empty(), "{name} has no entry point");
         for forbidden in ["enable ", "requires ", "subgroup", "atomic<"] {
-            let found = source.lines().find(|l| !l.trim_start().starts_with("//") && l.contains(forbidden));
+            let code = |l: &&str| {
+                let passed_on = name.ends_with(SUBGROUP)
+                    && (l.contains("subgroupBroadcast(") || l.contains("@builtin(subgroup_invocation_id)"));
+                !l.trim_start().starts_with("//") && !passed_on
+            };
+            let found = source.lines().filter(code).find(|l| l.contains(forbidden));
             assert!(found.is_none(), "{name}: {found:?} is not accepted everywhere");
         }
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels");
@@ -124,7 +133,7 @@ fn check_launch(shaders: &[Shader], launch: &Launch) {
     assert!(launch.workgroups.iter().all(|w| *w >= 1 && *w <= limit), "{at}: {:?}", launch.workgroups);
 }
 
-/// Plans that together use every operation of the models, in both families of kernels.
+/// Plans that together use every operation of the models, in all families of kernels.
 pub fn programs() -> Vec<Program> {
     use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
     use duet::model::Head;
@@ -170,7 +179,7 @@ pub fn programs() -> Vec<Program> {
         }
         list.push(update_plan(&model).unwrap());
     }
-    let families = [Family::Direct, Family::Tiled].map(Choices::all);
+    let families = Family::ALL.map(Choices::all);
     let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
     families.iter().flat_map(chosen).collect()
 }

@@ -1,6 +1,6 @@
 //! Choosing between families of kernels: rules, tables, and that a model computes the same in either.
 
-use crate::harness::{tiny_config, values, wide};
+use crate::harness::{families, tiny_config, values, wide};
 use duet::Error;
 use duet::diffusion::DiffusionConfig;
 use duet::gpu::{Device, DeviceOptions};
@@ -15,7 +15,7 @@ use duet::variants::{Choices, Family, Key, Measured, Operation, Traits, Tuning};
 use std::path::Path;
 use std::sync::Arc;
 
-const GPU: Traits = Traits { software: false, invocations: 256, workgroup_bytes: 16384 };
+const GPU: Traits = Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32 };
 const CPU: Traits = Traits { software: true, ..GPU };
 
 fn conv(batch: usize, side: usize, in_channels: usize, out_channels: usize, stride: usize) -> Conv3x3 {
@@ -28,6 +28,7 @@ fn table(otherwise: Option<Family>, choices: &[(Key, Family)]) -> Tuning {
         family: *family,
         direct_ms: Some(1.5),
         tiled_ms: None,
+        subgroup_ms: None,
     };
     Tuning {
         adapter: "Some".into(),
@@ -65,6 +66,33 @@ fn rules_follow_the_adapter_and_the_shape() {
     let tiled = table(Some(Family::Tiled), &[]);
     assert_eq!(Choices::of("Some GPU", small, std::slice::from_ref(&tiled)).family(&big), Family::Direct);
     assert!(Choices::of("llvmpipe (LLVM 15.0.6, 256 bits)", CPU, &[]) == Choices::of("llvmpipe", CPU, &[]));
+}
+
+#[test]
+fn subgroups_of_eight_are_used_on_software_alone() {
+    let eight = Traits { lanes: 8, ..CPU };
+    let cpu = Choices::of("Some CPU", eight, &[]);
+    let weight = |size: Conv3x3| size.key(Operation::ConvGradWeight);
+    for (key, family) in [
+        (conv(8, 28, 32, 32, 1).key(Operation::ConvForward), Family::Subgroup),
+        (conv(8, 28, 32, 1, 1).key(Operation::ConvForward), Family::Subgroup),
+        (conv(8, 28, 32, 32, 2).key(Operation::ConvForward), Family::Direct),
+        (weight(conv(8, 28, 32, 32, 1)), Family::Subgroup),
+        (weight(conv(8, 28, 1, 32, 1)), Family::Direct),
+        (weight(conv(8, 28, 32, 1, 1)), Family::Direct),
+        (MatMul { rows: 8, in_features: 3, out_features: 4 }.key(Operation::MatmulForward), Family::Subgroup),
+    ] {
+        assert_eq!(cpu.family(&key), family, "{key}");
+    }
+    let big = conv(8, 28, 128, 128, 1).key(Operation::ConvForward);
+    let gpu = Traits { lanes: 8, ..GPU };
+    assert_eq!(Choices::of("Some GPU", gpu, &[]).family(&big), Family::Tiled);
+    let asked = table(Some(Family::Subgroup), &[]);
+    assert_eq!(Choices::of("Some GPU", gpu, std::slice::from_ref(&asked)).family(&big), Family::Subgroup);
+    let listed = table(None, &[(big.clone(), Family::Subgroup)]);
+    for tuning in [asked, listed] {
+        assert_eq!(Choices::of("Some GPU", GPU, &[tuning]).family(&big), Family::Tiled, "32 lanes");
+    }
 }
 
 #[test]
@@ -181,24 +209,29 @@ fn step(device: &Device) -> StepOutput {
 }
 
 #[test]
-fn a_training_step_is_the_same_in_either_family() {
-    let [direct, tiled] = [Family::Direct, Family::Tiled].map(|family| step(&device_of(family)));
-    assert!((direct.loss - tiled.loss).abs() <= 1e-5 * direct.loss.abs(), "{} {}", direct.loss, tiled.loss);
+fn a_training_step_is_the_same_in_every_family() {
+    let direct = step(&device_of(Family::Direct));
     assert!(direct.gradients.len() > 50);
-    for (name, want) in &direct.gradients {
-        let (got, want) = (wide(&tiled.gradients[name].data), wide(&want.data));
-        let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        let off = got.iter().zip(&want).fold(0.0f64, |m, (g, w)| m.max((g - w).abs()));
-        // BatchNorm over three samples and sums that cancel amplify the last bits; faults are of the order of one.
-        assert!(off <= 1e-3 * largest + 1e-6, "{name}: off by {off}, largest {largest}");
+    for family in families().into_iter().filter(|f| *f != Family::Direct) {
+        let other = step(&device_of(family));
+        let apart = (direct.loss - other.loss).abs();
+        assert!(apart <= 1e-5 * direct.loss.abs(), "{family}: {} {}", direct.loss, other.loss);
+        for (name, want) in &direct.gradients {
+            let (got, want) = (wide(&other.gradients[name].data), wide(&want.data));
+            let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let off = got.iter().zip(&want).fold(0.0f64, |m, (g, w)| m.max((g - w).abs()));
+            // BatchNorm over three samples and sums that cancel amplify the last bits; faults are of the order of one.
+            assert!(off <= 1e-3 * largest + 1e-6, "{family} {name}: off by {off}, largest {largest}");
+        }
     }
     assert!(direct.gradients.values().any(|t| t.data.iter().any(|v| v.abs() > 1e-3)));
 }
 
 #[test]
-fn the_self_test_passes_in_the_tiled_family() {
-    let device = device_of(Family::Tiled);
-    let before = device.choices().clone();
-    assert_eq!(before.family(&conv(3, 8, 8, 8, 1).key(Operation::ConvForward)), Family::Tiled);
-    pollster::block_on(self_test::figures(&device)).unwrap().check().unwrap();
+fn the_self_test_passes_in_every_family() {
+    for family in families() {
+        let device = device_of(family);
+        assert_eq!(device.choices().family(&conv(3, 8, 8, 8, 1).key(Operation::ConvForward)), family);
+        pollster::block_on(self_test::figures(&device)).unwrap().check().unwrap();
+    }
 }

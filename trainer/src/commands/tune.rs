@@ -1,4 +1,4 @@
-//! `duet tune`: measures both families of kernels for the shapes of a model and stores which is faster on this adapter.
+//! `duet tune`: measures every family of kernels for the shapes of a model and stores which is fastest on this adapter.
 
 use crate::cli::{Cli, Tune};
 use crate::output::progress;
@@ -10,7 +10,7 @@ use duet::infer::classify_plan;
 use duet::kernels::measure::{self, Times};
 use duet::model::JointModel;
 use duet::train::{TrainOptions, TrainSpec, train_plan};
-use duet::variants::{Family, Key, Measured, Tuning, has_tiled};
+use duet::variants::{Family, Key, Tuning};
 use duet::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,8 +29,9 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     }
     let all = keys(options)?;
     let total = all.len();
-    let keys: Vec<(Key, usize)> = all.into_iter().filter(|(key, _)| has_tiled(key)).collect();
     let device = open_untuned(arguments)?;
+    let several = |key: &Key| Family::ALL.iter().filter(|f| f.has(key) && device.runs(**f)).count() > 1;
+    let keys: Vec<(Key, usize)> = all.into_iter().filter(|(key, _)| several(key)).collect();
     let name = device.info().name.clone();
     let out = destination(options, &name)?;
     let template = "{bar:40} {pos}/{len} shapes";
@@ -116,43 +117,38 @@ fn keys_of(
 }
 
 fn table(adapter: &str, driver: &str, options: &Tune, rows: &[(Key, usize, Times)]) -> Tuning {
-    let milliseconds = |seconds: f64| (seconds * 1e6).round() / 1e3;
-    let row = |(key, _, times): &(Key, usize, Times)| Measured {
-        key: key.clone(),
-        family: times.best(),
-        direct_ms: Some(milliseconds(times.direct)),
-        tiled_ms: times.tiled.map(milliseconds),
-    };
     let measured = format!(
         "duet {} tune, {driver}: shortest of at least 3 turns within {} s per shape, families in turns",
         env!("CARGO_PKG_VERSION"),
         options.seconds
     );
-    let choices = rows.iter().map(row).collect();
+    let choices = rows.iter().map(|(key, _, times)| times.row(key)).collect();
     Tuning { adapter: adapter.to_owned(), measured, otherwise: None, choices }
 }
 
 fn print(rows: &[(Key, usize, Times)], single: usize) {
-    println!("{:<82} {:>5} {:>10} {:>10} {:>6}  choice", "", "runs", "direct", "tiled", "ratio");
-    let mut best = [0.0f64; 2];
+    println!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
+    let mut sums = [0.0f64; 2];
+    let mut chosen = [0; Family::ALL.len()];
     for (key, runs, times) in rows {
-        let tiled = times.tiled.unwrap_or(f64::INFINITY);
-        best[0] += times.direct * *runs as f64;
-        best[1] += times.direct.min(tiled) * *runs as f64;
-        println!(
-            "{:<82} {runs:>5} {:>7.3} ms {:>7.3} ms {:>6.2}  {}",
-            key.to_string(),
-            1e3 * times.direct,
-            1e3 * tiled,
-            times.direct / tiled,
-            times.best(),
-        );
+        let cell = |family| match times.of(family) {
+            Some(seconds) => format!("{:>7.3} ms", 1e3 * seconds),
+            None => format!("{:>10}", "-"),
+        };
+        let (family, best) = times.best();
+        sums[0] += times.of(Family::Direct).unwrap_or(best) * *runs as f64;
+        sums[1] += best * *runs as f64;
+        chosen[Family::ALL.iter().position(|f| *f == family).unwrap_or(0)] += 1;
+        let [direct, tiled, subgroup] = Family::ALL.map(cell);
+        println!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
     }
-    let tiled = rows.iter().filter(|(_, _, times)| times.best() == Family::Tiled).count();
+    let counts: Vec<String> =
+        Family::ALL.iter().zip(chosen).map(|(family, count)| format!("{family} for {count}")).collect();
     println!(
-        "ratio: direct / tiled. Tiled for {tiled} of {} shapes ({single} more exist in one family only); with the choices these \
-         operations take {:.0} % of the direct family's time",
+        "{} of {} shapes ({single} more exist in one family only); with the choices these operations take {:.0} % of the \
+         direct family's time",
+        counts.join(", "),
         rows.len(),
-        100.0 * best[1] / best[0].max(1e-12)
+        100.0 * sums[1] / sums[0].max(1e-12)
     );
 }

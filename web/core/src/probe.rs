@@ -8,7 +8,7 @@ use duet::gpu::{Device, DeviceOptions};
 use duet::kernels::measure;
 use duet::model::JointModel;
 use duet::train::{ClassifierInput, StepInput, StepOutput, Targets, TrainOptions};
-use duet::variants::{Measured, Tuning};
+use duet::variants::Tuning;
 use duet::{Error, Result};
 use js_sys::{Float32Array, Object, Reflect, Uint32Array};
 use std::path::Path;
@@ -66,12 +66,10 @@ pub async fn tune(table: String, seconds: f64) -> std::result::Result<String, Js
 async fn measured(table: &str, seconds: f64) -> Result<String> {
     let mut table = Tuning::parse(Path::new("shapes"), table)?;
     let device = Device::open(&DeviceOptions::default()).await?;
-    for Measured { key, family, direct_ms, tiled_ms } in &mut table.choices {
-        let times = measure::times(&device, key, seconds, || js_sys::Date::now() / 1e3).await?;
+    for row in &mut table.choices {
+        let times = measure::times(&device, &row.key, seconds, || js_sys::Date::now() / 1e3).await?;
         device.check()?;
-        *family = times.best();
-        *direct_ms = Some(1e3 * times.direct);
-        *tiled_ms = times.tiled.map(|tiled| 1e3 * tiled);
+        *row = times.row(&row.key);
     }
     table.adapter = device.info().name.clone();
     table.measured = format!("in a browser, software {}", device.info().software);

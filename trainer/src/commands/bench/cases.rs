@@ -83,10 +83,7 @@ impl Cases<'_> {
         let family = self.choices.family(key);
         let mut memory = Memory::default();
         let (launches, naive) = make(&mut memory, family);
-        let variant = match family {
-            Family::Direct => "direct",
-            Family::Tiled => "tiled",
-        };
+        let variant = family.name();
         self.list.push(Case { name, variant, sizes: memory.sizes, launches, naive });
     }
 }

@@ -30,7 +30,7 @@ pub fn lines(arguments: &Cli, options: &Bench, subject: &Subject) -> Result<Vec<
     let open = DeviceOptions { adapter: arguments.gpu.clone(), ..DeviceOptions::default() };
     let device = pollster::block_on(Device::open(&open))?;
     add(&names[0], start, 0);
-    let plan = step.plan(subject, options.batch)?;
+    let plan = step.plan(subject, options.batch)?.chosen(device.choices())?;
     let start = Instant::now();
     device.compile(plan.program());
     device.check()?;

@@ -126,7 +126,7 @@ impl Ready {
     /// # Errors
     /// Device errors.
     pub fn load(device: &Device, subject: &Subject, step: Step, batch: usize) -> Result<Ready> {
-        let plan = step.plan(subject, batch)?;
+        let plan = step.plan(subject, batch)?.chosen(device.choices())?;
         let images = Images::of(&subject.model.config, batch);
         let pixels: Vec<f32> = (0..images.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
         let tensors = subject.model.params.initial(Seed(1));

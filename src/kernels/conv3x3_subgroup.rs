@@ -1,0 +1,103 @@
+//! 3×3 convolution with stride 1 and its gradients, the family for subgroups of exactly eight invocations:
+//! `wgsl/conv3x3_subgroup.wgsl` and `wgsl/conv3x3_weight_subgroup.wgsl`.
+
+use super::conv3x3::{Conv3x3, Size};
+use super::{LANES, pitch, reduce_rows, shader, split_rows};
+use crate::gpu::{Launch, Slice, spread};
+
+shader!("conv3x3_subgroup");
+
+mod weight {
+    use crate::kernels::shader;
+    shader!("conv3x3_weight_subgroup");
+    pub(super) fn of(entry: &'static str, constants: &[(&'static str, f64)]) -> crate::gpu::Kernel {
+        kernel(entry, constants)
+    }
+}
+
+/// Pixels of a subgroup, rows by columns.
+const TILE: [u32; 2] = [4, 8];
+/// Channels that a subgroup of `grad_weight` reads, in quads.
+const WEIGHT_QUADS: usize = 4;
+/// Subgroups that `grad_weight` aims at, so that small layers still fill a device.
+const WEIGHT_SUBGROUPS: usize = 64;
+
+fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Launch {
+    let [rows, columns] = TILE;
+    let tiles = uniform.batch * uniform.out_height.div_ceil(rows) * uniform.out_width.div_ceil(columns);
+    Launch {
+        kernel: kernel("convolve", &[("TRANSPOSED", f64::from(uniform.transposed))]),
+        reads,
+        writes: vec![write],
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread(u64::from(tiles) * u64::from(uniform.out_quads).div_ceil(LANES)),
+        multiply_adds: size.multiply_adds(),
+    }
+}
+
+/// y = conv(x, weight) (+ bias) (+ residual), at stride 1; at others what [`super::conv3x3::forward`] gives.
+pub fn forward(
+    size: &Conv3x3,
+    x: Slice,
+    weight: Slice,
+    bias: Option<Slice>,
+    residual: Option<Slice>,
+    y: Slice,
+) -> Vec<Launch> {
+    if size.stride != 1 {
+        return super::conv3x3::forward(size, x, weight, bias, residual, y);
+    }
+    let mut uniform = size.uniform();
+    uniform.has_bias = u32::from(bias.is_some());
+    uniform.has_residual = u32::from(residual.is_some());
+    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
+    vec![launch(size, uniform, reads, y)]
+}
+
+/// dx of dy, at stride 1; at others what [`super::conv3x3::grad_input`] gives.
+pub fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+    if size.stride != 1 {
+        return super::conv3x3::grad_input(size, dy, weight, dx);
+    }
+    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
+}
+
+/// Subgroups of one slice of `grad_weight`, slices, and rows of each.
+fn slices(size: &Conv3x3) -> (usize, usize, usize) {
+    let fours = (pitch(size.in_channels) / 4).div_ceil(WEIGHT_QUADS);
+    let eights = (pitch(size.out_channels) / 4).div_ceil(LANES as usize);
+    let tiles = 3 * fours * eights;
+    let (slices, rows) = split_rows(size.batch * size.out_height(), WEIGHT_SUBGROUPS.div_ceil(tiles));
+    (tiles, slices, rows)
+}
+
+/// Bytes of scratch that [`grad_weight`] needs.
+pub fn grad_weight_scratch(size: &Conv3x3) -> u64 {
+    if size.stride != 1 {
+        return super::conv3x3::grad_weight_scratch(size);
+    }
+    let (_, slices, _) = slices(size);
+    if slices == 1 { 0 } else { (slices * size.weight_elements() * 4) as u64 }
+}
+
+/// dw of x and dy, at stride 1; at others what [`super::conv3x3::grad_weight`] gives.
+pub fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
+    if size.stride != 1 {
+        return super::conv3x3::grad_weight(size, x, dy, scratch, dw);
+    }
+    let (tiles, slices, slice_rows) = slices(size);
+    let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
+    let target = if slices == 1 { dw } else { scratch };
+    let mut launches = vec![Launch {
+        kernel: weight::of("grad_weight", &[]),
+        reads: vec![x, dy],
+        writes: vec![target],
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread((tiles * slices) as u64),
+        multiply_adds: size.multiply_adds(),
+    }];
+    if slices > 1 {
+        launches.push(reduce_rows::sum(slices, size.weight_elements() / 4, 1, scratch, dw));
+    }
+    launches
+}
