@@ -245,13 +245,14 @@ impl Choices {
     }
 }
 
-/// The rule for subgroups: everything they have but gradients of weights that would leave most of a tile empty. (A product
-/// with few columns wastes lanes too, but there are few such, and a kernel costs a CPU half a second to compile.)
+/// The rule for subgroups: everything they have but gradients of convolutions' weights of which a quarter of the tile would
+/// be empty. (Few written channels waste lanes elsewhere too, but such convolutions are rare and small, and one kernel more
+/// costs a CPU half a second to compile.)
 fn fills_subgroups(key: &Key) -> bool {
-    let fills = |channels: usize, tile: usize| 2 * channels >= channels.next_multiple_of(tile);
     match (key.operation, key.shape.as_slice()) {
         (Operation::ConvGradWeight, &[.., read, written, _]) => {
-            fills(read, SUBGROUP_READS) && fills(written, SUBGROUP_CHANNELS)
+            let tile = read.next_multiple_of(SUBGROUP_READS) * written.next_multiple_of(SUBGROUP_CHANNELS);
+            4 * read * written > 3 * tile
         }
         _ => true,
     }
