@@ -50,19 +50,20 @@ fn stats(
     if (quad >= size.quads) {
         return;
     }
+    let end = quad + size.batch * size.quads;
     var mean = vec4<f32>(0.0);
-    for (var n = 0u; n < size.batch; n++) {
-        mean += x[n * size.quads + quad];
+    for (var at = quad; at < end; at += size.quads) {
+        mean += x[at];
     }
     mean /= f32(size.batch);
     var rest = vec4<f32>(0.0);
-    for (var n = 0u; n < size.batch; n++) {
-        rest += x[n * size.quads + quad] - mean;
+    for (var at = quad; at < end; at += size.quads) {
+        rest += x[at] - mean;
     }
     rest /= f32(size.batch);
     var variance = vec4<f32>(0.0);
-    for (var n = 0u; n < size.batch; n++) {
-        let d = (x[n * size.quads + quad] - mean) - rest;
+    for (var at = quad; at < end; at += size.quads) {
+        let d = (x[at] - mean) - rest;
         variance += d * d;
     }
     variance /= f32(size.batch);
@@ -111,19 +112,20 @@ fn grad_input(
     var rest = vec4<f32>(0.0);
     var mean_dy = vec4<f32>(0.0);
     var mean_dot = vec4<f32>(0.0);
+    let end = quad + forward_size.batch * quads;
     if (forward_size.train != 0u) {
         rest = grad_stats[2u * quads + quad];
-        for (var n = 0u; n < forward_size.batch; n++) {
-            let d = dy[n * quads + quad];
+        for (var at = quad; at < end; at += quads) {
+            let d = dy[at];
             mean_dy += d;
-            mean_dot += d * ((x[n * quads + quad] - mean) - rest) * rstd;
+            mean_dot += d * ((x[at] - mean) - rest) * rstd;
         }
         mean_dy /= f32(forward_size.batch);
         mean_dot /= f32(forward_size.batch);
     }
-    for (var n = 0u; n < forward_size.batch; n++) {
-        let xhat = ((x[n * quads + quad] - mean) - rest) * rstd;
-        dx[n * quads + quad] = scale * (dy[n * quads + quad] - mean_dy - xhat * mean_dot);
+    for (var at = quad; at < end; at += quads) {
+        let xhat = ((x[at] - mean) - rest) * rstd;
+        dx[at] = scale * (dy[at] - mean_dy - xhat * mean_dot);
     }
 }
 
@@ -145,8 +147,9 @@ fn grad_weight(
         rest = grad_stats[2u * quads + quad];
     }
     var sum = vec4<f32>(0.0);
-    for (var n = 0u; n < weight_size.batch; n++) {
-        sum += dy[n * quads + quad] * ((x[n * quads + quad] - mean) - rest) * rstd;
+    let end = quad + weight_size.batch * quads;
+    for (var at = quad; at < end; at += quads) {
+        sum += dy[at] * ((x[at] - mean) - rest) * rstd;
     }
     dw[quad] = sum;
 }

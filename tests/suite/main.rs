@@ -18,6 +18,7 @@ mod philox;
 mod plans;
 mod pointwise;
 mod profile;
+mod programs;
 mod resample;
 mod sampler;
 mod schedules;

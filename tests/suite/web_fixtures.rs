@@ -3,7 +3,7 @@
 
 use super::golden::{Fixture, Setup, weights};
 use super::harness::{as_trained_on_noise, device, tiny_config};
-use super::{plans, shaders};
+use super::{plans, programs};
 use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::{DiffusionConfig, ExplainOptions, Explainer};
 use duet::gpu::{BufferId, Launch, Slice};
@@ -40,8 +40,8 @@ fn naive() -> Vec<Launch> {
 #[test]
 fn web_fixtures_every_pipeline() {
     let mut launches = naive();
-    launches.extend(shaders::tiled());
-    for program in shaders::programs() {
+    launches.extend(programs::tiled());
+    for program in programs::programs() {
         launches.extend(program.launches);
     }
     for kind in ["mnist28_c32", "fashion28"] {

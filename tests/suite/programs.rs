@@ -1,0 +1,75 @@
+//! Programs that together use every kernel.
+
+use duet::gpu::{BufferId, Launch, Program, Slice};
+use duet::graph::Activations;
+use duet::kernels::attention::Attention;
+use duet::kernels::matmul::MatMul;
+use duet::kernels::{attention_tiled, matmul_tiled};
+use duet::model::{JointModel, ModelConfig};
+
+/// Plans that together use every operation of the models, in all families of kernels.
+pub fn programs() -> Vec<Program> {
+    use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
+    use duet::model::Head;
+    use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
+    use duet::variants::{Choices, Family};
+    let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
+    let odd = ModelConfig {
+        image_size: 12,
+        in_channels: 3,
+        num_channels: 12,
+        num_res_blocks: 1,
+        num_groups: 6,
+        channel_mult: vec![1, 2],
+        resblock_updown: true,
+        use_scale_shift_norm: false,
+        learn_sigma: true,
+        dropout: 0.1,
+        head: Head::MultiLabel,
+        ..ModelConfig::default()
+    };
+    let diffusion = DiffusionConfig::default();
+    let mut list = Vec::new();
+    for config in [small, odd] {
+        let model = JointModel::new(&config).unwrap();
+        for (chain, guidance) in [
+            (Chain::Ancestral, Guidance::Representation),
+            (Chain::Ddim { eta: 0.5 }, Guidance::Gradient),
+            (Chain::Ancestral, Guidance::None),
+        ] {
+            let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
+            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap());
+        }
+        for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::F16)] {
+            let spec = TrainSpec {
+                batch: 3,
+                micro_batches,
+                classifier_loss_scaling: 0.1,
+                classifier_input: ClassifierInput::Both,
+                given_noise: false,
+                activations,
+            };
+            list.push(train_plan(&model, &diffusion, &spec).unwrap());
+        }
+        list.push(update_plan(&model).unwrap());
+    }
+    let families = Family::ALL.map(Choices::all);
+    let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
+    families.iter().flat_map(chosen).collect()
+}
+
+/// Launches of the kernels in tiles of workgroup memory.
+pub fn tiled() -> Vec<Launch> {
+    let [a, b, c, d, e, f] =
+        [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
+    let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
+    let mut list = matmul_tiled::forward(&size, a, b, Some(c), None, d);
+    list.extend(matmul_tiled::grad_input(&size, a, b, c));
+    list.extend(matmul_tiled::grad_weight(&size, a, b, c, d));
+    for (channels, heads) in [(64, 4), (64, 1), (15, 3)] {
+        let size = Attention { batch: 2, tokens: 49, channels, heads, new_order: false };
+        list.extend(attention_tiled::forward(&size, a, b, c));
+        list.extend(attention_tiled::grad(&size, a, b, c, d, e, f));
+    }
+    list
+}
