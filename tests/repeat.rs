@@ -10,10 +10,10 @@ mod programs;
 use duet::gpu::{BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
 use std::collections::HashSet;
 
-/// Runs of a kernel before its memory counts, and while it does.
-const RUNS: (usize, usize) = (2, 16);
-/// Kilobytes by which the process may grow meanwhile; one kept compilation is several hundred.
-const GROWTH: u64 = 3072;
+/// Launches of a kernel in a run.
+const LAUNCHES: usize = 16;
+/// Kilobytes by which the process may grow in a second run; one kept compilation is several hundred.
+const GROWTH: u64 = 1024;
 
 /// Kilobytes of memory that the process holds.
 fn resident() -> Option<u64> {
@@ -22,8 +22,8 @@ fn resident() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The launch `runs` times over buffers of its own.
-fn alone(launch: &Launch, runs: usize) -> Program {
+/// The launch again and again over buffers of its own.
+fn alone(launch: &Launch) -> Program {
     let mut buffers: Vec<BufferSpec> = Vec::new();
     let mut own = |slice: &Slice| {
         buffers.push(BufferSpec::Slot { bytes: slice.bytes });
@@ -32,7 +32,7 @@ fn alone(launch: &Launch, runs: usize) -> Program {
     let reads = launch.reads.iter().map(&mut own).collect();
     let writes = launch.writes.iter().map(&mut own).collect();
     let launch = Launch { reads, writes, ..launch.clone() };
-    Program { buffers, launches: vec![launch; runs] }
+    Program { buffers, launches: vec![launch; LAUNCHES] }
 }
 
 #[test]
@@ -44,12 +44,6 @@ fn a_kernel_that_runs_again_costs_no_memory() {
     let adapter = std::env::var("DUET_ADAPTER").ok();
     let options = DeviceOptions { adapter, ..DeviceOptions::default() };
     let device = pollster::block_on(Device::open(&options)).unwrap();
-    let run = |launch: &Launch, runs: usize| {
-        let executable = pollster::block_on(device.load(&alone(launch, runs), |_| None)).unwrap();
-        executable.run();
-        device.wait().unwrap();
-        resident().unwrap()
-    };
     let mut seen = HashSet::new();
     let mut grown = Vec::new();
     for launch in programs::programs().into_iter().flat_map(|p| p.launches) {
@@ -58,10 +52,14 @@ fn a_kernel_that_runs_again_costs_no_memory() {
         if !here || !seen.insert(launch.kernel.clone()) {
             continue;
         }
-        let before = run(&launch, RUNS.0);
-        let after = run(&launch, RUNS.1);
+        let executable = pollster::block_on(device.load(&alone(&launch), |_| None)).unwrap();
+        let [before, after] = [0, 1].map(|_| {
+            executable.run();
+            device.wait().unwrap();
+            resident().unwrap()
+        });
         if after > before + GROWTH {
-            grown.push(format!("{}: {} kB in {} runs", launch.kernel, after - before, RUNS.1));
+            grown.push(format!("{}: {} kB in {LAUNCHES} launches", launch.kernel, after - before));
         }
     }
     assert!(seen.len() >= 50, "only {} kernels", seen.len());
