@@ -179,7 +179,7 @@ pub fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<La
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(size: &Conv3x3) -> u64 {
     let (slices, _) = size.slices();
-    if slices == 1 { 0 } else { (slices * size.weight_elements() * 4) as u64 }
+    reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
 /// dw of x and dy.
@@ -189,12 +189,8 @@ pub fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slic
     let pairs = u64::from(uniform.out_quads).div_ceil(2);
     let invocations = slices as u64 * 3 * u64::from(uniform.in_quads) * pairs;
     let launch = size.launch("grad_weight", uniform, invocations);
-    let target = if slices == 1 { dw } else { scratch };
-    let mut launches = vec![Launch { reads: vec![x, dy], writes: vec![target], ..launch }];
-    if slices > 1 {
-        launches.push(reduce_rows::sum(slices, size.weight_elements() / 4, 1, scratch, dw));
-    }
-    launches
+    let partial = Launch { reads: vec![x, dy], ..launch };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }
 
 /// One output value per invocation: the baseline of benchmarks and a second opinion in tests.

@@ -77,7 +77,7 @@ pub fn grad_weight_scratch(size: &Conv3x3) -> u64 {
         return super::conv3x3::grad_weight_scratch(size);
     }
     let (_, slices, _) = slices(size);
-    if slices == 1 { 0 } else { (slices * size.weight_elements() * 4) as u64 }
+    reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
 /// dw of x and dy, at stride 1; at others what [`super::conv3x3::grad_weight`] gives.
@@ -87,17 +87,13 @@ pub fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slic
     }
     let (tiles, slices, slice_rows) = slices(size);
     let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
-    let target = if slices == 1 { dw } else { scratch };
-    let mut launches = vec![Launch {
+    let partial = Launch {
         kernel: weight::of("grad_weight", &[]),
         reads: vec![x, dy],
-        writes: vec![target],
+        writes: Vec::new(),
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((tiles * slices) as u64),
         multiply_adds: size.multiply_adds(),
-    }];
-    if slices > 1 {
-        launches.push(reduce_rows::sum(slices, size.weight_elements() / 4, 1, scratch, dw));
-    }
-    launches
+    };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -136,7 +136,7 @@ fn slices(size: &Conv3x3) -> (usize, usize, usize) {
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(size: &Conv3x3) -> u64 {
     let (_, slices, _) = slices(size);
-    if slices == 1 { 0 } else { (slices * size.weight_elements() * 4) as u64 }
+    reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
 /// dw of x and dy.
@@ -162,17 +162,13 @@ pub fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slic
         slice_fours: (slice_steps * tile.step()) as u32,
         pad: [0; 2],
     };
-    let target = if slices == 1 { dw } else { scratch };
-    let mut launches = vec![Launch {
+    let partial = Launch {
         kernel: weight::of("tiled", &tile.constants()),
         reads: vec![x, dy],
-        writes: vec![target],
+        writes: Vec::new(),
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((tiles * slices) as u64),
         multiply_adds: size.multiply_adds(),
-    }];
-    if slices > 1 {
-        launches.push(reduce_rows::sum(slices, size.weight_elements() / 4, 1, scratch, dw));
-    }
-    launches
+    };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -71,6 +71,11 @@ impl MatMul {
         (self.rows * self.in_features * self.out_features) as u64
     }
 
+    /// Values of the weight with its pads.
+    pub(super) fn weight_elements(&self) -> usize {
+        pitch(self.in_features) * pitch(self.out_features)
+    }
+
     fn tiles(&self, features: usize) -> u64 {
         (self.rows.div_ceil(TILE_ROWS) * (pitch(features) / 4).div_ceil(2)) as u64
     }
@@ -114,7 +119,7 @@ pub fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Lau
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(size: &MatMul) -> u64 {
     let (slices, _) = size.slices();
-    if slices == 1 { 0 } else { (slices * pitch(size.in_features) * pitch(size.out_features) * 4) as u64 }
+    reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
 /// dw = xᵀ · dy.
@@ -124,11 +129,6 @@ pub fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw: Slice
     let pairs = |features: usize| (pitch(features) / 4).div_ceil(2) as u64;
     let invocations = slices as u64 * pairs(size.in_features) * pairs(size.out_features);
     let launch = size.launch("grad_weight", uniform, invocations);
-    let target = if slices == 1 { dw } else { scratch };
-    let mut launches = vec![Launch { reads: vec![x, dy], writes: vec![target], ..launch }];
-    if slices > 1 {
-        let quads = pitch(size.in_features) * pitch(size.out_features) / 4;
-        launches.push(reduce_rows::sum(slices, quads, 1, scratch, dw));
-    }
-    launches
+    let partial = Launch { reads: vec![x, dy], ..launch };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -57,25 +57,20 @@ pub fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Lau
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(size: &MatMul) -> u64 {
     let (slices, _) = slices(size);
-    if slices == 1 { 0 } else { (slices * pitch(size.in_features) * pitch(size.out_features) * 4) as u64 }
+    reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
 /// dw = xᵀ · dy.
 pub fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
     let (slices, slice_rows) = slices(size);
     let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
-    let target = if slices == 1 { dw } else { scratch };
-    let mut launches = vec![Launch {
+    let partial = Launch {
         kernel: kernel("grad_weight", &[]),
         reads: vec![x, dy],
-        writes: vec![target],
+        writes: Vec::new(),
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((slices * tiles(pitch(size.in_features), size.out_features)) as u64),
         multiply_adds: size.multiply_adds(),
-    }];
-    if slices > 1 {
-        let quads = pitch(size.in_features) * pitch(size.out_features) / 4;
-        launches.push(reduce_rows::sum(slices, quads, 1, scratch, dw));
-    }
-    launches
+    };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -62,7 +62,7 @@ pub fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Lau
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(size: &MatMul) -> u64 {
     let (slices, _) = slices(size);
-    if slices == 1 { 0 } else { (slices * pitch(size.in_features) * pitch(size.out_features) * 4) as u64 }
+    reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
 /// dw = xᵀ · dy.
@@ -73,11 +73,6 @@ pub fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw: Slice
     uniform.slice_rows = slice_rows as u32;
     let workgroups = slices * tiles(pitch(size.in_features), size.out_features);
     let launch = launch(size, "grad_weight", uniform, workgroups);
-    let target = if slices == 1 { dw } else { scratch };
-    let mut launches = vec![Launch { reads: vec![x, dy], writes: vec![target], ..launch }];
-    if slices > 1 {
-        let quads = pitch(size.in_features) * pitch(size.out_features) / 4;
-        launches.push(reduce_rows::sum(slices, quads, 1, scratch, dw));
-    }
-    launches
+    let partial = Launch { reads: vec![x, dy], ..launch };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -36,6 +36,26 @@ pub(super) fn sum(rows: usize, quads: usize, slices: usize, x: Slice, y: Slice) 
     }
 }
 
+/// Bytes of scratch that `slices` partial sums of `elements` values need in [`add_slices`].
+pub(super) fn slice_bytes(slices: usize, elements: usize) -> u64 {
+    if slices == 1 { 0 } else { (slices * elements * 4) as u64 }
+}
+
+/// `partial`, which sums `elements` values of the gradient `dw` over each of `slices` slices, and the addition of these. One
+/// slice is `dw` itself.
+pub(super) fn add_slices(
+    partial: Launch,
+    slices: usize,
+    elements: usize,
+    scratch: Slice,
+    dw: Slice,
+) -> Vec<Launch> {
+    if slices == 1 {
+        return vec![Launch { writes: vec![dw], ..partial }];
+    }
+    vec![Launch { writes: vec![scratch], ..partial }, sum(slices, elements / 4, 1, scratch, dw)]
+}
+
 fn slices(rows: usize, columns: usize) -> usize {
     let quads = pitch(columns) / 4;
     // Below this many rows a second pass costs more than it saves.
@@ -45,7 +65,7 @@ fn slices(rows: usize, columns: usize) -> usize {
 /// Bytes of scratch that [`launches`] needs.
 pub fn scratch(rows: usize, columns: usize) -> u64 {
     let slices = slices(rows, columns);
-    if slices == 1 { 0 } else { (slices * pitch(columns) * 4) as u64 }
+    slice_bytes(slices, pitch(columns))
 }
 
 /// y \[columns\] = sum of the rows of x \[rows, columns\].
