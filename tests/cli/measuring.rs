@@ -74,7 +74,14 @@ fn a_benchmark_has_every_line_in_positive_numbers() {
 fn a_profile_says_where_a_step_s_time_goes() {
     let project = Project::new();
     let only = "training step, noised classifier";
-    let report = bench(&project, &["--profile", "--only", only]);
+    // Which family of kernels runs is the device's choice; here their names are known.
+    let direct = project.text("direct.json");
+    let name = bench(&project, &["--only", "eps"])["device"].clone();
+    let table = serde_json::json!({
+        "format": 1, "adapter": name, "measured": "not at all", "otherwise": "direct", "choices": [],
+    });
+    std::fs::write(&direct, table.to_string()).unwrap();
+    let report = bench(&project, &["--profile", "--only", only, "--tuning", &direct]);
     let profile = &report["profiles"][0];
     assert_eq!(report["profiles"].as_array().unwrap().len(), 1);
     for table in ["by_kernel", "by_shape"] {
@@ -87,10 +94,8 @@ fn a_profile_says_where_a_step_s_time_goes() {
         assert!(times[0] > 0.0 && times.is_sorted_by(|a, b| a >= b), "{table}: {times:?}");
     }
     let kernels = profile["by_kernel"].as_array().unwrap();
-    // Which family's convolution runs is the device's choice.
-    for kernel in ["conv3x3", "conv3x3_weight", "optimizer/adamw_ema"] {
-        let named = |row: &serde_json::Value| row["kernel"].as_str().is_some_and(|k| k.starts_with(kernel));
-        assert!(kernels.iter().any(named), "{kernel}");
+    for kernel in ["conv3x3/forward", "conv3x3_weight/grad_weight", "optimizer/adamw_ema"] {
+        assert!(kernels.iter().any(|row| row["kernel"] == kernel), "{kernel}");
     }
     let text = ok(&[
         "bench",
@@ -101,8 +106,10 @@ fn a_profile_says_where_a_step_s_time_goes() {
         "eps",
         "--seconds",
         "0",
+        "--tuning",
+        &direct,
     ]);
-    assert!(text.contains(" 8x8x8x1 -> 8x8x8x8"), "{text}");
+    assert!(text.contains("conv3x3/forward 8x8x8x1 -> 8x8x8x8"), "{text}");
 }
 
 #[test]
