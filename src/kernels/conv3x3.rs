@@ -77,6 +77,22 @@ impl Conv3x3 {
         (self.width - 1) / self.stride + 1
     }
 
+    /// Struct and bindings of a forward pass; what is absent is bound to what is there, and not read.
+    pub(super) fn forward_operands(
+        &self,
+        x: Slice,
+        weight: Slice,
+        bias: Option<Slice>,
+        residual: Option<Slice>,
+    ) -> (Size, Vec<Slice>) {
+        let uniform = Size {
+            has_bias: u32::from(bias.is_some()),
+            has_residual: u32::from(residual.is_some()),
+            ..self.uniform()
+        };
+        (uniform, vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)])
+    }
+
     pub(super) fn multiply_adds(&self) -> u64 {
         let pixels = self.batch * self.out_height() * self.out_width();
         9 * (pixels * self.in_channels * self.out_channels) as u64
@@ -157,11 +173,8 @@ pub fn forward(
     residual: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    let mut uniform = size.uniform();
-    uniform.has_bias = u32::from(bias.is_some());
-    uniform.has_residual = u32::from(residual.is_some());
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     let launch = size.launch("forward", uniform, tiles(&uniform, TILE));
-    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
     vec![Launch { reads, writes: vec![y], ..launch }]
 }
 

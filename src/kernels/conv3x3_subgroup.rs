@@ -35,7 +35,7 @@ fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Lau
     }
 }
 
-/// y = conv(x, weight) (+ bias) (+ residual), at stride 1; at others what [`super::conv3x3::forward`] gives.
+/// y = conv(x, weight) (+ bias) (+ residual).
 pub fn forward(
     size: &Conv3x3,
     x: Slice,
@@ -44,21 +44,12 @@ pub fn forward(
     residual: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    if size.stride != 1 {
-        return super::conv3x3::forward(size, x, weight, bias, residual, y);
-    }
-    let mut uniform = size.uniform();
-    uniform.has_bias = u32::from(bias.is_some());
-    uniform.has_residual = u32::from(residual.is_some());
-    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     vec![launch(size, uniform, reads, y)]
 }
 
-/// dx of dy, at stride 1; at others what [`super::conv3x3::grad_input`] gives.
+/// dx of dy.
 pub fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    if size.stride != 1 {
-        return super::conv3x3::grad_input(size, dy, weight, dx);
-    }
     vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
 }
 
@@ -73,18 +64,12 @@ fn slices(size: &Conv3x3) -> (usize, usize, usize) {
 
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(size: &Conv3x3) -> u64 {
-    if size.stride != 1 {
-        return super::conv3x3::grad_weight_scratch(size);
-    }
     let (_, slices, _) = slices(size);
     reduce_rows::slice_bytes(slices, size.weight_elements())
 }
 
-/// dw of x and dy, at stride 1; at others what [`super::conv3x3::grad_weight`] gives.
+/// dw of x and dy.
 pub fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
-    if size.stride != 1 {
-        return super::conv3x3::grad_weight(size, x, dy, scratch, dw);
-    }
     let (tiles, slices, slice_rows) = slices(size);
     let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
     let partial = Launch {

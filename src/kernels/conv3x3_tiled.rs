@@ -82,23 +82,12 @@ pub fn forward(
     residual: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    let mut uniform = size.uniform();
-    uniform.has_bias = u32::from(bias.is_some());
-    uniform.has_residual = u32::from(residual.is_some());
-    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     vec![launch(size, uniform, reads, y)]
 }
 
-/// Whether [`grad_input`] exists.
-pub fn has_grad_input(size: &Conv3x3) -> bool {
-    size.stride == 1
-}
-
-/// dx of dy, at stride 1; at others what [`super::conv3x3::grad_input`] gives.
+/// dx of dy, at stride 1.
 pub fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    if !has_grad_input(size) {
-        return super::conv3x3::grad_input(size, dy, weight, dx);
-    }
     vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
 }
 

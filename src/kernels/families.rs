@@ -1,5 +1,5 @@
 //! Operations in any family: one function per operation, so that whoever plans or measures need not know which files
-//! implement them. Where a family lacks a kernel ([`Family::has`]) the direct one runs.
+//! implement them. Where a family lacks a kernel the direct one runs ([`Family::or_direct`]).
 
 use super::attention::{self, Attention};
 use super::attention_tiled;
@@ -76,7 +76,7 @@ pub fn conv_forward(
     residual: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    match family {
+    match family.or_direct(&size.key(Operation::ConvForward)) {
         Family::Direct => conv3x3::forward(size, x, weight, bias, residual, y),
         Family::Tiled => conv3x3_tiled::forward(size, x, weight, bias, residual, y),
         Family::Subgroup => conv3x3_subgroup::forward(size, x, weight, bias, residual, y),
@@ -85,7 +85,7 @@ pub fn conv_forward(
 
 /// [`conv3x3::grad_input`].
 pub fn conv_grad_input(family: Family, size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    match family {
+    match family.or_direct(&size.key(Operation::ConvGradInput)) {
         Family::Direct => conv3x3::grad_input(size, dy, weight, dx),
         Family::Tiled => conv3x3_tiled::grad_input(size, dy, weight, dx),
         Family::Subgroup => conv3x3_subgroup::grad_input(size, dy, weight, dx),
@@ -94,7 +94,7 @@ pub fn conv_grad_input(family: Family, size: &Conv3x3, dy: Slice, weight: Slice,
 
 /// [`conv3x3::grad_weight_scratch`].
 pub fn conv_grad_weight_scratch(family: Family, size: &Conv3x3) -> u64 {
-    match family {
+    match family.or_direct(&size.key(Operation::ConvGradWeight)) {
         Family::Direct => conv3x3::grad_weight_scratch(size),
         Family::Tiled => conv3x3_tiled::grad_weight_scratch(size),
         Family::Subgroup => conv3x3_subgroup::grad_weight_scratch(size),
@@ -110,7 +110,7 @@ pub fn conv_grad_weight(
     scratch: Slice,
     dw: Slice,
 ) -> Vec<Launch> {
-    match family {
+    match family.or_direct(&size.key(Operation::ConvGradWeight)) {
         Family::Direct => conv3x3::grad_weight(size, x, dy, scratch, dw),
         Family::Tiled => conv3x3_tiled::grad_weight(size, x, dy, scratch, dw),
         Family::Subgroup => conv3x3_subgroup::grad_weight(size, x, dy, scratch, dw),

@@ -42,10 +42,7 @@ pub fn forward(
     residual: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    let mut uniform = size.uniform();
-    uniform.has_bias = u32::from(bias.is_some());
-    uniform.has_residual = u32::from(residual.is_some());
-    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     vec![product(size, false, uniform, reads, y)]
 }
 

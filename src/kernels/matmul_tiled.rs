@@ -45,11 +45,8 @@ pub fn forward(
     residual: Option<Slice>,
     y: Slice,
 ) -> Vec<Launch> {
-    let mut uniform = size.uniform();
-    uniform.has_bias = u32::from(bias.is_some());
-    uniform.has_residual = u32::from(residual.is_some());
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     let launch = launch(size, "forward", uniform, tiles(size.rows, size.out_features));
-    let reads = vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)];
     vec![Launch { reads, writes: vec![y], ..launch }]
 }
 

@@ -139,13 +139,18 @@ async fn timed(executable: &Executable, runs: u32, now: &impl Fn() -> f64) -> Re
     Ok((now() - start) / f64::from(runs))
 }
 
+/// The families that have a kernel for it and run on the device.
+pub fn families_of(device: &Device, key: &Key) -> Vec<Family> {
+    Family::ALL.into_iter().filter(|family| family.has(key) && device.runs(*family)).collect()
+}
+
 /// Times an operation in its families, in turns for at least `seconds` seconds and three turns; the shortest counts.
 /// `now` gives seconds from any beginning.
 ///
 /// # Errors
 /// As [`program`]; device errors.
 pub async fn times(device: &Device, key: &Key, seconds: f64, now: impl Fn() -> f64) -> Result<Times> {
-    let families: Vec<Family> = Family::ALL.into_iter().filter(|f| f.has(key) && device.runs(*f)).collect();
+    let families = families_of(device, key);
     let mut list = Vec::new();
     for family in &families {
         list.push(load(device, &program(key, *family)?).await?);

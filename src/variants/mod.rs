@@ -54,6 +54,11 @@ impl Family {
         }
     }
 
+    /// The family, or the direct one where it has no kernel for `key`.
+    pub fn or_direct(self, key: &Key) -> Family {
+        if self.has(key) { self } else { Family::Direct }
+    }
+
     /// Whether an adapter can run the family.
     pub(crate) fn runs_on(self, traits: Traits) -> bool {
         match self {
@@ -240,8 +245,7 @@ impl Choices {
             Rule::ByShape(Family::Subgroup) if fills_subgroups(key) => Family::Subgroup,
             Rule::ByShape(_) => Family::Direct,
         };
-        let family = self.table.get(key).copied().unwrap_or_else(by_rule);
-        if family.has(key) { family } else { Family::Direct }
+        self.table.get(key).copied().unwrap_or_else(by_rule).or_direct(key)
     }
 }
 

@@ -14,6 +14,16 @@ import { ARTIFACTS, FIXTURES, PAGES, TESTS, chromium, dist, fixture } from './pa
 /** Starting a browser, loading a page and compiling a model's pipelines on a software device. */
 export const SLOW = 180_000;
 
+/** Milliseconds for which nothing else of the page may run: usually, and once. A step of an explanation takes 100. */
+const GAPS = { usual: 50, longest: 1000 };
+
+/** The page went on running meanwhile. @param {{usual: number, longest: number}} gaps of the helper `timerGaps` */
+export function assertResponsive(gaps) {
+  console.log('gaps of a 10 ms timer:', gaps);
+  assert.ok(gaps.usual <= GAPS.usual, `again and again nothing else ran for ${gaps.usual.toFixed(0)} ms`);
+  assert.ok(gaps.longest <= GAPS.longest, `nothing else ran for ${gaps.longest.toFixed(0)} ms`);
+}
+
 /** WebGPU without a GPU, and nothing that talks to the network by itself. */
 const FLAGS = [
   '--no-sandbox',

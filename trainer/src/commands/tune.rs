@@ -30,7 +30,7 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     let all = keys(options)?;
     let total = all.len();
     let device = open_untuned(arguments)?;
-    let several = |key: &Key| Family::ALL.iter().filter(|f| f.has(key) && device.runs(**f)).count() > 1;
+    let several = |key: &Key| measure::families_of(&device, key).len() > 1;
     let keys: Vec<(Key, usize)> = all.into_iter().filter(|(key, _)| several(key)).collect();
     let name = device.info().name.clone();
     let out = destination(options, &name)?;
@@ -129,7 +129,6 @@ fn table(adapter: &str, driver: &str, options: &Tune, rows: &[(Key, usize, Times
 fn print(rows: &[(Key, usize, Times)], single: usize) {
     println!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
     let mut sums = [0.0f64; 2];
-    let mut chosen = [0; Family::ALL.len()];
     for (key, runs, times) in rows {
         let cell = |family| match times.of(family) {
             Some(seconds) => format!("{:>7.3} ms", 1e3 * seconds),
@@ -138,12 +137,13 @@ fn print(rows: &[(Key, usize, Times)], single: usize) {
         let (family, best) = times.best();
         sums[0] += times.of(Family::Direct).unwrap_or(best) * *runs as f64;
         sums[1] += best * *runs as f64;
-        chosen[Family::ALL.iter().position(|f| *f == family).unwrap_or(0)] += 1;
         let [direct, tiled, subgroup] = Family::ALL.map(cell);
         println!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
     }
-    let counts: Vec<String> =
-        Family::ALL.iter().zip(chosen).map(|(family, count)| format!("{family} for {count}")).collect();
+    let counts = Family::ALL.map(|family| {
+        let count = rows.iter().filter(|(_, _, times)| times.best().0 == family).count();
+        format!("{family} for {count}")
+    });
     println!(
         "{} of {} shapes ({single} more exist in one family only); with the choices these operations take {:.0} % of the \
          direct family's time",
