@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place, Plan};
 use crate::model::{Builder, Head, JointModel, ModelConfig};
 use crate::rng::{Seed, Stream};
-use crate::runtime::{Images, Loaded, Weights, unpad_rows};
+use crate::tensor::{Images, unpad_rows};
+use crate::weights::{Loaded, Weights};
 
 /// Probabilities of logits \[N,K\]: softmax over the classes, or the sigmoid of each label.
 pub fn probabilities(config: &ModelConfig, logits: &[f32]) -> Vec<f32> {
@@ -145,7 +146,7 @@ impl ImageClassifier {
     pub async fn new(weights: &Weights, batch: usize, set: &'static str) -> Result<ImageClassifier> {
         let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
         let config = weights.model().config.clone();
-        let images = Images::of(&config, batch);
+        let images = config.images(batch);
         let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
         Ok(ImageClassifier { rows, config })
     }
@@ -184,7 +185,7 @@ impl ImageFeatures {
         let columns = b.graph.shape(features).last().copied().unwrap_or(0);
         b.graph.place(features, Place::whole("features"));
         let loaded = weights.load(&b.graph.compile()?).await?;
-        let images = Images::of(&model.config, batch);
+        let images = model.config.images(batch);
         Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
     }
 
@@ -226,7 +227,7 @@ impl NoisePredictor {
     ) -> Result<NoisePredictor> {
         let config = &weights.model().config;
         let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
-        let images = Images::of(config, batch);
+        let images = config.images(batch);
         let out = Images { channels: config.out_channels(), ..images };
         let predict_xstart = diffusion.predict_xstart;
         Ok(NoisePredictor { loaded, images, out, schedule: Schedule::new(diffusion)?, predict_xstart })
@@ -294,7 +295,7 @@ impl DenoisingError {
         set: &'static str,
     ) -> Result<DenoisingError> {
         let loaded = weights.load(&denoise_plan(weights.model(), diffusion, batch, set)?).await?;
-        let images = Images::of(&weights.model().config, batch);
+        let images = weights.model().config.images(batch);
         Ok(DenoisingError { loaded, images, schedule: Schedule::new(diffusion)? })
     }
 

@@ -11,15 +11,18 @@
 pub mod checkpoint;
 pub mod diffusion;
 pub mod error;
+pub mod explain;
 pub mod gpu;
 pub mod graph;
 pub mod infer;
 pub mod kernels;
 pub mod model;
 pub mod rng;
-pub mod runtime;
+pub mod sampling;
 pub mod self_test;
+pub mod tensor;
 pub mod train;
 pub mod variants;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,13 +1,14 @@
 //! Measures Duet on the weights and the case of `torch_peer.py`: `peers FOLDER REPEATS` prints JSON.
 
 use duet::Result;
-use duet::checkpoint::{Checkpoint, HostTensor};
+use duet::checkpoint::Checkpoint;
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::predict_plan;
 use duet::kernels::optimizer::{AdamW, hyper};
 use duet::model::JointModel;
-use duet::runtime::{Images, Weights};
+use duet::tensor::HostTensor;
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
+use duet::weights::Weights;
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let get = |name: &str| case.get(name).map(|t: &HostTensor| &t.data).ok_or(format!("no {name}"));
     let t = get("t")?;
     let batch = t.len();
-    let images = Images::of(&checkpoint.model, batch);
+    let images = checkpoint.model.images(batch);
     let model = Arc::new(JointModel::new(&checkpoint.model)?);
     let device = pollster::block_on(Device::open(&DeviceOptions::default()))?;
     let tensors = &checkpoint.weights;

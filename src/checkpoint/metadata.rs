@@ -1,8 +1,9 @@
 //! The JSON text in a checkpoint's header.
 
-use super::{Checkpoint, Metrics, Tensors, TrainingState};
+use super::{Checkpoint, Metrics, TrainingState};
 use crate::diffusion::DiffusionConfig;
 use crate::model::ModelConfig;
+use crate::tensor::Tensors;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};

@@ -30,6 +30,7 @@ pub use names::check_names;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::tensor::Tensors;
 use metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,18 +38,6 @@ use std::path::Path;
 
 /// What errors name where there is no file.
 const IN_MEMORY: &str = "(in memory)";
-
-/// A tensor on the host: the reference's shape and row-major order, nothing padded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostTensor {
-    /// Length of each dimension; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// The values; as many as the product of `shape`.
-    pub data: Vec<f32>,
-}
-
-/// Tensors by their name in the reference's `state_dict`.
-pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// Number type of weights in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

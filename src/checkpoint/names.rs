@@ -1,7 +1,8 @@
 //! Comparing names and shapes with those a model needs.
 
-use super::{Checkpoint, IN_MEMORY, Tensors, error_at};
+use super::{Checkpoint, IN_MEMORY, error_at};
 use crate::error::Result;
+use crate::tensor::Tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 

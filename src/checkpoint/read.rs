@@ -1,6 +1,7 @@
 //! Reading safetensors files: the header is checked against the file before anything is allocated for a tensor.
 
-use super::{HostTensor, Tensors, metadata};
+use super::metadata;
+use crate::tensor::{HostTensor, Tensors};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
 

@@ -1,7 +1,8 @@
 //! Writing safetensors files. Everything is checked before the first byte is written.
 
 use super::metadata::{self, Metadata};
-use super::{Checkpoint, Dtype, HostTensor, Tensors, read};
+use super::{Checkpoint, Dtype, read};
+use crate::tensor::{HostTensor, Tensors};
 use half::f16;
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
 use std::collections::HashMap;

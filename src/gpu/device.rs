@@ -2,7 +2,7 @@
 
 use super::program::Kernel;
 use crate::error::{Error, Result};
-use crate::variants::{Choices, Family, Traits, Tuning};
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,8 +18,6 @@ pub struct DeviceOptions {
     pub pipeline_cache: Option<std::path::PathBuf>,
     /// Dispatches per submission at most, so that a GPU that also draws a page is never held for long; 0: all at once.
     pub dispatches_per_submit: usize,
-    /// Measured choices of kernels; the table that names the adapter most closely overrides what its kind suggests.
-    pub tuning: Vec<Tuning>,
 }
 
 /// What the device says of itself.
@@ -33,6 +31,19 @@ pub struct DeviceInfo {
     pub backend: String,
     /// Whether it computes on the CPU.
     pub software: bool,
+}
+
+/// What an adapter is, as far as the choice of kernels depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// Whether it computes on the CPU.
+    pub software: bool,
+    /// Invocations of a workgroup at most.
+    pub invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Invocations of every subgroup; 0: there is no one number, or shaders may not use subgroups.
+    pub lanes: u32,
 }
 
 /// Counts since the device was opened; tests use them to prove that a step allocates and reads nothing.
@@ -72,7 +83,7 @@ pub(super) struct Shared {
     pub tally: Arc<Tally>,
     pub dispatches_per_submit: usize,
     traits: Traits,
-    choices: Choices,
+    attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
     modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
@@ -228,7 +239,6 @@ impl Device {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             lanes: lanes(&device, &adapter),
         };
-        let choices = Choices::of(&info.name, traits, &options.tuning);
         #[cfg(not(target_arch = "wasm32"))]
         let cache = options
             .pipeline_cache
@@ -245,7 +255,7 @@ impl Device {
                     some => some,
                 },
                 traits,
-                choices,
+                attachments: Mutex::default(),
                 failure,
                 modules: Mutex::default(),
                 pipelines: Mutex::default(),
@@ -260,14 +270,26 @@ impl Device {
         &self.shared.info
     }
 
-    /// Which family of kernels runs each operation here.
-    pub fn choices(&self) -> &Choices {
-        &self.shared.choices
+    /// What its adapter is.
+    pub fn traits(&self) -> Traits {
+        self.shared.traits
     }
 
-    /// Whether this adapter can run a family of kernels.
-    pub fn runs(&self, family: Family) -> bool {
-        family.runs_on(self.shared.traits)
+    /// What a layer above keeps beside the device, one value of each type; made at its first use.
+    pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let known = lock(&self.shared.attachments).get(&TypeId::of::<T>()).cloned();
+        if let Some(known) = known.and_then(|value| value.downcast().ok()) {
+            return known;
+        }
+        self.attach(make())
+    }
+
+    /// Keeps a value beside the device, in place of the one of its type that is there.
+    pub fn attach<T: Any + Send + Sync>(&self, value: T) -> Arc<T> {
+        let value = Arc::new(value);
+        let kept: Arc<dyn Any + Send + Sync> = Arc::clone(&value) as _;
+        lock(&self.shared.attachments).insert(TypeId::of::<T>(), kept);
+        value
     }
 
     /// Largest storage binding in bytes.

@@ -15,6 +15,6 @@ mod profile;
 mod program;
 mod readback;
 
-pub use device::{Counters, Device, DeviceInfo, DeviceOptions};
+pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
 pub use executable::{Buffer, Executable};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};

@@ -1,6 +1,7 @@
 //! Less memory for the activations that wait for the backward pass: some are computed again, others wait as f16.
 
-use super::{Graph, Node, NodeId, Op, device_bytes};
+use super::{Graph, Node, NodeId, Op};
+use crate::tensor::device_bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 

@@ -1,16 +1,17 @@
 //! Builder methods: each checks shapes and appends one or a few nodes.
 
 use super::op::{Activation, Op, Pooling, SamplerFlags};
-use super::{Graph, NodeId, Place, device_bytes};
+use super::{Graph, NodeId, Place};
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self, Attention};
 use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::groupnorm::{self, GroupNorm};
 use crate::kernels::loss::Mse;
 use crate::kernels::matmul::{self, MatMul};
-use crate::kernels::pitch;
 use crate::kernels::sampler::Sampler;
 use crate::kernels::variational::Variational;
+use crate::tensor::device_bytes;
+use crate::tensor::pitch;
 
 impl Graph {
     /// A tensor that exists before the run at `place`.

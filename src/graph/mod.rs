@@ -18,8 +18,6 @@ pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub use op::{Activation, Op, Pooling, SamplerFlags};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
 
-use crate::kernels::pitch;
-
 /// A tensor of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(crate) u32);
@@ -67,14 +65,6 @@ pub struct Graph {
     dropout_layers: u32,
     /// First node of the backward pass.
     backward: Option<usize>,
-}
-
-/// Bytes of a tensor of logical shape `shape` in device memory.
-pub fn device_bytes(shape: &[usize]) -> u64 {
-    match shape.split_last() {
-        None => 0,
-        Some((columns, rows)) => rows.iter().product::<usize>() as u64 * pitch(*columns) as u64 * 4,
-    }
 }
 
 impl Graph {

@@ -2,9 +2,10 @@
 
 use super::lower::{Context, lower};
 use super::memory::{Lifetime, MemoryPlan, plan_memory};
-use super::{Graph, Node, NodeId, Op, device_bytes};
+use super::{Graph, Node, NodeId, Op};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
+use crate::tensor::device_bytes;
 use crate::variants::{Choices, Key};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -123,7 +124,7 @@ impl Graph {
     }
 
     /// Compiles what leads to placed results and changed states. The plan shows the direct family of kernels; the device
-    /// it is loaded on replaces it by its own choices ([`Device::choices`]).
+    /// it is loaded on replaces it by its own choices ([`Choices::of_device`]).
     ///
     /// # Errors
     /// [`Error::Shape`] for a tensor that cannot be bound, [`Error::Gpu`] where a launch would bind memory both for
@@ -294,7 +295,7 @@ impl Plan {
         device: &Device,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
-        let other = self.other_families(device.choices())?;
+        let other = self.other_families(&Choices::of_device(device))?;
         let plan = other.as_ref().unwrap_or(self);
         let (need, have) = (plan.largest_binding(), device.max_binding());
         if need > have {

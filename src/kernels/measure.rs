@@ -141,7 +141,7 @@ async fn timed(executable: &Executable, runs: u32, now: &impl Fn() -> f64) -> Re
 
 /// The families that have a kernel for it and run on the device.
 pub fn families_of(device: &Device, key: &Key) -> Vec<Family> {
-    Family::ALL.into_iter().filter(|family| family.has(key) && device.runs(*family)).collect()
+    Family::ALL.into_iter().filter(|family| family.has(key) && family.runs_on(device)).collect()
 }
 
 /// Times an operation in its families, in turns for at least `seconds` seconds and three turns; the shortest counts.

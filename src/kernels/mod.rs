@@ -31,17 +31,13 @@ pub mod timestep_embedding;
 pub mod variational;
 
 use crate::gpu::{Kernel, Launch, Slice, spread};
+use crate::tensor::pitch;
 
 /// Constants of kernels in which each invocation makes one result by itself.
 const WG: [(&str, f64); 1] = [("WG", 64.0)];
 
 /// Invocations of a subgroup, and of a workgroup, in the kernels that pass values between them.
 const LANES: u64 = 8;
-
-/// Length of a row of `columns` values in device memory: rounded up to whole `vec4`s.
-pub const fn pitch(columns: usize) -> usize {
-    columns.next_multiple_of(4)
-}
 
 /// Makes a [`Kernel`] of one WGSL file.
 macro_rules! shader {

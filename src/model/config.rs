@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::Pooling;
+use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
 
 /// What the classifier head answers.
@@ -126,6 +127,11 @@ impl ModelConfig {
             None if decoder => self.num_heads_upsample.unwrap_or(self.num_heads),
             None => self.num_heads,
         }
+    }
+
+    /// Batches of its images.
+    pub fn images(&self, batch: usize) -> Images {
+        Images { batch, channels: self.in_channels, pixels: self.image_size * self.image_size }
     }
 
     /// Checks every field against every other.

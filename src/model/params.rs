@@ -1,10 +1,9 @@
 //! Parameters: the reference's names and shapes, their layout on the device, and how they begin.
 
-use crate::checkpoint::{HostTensor, Tensors};
 use crate::error::{Error, Result};
 use crate::graph::Place;
-use crate::kernels::pitch;
 use crate::rng::{Seed, Stream, uniform};
+use crate::tensor::{HostTensor, Tensors, pitch};
 use std::path::Path;
 
 /// Parameters start at multiples of this many bytes, WebGPU's alignment of bindings.
@@ -72,7 +71,7 @@ impl ParamSpec {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        crate::graph::device_bytes(&self.device_shape())
+        crate::tensor::device_bytes(&self.device_shape())
     }
 
     /// Whether the optimizer changes it.

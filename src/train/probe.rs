@@ -4,13 +4,13 @@
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, train_plan};
 use super::trainer::Targets;
-use crate::checkpoint::Tensors;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::Activations;
 use crate::model::JointModel;
-use crate::runtime::{Images, Weights, pad_rows, unpad_rows};
+use crate::tensor::{Images, Tensors, pad_rows, unpad_rows};
+use crate::weights::Weights;
 use std::sync::Arc;
 
 /// What the step computes with.
@@ -77,7 +77,7 @@ pub async fn training_step(
         weights.zero_set(set).await?;
     }
     let step = weights.load(&train_plan(model, diffusion, &spec)?).await?;
-    let images = Images::of(config, batch);
+    let images = config.images(batch);
     step.write("x_start", bytemuck::cast_slice(&images.to_device(&input.x_start)?))?;
     step.write("noise", bytemuck::cast_slice(&images.to_device(&input.noise)?))?;
     let t: Vec<f32> = input.timesteps.iter().map(|t| schedule.model_timestep(*t)).collect();

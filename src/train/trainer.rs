@@ -9,7 +9,8 @@ use crate::gpu::Device;
 use crate::kernels::optimizer::{AdamW, hyper};
 use crate::model::{Head, JointModel};
 use crate::rng::{Seed, Stream, uniform_u32_below};
-use crate::runtime::{Images, Loaded, Weights, pad_rows};
+use crate::tensor::pad_rows;
+use crate::weights::{Loaded, Weights};
 use std::sync::Arc;
 
 /// Label of an image that has none: the classifier's loss skips it.
@@ -134,7 +135,7 @@ impl Trainer {
     pub fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<()> {
         let micro = self.options.micro_batches;
         let rows = self.options.batch_size / micro;
-        let images = Images::of(&self.weights.model().config, self.options.batch_size);
+        let images = self.weights.model().config.images(self.options.batch_size);
         if batch.images.len() != images.len() {
             let detail = format!("{} values, need {}", batch.images.len(), images.len());
             return Err(Error::shape("train_step", detail));
@@ -171,7 +172,7 @@ impl Trainer {
     fn write_batch(&self, batch: &Batch, from: usize, rows: usize) -> Result<()> {
         let plan = &self.step_plan;
         let config = &self.weights.model().config;
-        let images = Images::of(config, rows);
+        let images = config.images(rows);
         let len = images.image_len();
         let part = &batch.images[from * len..(from + rows) * len];
         plan.write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;

@@ -9,8 +9,10 @@ mod table;
 
 pub use table::{FORMAT, Measured, Tuning};
 
+use crate::gpu::{Device, Traits};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// How a kernel works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -59,8 +61,12 @@ impl Family {
         if self.has(key) { self } else { Family::Direct }
     }
 
-    /// Whether an adapter can run the family.
-    pub(crate) fn runs_on(self, traits: Traits) -> bool {
+    /// Whether a device can run the family.
+    pub fn runs_on(self, device: &Device) -> bool {
+        self.runs_with(device.traits())
+    }
+
+    fn runs_with(self, traits: Traits) -> bool {
         match self {
             Family::Direct => true,
             Family::Tiled => traits.invocations >= NEEDS.0 && traits.workgroup_bytes >= NEEDS.1,
@@ -160,19 +166,6 @@ impl fmt::Display for Key {
     }
 }
 
-/// What an adapter is, as far as the rules ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traits {
-    /// Whether it computes on the CPU.
-    pub software: bool,
-    /// Invocations of a workgroup at most.
-    pub invocations: u32,
-    /// Bytes of workgroup memory.
-    pub workgroup_bytes: u32,
-    /// Invocations of every subgroup; 0: there is no one number, or shaders may not use subgroups.
-    pub lanes: u32,
-}
-
 /// What runs where no table says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
@@ -218,18 +211,28 @@ impl Choices {
     /// kernels, on software with subgroups of eight theirs; else the direct ones.
     pub fn of(name: &str, traits: Traits, tuning: &[Tuning]) -> Choices {
         let best = if traits.software { Family::Subgroup } else { Family::Tiled };
-        let rule = if best.runs_on(traits) { Rule::ByShape(best) } else { Rule::Always(Family::Direct) };
+        let rule = if best.runs_with(traits) { Rule::ByShape(best) } else { Rule::Always(Family::Direct) };
         let mut choices = Choices { rule, table: BTreeMap::new() };
         let shipped = Tuning::shipped(name);
         let own = tuning.iter().filter(|t| t.fits(name)).max_by_key(|t| t.adapter.len());
         for table in shipped.iter().chain(own) {
-            if let Some(family) = table.otherwise.filter(|f| f.runs_on(traits)) {
+            if let Some(family) = table.otherwise.filter(|f| f.runs_with(traits)) {
                 choices.rule = Rule::Always(family);
             }
-            let able = table.choices.iter().filter(|m| m.family.runs_on(traits));
+            let able = table.choices.iter().filter(|m| m.family.runs_with(traits));
             choices.table.extend(able.map(|m| (m.key.clone(), m.family)));
         }
         choices
+    }
+
+    /// The choices for a device: those of [`Choices::install`], else the shipped table and the rule.
+    pub fn of_device(device: &Device) -> Arc<Choices> {
+        device.attached(|| Choices::of(&device.info().name, device.traits(), &[]))
+    }
+
+    /// Makes every plan that is loaded on the device from now on follow these tables of measurements too.
+    pub fn install(device: &Device, tuning: &[Tuning]) {
+        device.attach(Choices::of(&device.info().name, device.traits(), tuning));
     }
 
     /// Whether nothing but the direct family is ever chosen.

@@ -3,11 +3,10 @@
 #[cfg(unix)]
 mod unix;
 
-use duet::checkpoint::{
-    Checkpoint, Dtype, FORMAT, HostTensor, Metrics, Tensors, TrainingState, check_names, write_atomic,
-};
+use duet::checkpoint::{Checkpoint, Dtype, FORMAT, Metrics, TrainingState, check_names, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
+use duet::tensor::{HostTensor, Tensors};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,8 @@
 
 use crate::harness::{self, Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::kernels::conv3x3::{self, Conv3x3};
-use duet::kernels::{families, pitch};
+use duet::kernels::families;
+use duet::tensor::pitch;
 use duet::variants::Family;
 
 /// Plain loops over \[N,H,W,C\] with a weight \[9,C,K\].

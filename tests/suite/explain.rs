@@ -1,12 +1,14 @@
 //! Counterfactuals: masks, reuse of what is compiled, and options out of range.
 
 use super::harness::{as_trained_on_noise, device, tiny_config, values};
-use duet::diffusion::{Chain, DiffusionConfig, ExplainOptions, Explainer, Explanation};
+use duet::diffusion::DiffusionConfig;
+use duet::explain::{ExplainOptions, Explainer, Explanation};
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::ImageFeatures;
 use duet::model::{Head, JointModel, ModelConfig};
 use duet::rng::Seed;
-use duet::runtime::Weights;
+use duet::sampling::Chain;
+use duet::weights::Weights;
 use std::sync::Arc;
 
 const SIZE: usize = 8;

@@ -1,10 +1,9 @@
 //! Runs launches on host arrays: uploads logical tensors into the padded device layout, reads results back, and
 //! compares them with f64 twins and finite differences.
 
-use duet::checkpoint::Tensors;
 use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
-use duet::kernels::pitch;
 use duet::model::ModelConfig;
+use duet::tensor::{Tensors, pitch};
 use duet::variants::Family;
 use std::sync::OnceLock;
 
@@ -20,7 +19,7 @@ pub fn device() -> &'static Device {
 
 /// The families of kernels that this device can run: all of them on a software device with subgroups of eight.
 pub fn families() -> Vec<Family> {
-    Family::ALL.into_iter().filter(|family| device().runs(*family)).collect()
+    Family::ALL.into_iter().filter(|family| family.runs_on(device())).collect()
 }
 
 /// A logical tensor on the device: its last dimension is padded there.

@@ -1,8 +1,9 @@
 //! Forward diffusion and the losses against their f64 twins.
 
 use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
+use duet::kernels::diffuse;
 use duet::kernels::loss::{self, Mse};
-use duet::kernels::{diffuse, pitch};
+use duet::tensor::pitch;
 
 /// Batch, pixels, channels: size 1, odd sizes, fewer and more pixels than one sample is cut into parts, a batch beyond
 /// one workgroup.

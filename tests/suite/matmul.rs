@@ -2,7 +2,8 @@
 
 use crate::harness::{self, Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::kernels::matmul::MatMul;
-use duet::kernels::{families, pitch, reduce_rows};
+use duet::kernels::{families, reduce_rows};
+use duet::tensor::pitch;
 use duet::variants::Family;
 
 /// Rows, input features, output features: one and three rows, features that are no multiple of four, sizes at, below and

@@ -2,13 +2,13 @@
 //! data.)
 
 use super::harness::{assert_close, device, tiny_config, values, wide};
-use duet::checkpoint::Tensors;
 use duet::diffusion::{DiffusionConfig, Schedule};
 use duet::infer::NoisePredictor;
 use duet::model::{JointModel, ModelConfig};
 use duet::rng::Seed;
-use duet::runtime::Weights;
+use duet::tensor::Tensors;
 use duet::train::{ClassifierInput, StepInput, Targets, training_step};
+use duet::weights::Weights;
 use std::sync::Arc;
 
 const TIMESTEPS: [usize; 3] = [0, 400, 999];

@@ -1,8 +1,9 @@
 //! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
 
-use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
+use duet::diffusion::DiffusionConfig;
 use duet::graph::{Activations, Plan};
 use duet::model::{JointModel, ModelConfig};
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainSpec, train_plan};
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use duet::infer::classify_plan;
 use duet::kernels::pointwise::{self, Unary};
 use duet::model::JointModel;
 use duet::rng::Seed;
-use duet::runtime::Weights;
+use duet::weights::Weights;
 use std::sync::Arc;
 
 #[test]

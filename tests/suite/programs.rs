@@ -9,8 +9,9 @@ use duet::model::{JointModel, ModelConfig};
 
 /// Plans that together use every operation of the models, in all families of kernels.
 pub fn programs() -> Vec<Program> {
-    use duet::diffusion::{Chain, DiffusionConfig, Guidance, StepSpec, step_plan};
+    use duet::diffusion::DiffusionConfig;
     use duet::model::Head;
+    use duet::sampling::{Chain, Guidance, StepSpec, step_plan};
     use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
     use duet::variants::{Choices, Family};
     let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };

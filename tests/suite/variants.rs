@@ -3,6 +3,7 @@
 use crate::harness::{families, tiny_config, values, wide};
 use duet::Error;
 use duet::diffusion::DiffusionConfig;
+use duet::gpu::Traits;
 use duet::gpu::{Device, DeviceOptions};
 use duet::graph::{Graph, Place};
 use duet::kernels::conv3x3::Conv3x3;
@@ -11,7 +12,7 @@ use duet::model::{JointModel, ModelConfig};
 use duet::rng::Seed;
 use duet::self_test;
 use duet::train::{ClassifierInput, StepInput, StepOutput, Targets, training_step};
-use duet::variants::{Choices, Family, Key, Measured, Operation, Traits, Tuning};
+use duet::variants::{Choices, Family, Key, Measured, Operation, Tuning};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,12 +41,10 @@ fn table(otherwise: Option<Family>, choices: &[(Key, Family)]) -> Tuning {
 
 /// A device that runs everything in `family`.
 fn device_of(family: Family) -> Device {
-    let options = DeviceOptions {
-        adapter: std::env::var("DUET_ADAPTER").ok(),
-        tuning: vec![Tuning { adapter: String::new(), ..table(Some(family), &[]) }],
-        ..DeviceOptions::default()
-    };
-    pollster::block_on(Device::open(&options)).unwrap()
+    let options = DeviceOptions { adapter: std::env::var("DUET_ADAPTER").ok(), ..DeviceOptions::default() };
+    let device = pollster::block_on(Device::open(&options)).unwrap();
+    Choices::install(&device, &[Tuning { adapter: String::new(), ..table(Some(family), &[]) }]);
+    device
 }
 
 #[test]
@@ -231,7 +230,10 @@ fn a_training_step_is_the_same_in_every_family() {
 fn the_self_test_passes_in_every_family() {
     for family in families() {
         let device = device_of(family);
-        assert_eq!(device.choices().family(&conv(3, 8, 8, 8, 1).key(Operation::ConvForward)), family);
+        assert_eq!(
+            Choices::of_device(&device).family(&conv(3, 8, 8, 8, 1).key(Operation::ConvForward)),
+            family
+        );
         pollster::block_on(self_test::figures(&device)).unwrap().check().unwrap();
     }
 }

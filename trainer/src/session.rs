@@ -5,11 +5,11 @@ use crate::data::{Split, load};
 use crate::recipe::{DataSpec, Recipe};
 use crate::tuning;
 use duet::checkpoint::Checkpoint;
-use duet::diffusion::{Chain, Guidance};
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{JointModel, ModelConfig};
-use duet::runtime::Weights;
-use duet::variants::Tuning;
+use duet::sampling::{Chain, Guidance};
+use duet::variants::Choices;
+use duet::weights::Weights;
 use duet::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,8 +28,9 @@ fn cache_folder() -> Option<PathBuf> {
 /// No adapter, and what to install; a bad table.
 pub fn open_device(arguments: &Cli) -> Result<Device> {
     let tables = tuning::tables(arguments)?;
-    let device = open(arguments, tables.clone())?;
+    let device = open_untuned(arguments)?;
     tuning::check(arguments, &tables, &device.info().name)?;
+    Choices::install(&device, &tables);
     Ok(device)
 }
 
@@ -38,14 +39,9 @@ pub fn open_device(arguments: &Cli) -> Result<Device> {
 /// # Errors
 /// No adapter, and what to install.
 pub fn open_untuned(arguments: &Cli) -> Result<Device> {
-    open(arguments, Vec::new())
-}
-
-fn open(arguments: &Cli, tuning: Vec<Tuning>) -> Result<Device> {
     let options = DeviceOptions {
         adapter: arguments.gpu.clone(),
         pipeline_cache: cache_folder(),
-        tuning,
         ..DeviceOptions::default()
     };
     let device = pollster::block_on(Device::open(&options))?;

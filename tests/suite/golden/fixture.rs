@@ -1,7 +1,7 @@
 //! Fixtures: files of the reference's own numbers, and the record of what was compared with them.
 
-use duet::checkpoint::{HostTensor, Tensors};
 use duet::model::JointModel;
+use duet::tensor::{HostTensor, Tensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

@@ -2,13 +2,12 @@
 
 use super::fixture::{Fixture, formula};
 use crate::harness::device;
-use duet::checkpoint::Tensors;
 use duet::graph::{Activation, Graph, NodeId, Place, Pooling};
 use duet::kernels::{optimizer, timestep_embedding};
 use duet::model::{
     Affine, AttentionBlock, Builder, Classifier, Encoded, ModelConfig, Norm, ParamLayout, ResBlock, Resample,
 };
-use duet::runtime::{Images, pad_rows, unpad_rows};
+use duet::tensor::{Images, Tensors, pad_rows, unpad_rows};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

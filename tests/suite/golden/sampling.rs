@@ -2,8 +2,9 @@
 
 use super::fixture::Fixture;
 use super::setup::{Probe, Setup, write_labels};
-use duet::diffusion::{Chain, Guidance, Sampler, Schedule, StepSpec};
-use duet::runtime::Weights;
+use duet::diffusion::Schedule;
+use duet::sampling::{Chain, Guidance, Sampler, StepSpec};
+use duet::weights::Weights;
 
 const NETWORK: f64 = 2e-4;
 

@@ -5,8 +5,9 @@ use crate::harness::device;
 use duet::diffusion::{DiffusionConfig, NoiseSchedule};
 use duet::graph::{NodeId, Place, Pooling};
 use duet::model::{Builder, Head, JointModel, ModelConfig};
-use duet::runtime::{Images, Loaded, Weights, pad_rows, unpad_rows};
+use duet::tensor::{Images, pad_rows, unpad_rows};
 use duet::train::ClassifierInput;
+use duet::weights::{Loaded, Weights};
 use std::sync::Arc;
 
 /// What a model fixture is about.
@@ -111,7 +112,7 @@ impl Setup {
     }
 
     pub fn images(&self, batch: usize) -> Images {
-        Images::of(&self.model.config, batch)
+        self.model.config.images(batch)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::fixture::{Fixture, summary, weights as formula_weights};
 use super::setup::{Setup, write_labels};
-use duet::checkpoint::Tensors;
 use duet::diffusion::Schedule;
 use duet::graph::Activations;
 use duet::kernels::optimizer::{AdamW, hyper};
-use duet::runtime::{Loaded, Weights, unpad_rows};
+use duet::tensor::{Tensors, unpad_rows};
 use duet::train::{TrainSpec, train_plan};
+use duet::weights::{Loaded, Weights};
 
 /// Bar for gradients: relative error of norms.
 const GRADIENT: f64 = 1e-3;

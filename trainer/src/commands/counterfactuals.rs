@@ -4,7 +4,7 @@ use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::output::progress;
 use crate::session::Session;
-use duet::diffusion::{ExplainOptions, Explainer};
+use duet::explain::{ExplainOptions, Explainer};
 use duet::infer::argmax;
 use duet::model::Head;
 use duet::rng::Seed;

@@ -8,7 +8,7 @@ use crate::session::Session;
 use duet::infer::{DenoisingError, ImageClassifier, argmax};
 use duet::model::Head;
 use duet::rng::{Seed, Stream, uniform_u32_below};
-use duet::runtime::Weights;
+use duet::weights::Weights;
 use duet::{Error, Result};
 
 /// Runs the command.

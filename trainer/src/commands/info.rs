@@ -4,10 +4,11 @@ use crate::cli::{Cli, Info, PlanKind};
 use crate::output::{bytes, short};
 use crate::recipe::Recipe;
 use crate::session::load_checkpoint;
-use duet::diffusion::{DiffusionConfig, Guidance, StepSpec, step_plan};
+use duet::diffusion::DiffusionConfig;
 use duet::graph::{Activations, Plan};
 use duet::infer::classify_plan;
 use duet::model::JointModel;
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainSpec, train_plan};
 use duet::{Error, Result};
 

@@ -4,10 +4,10 @@ use crate::cli::{Cli, Sample};
 use crate::output::progress;
 use crate::render::Grid;
 use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
-use duet::diffusion::{ChainOptions, Guidance, Sampler, StepSpec};
 use duet::infer::{ImageClassifier, argmax};
 use duet::model::Head;
 use duet::rng::Seed;
+use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec};
 use duet::{Error, Result};
 
 /// Runs the command.

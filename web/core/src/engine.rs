@@ -2,14 +2,13 @@
 
 use crate::error::{bad_options, to_js};
 use duet::checkpoint::{Checkpoint, Dtype};
-use duet::diffusion::{
-    Chain, ChainOptions, ExplainOptions, Explainer, Guidance, Progress, Sampler, StepSpec,
-};
+use duet::explain::{ExplainOptions, Explainer};
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::{ImageClassifier, NoisePredictor};
 use duet::model::{Head, JointModel};
 use duet::rng::Seed;
-use duet::runtime::Weights;
+use duet::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
+use duet::weights::Weights;
 use duet::{Error, Result};
 use js_sys::{Array, Float32Array, Function, Object, Reflect};
 use serde::Deserialize;
@@ -134,7 +133,7 @@ impl Engine {
         let names: Vec<String> = (0..config.num_classes)
             .map(|c| config.class_names.get(c).cloned().unwrap_or_else(|| c.to_string()))
             .collect();
-        let guidable = self.weights.as_ref().is_some_and(duet::diffusion::guidable);
+        let guidable = self.weights.as_ref().is_some_and(duet::sampling::guidable);
         serde_json::json!({
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
@@ -405,7 +404,7 @@ impl Engine {
             "batch": batch,
             "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
             "classify": row(duet::infer::classify_plan(model, batch, "params")?),
-            "step": row(duet::diffusion::step_plan(model, diffusion, &step, "params")?),
+            "step": row(duet::sampling::step_plan(model, diffusion, &step, "params")?),
             "train": row(train_plan(model, diffusion, &spec)?),
         }))
     }

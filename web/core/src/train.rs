@@ -2,8 +2,8 @@
 
 use crate::engine::{Engine, array, closed, go_on};
 use crate::error::{bad_options, to_js};
-use duet::diffusion::guidable;
 use duet::rng::{Seed, shuffle};
+use duet::sampling::guidable;
 use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, Trainer};
 use duet::{Error, Result};
 use js_sys::{Float32Array, Function};

@@ -11,9 +11,9 @@ use duet::kernels::loss::{self, Mse};
 use duet::kernels::matmul::MatMul;
 use duet::kernels::pointwise::{self, Binary, Unary};
 use duet::kernels::{
-    batchnorm, channels, diffuse, families, optimizer, pitch, random, reduce_rows, resample,
-    timestep_embedding,
+    batchnorm, channels, diffuse, families, optimizer, random, reduce_rows, resample, timestep_embedding,
 };
+use duet::tensor::pitch;
 use duet::variants::{Choices, Family, Key, Operation};
 
 /// One operation on one shape.

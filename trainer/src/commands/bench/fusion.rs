@@ -5,7 +5,8 @@ use duet::gpu::{Launch, Slice};
 use duet::kernels::conv3x3::{self, Conv3x3};
 use duet::kernels::groupnorm::{self, GroupNorm, Part};
 use duet::kernels::pointwise::{self, Binary, Unary};
-use duet::kernels::{channels, optimizer, pitch};
+use duet::kernels::{channels, optimizer};
+use duet::tensor::pitch;
 
 /// The feature maps of 28×28 pixels of the network of 32 channels; the decoder's two halves have 64 and 32.
 const SIDE: usize = 28;

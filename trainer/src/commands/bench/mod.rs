@@ -15,6 +15,7 @@ mod table;
 use crate::cli::{Bench, Cli};
 use crate::session::open_device;
 use compare::Comparison;
+use duet::variants::Choices;
 use duet::{Error, Result};
 use models::Subject;
 use report::Report;
@@ -66,7 +67,7 @@ fn measure(arguments: &Cli, options: &Bench) -> Result<Report> {
     let device = open_device(arguments)?;
     let mut report = Report::new(&device, &subject, options.batch);
     if !options.profile && !options.steps_only {
-        for case in cases::all(options.batch, device.choices()) {
+        for case in cases::all(options.batch, &Choices::of_device(&device)) {
             if wanted(options, &case.name) {
                 report.lines.push(kernels::line(&device, case, options.seconds)?);
             }

@@ -6,6 +6,7 @@ use super::{models::Subject, wanted};
 use crate::cli::{Bench, Cli};
 use duet::Result;
 use duet::gpu::{Device, DeviceOptions};
+use duet::variants::Choices;
 use std::time::Instant;
 
 /// Opens a second device, without the pipelines that this program keeps between runs (a driver may keep its own), and
@@ -30,7 +31,7 @@ pub fn lines(arguments: &Cli, options: &Bench, subject: &Subject) -> Result<Vec<
     let open = DeviceOptions { adapter: arguments.gpu.clone(), ..DeviceOptions::default() };
     let device = pollster::block_on(Device::open(&open))?;
     add(&names[0], start, 0);
-    let plan = step.plan(subject, options.batch)?.chosen(device.choices())?;
+    let plan = step.plan(subject, options.batch)?.chosen(&Choices::of_device(&device))?;
     let start = Instant::now();
     device.compile(plan.program());
     device.check()?;

@@ -3,14 +3,15 @@
 use super::measure::best;
 use super::models::Subject;
 use super::report::{Kind, Line, Memory};
-use duet::diffusion::{Guidance, StepSpec, step_plan};
 use duet::gpu::{Buffer, Device, Executable};
 use duet::graph::{Place, Plan};
 use duet::infer::classify_plan;
 use duet::model::{Builder, Head, JointModel};
 use duet::rng::Seed;
-use duet::runtime::{Images, Loaded, Weights};
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{Batch, ClassifierInput, Targets, TrainSpec, Trainer, train_plan};
+use duet::variants::Choices;
+use duet::weights::{Loaded, Weights};
 use duet::{Error, Result};
 use std::sync::Arc;
 
@@ -126,8 +127,8 @@ impl Ready {
     /// # Errors
     /// Device errors.
     pub fn load(device: &Device, subject: &Subject, step: Step, batch: usize) -> Result<Ready> {
-        let plan = step.plan(subject, batch)?.chosen(device.choices())?;
-        let images = Images::of(&subject.model.config, batch);
+        let plan = step.plan(subject, batch)?.chosen(&Choices::of_device(device))?;
+        let images = subject.model.config.images(batch);
         let pixels: Vec<f32> = (0..images.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
         let tensors = subject.model.params.initial(Seed(1));
         let before = device.counters().live_bytes;

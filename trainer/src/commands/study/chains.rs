@@ -2,9 +2,9 @@
 
 use crate::cli::Study;
 use crate::session::{Session, chain, guidance};
-use duet::diffusion::{ChainOptions, Sampler, StepSpec};
 use duet::infer::{ImageClassifier, ImageFeatures, argmax, probabilities};
 use duet::rng::Seed;
+use duet::sampling::{ChainOptions, Sampler, StepSpec};
 use duet::{Error, Result};
 
 /// What is compiled once for all step sizes.

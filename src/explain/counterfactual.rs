@@ -1,13 +1,14 @@
 //! Counterfactual explanations (paper section 6.4): noise an image part of the way, denoise it towards another class,
 //! and see what had to change.
 
-use super::config::DiffusionConfig;
-use super::sample::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
+use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::infer::{ImageClassifier, probabilities};
 use crate::model::Head;
 use crate::rng::{Seed, Stream, normal_fill};
-use crate::runtime::{Images, Weights};
+use crate::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
+use crate::tensor::Images;
+use crate::weights::Weights;
 
 /// How a counterfactual is made; the defaults are the paper's where it gives any.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +119,7 @@ impl Explainer {
         let sampler = Sampler::new(weights, diffusion, &options.respacing, spec, set).await?;
         let classifier = ImageClassifier::new(weights, batch, set).await?;
         let from = options.start(sampler.schedule().len());
-        let images = Images::of(&weights.model().config, batch);
+        let images = weights.model().config.images(batch);
         let (options, weights) = (options.clone(), weights.clone());
         Ok(Explainer { sampler, classifier, options, images, from, weights })
     }

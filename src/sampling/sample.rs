@@ -1,13 +1,13 @@
 //! Sampling: one denoising step as a plan, and the chain that runs it (paper sections 2 and 5.3, Algorithm 1).
 
-use super::config::DiffusionConfig;
-use super::schedule::Schedule;
+use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::{NodeId, Place, Plan, SamplerFlags, SamplerInputs};
 use crate::model::{Builder, Encoded, Head, JointModel};
 use crate::rng::{Seed, Stream};
-use crate::runtime::{Images, Loaded, Weights};
+use crate::tensor::Images;
+use crate::weights::{Loaded, Weights};
 
 /// Which chain denoises.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -334,7 +334,7 @@ impl Sampler {
                     let detail = format!("{} given for {}×{classes}", labels.len(), self.spec.batch);
                     return Err(Error::config("targets", detail));
                 }
-                let rows = crate::runtime::pad_rows(labels, classes);
+                let rows = crate::tensor::pad_rows(labels, classes);
                 self.loaded.write("labels", bytemuck::cast_slice(&rows))
             }
         }
@@ -375,7 +375,7 @@ impl Sampler {
     }
 
     fn images(&self) -> Images {
-        Images::of(&self.model.config, self.spec.batch)
+        self.model.config.images(self.spec.batch)
     }
 
     /// Runs the chain from index `from` (exclusive) down to 0 on the images that are there. `on_step` hears of each
@@ -434,7 +434,7 @@ impl Sampler {
     /// Device errors.
     pub async fn logits(&self) -> Result<Vec<f32>> {
         let classes = self.model.config.num_classes;
-        Ok(crate::runtime::unpad_rows(&self.loaded.read("logits").await?, classes))
+        Ok(crate::tensor::unpad_rows(&self.loaded.read("logits").await?, classes))
     }
 
     /// The device.

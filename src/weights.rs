@@ -1,96 +1,13 @@
-//! A model's weights on a device, plans loaded beside them, and images in and out.
+//! A model's weights on a device, and plans loaded beside them.
 
-use crate::checkpoint::Tensors;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Device, Executable};
 use crate::graph::Plan;
-use crate::kernels::{pitch, timestep_embedding};
-use crate::model::{JointModel, ModelConfig};
+use crate::kernels::timestep_embedding;
+use crate::model::JointModel;
+use crate::tensor::Tensors;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Rows of `columns` values, padded to the device's pitch.
-pub fn pad_rows(data: &[f32], columns: usize) -> Vec<f32> {
-    let mut padded = Vec::with_capacity(data.len() / columns.max(1) * pitch(columns));
-    for row in data.chunks(columns.max(1)) {
-        padded.extend_from_slice(row);
-        padded.resize(padded.len() + pitch(columns) - row.len(), 0.0);
-    }
-    padded
-}
-
-/// The opposite of [`pad_rows`].
-pub fn unpad_rows(data: &[f32], columns: usize) -> Vec<f32> {
-    data.chunks_exact(pitch(columns).max(4)).flat_map(|row| &row[..columns]).copied().collect()
-}
-
-/// Size of a batch of images and its layouts: \[N,C,H,W\] on the host, \[N,H,W,pitch(C)\] on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// Images.
-    pub batch: usize,
-    /// Channels.
-    pub channels: usize,
-    /// Height times width.
-    pub pixels: usize,
-}
-
-impl Images {
-    /// Batches of a model's images.
-    pub fn of(config: &ModelConfig, batch: usize) -> Images {
-        Images { batch, channels: config.in_channels, pixels: config.image_size * config.image_size }
-    }
-
-    /// Values of one image.
-    pub fn image_len(&self) -> usize {
-        self.channels * self.pixels
-    }
-
-    /// Values of the batch.
-    pub fn len(&self) -> usize {
-        self.batch * self.image_len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Into the device's layout.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] where the number of values is wrong.
-    pub fn to_device(&self, images: &[f32]) -> Result<Vec<f32>> {
-        if images.len() != self.len() {
-            let detail = format!("{} values for {self:?}", images.len());
-            return Err(Error::shape("images", detail));
-        }
-        let row = pitch(self.channels);
-        let mut data = vec![0.0; self.batch * self.pixels * row];
-        for (n, image) in images.chunks_exact(self.image_len()).enumerate() {
-            for (c, plane) in image.chunks_exact(self.pixels).enumerate() {
-                for (p, value) in plane.iter().enumerate() {
-                    data[(n * self.pixels + p) * row + c] = *value;
-                }
-            }
-        }
-        Ok(data)
-    }
-
-    /// Back into the host's layout.
-    pub fn to_host(&self, data: &[f32]) -> Vec<f32> {
-        let row = pitch(self.channels);
-        let mut images = vec![0.0; self.len()];
-        for (n, image) in images.chunks_exact_mut(self.image_len()).enumerate() {
-            for (c, plane) in image.chunks_exact_mut(self.pixels).enumerate() {
-                for (p, value) in plane.iter_mut().enumerate() {
-                    *value = data[(n * self.pixels + p) * row + c];
-                }
-            }
-        }
-        images
-    }
-}
 
 /// A model's parameters, averages and running statistics on a device.
 #[derive(Clone)]

@@ -1,0 +1,110 @@
+//! Tensors on the host, and how they lie in device memory.
+//!
+//! On the host a tensor is row-major and nothing is padded; images are \[N,C,H,W\]. On a device tensors are channels-last
+//! and their last dimension is padded with zeros to a multiple of four (the "pitch"), so that every load is a whole `vec4`.
+
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// A tensor on the host: the reference's shape and row-major order, nothing padded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Length of each dimension; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The values; as many as the product of `shape`.
+    pub data: Vec<f32>,
+}
+
+/// Tensors by their name in the reference's `state_dict`.
+pub type Tensors = BTreeMap<String, HostTensor>;
+
+/// Length of a row of `columns` values in device memory: rounded up to whole `vec4`s.
+pub const fn pitch(columns: usize) -> usize {
+    columns.next_multiple_of(4)
+}
+
+/// Bytes of a tensor of logical shape `shape` in device memory.
+pub fn device_bytes(shape: &[usize]) -> u64 {
+    match shape.split_last() {
+        None => 0,
+        Some((columns, rows)) => rows.iter().product::<usize>() as u64 * pitch(*columns) as u64 * 4,
+    }
+}
+
+/// Rows of `columns` values, padded to the device's pitch.
+pub fn pad_rows(data: &[f32], columns: usize) -> Vec<f32> {
+    let mut padded = Vec::with_capacity(data.len() / columns.max(1) * pitch(columns));
+    for row in data.chunks(columns.max(1)) {
+        padded.extend_from_slice(row);
+        padded.resize(padded.len() + pitch(columns) - row.len(), 0.0);
+    }
+    padded
+}
+
+/// The opposite of [`pad_rows`].
+pub fn unpad_rows(data: &[f32], columns: usize) -> Vec<f32> {
+    data.chunks_exact(pitch(columns).max(4)).flat_map(|row| &row[..columns]).copied().collect()
+}
+
+/// Size of a batch of images and its layouts: \[N,C,H,W\] on the host, \[N,H,W,pitch(C)\] on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Images.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Height times width.
+    pub pixels: usize,
+}
+
+impl Images {
+    /// Values of one image.
+    pub fn image_len(&self) -> usize {
+        self.channels * self.pixels
+    }
+
+    /// Values of the batch.
+    pub fn len(&self) -> usize {
+        self.batch * self.image_len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Into the device's layout.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of values is wrong.
+    pub fn to_device(&self, images: &[f32]) -> Result<Vec<f32>> {
+        if images.len() != self.len() {
+            let detail = format!("{} values for {self:?}", images.len());
+            return Err(Error::shape("images", detail));
+        }
+        let row = pitch(self.channels);
+        let mut data = vec![0.0; self.batch * self.pixels * row];
+        for (n, image) in images.chunks_exact(self.image_len()).enumerate() {
+            for (c, plane) in image.chunks_exact(self.pixels).enumerate() {
+                for (p, value) in plane.iter().enumerate() {
+                    data[(n * self.pixels + p) * row + c] = *value;
+                }
+            }
+        }
+        Ok(data)
+    }
+
+    /// Back into the host's layout.
+    pub fn to_host(&self, data: &[f32]) -> Vec<f32> {
+        let row = pitch(self.channels);
+        let mut images = vec![0.0; self.len()];
+        for (n, image) in images.chunks_exact_mut(self.image_len()).enumerate() {
+            for (c, plane) in image.chunks_exact_mut(self.pixels).enumerate() {
+                for (p, value) in plane.iter_mut().enumerate() {
+                    *value = data[(n * self.pixels + p) * row + c];
+                }
+            }
+        }
+        images
+    }
+}
