@@ -3,40 +3,10 @@
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place, Plan};
-use crate::model::{Builder, Head, JointModel, ModelConfig};
+use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
 use crate::tensor::{Images, unpad_rows};
 use crate::weights::{Loaded, Weights};
-
-/// Probabilities of logits \[N,K\]: softmax over the classes, or the sigmoid of each label.
-pub fn probabilities(config: &ModelConfig, logits: &[f32]) -> Vec<f32> {
-    match config.head {
-        Head::MultiLabel => logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
-        Head::Multiclass => logits
-            .chunks_exact(config.num_classes)
-            .flat_map(|row| {
-                let largest = row.iter().fold(f32::MIN, |m, v| m.max(*v));
-                let powers: Vec<f32> = row.iter().map(|v| (v - largest).exp()).collect();
-                let sum: f32 = powers.iter().sum();
-                powers.into_iter().map(move |p| p / sum)
-            })
-            .collect(),
-    }
-}
-
-/// The most probable class of each row of \[N,K\].
-pub fn argmax(rows: &[f32], columns: usize) -> Vec<usize> {
-    let best = |row: &[f32]| {
-        let mut best = 0;
-        for (i, value) in row.iter().enumerate() {
-            if *value > row[best] {
-                best = i;
-            }
-        }
-        best
-    };
-    rows.chunks_exact(columns).map(best).collect()
-}
 
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
 fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
@@ -52,7 +22,7 @@ fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Resu
 ///
 /// # Errors
 /// As [`JointModel`]'s builders.
-pub fn classify_plan(model: &JointModel, batch: usize, set: &'static str) -> Result<Plan> {
+pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
     let mut b = Builder::new(&model.params, set, false);
     let features = clean_features(&mut b, model, batch)?;
     let logits = model.classifier.logits(&mut b, features)?;
@@ -64,7 +34,7 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: &'static str) -> Res
 ///
 /// # Errors
 /// As [`JointModel`]'s builders.
-pub fn predict_plan(model: &JointModel, batch: usize, set: &'static str) -> Result<Plan> {
+pub fn predict_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = [batch, config.image_size, config.image_size, config.in_channels];
@@ -84,7 +54,7 @@ pub fn denoise_plan(
     model: &JointModel,
     diffusion: &DiffusionConfig,
     batch: usize,
-    set: &'static str,
+    set: WeightSet,
 ) -> Result<Plan> {
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
@@ -139,11 +109,11 @@ pub struct ImageClassifier {
 }
 
 impl ImageClassifier {
-    /// Compiles and loads the plan for `batch` images with the weights of `set` ("params" or "ema").
+    /// Compiles and loads the plan for `batch` images with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
-    pub async fn new(weights: &Weights, batch: usize, set: &'static str) -> Result<ImageClassifier> {
+    pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageClassifier> {
         let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
         let config = weights.model().config.clone();
         let images = config.images(batch);
@@ -164,7 +134,7 @@ impl ImageClassifier {
     /// # Errors
     /// As [`ImageClassifier::logits`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
-        Ok(probabilities(&self.config, &self.logits(images).await?))
+        Ok(self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes))
     }
 }
 
@@ -174,11 +144,11 @@ pub struct ImageFeatures {
 }
 
 impl ImageFeatures {
-    /// Compiles and loads the plan for `batch` images with the weights of `set` ("params" or "ema").
+    /// Compiles and loads the plan for `batch` images with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
-    pub async fn new(weights: &Weights, batch: usize, set: &'static str) -> Result<ImageFeatures> {
+    pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageFeatures> {
         let model = weights.model();
         let mut b = Builder::new(&model.params, set, false);
         let features = clean_features(&mut b, model, batch)?;
@@ -215,7 +185,7 @@ pub struct NoisePredictor {
 }
 
 impl NoisePredictor {
-    /// Compiles and loads the plan for `batch` images with the weights of `set` ("params" or "ema").
+    /// Compiles and loads the plan for `batch` images with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
@@ -223,7 +193,7 @@ impl NoisePredictor {
         weights: &Weights,
         diffusion: &DiffusionConfig,
         batch: usize,
-        set: &'static str,
+        set: WeightSet,
     ) -> Result<NoisePredictor> {
         let config = &weights.model().config;
         let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
@@ -292,7 +262,7 @@ impl DenoisingError {
         weights: &Weights,
         diffusion: &DiffusionConfig,
         batch: usize,
-        set: &'static str,
+        set: WeightSet,
     ) -> Result<DenoisingError> {
         let loaded = weights.load(&denoise_plan(weights.model(), diffusion, batch, set)?).await?;
         let images = weights.model().config.images(batch);

@@ -4,9 +4,9 @@
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Init, JointModel, ModelConfig};
+use crate::model::{Init, JointModel, Labels, ModelConfig};
 use crate::rng::{Seed, Stream, normal_fill, uniform};
-use crate::train::{ClassifierInput, StepInput, StepOutput, Targets, training_step};
+use crate::train::{ClassifierInput, StepInput, StepOutput, training_step};
 use std::sync::Arc;
 
 /// Images of the test: three, so that BatchNorm's statistics are well conditioned.
@@ -117,7 +117,7 @@ pub async fn figures(device: &Device) -> Result<Figures> {
         x_start: noise(Stream::InitialNoise),
         noise: noise(Stream::TrainNoise),
         timesteps: vec![1, 250, 900],
-        targets: Targets::Classes(vec![0, 2, 1]),
+        labels: Labels::Classes(vec![0, 2, 1]),
         classifier_input: ClassifierInput::Both,
         classifier_loss_scaling: 0.5,
     };

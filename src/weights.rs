@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Device, Executable};
 use crate::graph::Plan;
 use crate::kernels::timestep_embedding;
-use crate::model::JointModel;
+use crate::model::{JointModel, ParamSet};
 use crate::tensor::Tensors;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Uploads `weights` (reference names and layouts) as the set "params" and, where given, `ema` as the set "ema".
+    /// Uploads `weights` (reference names and layouts) and, where given, their average.
     ///
     /// # Errors
     /// Missing names or wrong shapes; device errors.
@@ -38,21 +38,21 @@ impl Weights {
         this.put("running", &running).await?;
         let frequencies = timestep_embedding::frequencies(this.model.config.num_channels);
         this.put("frequencies", &frequencies).await?;
-        this.upload_set("params", weights).await?;
+        this.upload_set(ParamSet::Weights, weights).await?;
         if let Some(ema) = ema {
-            this.upload_set("ema", ema).await?;
+            this.upload_set(ParamSet::Average, ema).await?;
         }
         Ok(this)
     }
 
-    /// Uploads the trainable parameters' values under another name: "ema", "m", "v".
+    /// Uploads a set of the trainable parameters' values.
     ///
     /// # Errors
     /// As [`Weights::upload`].
-    pub async fn upload_set(&mut self, set: &str, tensors: &Tensors) -> Result<()> {
+    pub async fn upload_set(&mut self, set: ParamSet, tensors: &Tensors) -> Result<()> {
         for chunk in 0..self.model.params.chunk_bytes().len() {
             let data = self.model.params.pack(tensors, Some(chunk))?;
-            self.put(&format!("{set}.{chunk}"), &data).await?;
+            self.put(&set.buffer(chunk), &data).await?;
         }
         Ok(())
     }
@@ -61,9 +61,9 @@ impl Weights {
     ///
     /// # Errors
     /// Device errors.
-    pub async fn zero_set(&mut self, set: &str) -> Result<()> {
+    pub async fn zero_set(&mut self, set: ParamSet) -> Result<()> {
         for (chunk, bytes) in self.model.params.chunk_bytes().to_vec().into_iter().enumerate() {
-            let name = format!("{set}.{chunk}");
+            let name = set.buffer(chunk);
             let buffer = self.device.buffer(&name, bytes).await?;
             self.shared.insert(name, buffer);
         }
@@ -80,12 +80,12 @@ impl Weights {
     /// Reads a set back into the reference's names and layouts; with `running` also the running statistics.
     ///
     /// # Errors
-    /// Device errors; [`Error::Shape`] for an unknown set.
-    pub async fn download(&self, set: &str, running: bool) -> Result<Tensors> {
+    /// Device errors; [`Error::Config`] for a set that is not there.
+    pub async fn download(&self, set: ParamSet, running: bool) -> Result<Tensors> {
         let mut tensors = Tensors::new();
         let layout = &self.model.params;
         for (chunk, bytes) in layout.chunk_bytes().iter().enumerate() {
-            let data = self.read(&format!("{set}.{chunk}"), *bytes).await?;
+            let data = self.read(&set.buffer(chunk), *bytes).await?;
             layout.unpack(&data, Some(chunk), &mut tensors);
         }
         if running {
@@ -96,10 +96,7 @@ impl Weights {
     }
 
     async fn read(&self, name: &str, bytes: u64) -> Result<Vec<f32>> {
-        let buffer = self
-            .shared
-            .get(name)
-            .ok_or_else(|| Error::shape("weights", format!("there is no buffer {name:?}")))?;
+        let buffer = self.shared.get(name).ok_or_else(|| missing(name))?;
         self.device.read_f32(buffer, bytes as usize / 4).await
     }
 
@@ -124,19 +121,24 @@ impl Weights {
         &self.device
     }
 
-    /// Whether the set "ema" is there.
-    pub fn has(&self, set: &str) -> bool {
-        self.shared.contains_key(&format!("{set}.0"))
+    /// Whether a set is there.
+    pub fn has(&self, set: impl Into<ParamSet>) -> bool {
+        self.shared.contains_key(&set.into().buffer(0))
     }
 
     /// Loads a plan: buffers of the weights are shared, all others are the plan's own, zeroed.
     ///
     /// # Errors
-    /// Device errors.
+    /// [`Error::Config`] where the plan reads a set of weights that is not there; device errors.
     pub async fn load(&self, plan: &Plan) -> Result<Loaded> {
         let mut own = BTreeMap::new();
+        let chunks = self.model.params.chunk_bytes().len();
         for (name, bytes) in plan.externals() {
             if !self.shared.contains_key(name) {
+                // Zeros in the place of weights would give answers, and none would be right.
+                if ParamSet::ALL.iter().any(|set| (0..chunks).any(|chunk| set.buffer(chunk) == name)) {
+                    return Err(missing(name));
+                }
                 own.insert(name.to_owned(), self.device.buffer(name, bytes).await?);
             }
         }
@@ -144,6 +146,13 @@ impl Weights {
         let executable = plan.load(&self.device, find).await?;
         Ok(Loaded { executable, own })
     }
+}
+
+/// The error of a buffer of weights that was never uploaded.
+fn missing(name: &str) -> Error {
+    let set = ParamSet::ALL.into_iter().find(|set| name.split('.').next() == set.buffer(0).split('.').next());
+    let what = set.map_or("such buffer", ParamSet::description);
+    Error::config("weights", format!("there is no {what} on the device"))
 }
 
 /// A plan on a device with the buffers that are its own.

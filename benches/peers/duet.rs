@@ -5,7 +5,7 @@ use duet::checkpoint::Checkpoint;
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::predict_plan;
 use duet::kernels::optimizer::{AdamW, hyper};
-use duet::model::JointModel;
+use duet::model::{JointModel, ParamSet, WeightSet};
 use duet::tensor::HostTensor;
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
 use duet::weights::Weights;
@@ -56,12 +56,12 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let tensors = &checkpoint.weights;
     let upload = Weights::upload(&device, Arc::clone(&model), tensors, Some(tensors));
     let mut weights = pollster::block_on(upload)?;
-    for set in ["m", "v", "grads"] {
+    for set in [ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Gradient] {
         pollster::block_on(weights.zero_set(set))?;
     }
 
     let start = Instant::now();
-    let plan = predict_plan(&model, batch, "params")?;
+    let plan = predict_plan(&model, batch, WeightSet::Raw)?;
     let loaded = pollster::block_on(weights.load(&plan))?;
     let x = images.to_device(get("x_t")?)?;
     let mut eps = Vec::new();

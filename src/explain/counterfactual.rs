@@ -3,8 +3,8 @@
 
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
-use crate::infer::{ImageClassifier, probabilities};
-use crate::model::Head;
+use crate::infer::ImageClassifier;
+use crate::model::{Head, Labels, WeightSet};
 use crate::rng::{Seed, Stream, normal_fill};
 use crate::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
 use crate::tensor::Images;
@@ -112,7 +112,7 @@ impl Explainer {
         diffusion: &DiffusionConfig,
         batch: usize,
         options: &ExplainOptions,
-        set: &'static str,
+        set: WeightSet,
     ) -> Result<Explainer> {
         options.check()?;
         let spec = options.spec(batch);
@@ -162,25 +162,16 @@ impl Explainer {
     ///
     /// # Errors
     /// [`Error::Config`] for a class out of range; device errors.
-    pub async fn targets(&self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>> {
+    pub async fn targets(&self, images: &[f32], classes: &[usize]) -> Result<Labels> {
         let config = &self.weights.model().config;
-        if let Some(class) = classes.iter().find(|class| **class >= config.num_classes) {
-            let detail = format!("must be from 0 to {}, is {class}", config.num_classes - 1);
-            return Err(Error::config("class", detail));
-        }
-        if config.head == Head::Multiclass {
-            return Ok(classes.iter().map(|class| *class as f32).collect());
-        }
-        let now = self.classifier.probabilities(images).await?;
-        let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
-        for (row, class) in labels.chunks_mut(config.num_classes).zip(classes) {
-            row[*class] = 1.0;
-        }
-        Ok(labels)
+        let now = match config.head {
+            Head::Multiclass => Vec::new(),
+            Head::MultiLabel => self.classifier.probabilities(images).await?,
+        };
+        config.head.toward(&now, classes, config.num_classes)
     }
 
-    /// Explains one batch: `targets` are the classes to move to (of a multi-label model the wanted labels \[N,K\]), and
-    /// `first_row` numbers the first image for the noise. `on_step` hears of each step and of the target's probabilities
+    /// Explains one batch: `targets` are what to move to, and `first_row` numbers the first image for the noise. `on_step` hears of each step and of the target's probabilities
     /// so far, and may stop by returning `false`.
     ///
     /// # Errors
@@ -189,7 +180,7 @@ impl Explainer {
     pub async fn explain(
         &self,
         images: &[f32],
-        targets: &[f32],
+        targets: &Labels,
         first_row: u32,
         mut on_step: impl FnMut(&Progress, &[Vec<f32>]) -> bool,
     ) -> Result<Explanation> {
@@ -207,7 +198,7 @@ impl Explainer {
         let chain = ChainOptions {
             seed: self.options.seed,
             first_row,
-            labels: targets.to_vec(),
+            labels: targets.clone(),
             alpha: self.options.alpha,
         };
         let mut curve = Vec::new();
@@ -217,8 +208,7 @@ impl Explainer {
                 self.sampler.set_known(&self.known(images, index, first_row))?;
             }
             self.sampler.step(index, &chain).await?;
-            let rows = probabilities(&self.weights.model().config, &self.sampler.logits().await?);
-            curve.push(self.target_probability(&rows, targets));
+            curve.push(self.agreement(&self.sampler.logits().await?, targets));
             if !on_step(&Progress { done: done + 1, total: self.from }, &curve) {
                 return Err(Error::Aborted);
             }
@@ -261,19 +251,9 @@ impl Explainer {
     }
 
     /// Probability of each image's target; of several labels their mean agreement.
-    fn target_probability(&self, rows: &[f32], targets: &[f32]) -> Vec<f32> {
+    fn agreement(&self, logits: &[f32], targets: &Labels) -> Vec<f32> {
         let config = &self.weights.model().config;
-        let classes = config.num_classes;
-        let rows = rows.chunks_exact(classes).take(self.images.batch);
-        match config.head {
-            Head::Multiclass => rows.zip(targets).map(|(row, t)| row[*t as usize]).collect(),
-            Head::MultiLabel => rows
-                .zip(targets.chunks_exact(classes))
-                .map(|(row, wanted)| {
-                    let agree = |(p, w): (&f32, &f32)| if *w > 0.5 { *p } else { 1.0 - p };
-                    row.iter().zip(wanted).map(agree).sum::<f32>() / classes as f32
-                })
-                .collect(),
-        }
+        let rows = config.head.probabilities(logits, config.num_classes);
+        config.head.agreement(&rows, targets, config.num_classes)
     }
 }

@@ -1,19 +1,10 @@
 //! Model and diffusion configuration, field for field the reference's, with its derived quantities.
 
+use super::head::Head;
 use crate::error::{Error, Result};
 use crate::graph::Pooling;
 use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
-
-/// What the classifier head answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Head {
-    /// One of `num_classes` (softmax, cross-entropy).
-    Multiclass,
-    /// Any of `num_classes` (sigmoid, binary cross-entropy).
-    MultiLabel,
-}
 
 /// The UNet and the classifier (paper section 5.1; defaults are the reference's).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

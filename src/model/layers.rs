@@ -2,6 +2,7 @@
 
 use super::config::ModelConfig;
 use super::params::{Init, Layout, ParamId, ParamLayout, join};
+use super::sets::WeightSet;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, Place};
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ pub struct Builder<'a> {
     /// The graph.
     pub graph: Graph,
     layout: &'a ParamLayout,
-    set: &'static str,
+    set: WeightSet,
     leaves: HashMap<usize, NodeId>,
     /// Whether dropout and batch statistics are on.
     pub train: bool,
@@ -19,8 +20,8 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A builder whose parameters are read from the buffers of `set` ("params" or "ema").
-    pub fn new(layout: &'a ParamLayout, set: &'static str, train: bool) -> Builder<'a> {
+    /// A builder whose parameters are read from the buffers of `set`.
+    pub fn new(layout: &'a ParamLayout, set: WeightSet, train: bool) -> Builder<'a> {
         let mut graph = Graph::new();
         let run = graph.leaf(&[4], Place::whole("run"));
         Builder { graph, layout, set, leaves: HashMap::new(), train, run }
@@ -32,7 +33,7 @@ impl<'a> Builder<'a> {
             return *leaf;
         }
         let shape = self.layout.spec(id).device_shape();
-        let leaf = self.graph.leaf(&shape, self.layout.place(id, self.set));
+        let leaf = self.graph.leaf(&shape, self.layout.place(id, self.set.into()));
         self.leaves.insert(id.0, leaf);
         leaf
     }

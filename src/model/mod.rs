@@ -2,15 +2,19 @@
 
 mod classifier;
 mod config;
+mod head;
 mod layers;
 mod params;
+mod sets;
 mod unet;
 
 pub use crate::graph::Pooling;
 pub use classifier::Classifier;
-pub use config::{Head, ModelConfig};
+pub use config::ModelConfig;
+pub use head::{AcrossLabels, Head, Labels, UNLABELLED, argmax};
 pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};
 pub use params::{Init, Layout, ParamId, ParamLayout, ParamSpec};
+pub use sets::{ParamSet, WeightSet};
 pub use unet::{Encoded, UNet};
 
 use crate::error::Result;

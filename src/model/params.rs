@@ -1,5 +1,6 @@
 //! Parameters: the reference's names and shapes, their layout on the device, and how they begin.
 
+use super::sets::ParamSet;
 use crate::error::{Error, Result};
 use crate::graph::Place;
 use crate::rng::{Seed, Stream, uniform};
@@ -162,12 +163,12 @@ impl ParamLayout {
         trainable.map(|s| s.shape.iter().product::<usize>()).sum()
     }
 
-    /// Where a parameter, or its gradient, moment or average, lies: `set` names the family of buffers.
-    pub fn place(&self, id: ParamId, set: &str) -> Place {
+    /// Where a parameter, or its gradient, moment or average, lies.
+    pub fn place(&self, id: ParamId, set: ParamSet) -> Place {
         let spec = &self.specs[id.0];
         let buffer = match spec.layout {
             Layout::Running => "running".to_owned(),
-            _ => format!("{set}.{}", spec.chunk),
+            _ => set.buffer(spec.chunk),
         };
         Place { buffer, offset: spec.offset }
     }

@@ -4,7 +4,7 @@ use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::{NodeId, Place, Plan, SamplerFlags, SamplerInputs};
-use crate::model::{Builder, Encoded, Head, JointModel};
+use crate::model::{AcrossLabels, Builder, Encoded, JointModel, Labels, WeightSet};
 use crate::rng::{Seed, Stream};
 use crate::tensor::Images;
 use crate::weights::{Loaded, Weights};
@@ -80,23 +80,15 @@ impl StepSpec {
     }
 }
 
-/// Sum over the batch of the classifier's loss against the buffer "labels" (classes as u32; of a multi-label model the
-/// targets \[N,K\]).
+/// Sum over the batch of the classifier's loss against the buffer "labels".
 fn summed_loss(b: &mut Builder<'_>, model: &JointModel, logits: NodeId, batch: usize) -> Result<NodeId> {
-    let values = match model.config.head {
-        Head::Multiclass => {
-            let labels = b.graph.leaf(&[batch], Place::whole("labels"));
-            b.graph.cross_entropy(logits, labels)?
-        }
-        Head::MultiLabel => {
-            let targets = b.graph.leaf(&[batch, model.config.num_classes], Place::whole("labels"));
-            b.graph.bce(logits, targets, false)?
-        }
-    };
+    let (head, classes) = (model.config.head, model.config.num_classes);
+    let labels = head.labels(&mut b.graph, "labels", batch, classes);
+    let values = head.loss(&mut b.graph, logits, labels, AcrossLabels::Sum)?;
     Ok(b.graph.weighted_sum(values, 1.0))
 }
 
-/// The plan of one denoising step of `spec`, reading the weights of `set` ("params" or "ema").
+/// The plan of one denoising step of `spec`, reading the weights of `set`.
 ///
 /// Its buffers: "x" the image, changed in place; "t" the network's timestep; "coefficients"; "run"; with guidance
 /// "labels", and "alpha" (Algorithm 1); with a mask "mask" and "known"; results "logits" \[N,K\], "model_out", "pred_xstart".
@@ -107,7 +99,7 @@ pub fn step_plan(
     model: &JointModel,
     diffusion: &DiffusionConfig,
     spec: &StepSpec,
-    set: &'static str,
+    set: WeightSet,
 ) -> Result<Plan> {
     let config = &model.config;
     let shape = [spec.batch, config.image_size, config.image_size, config.in_channels];
@@ -201,8 +193,8 @@ pub struct ChainOptions {
     pub seed: Seed,
     /// See `seed`.
     pub first_row: u32,
-    /// Class of each image (or of a multi-label model the targets, row after row).
-    pub labels: Vec<f32>,
+    /// What each image is to become; a class of none: that image is not guided.
+    pub labels: Labels,
     /// Step size α of Algorithm 1, or the scale of Eq. 12.
     pub alpha: f32,
 }
@@ -226,7 +218,7 @@ impl Sampler {
         diffusion: &DiffusionConfig,
         respacing: &str,
         spec: StepSpec,
-        set: &'static str,
+        set: WeightSet,
     ) -> Result<Sampler> {
         check_chain(spec.chain)?;
         if spec.guidance != Guidance::None && !spec.force && !guidable(weights) {
@@ -305,39 +297,15 @@ impl Sampler {
     ///
     /// # Errors
     /// [`Error::Config`] for a class out of range or a wrong number of labels.
-    pub fn guide(&self, labels: &[f32], alpha: f32) -> Result<()> {
+    pub fn guide(&self, labels: &Labels, alpha: f32) -> Result<()> {
         if self.spec.guidance == Guidance::None {
             return Ok(());
         }
         if self.spec.guidance == Guidance::Representation {
             self.loaded.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
         }
-        let classes = self.model.config.num_classes;
-        match self.model.config.head {
-            Head::Multiclass => {
-                if labels.len() != self.spec.batch {
-                    let detail = format!("{} given for {} images", labels.len(), self.spec.batch);
-                    return Err(Error::config("class", detail));
-                }
-                let mut words = Vec::new();
-                for label in labels {
-                    if !(0.0..classes as f32).contains(label) {
-                        let detail = format!("must be from 0 to {}, is {label}", classes - 1);
-                        return Err(Error::config("class", detail));
-                    }
-                    words.push(*label as u32);
-                }
-                self.loaded.write("labels", bytemuck::cast_slice(&words))
-            }
-            Head::MultiLabel => {
-                if labels.len() != self.spec.batch * classes {
-                    let detail = format!("{} given for {}×{classes}", labels.len(), self.spec.batch);
-                    return Err(Error::config("targets", detail));
-                }
-                let rows = crate::tensor::pad_rows(labels, classes);
-                self.loaded.write("labels", bytemuck::cast_slice(&rows))
-            }
-        }
+        let config = &self.model.config;
+        self.loaded.write("labels", &config.head.pack(labels, self.spec.batch, config.num_classes)?)
     }
 
     /// Puts images \[N,C,H,W\] in −1..1 where the chain works on them.

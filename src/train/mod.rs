@@ -8,4 +8,4 @@ mod trainer;
 pub use options::{ClassifierInput, TrainOptions};
 pub use probe::{StepInput, StepOutput, training_step};
 pub use step::{TrainSpec, train_plan, update_plan};
-pub use trainer::{Batch, Metrics, Targets, Trainer, UNLABELLED};
+pub use trainer::{Batch, Metrics, Trainer};

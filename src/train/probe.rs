@@ -3,13 +3,12 @@
 
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, train_plan};
-use super::trainer::Targets;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::Activations;
-use crate::model::JointModel;
-use crate::tensor::{Images, Tensors, pad_rows, unpad_rows};
+use crate::model::{JointModel, Labels, ParamSet};
+use crate::tensor::{Images, Tensors, unpad_rows};
 use crate::weights::Weights;
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ pub struct StepInput {
     /// Timestep of each image, an index into the whole chain.
     pub timesteps: Vec<usize>,
     /// What the images are.
-    pub targets: Targets,
+    pub labels: Labels,
     /// What the classifier sees.
     pub classifier_input: ClassifierInput,
     /// Weight of its loss.
@@ -63,7 +62,7 @@ pub async fn training_step(
         let detail = format!("must be below {}: {:?}", schedule.len(), input.timesteps);
         return Err(Error::config("timesteps", detail));
     }
-    let labels = labels(&input.targets, batch, config.num_classes)?;
+    let labels = config.head.pack(&input.labels, batch, config.num_classes)?;
     let spec = TrainSpec {
         batch,
         micro_batches: 1,
@@ -73,7 +72,7 @@ pub async fn training_step(
         activations: Activations::Keep,
     };
     let mut weights = Weights::upload(device, Arc::clone(model), tensors, Some(tensors)).await?;
-    for set in ["m", "v", "grads"] {
+    for set in [ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Gradient] {
         weights.zero_set(set).await?;
     }
     let step = weights.load(&train_plan(model, diffusion, &spec)?).await?;
@@ -104,21 +103,6 @@ pub async fn training_step(
         mse,
         logits,
         model_out: out.to_host(&step.read("model_out").await?),
-        gradients: weights.download("grads", false).await?,
-    })
-}
-
-/// The buffer of the labels.
-fn labels(targets: &Targets, batch: usize, classes: usize) -> Result<Vec<u8>> {
-    let given = match targets {
-        Targets::Classes(labels) => labels.len(),
-        Targets::Labels(targets) => targets.len() / classes,
-    };
-    if given != batch {
-        return Err(Error::shape("training_step", format!("labels of {given} for {batch} images")));
-    }
-    Ok(match targets {
-        Targets::Classes(labels) => bytemuck::cast_slice(labels).to_vec(),
-        Targets::Labels(targets) => bytemuck::cast_slice(&pad_rows(targets, classes)).to_vec(),
+        gradients: weights.download(ParamSet::Gradient, false).await?,
     })
 }

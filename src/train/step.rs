@@ -4,7 +4,7 @@ use super::options::{ClassifierInput, TrainOptions};
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{Activations, Graph, NodeId, Place, Plan};
-use crate::model::{Builder, Encoded, Head, JointModel, ParamLayout};
+use crate::model::{AcrossLabels, Builder, Encoded, JointModel, ParamLayout, ParamSet, WeightSet};
 use crate::rng::Stream;
 
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
@@ -58,7 +58,7 @@ struct Losses {
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Plan> {
-    let mut b = Builder::new(&model.params, "params", true);
+    let mut b = Builder::new(&model.params, WeightSet::Raw, true);
     let losses = forward(&mut b, model, diffusion, spec)?;
     let weight = 1.0 / (spec.batch * spec.micro_batches) as f32;
     let mse = b.graph.weighted_sum(losses.mse, weight);
@@ -88,7 +88,7 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
     let nodes: Vec<NodeId> = trained.iter().map(|(_, node)| *node).collect();
     let gradients = b.graph.grad(total, &nodes)?;
     for ((id, _), gradient) in trained.iter().zip(gradients) {
-        b.graph.place(gradient, model.params.place(*id, "grads"));
+        b.graph.place(gradient, model.params.place(*id, ParamSet::Gradient));
     }
     let mut sums: Vec<(u64, NodeId)> = Vec::new();
     for (number, value) in metrics {
@@ -104,7 +104,7 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
         b.graph.accumulate(value, first, sum)?;
     }
     if spec.micro_batches == 1 {
-        update(&mut b.graph, &model.params, "grads")?;
+        update(&mut b.graph, &model.params, ParamSet::Gradient)?;
     } else {
         accumulate_gradients(&mut b.graph, &model.params)?;
     }
@@ -117,7 +117,7 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
 /// As [`Graph::compile`].
 pub fn update_plan(model: &JointModel) -> Result<Plan> {
     let mut graph = Graph::new();
-    update(&mut graph, &model.params, "sums")?;
+    update(&mut graph, &model.params, ParamSet::GradientSum)?;
     graph.compile()
 }
 
@@ -182,32 +182,25 @@ fn classify(
 ) -> Result<[NodeId; 2]> {
     let features = model.classifier.features(b, encoded, t)?;
     let logits = model.classifier.logits(b, features)?;
-    let loss = match model.config.head {
-        Head::Multiclass => {
-            let labels = b.graph.leaf(&[spec.batch], Place::whole("labels"));
-            b.graph.cross_entropy(logits, labels)?
-        }
-        Head::MultiLabel => {
-            let targets = b.graph.leaf(&[spec.batch, model.config.num_classes], Place::whole("labels"));
-            b.graph.bce(logits, targets, true)?
-        }
-    };
+    let (head, classes) = (model.config.head, model.config.num_classes);
+    let labels = head.labels(&mut b.graph, "labels", spec.batch, classes);
+    let loss = head.loss(&mut b.graph, logits, labels, AcrossLabels::Mean)?;
     Ok([loss, logits])
 }
 
 /// One leaf a chunk of the buffers `set`, as flat memory.
-fn flat(graph: &mut Graph, layout: &ParamLayout, set: &str) -> Vec<NodeId> {
+fn flat(graph: &mut Graph, layout: &ParamLayout, set: ParamSet) -> Vec<NodeId> {
     let chunks = layout.chunk_bytes().to_vec();
-    let leaf = |(chunk, bytes): (usize, u64)| {
-        graph.leaf(&[bytes as usize / 4], Place::whole(format!("{set}.{chunk}")))
-    };
+    let leaf =
+        |(chunk, bytes): (usize, u64)| graph.leaf(&[bytes as usize / 4], Place::whole(set.buffer(chunk)));
     chunks.into_iter().enumerate().map(leaf).collect()
 }
 
-fn update(graph: &mut Graph, layout: &ParamLayout, gradients: &str) -> Result<()> {
+fn update(graph: &mut Graph, layout: &ParamLayout, gradients: ParamSet) -> Result<()> {
     let hyper = graph.leaf(&[12], Place::whole("hyper"));
     let gradients = flat(graph, layout, gradients);
-    let state = ["params", "m", "v", "ema"].map(|set| flat(graph, layout, set));
+    let state = [ParamSet::Weights, ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Average]
+        .map(|set| flat(graph, layout, set));
     for (chunk, gradient) in gradients.into_iter().enumerate() {
         graph.adamw(gradient, hyper, [state[0][chunk], state[1][chunk], state[2][chunk], state[3][chunk]])?;
     }
@@ -216,8 +209,8 @@ fn update(graph: &mut Graph, layout: &ParamLayout, gradients: &str) -> Result<()
 
 fn accumulate_gradients(graph: &mut Graph, layout: &ParamLayout) -> Result<()> {
     let first = graph.leaf(&[1], Place::whole("first"));
-    let gradients = flat(graph, layout, "grads");
-    let sums = flat(graph, layout, "sums");
+    let gradients = flat(graph, layout, ParamSet::Gradient);
+    let sums = flat(graph, layout, ParamSet::GradientSum);
     for (gradient, sum) in gradients.into_iter().zip(sums) {
         graph.accumulate(gradient, first, sum)?;
     }

@@ -7,23 +7,10 @@ use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::kernels::optimizer::{AdamW, hyper};
-use crate::model::{Head, JointModel};
+use crate::model::{JointModel, Labels, ParamSet};
 use crate::rng::{Seed, Stream, uniform_u32_below};
-use crate::tensor::pad_rows;
 use crate::weights::{Loaded, Weights};
 use std::sync::Arc;
-
-/// Label of an image that has none: the classifier's loss skips it.
-pub const UNLABELLED: u32 = u32::MAX;
-
-/// What a batch's images are.
-#[derive(Clone, Debug)]
-pub enum Targets {
-    /// A class each; [`UNLABELLED`] for none.
-    Classes(Vec<u32>),
-    /// 0 or 1 for each of K labels, row after row.
-    Labels(Vec<f32>),
-}
 
 /// A batch on the host.
 #[derive(Clone, Debug)]
@@ -31,7 +18,7 @@ pub struct Batch {
     /// Images \[N,C,H,W\] in −1..1.
     pub images: Vec<f32>,
     /// What they are.
-    pub targets: Targets,
+    pub labels: Labels,
 }
 
 /// Means since they were last read.
@@ -74,8 +61,8 @@ impl Trainer {
     ) -> Result<Trainer> {
         let weights = model.params.initial(Seed(options.seed));
         let mut weights = Weights::upload(device, Arc::clone(&model), &weights, Some(&weights)).await?;
-        weights.zero_set("m").await?;
-        weights.zero_set("v").await?;
+        weights.zero_set(ParamSet::FirstMoment).await?;
+        weights.zero_set(ParamSet::SecondMoment).await?;
         Self::with_weights(weights, diffusion, options, 0).await
     }
 
@@ -90,13 +77,13 @@ impl Trainer {
         let mut weights = Weights::upload(device, model, &checkpoint.weights, Some(ema)).await?;
         let step = match &checkpoint.training {
             Some(state) => {
-                weights.upload_set("m", &state.adam_m).await?;
-                weights.upload_set("v", &state.adam_v).await?;
+                weights.upload_set(ParamSet::FirstMoment, &state.adam_m).await?;
+                weights.upload_set(ParamSet::SecondMoment, &state.adam_v).await?;
                 state.step
             }
             None => {
-                weights.zero_set("m").await?;
-                weights.zero_set("v").await?;
+                weights.zero_set(ParamSet::FirstMoment).await?;
+                weights.zero_set(ParamSet::SecondMoment).await?;
                 0
             }
         };
@@ -111,9 +98,9 @@ impl Trainer {
     ) -> Result<Trainer> {
         options.validate()?;
         diffusion.validate()?;
-        weights.zero_set("grads").await?;
+        weights.zero_set(ParamSet::Gradient).await?;
         if options.micro_batches > 1 {
-            weights.zero_set("sums").await?;
+            weights.zero_set(ParamSet::GradientSum).await?;
         }
         let plan = train_plan(weights.model(), diffusion, &TrainSpec::of(options))?;
         let step_plan = weights.load(&plan).await?;
@@ -194,27 +181,8 @@ impl Trainer {
         plan.write("vb_coefficients", bytemuck::cast_slice(&vb))?;
         let run = [seed.0 as u32, (seed.0 >> 32) as u32, self.step as u32, from as u32];
         plan.write("run", bytemuck::cast_slice(&run))?;
-        match (&batch.targets, config.head) {
-            (Targets::Classes(labels), Head::Multiclass) => {
-                let labels = labels
-                    .get(from..from + rows)
-                    .ok_or_else(|| Error::shape("train_step", format!("{} labels", labels.len())))?;
-                let limit = config.num_classes as u32;
-                if let Some(bad) = labels.iter().find(|l| **l >= limit && **l != UNLABELLED) {
-                    let detail = format!("must be from 0 to {}, is {bad}", limit - 1);
-                    return Err(Error::config("class", detail));
-                }
-                plan.write("labels", bytemuck::cast_slice(labels))
-            }
-            (Targets::Labels(targets), Head::MultiLabel) => {
-                let classes = config.num_classes;
-                let targets = targets
-                    .get(from * classes..(from + rows) * classes)
-                    .ok_or_else(|| Error::shape("train_step", format!("{} targets", targets.len())))?;
-                plan.write("labels", bytemuck::cast_slice(&pad_rows(targets, classes)))
-            }
-            _ => Err(Error::config("head", "the targets do not fit the model's head")),
-        }
+        let labels = batch.labels.rows(from..from + rows, config.num_classes)?;
+        plan.write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
     }
 
     /// Means since the last call; waits for the steps submitted so far.
@@ -245,8 +213,8 @@ impl Trainer {
         let training = TrainingState {
             step: self.step,
             seed: self.options.seed,
-            adam_m: self.weights.download("m", false).await?,
-            adam_v: self.weights.download("v", false).await?,
+            adam_m: self.weights.download(ParamSet::FirstMoment, false).await?,
+            adam_v: self.weights.download(ParamSet::SecondMoment, false).await?,
             recipe: serde_json::Value::Null,
             data_fingerprint: String::new(),
             best: None,
@@ -255,8 +223,8 @@ impl Trainer {
         Ok(Checkpoint {
             model: self.weights.model().config.clone(),
             diffusion: self.diffusion.clone(),
-            weights: self.weights.download("params", true).await?,
-            ema: Some(self.weights.download("ema", false).await?),
+            weights: self.weights.download(ParamSet::Weights, true).await?,
+            ema: Some(self.weights.download(ParamSet::Average, false).await?),
             training: Some(training),
             info: std::collections::BTreeMap::new(),
         })

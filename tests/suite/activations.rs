@@ -4,8 +4,8 @@ use crate::harness::{Harness, device, tiny_config, values};
 use duet::diffusion::DiffusionConfig;
 use duet::graph::{Activations, PlanStats};
 use duet::kernels::half;
-use duet::model::{JointModel, ModelConfig};
-use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, TrainSpec, Trainer, train_plan};
+use duet::model::{JointModel, Labels, ModelConfig};
+use duet::train::{Batch, ClassifierInput, TrainOptions, TrainSpec, Trainer, train_plan};
 use std::sync::Arc;
 
 #[test]
@@ -67,7 +67,7 @@ fn trained(activations: Activations) -> Vec<f32> {
     for step in 0..3 {
         let labels = (0..BATCH as u32).map(|n| n % 3).collect();
         let images = values(step, BATCH * 64);
-        trainer.train_step(&Batch { images, targets: Targets::Classes(labels) }, 1e-3).unwrap();
+        trainer.train_step(&Batch { images, labels: Labels::Classes(labels) }, 1e-3).unwrap();
     }
     let checkpoint = pollster::block_on(trainer.checkpoint()).unwrap();
     checkpoint.weights.into_values().flat_map(|tensor| tensor.data).collect()

@@ -4,8 +4,8 @@ use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use duet::diffusion::DiffusionConfig;
 use duet::explain::{ExplainOptions, Explainer, Explanation};
 use duet::gpu::{Device, DeviceOptions};
-use duet::infer::ImageFeatures;
-use duet::model::{Head, JointModel, ModelConfig};
+use duet::infer::{ImageClassifier, ImageFeatures};
+use duet::model::{Head, JointModel, Labels, ModelConfig, ParamSet, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::Chain;
 use duet::weights::Weights;
@@ -32,11 +32,11 @@ fn images() -> Vec<f32> {
 
 fn explainer(weights: &Weights, options: &ExplainOptions) -> Explainer {
     let diffusion = DiffusionConfig::default();
-    pollster::block_on(Explainer::new(weights, &diffusion, BATCH, options, "params")).unwrap()
+    pollster::block_on(Explainer::new(weights, &diffusion, BATCH, options, WeightSet::Raw)).unwrap()
 }
 
 fn explain(explainer: &Explainer) -> Explanation {
-    pollster::block_on(explainer.explain(&images(), &[1.0, 2.0], 0, |_, _| true)).unwrap()
+    pollster::block_on(explainer.explain(&images(), &Labels::Classes(vec![1, 2]), 0, |_, _| true)).unwrap()
 }
 
 fn options() -> ExplainOptions {
@@ -46,7 +46,7 @@ fn options() -> ExplainOptions {
 #[test]
 fn representations_are_of_each_image_alone() {
     let weights = weights(device());
-    let features = pollster::block_on(ImageFeatures::new(&weights, 2, "params")).unwrap();
+    let features = pollster::block_on(ImageFeatures::new(&weights, 2, WeightSet::Raw)).unwrap();
     let len = 3 * SIZE * SIZE;
     let three = values(9, 3 * len);
     let got = pollster::block_on(features.get(&three)).unwrap();
@@ -119,7 +119,8 @@ fn options_out_of_range_are_named() {
     for mask in [vec![1.0; 3], vec![2.0; SIZE * SIZE]] {
         let explainer = explainer(&weights, &ExplainOptions { mask: Some(mask), ..options() });
         let images = images();
-        let run = explainer.explain(&images, &[1.0, 2.0], 0, |_, _| true);
+        let wanted = Labels::Classes(vec![1, 2]);
+        let run = explainer.explain(&images, &wanted, 0, |_, _| true);
         assert!(pollster::block_on(run).unwrap_err().to_string().contains("mask"));
     }
 }
@@ -129,13 +130,24 @@ fn a_label_is_added_to_those_decided_now() {
     let weights = weights_of(device(), Head::MultiLabel);
     let explainer = explainer(&weights, &options());
     let targets = pollster::block_on(explainer.targets(&images(), &[0, 2])).unwrap();
-    assert!(targets[0] == 1.0 && targets[3 + 2] == 1.0, "{targets:?}");
+    let Labels::MultiLabel(wanted) = &targets else { panic!("{targets:?}") };
+    assert!(wanted[0] == 1.0 && wanted[3 + 2] == 1.0, "{targets:?}");
     let images = images();
     let run = explainer.explain(&images, &targets, 0, |_, _| true);
     let made = pollster::block_on(run).unwrap();
-    for (i, (wanted, before)) in targets.iter().zip(&made.before).enumerate() {
+    for (i, (wanted, before)) in wanted.iter().zip(&made.before).enumerate() {
         assert!([0, 3 + 2].contains(&i) || *wanted == f32::from(u8::from(*before > 0.5)), "label {i}");
     }
     let error = pollster::block_on(explainer.targets(&images, &[0, 3])).unwrap_err().to_string();
     assert!(error.contains("class"), "{error}");
+}
+
+#[test]
+fn weights_that_are_not_there_are_an_error_and_not_zeros() {
+    let weights = weights_of(device(), Head::Multiclass);
+    let of = |set| pollster::block_on(ImageClassifier::new(&weights, 1, set)).map(|_| ());
+    of(WeightSet::Raw).unwrap();
+    let error = of(WeightSet::Averaged).unwrap_err().to_string();
+    assert!(error.contains("no moving average"), "{error}");
+    assert!(pollster::block_on(weights.download(ParamSet::FirstMoment, false)).is_err());
 }

@@ -4,10 +4,10 @@
 use super::harness::{assert_close, device, tiny_config, values, wide};
 use duet::diffusion::{DiffusionConfig, Schedule};
 use duet::infer::NoisePredictor;
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;
 use duet::tensor::Tensors;
-use duet::train::{ClassifierInput, StepInput, Targets, training_step};
+use duet::train::{ClassifierInput, StepInput, training_step};
 use duet::weights::Weights;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ fn predictor(
 ) -> NoisePredictor {
     let upload = Weights::upload(device(), Arc::clone(model), weights, None);
     let weights = pollster::block_on(upload).unwrap();
-    pollster::block_on(NoisePredictor::new(&weights, diffusion, batch, "params")).unwrap()
+    pollster::block_on(NoisePredictor::new(&weights, diffusion, batch, WeightSet::Raw)).unwrap()
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_learned_variance_is_left_out() {
         x_start: values(6, 3 * len),
         noise: values(7, 3 * len),
         timesteps: TIMESTEPS.to_vec(),
-        targets: Targets::Classes(vec![0; 3]),
+        labels: Labels::Classes(vec![0; 3]),
         classifier_input: ClassifierInput::None,
         classifier_loss_scaling: 0.0,
     };

@@ -2,7 +2,7 @@
 
 use duet::diffusion::DiffusionConfig;
 use duet::graph::{Activations, Plan};
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainSpec, train_plan};
 use std::path::Path;
@@ -38,7 +38,7 @@ pub fn plan(kind: &str, what: &str) -> Plan {
         }
         "guided" => {
             let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(8) };
-            step_plan(&model, &diffusion, &spec, "ema").unwrap()
+            step_plan(&model, &diffusion, &spec, WeightSet::Averaged).unwrap()
         }
         other => panic!("unknown plan {other}"),
     }

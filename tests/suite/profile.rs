@@ -4,7 +4,7 @@ use crate::harness::{device, tiny_config};
 use duet::gpu::{BufferId, BufferSpec, Program, Slice};
 use duet::infer::classify_plan;
 use duet::kernels::pointwise::{self, Unary};
-use duet::model::JointModel;
+use duet::model::{JointModel, WeightSet};
 use duet::rng::Seed;
 use duet::weights::Weights;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn a_profile_has_one_duration_for_each_launch() {
     let tensors = model.params.initial(Seed(1));
     let upload = Weights::upload(device(), Arc::clone(&model), &tensors, None);
     let weights = pollster::block_on(upload).unwrap();
-    let plan = classify_plan(&model, 2, "params").unwrap();
+    let plan = classify_plan(&model, 2, WeightSet::Raw).unwrap();
     let loaded = pollster::block_on(weights.load(&plan)).unwrap();
     let logits = || pollster::block_on(loaded.read("logits")).unwrap();
     let profile = pollster::block_on(loaded.executable().profile());

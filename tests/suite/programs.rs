@@ -5,7 +5,7 @@ use duet::graph::Activations;
 use duet::kernels::attention::Attention;
 use duet::kernels::matmul::MatMul;
 use duet::kernels::{attention_tiled, matmul_tiled};
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, ModelConfig, WeightSet};
 
 /// Plans that together use every operation of the models, in all families of kernels.
 pub fn programs() -> Vec<Program> {
@@ -39,7 +39,7 @@ pub fn programs() -> Vec<Program> {
             (Chain::Ancestral, Guidance::None),
         ] {
             let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
-            list.push(step_plan(&model, &diffusion, &spec, "params").unwrap());
+            list.push(step_plan(&model, &diffusion, &spec, WeightSet::Raw).unwrap());
         }
         for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::F16)] {
             let spec = TrainSpec {

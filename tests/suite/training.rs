@@ -3,8 +3,8 @@
 use crate::harness::{device, tiny_config, values};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::DiffusionConfig;
-use duet::model::{Head, JointModel, ModelConfig};
-use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, Trainer, UNLABELLED};
+use duet::model::{Head, JointModel, Labels, ModelConfig, ParamSet, UNLABELLED};
+use duet::train::{Batch, ClassifierInput, TrainOptions, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ fn batch(number: u64, count: usize) -> Batch {
             images.push(if bright { 0.8 } else { -0.8 } + 0.1 * noise[n * 64 + p]);
         }
     }
-    Batch { images, targets: Targets::Classes(labels) }
+    Batch { images, labels: Labels::Classes(labels) }
 }
 
 fn start(options: &TrainOptions) -> Trainer {
@@ -111,8 +111,8 @@ fn micro_batches_sum_to_the_whole_batch() {
     let (mut one, mut three) = (start(&base), start(&TrainOptions { micro_batches: 3, ..base.clone() }));
     run(&mut one, 0..1, 6);
     run(&mut three, 0..1, 6);
-    let sums = pollster::block_on(three.weights().download("sums", false)).unwrap();
-    let whole = pollster::block_on(one.weights().download("grads", false)).unwrap();
+    let sums = pollster::block_on(three.weights().download(ParamSet::GradientSum, false)).unwrap();
+    let whole = pollster::block_on(one.weights().download(ParamSet::Gradient, false)).unwrap();
     for (name, tensor) in whole.iter().filter(|(name, _)| !name.starts_with("clasifier")) {
         let norm = tensor.data.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         for (a, b) in tensor.data.iter().zip(&sums[name].data) {
@@ -146,13 +146,13 @@ fn bad_batches_are_refused() {
     let good = batch(0, 6);
     let short = Batch { images: good.images[..10].to_vec(), ..good.clone() };
     assert!(trainer.train_step(&short, 1e-3).unwrap_err().to_string().contains("10 values"));
-    let wild = Batch { targets: Targets::Classes(vec![0, 1, 2, 3, 0, 1]), ..good.clone() };
+    let wild = Batch { labels: Labels::Classes(vec![0, 1, 2, 3, 0, 1]), ..good.clone() };
     assert!(trainer.train_step(&wild, 1e-3).unwrap_err().to_string().contains("from 0 to 2, is 3"));
-    let few = Batch { targets: Targets::Classes(vec![0, 1]), ..good.clone() };
+    let few = Batch { labels: Labels::Classes(vec![0, 1]), ..good.clone() };
     assert!(trainer.train_step(&few, 1e-3).is_err());
-    let labels = Batch { targets: Targets::Labels(vec![0.0; 18]), ..good.clone() };
+    let labels = Batch { labels: Labels::MultiLabel(vec![0.0; 18]), ..good.clone() };
     assert!(trainer.train_step(&labels, 1e-3).is_err());
-    let unlabelled = Batch { targets: Targets::Classes(vec![UNLABELLED; 6]), ..good };
+    let unlabelled = Batch { labels: Labels::Classes(vec![UNLABELLED; 6]), ..good };
     trainer.train_step(&unlabelled, 1e-3).unwrap();
     let metrics = pollster::block_on(trainer.metrics()).unwrap();
     assert_eq!(metrics.classifier_loss, 0.0);
@@ -176,8 +176,8 @@ fn learned_sigma_and_multi_label_heads_train() {
     let mut trainer = pollster::block_on(Trainer::new(device(), model, &diffusion, &options)).unwrap();
     for step in 0..4 {
         let images = batch(step, 6).images;
-        let targets = Targets::Labels((0..18).map(|i| (i % 2) as f32).collect());
-        trainer.train_step(&Batch { images, targets }, 1e-3).unwrap();
+        let targets = Labels::MultiLabel((0..18).map(|i| (i % 2) as f32).collect());
+        trainer.train_step(&Batch { images, labels: targets }, 1e-3).unwrap();
     }
     let metrics = pollster::block_on(trainer.metrics()).unwrap();
     assert!(metrics.vb > 0.0 && metrics.classifier_loss > 0.0 && metrics.loss.is_finite());

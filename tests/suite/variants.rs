@@ -8,10 +8,10 @@ use duet::gpu::{Device, DeviceOptions};
 use duet::graph::{Graph, Place};
 use duet::kernels::conv3x3::Conv3x3;
 use duet::kernels::matmul::MatMul;
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, Labels, ModelConfig};
 use duet::rng::Seed;
 use duet::self_test;
-use duet::train::{ClassifierInput, StepInput, StepOutput, Targets, training_step};
+use duet::train::{ClassifierInput, StepInput, StepOutput, training_step};
 use duet::variants::{Choices, Family, Key, Measured, Operation, Tuning};
 use std::path::Path;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ fn step(device: &Device) -> StepOutput {
         x_start: values(1, len),
         noise: values(2, len),
         timesteps: vec![1, 250, 900],
-        targets: Targets::Classes(vec![0, 2, 1]),
+        labels: Labels::Classes(vec![0, 2, 1]),
         classifier_input: ClassifierInput::Both,
         classifier_loss_scaling: 0.5,
     };

@@ -8,9 +8,8 @@ use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::gpu::{BufferId, Launch, Slice};
-use duet::infer::argmax;
 use duet::kernels::conv3x3::{self, Conv3x3};
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, Labels, ModelConfig, WeightSet, argmax};
 use duet::rng::Seed;
 use duet::weights::Weights;
 use std::collections::{BTreeMap, HashSet};
@@ -114,16 +113,20 @@ fn web_fixtures_a_counterfactual() {
     let upload = Weights::upload(device(), model, &checkpoint.weights, None);
     let on_device = pollster::block_on(upload).unwrap();
     let options = ExplainOptions { respacing: "50".into(), seed: Seed(7), ..ExplainOptions::default() };
-    let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, "params");
+    let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, WeightSet::Raw);
     let explainer = pollster::block_on(new).unwrap();
     let target = 9;
     let mut curve = Vec::new();
-    let explained =
-        pollster::block_on(explainer.explain(&original, &[target as f32], 0, |progress, so_far| {
+    let explained = pollster::block_on(explainer.explain(
+        &original,
+        &Labels::Classes(vec![target]),
+        0,
+        |progress, so_far| {
             curve.push(so_far[progress.done - 1][0]);
             true
-        }))
-        .unwrap();
+        },
+    ))
+    .unwrap();
     assert_eq!(curve.len(), 10);
     let report = serde_json::json!({
         "image": original, "target": target,

@@ -1,12 +1,12 @@
 //! What commands share: the device, a loaded model, class names, interruption.
 
-use crate::cli::{ChainArgs, ChainKind, Cli, Data, GuidanceKind, Model, WeightSet};
+use crate::cli::{self, ChainArgs, ChainKind, Cli, Data, GuidanceKind, Model};
 use crate::data::{Split, load};
 use crate::recipe::{DataSpec, Recipe};
 use crate::tuning;
 use duet::checkpoint::Checkpoint;
 use duet::gpu::{Device, DeviceOptions};
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::sampling::{Chain, Guidance};
 use duet::variants::Choices;
 use duet::weights::Weights;
@@ -56,7 +56,7 @@ pub struct Session {
     /// The file's contents.
     pub checkpoint: Checkpoint,
     /// Which weights to use.
-    pub set: &'static str,
+    pub set: WeightSet,
 }
 
 impl Session {
@@ -67,13 +67,13 @@ impl Session {
     pub fn open(arguments: &Cli, options: &Model) -> Result<Session> {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         let set = match (options.weights, checkpoint.ema.is_some()) {
-            (WeightSet::Ema, false) => {
+            (cli::WeightSet::Ema, false) => {
                 let detail =
                     "holds no moving average (weights exported for shipping are the average already)";
                 return Err(Error::Checkpoint { path: options.model.clone(), detail: detail.into() });
             }
-            (WeightSet::Ema | WeightSet::Auto, true) => "ema",
-            _ => "params",
+            (cli::WeightSet::Ema | cli::WeightSet::Auto, true) => WeightSet::Averaged,
+            _ => WeightSet::Raw,
         };
         let device = open_device(arguments)?;
         let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());

@@ -6,6 +6,7 @@ use duet::graph::{Activation, Graph, NodeId, Place, Pooling};
 use duet::kernels::{optimizer, timestep_embedding};
 use duet::model::{
     Affine, AttentionBlock, Builder, Classifier, Encoded, ModelConfig, Norm, ParamLayout, ResBlock, Resample,
+    WeightSet,
 };
 use duet::tensor::{Images, Tensors, pad_rows, unpad_rows};
 use serde_json::Value;
@@ -90,7 +91,7 @@ fn layer(fixture: &mut Fixture, name: &str, case: &Value, kind: &str) {
         .into_iter()
         .map(|(n, shape)| (n.clone(), formula(&prefix, &n, &shape)))
         .collect();
-    let mut b = Builder::new(&params, "params", train);
+    let mut b = Builder::new(&params, WeightSet::Raw, train);
     let input_names: Vec<String> = fixture
         .tensors
         .keys()

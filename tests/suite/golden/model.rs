@@ -5,6 +5,7 @@ use super::setup::{Probe, Setup};
 use duet::diffusion::Schedule;
 use duet::graph::NodeId;
 use duet::infer::NoisePredictor;
+use duet::model::{ParamSet, WeightSet};
 
 /// Bound relative to the largest value for whole networks.
 const NETWORK: f64 = 2e-4;
@@ -68,7 +69,8 @@ pub fn forward(fixture: &mut Fixture) {
     if fixture.has("model_out") && !config.learn_sigma && !setup.diffusion.predict_xstart {
         // At a batch size that splits the images and fills up the last batch.
         let weights = setup.upload();
-        let predictor = NoisePredictor::new(&weights, &setup.diffusion, batch.div_ceil(2) + 1, "params");
+        let predictor =
+            NoisePredictor::new(&weights, &setup.diffusion, batch.div_ceil(2) + 1, WeightSet::Raw);
         let steps: Vec<usize> = t.iter().map(|t| *t as usize).collect();
         let predictor = pollster::block_on(predictor).unwrap();
         let noise = pollster::block_on(predictor.predict(&running.read("x_t"), &steps)).unwrap();
@@ -135,7 +137,7 @@ fn train_mode(fixture: &mut Fixture, setup: &Setup, kind: &str, times: &[f32]) {
     // With a batch of two, BatchNorm amplifies rounding: it divides by the difference of two nearly equal numbers.
     let bound = if batch == 2 { 1e-3 } else { NETWORK };
     fixture.check(&format!("logits_train_{kind}"), &running.read("logits"), bound);
-    let after = pollster::block_on(weights.download("params", true)).unwrap();
+    let after = pollster::block_on(weights.download(ParamSet::Weights, true)).unwrap();
     for norm in ["bn_1", "bn_2"] {
         for part in ["running_mean", "running_var"] {
             let name = format!("clasifier.{norm}.{part}");

@@ -3,6 +3,7 @@
 use super::fixture::Fixture;
 use super::setup::{Probe, Setup, write_labels};
 use duet::diffusion::Schedule;
+use duet::model::WeightSet;
 use duet::sampling::{Chain, Guidance, Sampler, StepSpec};
 use duet::weights::Weights;
 
@@ -10,7 +11,7 @@ const NETWORK: f64 = 2e-4;
 
 fn sampler(setup: &Setup, weights: &Weights, respacing: &str, spec: StepSpec) -> Sampler {
     let spec = StepSpec { given_noise: true, ..spec };
-    pollster::block_on(Sampler::new(weights, &setup.diffusion, respacing, spec, "params")).unwrap()
+    pollster::block_on(Sampler::new(weights, &setup.diffusion, respacing, spec, WeightSet::Raw)).unwrap()
 }
 
 /// Runs one step on `x` with noise `z` and returns the next image.

@@ -4,7 +4,7 @@ use super::fixture::{Fixture, weights};
 use crate::harness::device;
 use duet::diffusion::{DiffusionConfig, NoiseSchedule};
 use duet::graph::{NodeId, Place, Pooling};
-use duet::model::{Builder, Head, JointModel, ModelConfig};
+use duet::model::{Builder, Head, JointModel, Labels, ModelConfig, WeightSet};
 use duet::tensor::{Images, pad_rows, unpad_rows};
 use duet::train::ClassifierInput;
 use duet::weights::{Loaded, Weights};
@@ -124,7 +124,7 @@ pub struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     pub fn new(setup: &'a Setup, train: bool) -> Probe<'a> {
-        Probe { builder: Builder::new(&setup.model.params, "params", train), results: Vec::new() }
+        Probe { builder: Builder::new(&setup.model.params, WeightSet::Raw, train), results: Vec::new() }
     }
 
     pub fn leaf(&mut self, name: &str, shape: &[usize]) -> NodeId {
@@ -186,15 +186,13 @@ impl Running {
 
 /// Labels of a fixture as the kernels want them: class numbers, or padded rows of targets.
 pub fn write_labels(running: &Loaded, setup: &Setup, labels: &[f64]) {
-    match setup.model.config.head {
-        Head::Multiclass => {
-            let words: Vec<u32> = labels.iter().map(|v| *v as u32).collect();
-            running.write("labels", bytemuck::cast_slice(&words)).unwrap();
-        }
+    let config = &setup.model.config;
+    let (labels, count) = match config.head {
+        Head::Multiclass => (Labels::Classes(labels.iter().map(|v| *v as u32).collect()), labels.len()),
         Head::MultiLabel => {
-            let values: Vec<f32> = labels.iter().map(|v| *v as f32).collect();
-            let rows = pad_rows(&values, setup.model.config.num_classes);
-            running.write("labels", bytemuck::cast_slice(&rows)).unwrap();
+            let count = labels.len() / config.num_classes;
+            (Labels::MultiLabel(labels.iter().map(|v| *v as f32).collect()), count)
         }
-    }
+    };
+    running.write("labels", &config.head.pack(&labels, count, config.num_classes).unwrap()).unwrap();
 }

@@ -5,6 +5,7 @@ use super::setup::{Setup, write_labels};
 use duet::diffusion::Schedule;
 use duet::graph::Activations;
 use duet::kernels::optimizer::{AdamW, hyper};
+use duet::model::ParamSet;
 use duet::tensor::{Tensors, unpad_rows};
 use duet::train::{TrainSpec, train_plan};
 use duet::weights::{Loaded, Weights};
@@ -36,7 +37,7 @@ impl Step {
             activations: Activations::Keep,
         };
         let mut weights = setup.upload();
-        for set in ["m", "v", "grads"] {
+        for set in [ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Gradient] {
             pollster::block_on(weights.zero_set(set)).unwrap();
         }
         let plan = train_plan(&setup.model, &setup.diffusion, &spec).unwrap();
@@ -75,8 +76,8 @@ impl Step {
         pollster::block_on(self.plan.read("metrics")).unwrap().get(number * 64).copied().unwrap_or(0.0)
     }
 
-    fn set(&self, set: &str) -> Tensors {
-        pollster::block_on(self.weights.download(set, set == "params")).unwrap()
+    fn set(&self, set: ParamSet) -> Tensors {
+        pollster::block_on(self.weights.download(set, set == ParamSet::Weights)).unwrap()
     }
 }
 
@@ -123,7 +124,7 @@ pub fn one_step(fixture: &mut Fixture) {
 
     // BatchNorm over two samples is ill-conditioned: the reference's own gradients agree to about 1e-3 there.
     let bound = if batch == 2 { 3.0 * GRADIENT } else { GRADIENT };
-    let gradients = step.set("grads");
+    let gradients = step.set(ParamSet::Gradient);
     let nulls = check_gradients(fixture, &names, &gradients, bound);
     let full: Vec<String> = fixture.tensors.keys().filter(|k| k.starts_with("grad.")).cloned().collect();
     for name in full {
@@ -132,13 +133,13 @@ pub fn one_step(fixture: &mut Fixture) {
     let total: f64 = gradients.values().flat_map(|t| &t.data).map(|g| f64::from(*g).powi(2)).sum();
     fixture.check("grad_norm_total", &[total.sqrt() as f32], bound);
 
-    let after = step.set("params");
+    let after = step.set(ParamSet::Weights);
     check_rows(fixture, "params_after", &names, &after, 2e-5, LR);
     check_delta(fixture, &names, [&before, &after], &gradients, &nulls, LR);
-    check_rows(fixture, "ema_0.9999", &names, &step.set("ema"), 2e-5, LR);
+    check_rows(fixture, "ema_0.9999", &names, &step.set(ParamSet::Average), 2e-5, LR);
     let again = Step::new(fixture, batch);
     again.run(fixture, "input.", 1, LR, 0.0, 0.5);
-    check_rows(fixture, "ema_0.5", &names, &again.set("ema"), 2e-5, LR);
+    check_rows(fixture, "ema_0.5", &names, &again.set(ParamSet::Average), 2e-5, LR);
 }
 
 /// Compares summaries of gradients; returns which of them are null.
@@ -274,11 +275,11 @@ pub fn several_steps(fixture: &mut Fixture) {
             // The classifier's loss follows from batch statistics of four samples.
             fixture.compare(&format!("losses[{k}][{column}]"), &[*got], &[*want], 1e-3 * want.abs());
         }
-        let gradients = step.set("grads");
+        let gradients = step.set(ParamSet::Gradient);
         let total: f64 = gradients.values().flat_map(|t| &t.data).map(|g| f64::from(*g).powi(2)).sum();
         fixture.compare(&format!("grad_norms[{k}]"), &[total.sqrt() as f32], &[norms[k]], 2e-3 * norms[k]);
     }
-    let after = step.set("params");
+    let after = step.set(ParamSet::Weights);
     let moved: Tensors = after
         .iter()
         .filter(|(name, _)| before.contains_key(*name))
@@ -290,13 +291,13 @@ pub fn several_steps(fixture: &mut Fixture) {
         .collect();
     check_rows(fixture, "params_after", &names, &after, 2e-5, LR);
     check_moved(fixture, &names, &moved);
-    check_rows(fixture, &tables[0], &names, &step.set("ema"), 2e-5, LR);
+    check_rows(fixture, &tables[0], &names, &step.set(ParamSet::Average), 2e-5, LR);
     for (table, rate) in tables.iter().zip(&rates).skip(1) {
         let again = Step::new(fixture, batch);
         for k in 0..steps {
             again.run(fixture, &format!("step{k}."), k as u64 + 1, lr, weight_decay, *rate);
         }
-        check_rows(fixture, table, &names, &again.set("ema"), 2e-5, LR);
+        check_rows(fixture, table, &names, &again.set(ParamSet::Average), 2e-5, LR);
     }
     for norm in ["bn_1", "bn_2"] {
         for part in ["running_mean", "running_var"] {

@@ -5,8 +5,8 @@ use crate::data::Dataset;
 use crate::output::progress;
 use crate::session::Session;
 use duet::explain::{ExplainOptions, Explainer};
-use duet::infer::argmax;
-use duet::model::Head;
+use duet::model::argmax;
+use duet::model::{Head, Labels};
 use duet::rng::Seed;
 use duet::{Error, Result};
 use serde::Serialize;
@@ -55,11 +55,15 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
     for (number, part) in chosen.chunks(batch).enumerate() {
         // The last batch is filled up with its own images, which do not count again.
         let rows: Vec<usize> = (0..batch).map(|i| part[i % part.len()]).collect();
-        let targets: Vec<f32> =
-            rows.iter().map(|row| ((test.labels[*row] as usize + 1) % classes) as f32).collect();
+        let targets: Vec<u32> = rows.iter().map(|row| (test.labels[*row] + 1) % classes as u32).collect();
         let images = test.images_f32(&rows);
         let first = (number * batch) as u32;
-        let made = pollster::block_on(explainer.explain(&images, &targets, first, |_, _| true))?;
+        let made = pollster::block_on(explainer.explain(
+            &images,
+            &Labels::Classes(targets.clone()),
+            first,
+            |_, _| true,
+        ))?;
         let (was, is) = (argmax(&made.before, classes), argmax(&made.after, classes));
         for i in 0..part.len() {
             sums.images += 1;

@@ -5,8 +5,8 @@ use crate::cli::{Cli, Eval};
 use crate::data::Dataset;
 use crate::output::progress;
 use crate::session::Session;
-use duet::infer::{DenoisingError, ImageClassifier, argmax};
-use duet::model::Head;
+use duet::infer::{DenoisingError, ImageClassifier};
+use duet::model::{Head, WeightSet, argmax};
 use duet::rng::{Seed, Stream, uniform_u32_below};
 use duet::weights::Weights;
 use duet::{Error, Result};
@@ -76,7 +76,7 @@ pub struct Accuracy {
 /// Device errors.
 pub fn accuracy(
     weights: &Weights,
-    set: &'static str,
+    set: WeightSet,
     test: &Dataset,
     count: usize,
     batch: usize,

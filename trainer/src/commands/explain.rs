@@ -8,7 +8,7 @@ use crate::report::{Card, Settings, page};
 use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
 use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer, Explanation};
-use duet::infer::argmax;
+use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
 use duet::rng::Seed;
 use duet::sampling::{Chain, Guidance};

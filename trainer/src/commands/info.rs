@@ -7,7 +7,7 @@ use crate::session::load_checkpoint;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::{Activations, Plan};
 use duet::infer::classify_plan;
-use duet::model::JointModel;
+use duet::model::{JointModel, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainSpec, train_plan};
 use duet::{Error, Result};
@@ -113,11 +113,11 @@ fn make_plan(
     activations: Activations,
 ) -> Result<Plan> {
     match kind {
-        PlanKind::Classify => classify_plan(model, batch, "params"),
-        PlanKind::Step => step_plan(model, diffusion, &StepSpec::new(batch), "params"),
+        PlanKind::Classify => classify_plan(model, batch, WeightSet::Raw),
+        PlanKind::Step => step_plan(model, diffusion, &StepSpec::new(batch), WeightSet::Raw),
         PlanKind::Guided => {
             let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(batch) };
-            step_plan(model, diffusion, &spec, "params")
+            step_plan(model, diffusion, &spec, WeightSet::Raw)
         }
         PlanKind::Train => {
             let spec = TrainSpec {

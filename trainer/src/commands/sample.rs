@@ -4,8 +4,9 @@ use crate::cli::{Cli, Sample};
 use crate::output::progress;
 use crate::render::Grid;
 use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
-use duet::infer::{ImageClassifier, argmax};
-use duet::model::Head;
+use duet::infer::ImageClassifier;
+use duet::model::argmax;
+use duet::model::{Head, Labels};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec};
 use duet::{Error, Result};
@@ -55,7 +56,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
         let first_row = (number * options.count) as u32;
         let seed = Seed(options.chain.seed);
         sampler.start_from_noise(seed, first_row)?;
-        let labels = vec![*class as f32; options.count];
+        let labels = Labels::Classes(vec![*class as u32; options.count]);
         let chain = ChainOptions { seed, first_row, labels, alpha: options.alpha };
         pollster::block_on(sampler.run(steps, &chain, |_| {
             bar.inc(1);

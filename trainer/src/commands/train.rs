@@ -8,10 +8,10 @@ use crate::recipe::Recipe;
 use crate::render::Grid;
 use crate::session::{class_name, interrupted, load_checkpoint, open_device, watch_interrupts};
 use duet::checkpoint::{Checkpoint, Metrics as Figures, write_atomic};
-use duet::model::{JointModel, ModelConfig};
+use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Chain, ChainOptions, Guidance, Sampler, StepSpec};
-use duet::train::{Batch, ClassifierInput, Metrics, Targets, Trainer};
+use duet::train::{Batch, ClassifierInput, Metrics, Trainer};
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -243,14 +243,14 @@ impl Run {
             }
         }
         let labels = rows.iter().map(|i| self.split.train.labels[*i]).collect();
-        Batch { images, targets: Targets::Classes(labels) }
+        Batch { images, labels: Labels::Classes(labels) }
     }
 
     fn evaluate(&self) -> Result<f64> {
         let test: &Dataset = &self.split.test;
         let wanted = self.recipe.train.eval_images;
         let count = if wanted == 0 { test.len() } else { wanted.min(test.len()) };
-        Ok(accuracy(self.trainer.weights(), "ema", test, count, EVAL_BATCH, true)?.share)
+        Ok(accuracy(self.trainer.weights(), WeightSet::Averaged, test, count, EVAL_BATCH, true)?.share)
     }
 
     fn write_log(
@@ -302,12 +302,19 @@ impl Run {
         let spec =
             StepSpec { chain: Chain::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
         let train = &self.recipe.train;
-        let new =
-            Sampler::new(self.trainer.weights(), &self.recipe.diffusion, &train.sample_steps, spec, "ema");
+        let new = Sampler::new(
+            self.trainer.weights(),
+            &self.recipe.diffusion,
+            &train.sample_steps,
+            spec,
+            WeightSet::Averaged,
+        );
         let sampler = pollster::block_on(new)?;
         let seed = Seed(train.seed);
         sampler.start_from_noise(seed, 0)?;
-        let labels = (0..batch).map(|i| (i / GRID_COLUMNS) as f32).collect();
+        let classes: Vec<usize> = (0..batch).map(|i| i / GRID_COLUMNS).collect();
+        let labels =
+            config.head.toward(&vec![0.0; batch * config.num_classes], &classes, config.num_classes)?;
         let chain = ChainOptions { seed, first_row: 0, labels, alpha: train.sample_alpha };
         let run = sampler.run(sampler.schedule().len(), &chain, |_| !interrupted());
         match pollster::block_on(run) {

@@ -8,7 +8,7 @@ use crate::tuning;
 use duet::diffusion::DiffusionConfig;
 use duet::infer::classify_plan;
 use duet::kernels::measure::{self, Times};
-use duet::model::JointModel;
+use duet::model::{JointModel, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{TrainOptions, TrainSpec, train_plan};
 use duet::variants::{Family, Key, Tuning};
@@ -106,8 +106,8 @@ fn keys_of(
 ) -> Result<Vec<(Key, usize)>> {
     let guidance = Guidance::Representation;
     let mut plans = vec![
-        classify_plan(model, batch, "params")?,
-        step_plan(model, diffusion, &StepSpec { guidance, ..StepSpec::new(batch) }, "params")?,
+        classify_plan(model, batch, WeightSet::Raw)?,
+        step_plan(model, diffusion, &StepSpec { guidance, ..StepSpec::new(batch) }, WeightSet::Raw)?,
     ];
     // BatchNorm cannot be trained on one image.
     if batch >= 2 {

@@ -5,7 +5,7 @@ use duet::checkpoint::{Checkpoint, Dtype};
 use duet::explain::{ExplainOptions, Explainer};
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::{ImageClassifier, NoisePredictor};
-use duet::model::{Head, JointModel};
+use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
 use duet::weights::Weights;
@@ -262,7 +262,7 @@ impl Engine {
         let len = self.model.config.in_channels * self.model.config.image_size.pow(2);
         let batch = if images.len() <= len { 1 } else { BATCH };
         if !self.classifiers.contains_key(&batch) {
-            let classifier = ImageClassifier::new(self.weights()?, batch, "params").await?;
+            let classifier = ImageClassifier::new(self.weights()?, batch, WeightSet::Raw).await?;
             self.classifiers.insert(batch, classifier);
         }
         match self.classifiers.get(&batch) {
@@ -275,7 +275,7 @@ impl Engine {
         let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
         if !self.predictors.contains_key(&batch) {
             let diffusion = &self.checkpoint.diffusion;
-            let predictor = NoisePredictor::new(self.weights()?, diffusion, batch, "params").await?;
+            let predictor = NoisePredictor::new(self.weights()?, diffusion, batch, WeightSet::Raw).await?;
             self.predictors.insert(batch, predictor);
         }
         let timesteps: Vec<usize> = timesteps.iter().map(|t| *t as usize).collect();
@@ -291,10 +291,8 @@ impl Engine {
         labels: &[f32],
         on_step: &Function,
     ) -> Result<Vec<f32>> {
-        let classes = match self.model.config.head {
-            Head::Multiclass => 1,
-            Head::MultiLabel => self.model.config.num_classes,
-        };
+        let config = &self.model.config;
+        let classes = if config.head == Head::Multiclass { 1 } else { config.num_classes };
         let count = labels.len() / classes;
         let batch = count.clamp(1, BATCH);
         let guidance = if options.guided { Guidance::Representation } else { Guidance::None };
@@ -306,7 +304,8 @@ impl Engine {
         if !kept {
             self.sampler = None;
             let diffusion = &self.checkpoint.diffusion;
-            let sampler = Sampler::new(self.weights()?, diffusion, &options.steps, spec, "params").await?;
+            let sampler =
+                Sampler::new(self.weights()?, diffusion, &options.steps, spec, WeightSet::Raw).await?;
             self.sampler = Some((batch, sampler));
         }
         let Some((_, sampler)) = &self.sampler else { return Err(closed()) };
@@ -318,7 +317,11 @@ impl Engine {
             let mut padded = wanted.to_vec();
             padded.resize(batch * classes, 0.0);
             let seed = Seed(options.seed);
-            let chain = ChainOptions { seed, first_row, labels: padded, alpha: options.alpha };
+            let labels = match self.model.config.head {
+                Head::Multiclass => Labels::Classes(padded.iter().map(|class| *class as u32).collect()),
+                Head::MultiLabel => Labels::MultiLabel(padded),
+            };
+            let chain = ChainOptions { seed, first_row, labels, alpha: options.alpha };
             sampler.start_from_noise(seed, first_row)?;
             let report = |p: &Progress| {
                 let done = (part * steps + p.done) as f64;
@@ -357,7 +360,7 @@ impl Engine {
         if !kept {
             self.explainer = None;
             let diffusion = &self.checkpoint.diffusion;
-            let new = Explainer::new(self.weights()?, diffusion, 1, &options, "params");
+            let new = Explainer::new(self.weights()?, diffusion, 1, &options, WeightSet::Raw);
             self.explainer = Some(new.await?);
         }
         let Some(explainer) = &self.explainer else { return Err(closed()) };
@@ -403,8 +406,8 @@ impl Engine {
         Ok(serde_json::json!({
             "batch": batch,
             "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
-            "classify": row(duet::infer::classify_plan(model, batch, "params")?),
-            "step": row(duet::sampling::step_plan(model, diffusion, &step, "params")?),
+            "classify": row(duet::infer::classify_plan(model, batch, WeightSet::Raw)?),
+            "step": row(duet::sampling::step_plan(model, diffusion, &step, WeightSet::Raw)?),
             "train": row(train_plan(model, diffusion, &spec)?),
         }))
     }

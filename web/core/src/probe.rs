@@ -6,8 +6,8 @@ use crate::error::to_js;
 use duet::checkpoint::Checkpoint;
 use duet::gpu::{Device, DeviceOptions};
 use duet::kernels::measure;
-use duet::model::JointModel;
-use duet::train::{ClassifierInput, StepInput, StepOutput, Targets, TrainOptions};
+use duet::model::{JointModel, Labels};
+use duet::train::{ClassifierInput, StepInput, StepOutput, TrainOptions};
 use duet::variants::Tuning;
 use duet::{Error, Result};
 use js_sys::{Float32Array, Object, Reflect, Uint32Array};
@@ -26,7 +26,7 @@ pub async fn training_step(checkpoint: Vec<u8>, input: Object) -> std::result::R
         x_start: floats("x_start")?,
         noise: floats("noise")?,
         timesteps: words("t")?.into_iter().map(|t| t as usize).collect(),
-        targets: Targets::Classes(words("labels")?),
+        labels: Labels::Classes(words("labels")?),
         classifier_input: if noised { ClassifierInput::Noised } else { ClassifierInput::Clean },
         classifier_loss_scaling: TrainOptions::default().classifier_loss_scaling,
     };

@@ -2,9 +2,10 @@
 
 use crate::engine::{Engine, array, closed, go_on};
 use crate::error::{bad_options, to_js};
+use duet::model::Labels;
 use duet::rng::{Seed, shuffle};
 use duet::sampling::guidable;
-use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, Trainer};
+use duet::train::{Batch, ClassifierInput, TrainOptions, Trainer};
 use duet::{Error, Result};
 use js_sys::{Float32Array, Function};
 use serde::Deserialize;
@@ -74,7 +75,7 @@ impl Engine {
             let rows = order.next(text.batch_size);
             let batch = Batch {
                 images: rows.iter().flat_map(|r| &images[r * len..(r + 1) * len]).copied().collect(),
-                targets: Targets::Classes(rows.iter().map(|r| labels[*r]).collect()),
+                labels: Labels::Classes(rows.iter().map(|r| labels[*r]).collect()),
             };
             trainer.train_step(&batch, options.learning_rate)?;
             let metrics = trainer.metrics().await?;

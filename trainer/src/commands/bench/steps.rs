@@ -6,10 +6,10 @@ use super::report::{Kind, Line, Memory};
 use duet::gpu::{Buffer, Device, Executable};
 use duet::graph::{Place, Plan};
 use duet::infer::classify_plan;
-use duet::model::{Builder, Head, JointModel};
+use duet::model::{Builder, Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, StepSpec, step_plan};
-use duet::train::{Batch, ClassifierInput, Targets, TrainSpec, Trainer, train_plan};
+use duet::train::{Batch, ClassifierInput, TrainSpec, Trainer, train_plan};
 use duet::variants::Choices;
 use duet::weights::{Loaded, Weights};
 use duet::{Error, Result};
@@ -69,10 +69,10 @@ impl Step {
         let (model, diffusion) = (&subject.model, &subject.diffusion);
         let spec = |guidance| StepSpec { guidance, ..StepSpec::new(batch) };
         match self {
-            Step::Classify => classify_plan(model, batch, "params"),
+            Step::Classify => classify_plan(model, batch, WeightSet::Raw),
             Step::Eps => eps_plan(model, batch),
-            Step::Denoising => step_plan(model, diffusion, &spec(Guidance::None), "params"),
-            Step::Guided => step_plan(model, diffusion, &spec(Guidance::Representation), "params"),
+            Step::Denoising => step_plan(model, diffusion, &spec(Guidance::None), WeightSet::Raw),
+            Step::Guided => step_plan(model, diffusion, &spec(Guidance::Representation), WeightSet::Raw),
             Step::Training(input) => {
                 train_plan(model, diffusion, &TrainSpec::of(&train_options(subject, batch, input)))
             }
@@ -87,7 +87,7 @@ fn train_options(subject: &Subject, batch: usize, input: ClassifierInput) -> due
 
 fn eps_plan(model: &JointModel, batch: usize) -> Result<Plan> {
     let config = &model.config;
-    let mut b = Builder::new(&model.params, "params", false);
+    let mut b = Builder::new(&model.params, WeightSet::Raw, false);
     let shape = [batch, config.image_size, config.image_size, config.in_channels];
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.leaf(&[batch], Place::whole("t"));
@@ -137,7 +137,7 @@ impl Ready {
             let new = Trainer::new(device, Arc::clone(&subject.model), &subject.diffusion, &options);
             let trainer = Box::new(pollster::block_on(new)?);
             let weights = trainer.weights().clone();
-            let data = Batch { images: pixels, targets: targets(&subject.model, batch) };
+            let data = Batch { images: pixels, labels: labels(&subject.model, batch) };
             (Runner::Training(trainer, data), weights)
         } else {
             let upload = Weights::upload(device, Arc::clone(&subject.model), &tensors, None);
@@ -203,10 +203,10 @@ impl Ready {
     }
 }
 
-fn targets(model: &JointModel, batch: usize) -> Targets {
+fn labels(model: &JointModel, batch: usize) -> Labels {
     let classes = model.config.num_classes;
     match model.config.head {
-        Head::Multiclass => Targets::Classes((0..batch).map(|i| (i % classes) as u32).collect()),
-        Head::MultiLabel => Targets::Labels((0..batch * classes).map(|i| (i % 2) as f32).collect()),
+        Head::Multiclass => Labels::Classes((0..batch).map(|i| (i % classes) as u32).collect()),
+        Head::MultiLabel => Labels::MultiLabel((0..batch * classes).map(|i| (i % 2) as f32).collect()),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::cli::Study;
 use crate::session::{Session, chain, guidance};
-use duet::infer::{ImageClassifier, ImageFeatures, argmax, probabilities};
+use duet::infer::{ImageClassifier, ImageFeatures};
+use duet::model::{Labels, argmax};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Sampler, StepSpec};
 use duet::{Error, Result};
@@ -92,7 +93,8 @@ impl Chains {
         for (number, part) in self.labels.chunks(self.batch).enumerate() {
             let first_row = (number * self.batch) as u32;
             // The last batch is filled up with images that are dropped.
-            let labels: Vec<f32> = (0..self.batch).map(|i| part[i.min(part.len() - 1)] as f32).collect();
+            let labels: Vec<u32> = (0..self.batch).map(|i| part[i.min(part.len() - 1)] as u32).collect();
+            let labels = Labels::Classes(labels);
             let options = ChainOptions { seed: self.seed, first_row, labels, alpha };
             self.sampler.start_from_noise(self.seed, first_row)?;
             self.sampler.guide(&options.labels, alpha)?;
@@ -121,7 +123,7 @@ impl Chains {
 
     /// Probability of each image's class.
     fn of_labels(&self, logits: &[f32], labels: &[usize]) -> Vec<f32> {
-        let rows = probabilities(&self.config, logits);
+        let rows = self.config.head.probabilities(logits, self.config.num_classes);
         rows.chunks_exact(self.config.num_classes).zip(labels).map(|(row, label)| row[*label]).collect()
     }
 

@@ -1,0 +1,250 @@
+//! The head: what the classifier answers, and everything that follows from it. Labels in and out, the loss, probabilities,
+//! how well an answer agrees with what was wanted.
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeId, Place};
+use crate::tensor::pad_rows;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Class of an image that has none: the classifier's loss skips it.
+pub const UNLABELLED: u32 = u32::MAX;
+
+/// What the classifier head answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    /// One of `num_classes` (softmax, cross-entropy).
+    Multiclass,
+    /// Any of `num_classes` (sigmoid, binary cross-entropy).
+    MultiLabel,
+}
+
+/// What images are, or are to become: of the kind that a [`Head`] answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Labels {
+    /// A class each; [`UNLABELLED`] for none.
+    Classes(Vec<u32>),
+    /// 0 to 1 for each of K labels, row after row \[N,K\].
+    MultiLabel(Vec<f32>),
+}
+
+/// How the losses of several labels become one number of a sample; a single class has but one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcrossLabels {
+    /// Their mean: the loss of training.
+    Mean,
+    /// Their sum: minus the log probability of all labels together, whose gradient guides.
+    Sum,
+}
+
+impl Labels {
+    /// The rows of `range`, of labels of `classes` classes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are not so many.
+    pub fn rows(&self, range: Range<usize>, classes: usize) -> Result<Labels> {
+        let missing =
+            || Error::shape("labels", format!("{} given, rows {range:?} asked for", self.len(classes)));
+        match self {
+            Labels::Classes(list) => {
+                list.get(range.clone()).map(|part| Labels::Classes(part.to_vec())).ok_or_else(missing)
+            }
+            Labels::MultiLabel(list) => {
+                let part = list.get(range.start * classes..range.end * classes);
+                part.map(|part| Labels::MultiLabel(part.to_vec())).ok_or_else(missing)
+            }
+        }
+    }
+
+    /// Images they are of, at `classes` classes.
+    pub fn len(&self, classes: usize) -> usize {
+        match self {
+            Labels::Classes(list) => list.len(),
+            Labels::MultiLabel(list) => list.len() / classes.max(1),
+        }
+    }
+}
+
+impl Head {
+    /// The leaf of labels of `batch` images in the buffer `name`: classes \[N\] as u32 words, or targets \[N,K\].
+    pub fn labels(self, graph: &mut Graph, name: &str, batch: usize, classes: usize) -> NodeId {
+        match self {
+            Head::Multiclass => graph.leaf(&[batch], Place::whole(name)),
+            Head::MultiLabel => graph.leaf(&[batch, classes], Place::whole(name)),
+        }
+    }
+
+    /// Loss \[N\] of logits \[N,K\] against [`Head::labels`]: cross-entropy, or binary cross-entropies across the labels.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the two do not fit.
+    pub fn loss(
+        self,
+        graph: &mut Graph,
+        logits: NodeId,
+        labels: NodeId,
+        across: AcrossLabels,
+    ) -> Result<NodeId> {
+        match self {
+            Head::Multiclass => graph.cross_entropy(logits, labels),
+            Head::MultiLabel => graph.bce(logits, labels, across == AcrossLabels::Mean),
+        }
+    }
+
+    /// The bytes of [`Head::labels`]' buffer for `count` images. Images without a class are allowed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for labels of the other kind, a class out of range, a target outside 0 to 1; [`Error::Shape`] for
+    /// another number of them.
+    pub fn pack(self, labels: &Labels, count: usize, classes: usize) -> Result<Vec<u8>> {
+        let wrong_count =
+            |have: usize| Err(Error::shape("labels", format!("{have} given for {count} images")));
+        match (self, labels) {
+            (Head::Multiclass, Labels::Classes(list)) => {
+                if list.len() != count {
+                    return wrong_count(list.len());
+                }
+                let bad = list.iter().find(|class| **class >= classes as u32 && **class != UNLABELLED);
+                match bad {
+                    Some(bad) => Err(out_of_range(*bad as usize, classes)),
+                    None => Ok(bytemuck::cast_slice(list).to_vec()),
+                }
+            }
+            (Head::MultiLabel, Labels::MultiLabel(list)) => {
+                if list.len() != count * classes {
+                    let detail =
+                        format!("{} targets given for {count} images of {classes} labels", list.len());
+                    return Err(Error::shape("labels", detail));
+                }
+                if let Some(bad) = list.iter().find(|target| !(0.0..=1.0).contains(*target)) {
+                    return Err(Error::config("labels", format!("must be from 0 to 1, one is {bad}")));
+                }
+                Ok(bytemuck::cast_slice(&pad_rows(list, classes)).to_vec())
+            }
+            (Head::Multiclass, _) => Err(Error::config("labels", "this model has one class per image")),
+            (Head::MultiLabel, _) => {
+                Err(Error::config("labels", "this model has any number of labels per image"))
+            }
+        }
+    }
+
+    /// Probabilities of logits \[N,K\]: softmax over the classes, or the sigmoid of each label.
+    pub fn probabilities(self, logits: &[f32], classes: usize) -> Vec<f32> {
+        match self {
+            Head::MultiLabel => logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
+            Head::Multiclass => logits
+                .chunks_exact(classes)
+                .flat_map(|row| {
+                    let largest = row.iter().fold(f32::MIN, |m, v| m.max(*v));
+                    let powers: Vec<f32> = row.iter().map(|v| (v - largest).exp()).collect();
+                    let sum: f32 = powers.iter().sum();
+                    powers.into_iter().map(move |p| p / sum)
+                })
+                .collect(),
+        }
+    }
+
+    /// How probable it is that each image is what `wanted` says, given probabilities \[N,K\]: that of its class (1 where it
+    /// has none), or of several labels their mean agreement.
+    pub fn agreement(self, probabilities: &[f32], wanted: &Labels, classes: usize) -> Vec<f32> {
+        let rows = probabilities.chunks_exact(classes);
+        match wanted {
+            Labels::Classes(list) => {
+                rows.zip(list).map(|(row, class)| row.get(*class as usize).copied().unwrap_or(1.0)).collect()
+            }
+            Labels::MultiLabel(list) => rows
+                .zip(list.chunks_exact(classes))
+                .map(|(row, wanted)| {
+                    let agree = |(p, w): (&f32, &f32)| if *w > 0.5 { *p } else { 1.0 - p };
+                    row.iter().zip(wanted).map(agree).sum::<f32>() / classes as f32
+                })
+                .collect(),
+        }
+    }
+
+    /// What images are to become to be of the classes `wanted`, given their probabilities \[N,K\] now: that class, or the
+    /// labels as they are decided now with that one added.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a class out of range, [`Error::Shape`] where the probabilities are not of as many images.
+    pub fn toward(self, now: &[f32], wanted: &[usize], classes: usize) -> Result<Labels> {
+        if let Some(class) = wanted.iter().find(|class| **class >= classes) {
+            return Err(out_of_range(*class, classes));
+        }
+        if self == Head::Multiclass {
+            return Ok(Labels::Classes(wanted.iter().map(|class| *class as u32).collect()));
+        }
+        if now.len() != wanted.len() * classes {
+            let detail = format!("{} probabilities of {} images", now.len(), wanted.len());
+            return Err(Error::shape("labels", detail));
+        }
+        let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
+        for (row, class) in labels.chunks_mut(classes).zip(wanted) {
+            row[*class] = 1.0;
+        }
+        Ok(Labels::MultiLabel(labels))
+    }
+}
+
+fn out_of_range(class: usize, classes: usize) -> Error {
+    Error::config("class", format!("must be from 0 to {}, is {class}", classes.saturating_sub(1)))
+}
+
+/// The most probable class of each row of \[N,K\]; of equals the first.
+pub fn argmax(rows: &[f32], columns: usize) -> Vec<usize> {
+    let best = |row: &[f32]| {
+        let mut best = 0;
+        for (i, value) in row.iter().enumerate() {
+            if *value > row[best] {
+                best = i;
+            }
+        }
+        best
+    };
+    rows.chunks_exact(columns).map(best).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_packed_and_bad_ones_named() {
+        let classes = Labels::Classes(vec![2, UNLABELLED, 0]);
+        assert_eq!(Head::Multiclass.pack(&classes, 3, 3).unwrap().len(), 12);
+        let cases = [
+            (Head::Multiclass, classes.clone(), 2, "3 given for 2"),
+            (Head::Multiclass, Labels::Classes(vec![3]), 1, "from 0 to 2, is 3"),
+            (Head::Multiclass, Labels::MultiLabel(vec![0.0; 3]), 1, "one class per image"),
+            (Head::MultiLabel, classes.clone(), 3, "any number of labels"),
+            (Head::MultiLabel, Labels::MultiLabel(vec![0.0; 4]), 1, "4 targets given"),
+            (Head::MultiLabel, Labels::MultiLabel(vec![0.0, f32::NAN, 1.0]), 1, "one is NaN"),
+        ];
+        for (head, labels, count, words) in cases {
+            let error = head.pack(&labels, count, 3).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        assert_eq!(Head::MultiLabel.pack(&Labels::MultiLabel(vec![1.0; 6]), 2, 3).unwrap().len(), 32);
+        assert_eq!(classes.rows(1..3, 3).unwrap(), Labels::Classes(vec![UNLABELLED, 0]));
+        assert!(classes.rows(1..4, 3).is_err() && classes.len(3) == 3);
+        let several = Labels::MultiLabel(vec![0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(several.rows(1..2, 2).unwrap(), Labels::MultiLabel(vec![1.0, 0.0]));
+    }
+
+    #[test]
+    fn agreement_and_targets() {
+        let row = [0.7, 0.2, 0.1];
+        assert_eq!(Head::Multiclass.agreement(&row, &Labels::Classes(vec![1]), 3), [0.2]);
+        assert_eq!(Head::Multiclass.toward(&row, &[2], 3).unwrap(), Labels::Classes(vec![2]));
+        let wanted = Head::MultiLabel.toward(&row, &[1], 3).unwrap();
+        assert_eq!(wanted, Labels::MultiLabel(vec![1.0, 1.0, 0.0]));
+        let agreed = Head::MultiLabel.agreement(&row, &wanted, 3);
+        assert!((agreed[0] - (0.7 + 0.2 + 0.9) / 3.0).abs() < 1e-6);
+        assert!(
+            Head::Multiclass.toward(&row, &[3], 3).is_err()
+                && Head::MultiLabel.toward(&row, &[0, 0], 3).is_err()
+        );
+        assert_eq!(argmax(&[0.5, 0.5, 0.1, 0.2], 2), [0, 1]);
+    }
+}
