@@ -17,6 +17,7 @@ pub mod graph;
 pub mod infer;
 pub mod kernels;
 pub mod model;
+pub mod picture;
 pub mod rng;
 pub mod sampling;
 pub mod self_test;

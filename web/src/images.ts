@@ -3,6 +3,7 @@
  * @module
  */
 import { BadInputError } from './errors.js';
+import { fromModule, pictureValues } from './module.js';
 import type { ImageInput, ModelInfo } from './types.js';
 
 type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
@@ -42,58 +43,17 @@ function dimensions(image: CanvasImageSource): [number, number] {
   return [width, height];
 }
 
-/** A picture of any size as ImageData of the model's size: the centred square, smoothly resized, on black. */
-function resized(image: Exclude<ImageInput, Float32Array | Uint8Array | Uint8ClampedArray>, size: number): ImageData {
-  let source: CanvasImageSource;
+/** The pixels of a picture of any size. */
+function pixelsOf(image: Exclude<ImageInput, Float32Array | Uint8Array | Uint8ClampedArray>): ImageData {
   if (!isPicture(image)) {
     throw new BadInputError('an image must be ImageData, ImageBitmap, a canvas, an <img> or a typed array');
   }
-  if (image instanceof ImageData) {
-    const own = canvas(image.width, image.height);
-    context(own).putImageData(image, 0, 0);
-    source = own;
-  } else {
-    source = image;
-  }
-  let [width, height] = dimensions(source);
+  if (image instanceof ImageData) return image;
+  const [width, height] = dimensions(image);
   if (!(width > 0 && height > 0)) throw new BadInputError('the picture is empty, or not loaded yet');
-  const side = Math.min(width, height);
-  let [x, y, part] = [(width - side) / 2, (height - side) / 2, side];
-  // Halving step by step averages; one big step would skip pixels.
-  while (part >= 2 * size) {
-    const next = Math.max(size, Math.ceil(part / 2));
-    const half = canvas(next, next);
-    const on = context(half);
-    on.imageSmoothingEnabled = true;
-    on.imageSmoothingQuality = 'high';
-    on.drawImage(source, x, y, part, part, 0, 0, next, next);
-    [source, x, y, part] = [half, 0, 0, next];
-  }
-  const last = canvas(size, size);
-  const on = context(last);
-  on.fillStyle = '#000';
-  on.fillRect(0, 0, size, size);
-  on.imageSmoothingEnabled = part !== size;
-  on.imageSmoothingQuality = 'high';
-  on.drawImage(source, x, y, part, part, 0, 0, size, size);
-  return on.getImageData(0, 0, size, size);
-}
-
-/** ImageData over black, as numbers in −1..1 in the order channel, row, column. */
-function fromPixels(picture: ImageData, channels: number): Float32Array {
-  const { data } = picture;
-  const pixels = data.length / 4;
-  const out = new Float32Array(channels * pixels);
-  for (let p = 0; p < pixels; p++) {
-    const [r, g, b, a] = [data[4 * p]!, data[4 * p + 1]!, data[4 * p + 2]!, data[4 * p + 3]! / 255];
-    if (channels === 1) {
-      // Rec. 601 luma, as picture libraries make grey.
-      out[p] = ((0.299 * r + 0.587 * g + 0.114 * b) * a) / 127.5 - 1;
-    } else {
-      [r, g, b].forEach((value, c) => (out[c * pixels + p] = (value * a) / 127.5 - 1));
-    }
-  }
-  return out;
+  const on = context(canvas(width, height));
+  on.drawImage(image, 0, 0);
+  return on.getImageData(0, 0, width, height);
 }
 
 /** Any image as numbers in −1..1, in the order channel, row, column. */
@@ -114,9 +74,13 @@ export function toNumbers(image: ImageInput, { imageSize, channels }: Size): Flo
   if (channels !== 1 && channels !== 3) {
     throw new BadInputError(`pictures have 1 or 3 channels, this model ${channels}: give a typed array`);
   }
-  const same = image instanceof ImageData && image.width === imageSize && image.height === imageSize;
-  // A picture of the right size keeps its exact grey levels.
-  return fromPixels(same ? image : resized(image, imageSize), channels);
+  const { data, width } = pixelsOf(image);
+  try {
+    // The one function that the command uses too, so that both see the same.
+    return pictureValues(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, channels, imageSize);
+  } catch (error) {
+    throw fromModule(error);
+  }
 }
 
 /** A mask as numbers in 0..1, one a pixel. */

@@ -2,7 +2,7 @@
  * The WebAssembly module and the device it opens.
  * @module
  */
-import init, { Engine, initSync } from './wasm/duet_web.js';
+import init, { Engine, initSync, pictureValues } from './wasm/duet_web.js';
 import {
   AbortedError,
   DuetError,
@@ -14,7 +14,7 @@ import {
 import { checkSignal } from './options.js';
 import type { CheckpointSource, LoadOptions } from './types.js';
 
-export { Engine };
+export { Engine, pictureValues };
 
 let started: Promise<{ memory: WebAssembly.Memory }> | undefined;
 

@@ -7,5 +7,6 @@
 
 mod engine;
 mod error;
+mod picture;
 mod probe;
 mod train;
