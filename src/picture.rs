@@ -7,7 +7,10 @@ use crate::error::{Error, Result};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-/// What a byte quadruple and so on mean.
+/// Bytes of a pixel on the way: the resizer's one kind.
+const LANES: usize = 4;
+
+/// How the bytes of a pixel are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelLayout {
     /// One byte: grey.
@@ -81,19 +84,15 @@ impl Preparation {
     /// [`Error::Config`] for another number of channels, [`Error::Shape`] for a picture without pixels or with too few
     /// bytes.
     pub fn levels(&self, picture: &Picture<'_>) -> Result<Vec<u8>> {
-        let kind = match self.channels {
-            1 => PixelType::U8,
-            3 => PixelType::U8x3,
-            other => {
-                let detail = format!("a model of {other} channels cannot read pictures: 1 or 3 are possible");
-                return Err(Error::config("channels", detail));
-            }
-        };
+        if !matches!(self.channels, 1 | 3) {
+            let detail =
+                format!("a model of {} channels cannot read pictures: 1 or 3 are possible", self.channels);
+            return Err(Error::config("channels", detail));
+        }
         let square = self.square(picture)?;
         let side = picture.width.min(picture.height);
-        let small = if side == self.size { square } else { resize(&square, kind, side, self.size)? };
-        let channels = self.channels;
-        Ok((0..channels).flat_map(|c| small.iter().skip(c).step_by(channels).copied()).collect())
+        let small = if side == self.size { square } else { resize(&square, side, self.size)? };
+        Ok((0..self.channels).flat_map(|c| small.iter().skip(c).step_by(LANES).copied()).collect())
     }
 
     /// As [`Preparation::levels`], in −1..1.
@@ -104,7 +103,7 @@ impl Preparation {
         Ok(self.levels(picture)?.into_iter().map(value).collect())
     }
 
-    /// The upright picture's central square as interleaved levels of the model's channels.
+    /// The upright picture's central square as [`LANES`] levels a pixel, the model's channels first.
     fn square(&self, picture: &Picture<'_>) -> Result<Vec<u8>> {
         let &Picture { width, height, layout, data, orientation } = picture;
         let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(layout.bytes()));
@@ -116,14 +115,14 @@ impl Preparation {
         let turned = (5..=8).contains(&orientation);
         let (upright_width, upright_height) = if turned { (height, width) } else { (width, height) };
         let (left, top) = ((upright_width - side) / 2, (upright_height - side) / 2);
-        let mut levels = Vec::with_capacity(side * side * self.channels);
+        let mut levels = Vec::with_capacity(side * side * LANES);
         for y in 0..side {
             for x in 0..side {
                 let [from_x, from_y] = stored(orientation, [left + x, top + y], [width, height]);
                 let at = (from_y * width + from_x) * layout.bytes();
                 let [r, g, b, a] = layout.rgba(&data[at..at + layout.bytes()]);
                 let [r, g, b] = [r, g, b].map(|v| over(v, a, self.ground));
-                if self.channels == 1 { levels.push(luma(r, g, b)) } else { levels.extend([r, g, b]) }
+                levels.extend(if self.channels == 1 { [luma(r, g, b), 0, 0, 0] } else { [r, g, b, 0] });
             }
         }
         Ok(levels)
@@ -161,13 +160,16 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b) + 0x8000) >> 16) as u8
 }
 
-fn resize(levels: &[u8], kind: PixelType, from: usize, to: usize) -> Result<Vec<u8>> {
+/// Each of the lanes for itself.
+fn resize(levels: &[u8], from: usize, to: usize) -> Result<Vec<u8>> {
     let failed = |error: String| Error::shape("picture", format!("{from}×{from} to {to}×{to}: {error}"));
     let side = |side: usize| u32::try_from(side).map_err(|e| failed(e.to_string()));
     let (from_side, to_side) = (side(from)?, side(to)?);
-    let source = ImageRef::new(from_side, from_side, levels, kind).map_err(|e| failed(e.to_string()))?;
-    let mut target = Image::new(to_side, to_side, kind);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+    let source =
+        ImageRef::new(from_side, from_side, levels, PixelType::U8x4).map_err(|e| failed(e.to_string()))?;
+    let mut target = Image::new(to_side, to_side, PixelType::U8x4);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).use_alpha(false);
     Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
     Ok(target.into_vec())
 }
