@@ -8,10 +8,13 @@
 //! A model is a [`graph`]; a graph is differentiated as a graph and compiled once into a plan; a plan is a fixed list
 //! of [`kernels`] over planned memory that a [`gpu::Device`] runs.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod blocking;
 pub mod checkpoint;
 pub mod diffusion;
 pub mod error;
 pub mod explain;
+mod facade;
 pub mod gpu;
 pub mod graph;
 pub mod infer;
@@ -27,3 +30,6 @@ pub mod variants;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use facade::{Classification, Duet, LoadOptions, SampleOptions};
+/// The version of the GPU API that is in signatures here ([`gpu::Device::adopt`]).
+pub use wgpu;

@@ -126,6 +126,15 @@ impl Weights {
         self.shared.contains_key(&set.into().buffer(0))
     }
 
+    /// Makes sure that a set is there.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming it.
+    pub fn require(&self, set: impl Into<ParamSet>) -> Result<()> {
+        let set = set.into();
+        if self.has(set) { Ok(()) } else { Err(missing(&set.buffer(0))) }
+    }
+
     /// Loads a plan: buffers of the weights are shared, all others are the plan's own, zeroed.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Comparing names and shapes with those a model needs.
 
 use super::{Checkpoint, IN_MEMORY, error_at};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::JointModel;
 use crate::tensor::Tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,18 @@ pub fn check_names(tensors: &Tensors, expected: &[(String, Vec<usize>)]) -> Resu
 }
 
 impl Checkpoint {
+    /// The model of the configuration, once everything in the file is known to fit it. `path` only names the file in errors.
+    ///
+    /// # Errors
+    /// [`crate::Error::Checkpoint`] for a configuration out of range, and as [`Checkpoint::check`].
+    pub fn joint_model(&self, path: &Path) -> Result<JointModel> {
+        let wrong = |error: Error| error_at(path, format!("configuration: {error}"));
+        let model = JointModel::new(&self.model).map_err(wrong)?;
+        self.diffusion.validate().map_err(wrong)?;
+        self.check(path, &model.params.expected(false), &model.params.expected(true))?;
+        Ok(model)
+    }
+
     /// Checks the names and shapes of every set of tensors: the weights must be exactly `weights`, the average and the
     /// optimizer's moments, where there are any, exactly `trained` (which has no running statistics). `path` only
     /// names the file in errors.

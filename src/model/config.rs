@@ -120,6 +120,24 @@ impl ModelConfig {
         }
     }
 
+    /// Name of a class, or its number where it has none.
+    pub fn class_name(&self, class: usize) -> String {
+        self.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+
+    /// The class of a name (in any case) or number.
+    ///
+    /// # Errors
+    /// [`Error::Config`] listing the classes there are.
+    pub fn find_class(&self, text: &str) -> Result<usize> {
+        let named = self.class_names.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
+        let numbered = text.trim().parse::<usize>().ok().filter(|class| *class < self.num_classes);
+        named.or(numbered).ok_or_else(|| {
+            let known: Vec<String> = (0..self.num_classes.min(40)).map(|c| self.class_name(c)).collect();
+            Error::config("class", format!("there is no class {text:?}; there are: {}", known.join(", ")))
+        })
+    }
+
     /// Batches of its images.
     pub fn images(&self, batch: usize) -> Images {
         Images { batch, channels: self.in_channels, pixels: self.image_size * self.image_size }

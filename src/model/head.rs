@@ -57,6 +57,25 @@ impl Labels {
         }
     }
 
+    /// The rows listed, of labels of `classes` classes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are not so many.
+    pub fn pick(&self, rows: &[usize], classes: usize) -> Result<Labels> {
+        let mut list = match self {
+            Labels::Classes(_) => Labels::Classes(Vec::with_capacity(rows.len())),
+            Labels::MultiLabel(_) => Labels::MultiLabel(Vec::with_capacity(rows.len() * classes)),
+        };
+        for row in rows {
+            match (&mut list, self.rows(*row..*row + 1, classes)?) {
+                (Labels::Classes(list), Labels::Classes(one)) => list.extend(one),
+                (Labels::MultiLabel(list), Labels::MultiLabel(one)) => list.extend(one),
+                _ => {}
+            }
+        }
+        Ok(list)
+    }
+
     /// Images they are of, at `classes` classes.
     pub fn len(&self, classes: usize) -> usize {
         match self {

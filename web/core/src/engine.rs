@@ -77,11 +77,7 @@ impl Engine {
         let open = || {
             let path = Path::new(name);
             let checkpoint = Checkpoint::from_bytes(bytes, path)?.into_inference();
-            let wrong =
-                |e: Error| Error::Checkpoint { path: path.into(), detail: format!("configuration: {e}") };
-            let model = JointModel::new(&checkpoint.model).map_err(wrong)?;
-            checkpoint.diffusion.validate().map_err(wrong)?;
-            checkpoint.check(path, &model.params.expected(false), &model.params.expected(true))?;
+            let model = checkpoint.joint_model(path)?;
             Ok(Engine {
                 checkpoint,
                 model: Arc::new(model),

@@ -1,0 +1,369 @@
+//! A trained model in few lines: load, classify, explain, sample, save.
+
+use crate::checkpoint::{Checkpoint, Dtype};
+use crate::error::{Error, Result};
+use crate::explain::{ExplainOptions, Explainer, Explanation};
+use crate::gpu::{Device, DeviceOptions};
+use crate::infer::{ImageClassifier, NoisePredictor};
+use crate::model::{Head, JointModel, Labels, ModelConfig, WeightSet, argmax};
+use crate::picture::{Picture, Preparation};
+use crate::rng::Seed;
+use crate::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
+use crate::variants::{Choices, Tuning};
+use crate::weights::Weights;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Images that are classified, sampled or looked at for noise together.
+const BATCH: usize = 8;
+
+/// How a model is opened.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// A device that is open already; `None`: one is opened as `device` says.
+    pub adopted: Option<Device>,
+    /// How to open a device.
+    pub device: DeviceOptions,
+    /// Measured choices of kernels, beside the shipped ones.
+    pub tuning: Vec<Tuning>,
+    /// Which weights to use; `None`: the average where there is one.
+    pub weights: Option<WeightSet>,
+}
+
+/// What a model says of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classification {
+    /// The most probable class; of a multi-label model the most probable label.
+    pub class: usize,
+    /// Its name, or its number where it has none.
+    pub name: String,
+    /// Probability of each class (softmax) or label (sigmoid).
+    pub probabilities: Vec<f32>,
+}
+
+/// How images are generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleOptions {
+    /// Steps of the chain: "" for all, "100", "10,10,5", "ddim25".
+    pub respacing: String,
+    /// Step size α of Algorithm 1; a model whose classifier never saw noised images cannot be guided.
+    pub alpha: f32,
+    /// Which chain.
+    pub chain: Chain,
+    /// Seed of the noise.
+    pub seed: Seed,
+}
+
+impl Default for SampleOptions {
+    fn default() -> SampleOptions {
+        SampleOptions { respacing: "50".into(), alpha: 20.0, chain: Chain::default(), seed: Seed(0) }
+    }
+}
+
+/// A trained model on a device: classifies, explains, generates.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let image = vec![-1.0; duet.image_len()];
+/// let answer = duet.classify(&image).await?.remove(0);
+/// println!("{} {:.1} %", answer.name, 100.0 * answer.probabilities[answer.class]);
+/// # Ok(()) }) }
+/// ```
+///
+/// Plans are compiled at the first call that needs them and kept. Images are \[N,C,H,W\] in −1..1; [`Duet::image`] makes
+/// one of a picture.
+pub struct Duet {
+    checkpoint: Arc<Checkpoint>,
+    weights: Weights,
+    set: WeightSet,
+    classifiers: BTreeMap<usize, ImageClassifier>,
+    predictors: BTreeMap<usize, NoisePredictor>,
+    explainer: Option<Explainer>,
+    sampler: Option<(usize, Sampler)>,
+}
+
+impl Duet {
+    /// Reads a checkpoint and opens the fastest kind of GPU there is.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming what is wrong with the file; [`Error::NoAdapter`] saying what to install; device errors.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn load(path: impl AsRef<Path>) -> Result<Duet> {
+        Self::load_with(path, &LoadOptions::default()).await
+    }
+
+    /// As [`Duet::load`], with options.
+    ///
+    /// # Errors
+    /// As [`Duet::load`]; [`Error::Config`] for weights that the file lacks.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Duet> {
+        let path = path.as_ref();
+        let checkpoint = Checkpoint::load(path)?;
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        Self::of(Arc::new(checkpoint), model, options).await
+    }
+
+    /// As [`Duet::load_with`] from the bytes of a file; `name` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`Duet::load_with`].
+    pub async fn from_bytes(bytes: &[u8], name: &str, options: &LoadOptions) -> Result<Duet> {
+        let path = Path::new(name);
+        let checkpoint = Checkpoint::from_bytes(bytes, path)?;
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        Self::of(Arc::new(checkpoint), model, options).await
+    }
+
+    /// A checkpoint that was read already, with its [`Checkpoint::joint_model`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] for weights that it lacks; device errors.
+    pub async fn of(
+        checkpoint: Arc<Checkpoint>,
+        model: Arc<JointModel>,
+        options: &LoadOptions,
+    ) -> Result<Duet> {
+        let set = match (options.weights, &checkpoint.ema) {
+            (None, Some(_)) => WeightSet::Averaged,
+            (None, None) => WeightSet::Raw,
+            (Some(set), _) => set,
+        };
+        let device = match &options.adopted {
+            Some(device) => device.clone(),
+            None => Device::open(&options.device).await?,
+        };
+        if !options.tuning.is_empty() {
+            Choices::install(&device, &options.tuning);
+        }
+        let average = checkpoint.ema.as_ref().filter(|_| set == WeightSet::Averaged);
+        let weights = Weights::upload(&device, model, &checkpoint.weights, average).await?;
+        weights.require(set)?;
+        Ok(Duet {
+            checkpoint,
+            weights,
+            set,
+            classifiers: BTreeMap::new(),
+            predictors: BTreeMap::new(),
+            explainer: None,
+            sampler: None,
+        })
+    }
+
+    /// The model's configuration: sizes, classes and their names.
+    pub fn config(&self) -> &ModelConfig {
+        &self.checkpoint.model
+    }
+
+    /// What the file holds.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// The weights on the device.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.weights.device()
+    }
+
+    /// Values of one image: C · H · W.
+    pub fn image_len(&self) -> usize {
+        self.config().images(1).image_len()
+    }
+
+    /// A picture as the model sees it, \[C,H,W\] in −1..1.
+    ///
+    /// # Errors
+    /// As [`Preparation::levels`].
+    pub fn image(&self, picture: &Picture<'_>) -> Result<Vec<f32>> {
+        Preparation::new(self.config().in_channels, self.config().image_size).values(picture)
+    }
+
+    /// What the model says of any number of images \[N,C,H,W\].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; device errors.
+    pub async fn classify(&mut self, images: &[f32]) -> Result<Vec<Classification>> {
+        let classes = self.config().num_classes;
+        let rows = self.probabilities(images).await?;
+        let answer = |row: &[f32]| {
+            let class = argmax(row, classes).first().copied().unwrap_or(0);
+            Classification { class, name: self.config().class_name(class), probabilities: row.to_vec() }
+        };
+        Ok(rows.chunks_exact(classes).map(answer).collect())
+    }
+
+    /// Probabilities \[N,K\] of any number of images.
+    ///
+    /// # Errors
+    /// As [`Duet::classify`].
+    pub async fn probabilities(&mut self, images: &[f32]) -> Result<Vec<f32>> {
+        let batch = if images.len() <= self.image_len() { 1 } else { BATCH };
+        let classifier = match self.classifiers.remove(&batch) {
+            Some(known) => known,
+            None => ImageClassifier::new(&self.weights, batch, self.set).await?,
+        };
+        self.classifiers.entry(batch).or_insert(classifier).probabilities(images).await
+    }
+
+    /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.
+    ///
+    /// # Errors
+    /// As [`NoisePredictor::predict`].
+    pub async fn predict_noise(&mut self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+        let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
+        let predictor = match self.predictors.remove(&batch) {
+            Some(known) => known,
+            None => NoisePredictor::new(&self.weights, &self.checkpoint.diffusion, batch, self.set).await?,
+        };
+        self.predictors.entry(batch).or_insert(predictor).predict(images, timesteps).await
+    }
+
+    /// A counterfactual of one image: what would have to change for it to be of the class `target`?
+    ///
+    /// # Errors
+    /// As [`Explainer::new`] and [`Explainer::explain`].
+    pub async fn explain(
+        &mut self,
+        image: &[f32],
+        target: usize,
+        options: &ExplainOptions,
+    ) -> Result<Explanation> {
+        self.explain_watched(image, target, options, |_, _| true).await
+    }
+
+    /// As [`Duet::explain`]; `on_step` hears of each step and of the target's probabilities so far, and may stop by
+    /// returning `false`.
+    ///
+    /// # Errors
+    /// As [`Duet::explain`]; [`Error::Aborted`].
+    pub async fn explain_watched(
+        &mut self,
+        image: &[f32],
+        target: usize,
+        options: &ExplainOptions,
+        on_step: impl FnMut(&Progress, &[Vec<f32>]) -> bool,
+    ) -> Result<Explanation> {
+        let kept = match self.explainer.take() {
+            Some(mut explainer) => explainer.change(options)?.then_some(explainer),
+            None => None,
+        };
+        let explainer = match kept {
+            Some(explainer) => explainer,
+            None => Explainer::new(&self.weights, &self.checkpoint.diffusion, 1, options, self.set).await?,
+        };
+        let explainer = self.explainer.insert(explainer);
+        let targets = explainer.targets(image, &[target]).await?;
+        let made = explainer.explain(image, &targets, 0, on_step).await?;
+        finite(&made.counterfactual)?;
+        Ok(made)
+    }
+
+    /// New images \[N,C,H,W\], one for each label; `None`: `count` images of no class.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`] and [`Sampler::run`]; [`Error::NotFinite`] where the step size is too large.
+    pub async fn sample(
+        &mut self,
+        wanted: Option<&Labels>,
+        count: usize,
+        options: &SampleOptions,
+    ) -> Result<Vec<f32>> {
+        self.sample_watched(wanted, count, options, |_| true).await
+    }
+
+    /// As [`Duet::sample`]; `on_step` hears of each step of each batch, and may stop by returning `false`.
+    ///
+    /// # Errors
+    /// As [`Duet::sample`]; [`Error::Aborted`].
+    pub async fn sample_watched(
+        &mut self,
+        wanted: Option<&Labels>,
+        count: usize,
+        options: &SampleOptions,
+        mut on_step: impl FnMut(&Progress) -> bool,
+    ) -> Result<Vec<f32>> {
+        let batch = count.clamp(1, BATCH);
+        let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
+        let spec = StepSpec { chain: options.chain, guidance, clip: true, ..StepSpec::new(batch) };
+        let kept = match self.sampler.take() {
+            Some((size, mut sampler)) if size == batch => {
+                sampler.change(&options.respacing, spec)?.then_some(sampler)
+            }
+            _ => None,
+        };
+        let sampler = match kept {
+            Some(sampler) => sampler,
+            None => {
+                let diffusion = &self.checkpoint.diffusion;
+                Sampler::new(&self.weights, diffusion, &options.respacing, spec, self.set).await?
+            }
+        };
+        let (_, sampler) = self.sampler.insert((batch, sampler));
+        let classes = self.checkpoint.model.num_classes;
+        let steps = sampler.schedule().len();
+        let total = steps * count.div_ceil(batch);
+        let len = self.checkpoint.model.images(1).image_len();
+        let mut images = Vec::with_capacity(count * len);
+        for (part, first) in (0..count).step_by(batch).enumerate() {
+            // The last batch is filled up with images that are dropped.
+            let rows: Vec<usize> = (first..first + batch).map(|row| row.min(count - 1)).collect();
+            let labels = match wanted {
+                Some(labels) => labels.pick(&rows, classes)?,
+                None => Labels::Classes(Vec::new()),
+            };
+            let chain =
+                ChainOptions { seed: options.seed, first_row: first as u32, labels, alpha: options.alpha };
+            sampler.start_from_noise(options.seed, first as u32)?;
+            let report = |p: &Progress| on_step(&Progress { done: part * steps + p.done, total });
+            sampler.run(steps, &chain, report).await?;
+            let made = sampler.get_images().await?;
+            images.extend_from_slice(&made[..(count - first).min(batch) * len]);
+        }
+        finite(&images)?;
+        Ok(images)
+    }
+
+    /// The labels that steer `count` images to one class: of a multi-label model that label alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a class out of range.
+    pub fn labels(&self, class: usize, count: usize) -> Result<Labels> {
+        let ModelConfig { head, num_classes, .. } = *self.config();
+        let none = if head == Head::MultiLabel { vec![0.0; count * num_classes] } else { Vec::new() };
+        head.toward(&none, &vec![class; count], num_classes)
+    }
+
+    /// Writes the model for inference: the weights in use, as f32 or half the size as f16; the file is replaced at once and
+    /// as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for values beyond f16's range, and for a file that cannot be written.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save(&self, path: impl AsRef<Path>, dtype: Dtype) -> Result<()> {
+        crate::checkpoint::write_atomic(path.as_ref(), &self.to_bytes(dtype)?)
+    }
+
+    /// As [`Duet::save`], the file's bytes.
+    ///
+    /// # Errors
+    /// As [`Duet::save`].
+    pub fn to_bytes(&self, dtype: Dtype) -> Result<Vec<u8>> {
+        self.checkpoint.export(dtype, self.set == WeightSet::Averaged)
+    }
+}
+
+fn finite(images: &[f32]) -> Result<()> {
+    if images.iter().all(|v| v.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::NotFinite { detail: "the image became NaN or infinite; try a smaller alpha".into() })
+}
