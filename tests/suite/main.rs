@@ -10,6 +10,7 @@ mod features;
 mod golden;
 mod groupnorm;
 mod harness;
+mod layers;
 mod loss;
 mod matmul;
 mod noise;
