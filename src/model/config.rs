@@ -1,7 +1,7 @@
 //! Model and diffusion configuration, field for field the reference's, with its derived quantities.
 
 use crate::error::{Error, Result};
-use crate::graph::Pooling;
+use crate::ops::Pooling;
 use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
 

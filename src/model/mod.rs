@@ -6,7 +6,7 @@ mod layers;
 mod params;
 mod unet;
 
-pub use crate::graph::Pooling;
+pub use crate::ops::Pooling;
 pub use classifier::Classifier;
 pub use config::{Head, ModelConfig};
 pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};

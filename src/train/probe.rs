@@ -4,10 +4,10 @@
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, train_plan};
 use super::trainer::Targets;
+use crate::autodiff::Activations;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::graph::Activations;
 use crate::model::JointModel;
 use crate::tensor::{Images, Tensors, pad_rows, unpad_rows};
 use crate::weights::Weights;

@@ -1,10 +1,11 @@
 //! Activations that are computed again or wait as f16: the same training, less memory.
 
 use crate::harness::{Harness, device, tiny_config, values};
+use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
-use duet::graph::{Activations, PlanStats};
-use duet::kernels::half;
+use duet::graph::PlanStats;
 use duet::model::{JointModel, ModelConfig};
+use duet::ops::half;
 use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, TrainSpec, Trainer, train_plan};
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 use crate::harness::{device, tiny_config};
 use duet::gpu::{BufferId, BufferSpec, Program, Slice};
 use duet::infer::classify_plan;
-use duet::kernels::pointwise::{self, Unary};
 use duet::model::JointModel;
+use duet::ops::pointwise;
 use duet::rng::Seed;
 use duet::weights::Weights;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn more_launches_than_one_query_set_holds_are_profiled_in_parts() {
         return;
     }
     let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64 };
-    let launch = pointwise::unary(Unary::Scale { factor: 2.0 }, 4, slice(0), slice(1));
+    let launch = pointwise::scale(2.0, 4, slice(0), slice(1));
     assert_eq!(launch[0].bytes(), 128, "the range bound twice counts once");
     let count = 2500;
     let program = Program {

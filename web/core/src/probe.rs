@@ -4,11 +4,11 @@
 use crate::engine::{array, set};
 use crate::error::to_js;
 use duet::checkpoint::Checkpoint;
+use duet::families::Tuning;
 use duet::gpu::{Device, DeviceOptions};
-use duet::kernels::measure;
 use duet::model::JointModel;
+use duet::ops::measure;
 use duet::train::{ClassifierInput, StepInput, StepOutput, Targets, TrainOptions};
-use duet::variants::Tuning;
 use duet::{Error, Result};
 use js_sys::{Float32Array, Object, Reflect, Uint32Array};
 use std::path::Path;

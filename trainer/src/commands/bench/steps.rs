@@ -3,6 +3,7 @@
 use super::measure::best;
 use super::models::Subject;
 use super::report::{Kind, Line, Memory};
+use duet::families::Choices;
 use duet::gpu::{Buffer, Device, Executable};
 use duet::graph::{Place, Plan};
 use duet::infer::classify_plan;
@@ -10,7 +11,6 @@ use duet::model::{Builder, Head, JointModel};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{Batch, ClassifierInput, Targets, TrainSpec, Trainer, train_plan};
-use duet::variants::Choices;
 use duet::weights::{Loaded, Weights};
 use duet::{Error, Result};
 use std::sync::Arc;
