@@ -5,8 +5,8 @@
 //! arXiv 2301.13622). The whole computation, forward and backward, is WGSL compute shaders; the same shaders run
 //! natively on Vulkan, Metal and DX12 and in a browser through WebGPU.
 //!
-//! A model is a [`graph`]; a graph is differentiated as a graph and compiled once into a plan; a plan is a fixed list
-//! of [`kernels`] over planned memory that a [`gpu::Device`] runs.
+//! A model is a [`graph`] of [`ops`]; a graph is differentiated as a graph ([`autodiff`]) and compiled once into a plan; a
+//! plan is a fixed list of kernels over planned memory that a [`gpu::Device`] runs.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod blocking;
@@ -18,7 +18,6 @@ mod facade;
 pub mod gpu;
 pub mod graph;
 pub mod infer;
-pub mod kernels;
 pub mod model;
 pub mod picture;
 pub mod rng;
@@ -26,7 +25,6 @@ pub mod sampling;
 pub mod self_test;
 pub mod tensor;
 pub mod train;
-pub mod variants;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -48,7 +48,7 @@ fn a_kernel_that_runs_again_costs_no_memory() {
     let mut grown = Vec::new();
     for launch in programs::programs().into_iter().flat_map(|p| p.launches) {
         let here =
-            !launch.kernel.file.ends_with("_subgroup") || duet::variants::Family::Subgroup.runs_on(&device);
+            !launch.kernel.file.ends_with("_subgroup") || duet::families::Family::Subgroup.runs_on(&device);
         if !here || !seen.insert(launch.kernel.clone()) {
             continue;
         }

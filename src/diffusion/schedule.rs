@@ -3,7 +3,7 @@
 use super::config::{DiffusionConfig, NoiseSchedule};
 use super::respace::respaced_steps;
 use crate::error::Result;
-use crate::kernels::sampler::{AncestralCoefficients, DdimCoefficients};
+use crate::ops::sampler::{AncestralCoefficients, DdimCoefficients};
 
 /// Tables of a chain, one entry per step.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,7 +201,7 @@ impl Schedule {
         }
     }
 
-    /// What the variational term of a learned sigma needs of step `index`, as [`crate::kernels::variational`] reads it.
+    /// What the variational term of a learned sigma needs of step `index`, as [`crate::ops::variational`] reads it.
     pub fn vb_coefficients(&self, index: usize) -> [f32; 8] {
         [
             self.posterior_mean_coef1[index] as f32,

@@ -1,29 +1,28 @@
-//! Tensors, operations, shape checks, reverse-mode differentiation, memory planning and the compiled [`Plan`].
+//! Tensors, operations in general, shape checks, memory planning and the compiled [`Plan`].
 //!
-//! A [`Graph`] is built by the model code in the order in which it will run. [`Graph::grad`] adds the backward
-//! operations as ordinary nodes. [`Graph::compile`] drops what nothing needs, chooses kernels, plans memory and gives
-//! a [`Plan`]; the device a plan is loaded on may choose other families of kernels ([`crate::variants`]).
+//! A [`Graph`] is built by the model code in the order in which it will run; each operation brings its own method
+//! ([`crate::ops`]). Differentiation ([`crate::autodiff`]) adds the backward operations as ordinary nodes.
+//! [`Graph::compile`] drops what nothing needs, chooses kernels, plans memory and gives a [`Plan`]; the device a plan is
+//! loaded on may choose other families of kernels ([`crate::families`]).
 
-mod activations;
-mod autodiff;
-mod build;
-mod lower;
 mod memory;
-mod op;
+mod operation;
 mod plan;
 
-pub use activations::Activations;
-pub use build::SamplerInputs;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
-pub use op::{Activation, Op, Pooling, SamplerFlags};
+pub(crate) use operation::{Context, Operation, Upstream};
+use operation::{Leaf, Reserve};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
+
+use crate::error::{Error, Result};
+use std::sync::Arc;
 
 /// A tensor of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(crate) u32);
 
 impl NodeId {
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -47,7 +46,7 @@ impl Place {
 /// One operation with its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    pub op: Op,
+    pub op: Arc<dyn Operation>,
     /// Tensors read.
     pub inputs: Vec<NodeId>,
     /// Tensors written beside the result: states changed in place and secondary results.
@@ -58,13 +57,19 @@ pub(crate) struct Node {
     pub place: Option<Place>,
 }
 
+impl Node {
+    /// Whether it only stands for memory: nothing runs.
+    fn is_memory(&self) -> bool {
+        self.op.downcast_ref::<Leaf>().is_some() || self.op.downcast_ref::<Reserve>().is_some()
+    }
+}
+
 /// Operations in execution order.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
-    dropout_layers: u32,
     /// First node of the backward pass.
-    backward: Option<usize>,
+    pub(crate) backward: Option<usize>,
 }
 
 impl Graph {
@@ -73,40 +78,68 @@ impl Graph {
         Graph::default()
     }
 
+    /// A tensor that exists before the run at `place`.
+    pub fn leaf(&mut self, shape: &[usize], place: Place) -> NodeId {
+        let node = self.push(Leaf, Vec::new(), shape.to_vec());
+        self.nodes[node.index()].place = Some(place);
+        node
+    }
+
+    /// Memory of the given shape that another node writes.
+    pub(crate) fn reserve(&mut self, shape: &[usize]) -> NodeId {
+        self.push(Reserve, Vec::new(), shape.to_vec())
+    }
+
     /// Logical shape of a tensor; the last dimension is padded to a multiple of four in memory.
     pub fn shape(&self, node: NodeId) -> &[usize] {
         &self.nodes[node.index()].shape
+    }
+
+    /// \[batch, height, width, channels\] of an image tensor.
+    pub fn image_shape(&self, op: &'static str, x: NodeId) -> Result<[usize; 4]> {
+        <[usize; 4]>::try_from(self.shape(x))
+            .map_err(|_| Error::shape(op, format!("needs [N,H,W,C], got {:?}", self.shape(x))))
+    }
+
+    pub(crate) fn expect(&self, op: &'static str, what: &str, node: NodeId, shape: &[usize]) -> Result<()> {
+        if self.shape(node) == shape {
+            return Ok(());
+        }
+        Err(Error::shape(op, format!("{what} must be {shape:?}, is {:?}", self.shape(node))))
     }
 
     pub(crate) fn node(&self, node: NodeId) -> &Node {
         &self.nodes[node.index()]
     }
 
-    pub(crate) fn push(&mut self, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> NodeId {
+    /// The operation of `node`, where it is a `T`.
+    pub(crate) fn operation<T: Operation>(&self, node: NodeId) -> Option<&T> {
+        self.node(node).op.downcast_ref()
+    }
+
+    /// The last node that computes `op` of `inputs`.
+    pub(crate) fn find<T: Operation + PartialEq>(&self, op: &T, inputs: &[NodeId]) -> Option<NodeId> {
+        let same = |node: &Node| node.inputs == inputs && node.op.downcast_ref() == Some(op);
+        self.nodes.iter().rposition(same).map(|index| NodeId(index as u32))
+    }
+
+    pub(crate) fn push(&mut self, op: impl Operation, inputs: Vec<NodeId>, shape: Vec<usize>) -> NodeId {
         self.push_updating(op, inputs, Vec::new(), shape)
+    }
+
+    /// As [`Graph::push`], with a result of the shape of `like`.
+    pub(crate) fn push_like(&mut self, like: NodeId, op: impl Operation, inputs: Vec<NodeId>) -> NodeId {
+        self.push(op, inputs, self.shape(like).to_vec())
     }
 
     pub(crate) fn push_updating(
         &mut self,
-        op: Op,
+        op: impl Operation,
         inputs: Vec<NodeId>,
         updates: Vec<NodeId>,
         shape: Vec<usize>,
     ) -> NodeId {
-        self.nodes.push(Node { op, inputs, updates, shape, place: None });
+        self.nodes.push(Node { op: Arc::new(op), inputs, updates, shape, place: None });
         NodeId(self.nodes.len() as u32 - 1)
-    }
-
-    /// Makes the result of `node` lie at `place` and so survive the run; where it has another place already, or is
-    /// nobody's own result, a copy is added.
-    pub fn place(&mut self, node: NodeId, place: Place) -> NodeId {
-        let fixed = self.nodes[node.index()].place.is_some();
-        if fixed {
-            let copy = self.scale(node, 1.0);
-            self.nodes[copy.index()].place = Some(place);
-            return copy;
-        }
-        self.nodes[node.index()].place = Some(place);
-        node
     }
 }

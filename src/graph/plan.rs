@@ -1,12 +1,11 @@
 //! A graph compiled: launches over planned memory.
 
-use super::lower::{Context, lower};
 use super::memory::{Lifetime, MemoryPlan, plan_memory};
-use super::{Graph, Node, NodeId, Op};
+use super::{Context, Graph, Node, NodeId};
 use crate::error::{Error, Result};
+use crate::families::{Choices, Key};
 use crate::gpu::{Buffer, BufferId, BufferSpec, Device, Executable, Launch, Program, Slice};
 use crate::tensor::device_bytes;
-use crate::variants::{Choices, Key};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -92,7 +91,7 @@ impl Graph {
             .iter()
             .map(|n| {
                 let changes = n.updates.iter().any(|u| self.node(*u).place.is_some());
-                changes || (n.place.is_some() && n.op != Op::Leaf && n.op != Op::Reserve)
+                changes || (n.place.is_some() && !n.is_memory())
             })
             .collect();
         for i in (0..needed.len()).rev() {
@@ -149,19 +148,20 @@ impl Graph {
         let mut launches: Vec<Launch> = Vec::new();
         let mut shapes: Vec<String> = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
-            if !needed[i] || matches!(node.op, Op::Leaf | Op::Reserve) {
+            if !needed[i] || node.is_memory() {
                 continue;
             }
             let inputs: Vec<Slice> = node.inputs.iter().map(|n| compiler.slice(*n)).collect();
             let updates: Vec<Slice> = node.updates.iter().map(|n| compiler.slice(*n)).collect();
             // A node without a result (it only changes states) gets no memory of its own.
             let output = if node.shape.is_empty() { updates[0] } else { compiler.slice(NodeId(i as u32)) };
-            let context = Context { inputs: &inputs, updates: &updates, output };
-            let steps = lower(&node.op, choices, context, &mut |bytes| {
+            let mut allocate = |bytes| {
                 let buffer = compiler.allocate(bytes);
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
-            });
-            launches.extend(steps);
+            };
+            let (inputs, updates) = (inputs.as_slice(), updates.as_slice());
+            let mut context = Context { choices, inputs, updates, output, allocate: &mut allocate };
+            launches.extend(node.op.lower(&mut context));
             shapes.resize(launches.len(), self.shape_summary(node));
         }
         Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals)

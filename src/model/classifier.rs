@@ -5,7 +5,8 @@ use super::layers::{Affine, BatchNorm, Builder};
 use super::params::ParamLayout;
 use super::unet::Encoded;
 use crate::error::Result;
-use crate::graph::{Activation, NodeId, Pooling};
+use crate::graph::NodeId;
+use crate::ops::{Activation, Pooling};
 
 /// Slope of LeakyReLU, PyTorch's default.
 const SLOPE: f32 = 0.01;

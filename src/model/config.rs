@@ -2,7 +2,7 @@
 
 use super::head::Head;
 use crate::error::{Error, Result};
-use crate::graph::Pooling;
+use crate::ops::Pooling;
 use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
 

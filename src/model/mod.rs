@@ -8,7 +8,7 @@ mod params;
 mod sets;
 mod unet;
 
-pub use crate::graph::Pooling;
+pub use crate::ops::Pooling;
 pub use classifier::Classifier;
 pub use config::ModelConfig;
 pub use head::{AcrossLabels, Head, Labels, UNLABELLED, argmax};

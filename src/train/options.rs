@@ -1,7 +1,7 @@
 //! What training is told.
 
+use crate::autodiff::Activations;
 use crate::error::{Error, Result};
-use crate::graph::Activations;
 use serde::{Deserialize, Serialize};
 
 /// Which images the classifier sees in training.

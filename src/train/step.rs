@@ -1,6 +1,7 @@
 //! The training step as a plan (paper Eq. 5 to 10).
 
 use super::options::{ClassifierInput, TrainOptions};
+use crate::autodiff::Activations;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{Activations, Graph, NodeId, Place, Plan};

@@ -181,7 +181,7 @@ fn tune_keeps_a_table_that_later_commands_read() {
     let measured = run(&["tune", &recipe, "--seconds", "0", "--batch", "2", "--out", &table]);
     assert!(measured.0 && measured.1.contains("conv_forward batch=2 height=8"), "{measured:?}");
     let text = std::fs::read_to_string(&table).unwrap();
-    let read = duet::variants::Tuning::parse(Path::new(&table), &text).unwrap();
+    let read = duet::families::Tuning::parse(Path::new(&table), &text).unwrap();
     assert!(read.choices.iter().all(|row| row.direct_ms.is_some() && row.tiled_ms.is_some()));
     assert!(!read.choices.is_empty());
 

@@ -1,6 +1,7 @@
 //! Activations that are computed again or wait as f16: the same training, less memory.
 
 use crate::harness::{Harness, device, tiny_config, values};
+use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::{Activations, PlanStats};
 use duet::kernels::half;

@@ -1,33 +1,11 @@
 //! Softmax attention, both families, against its f64 twin, and against each other.
 
 use super::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::gpu::{Launch, Slice};
-use duet::kernels::attention::{self, Attention};
-use duet::kernels::attention_tiled;
+use duet::families::Family;
+use duet::ops::attention::{self, Attention};
 
-/// The functions of one family.
-#[derive(Clone, Copy)]
-struct Family {
-    name: &'static str,
-    forward: fn(&Attention, Slice, Slice, Slice) -> Vec<Launch>,
-    grad_scratch: fn(&Attention) -> u64,
-    grad: fn(&Attention, Slice, Slice, Slice, Slice, Slice, Slice) -> Vec<Launch>,
-}
-
-const FAMILIES: [Family; 2] = [
-    Family {
-        name: "direct",
-        forward: attention::forward,
-        grad_scratch: attention::grad_scratch,
-        grad: attention::grad,
-    },
-    Family {
-        name: "tiled",
-        forward: attention_tiled::forward,
-        grad_scratch: attention_tiled::grad_scratch,
-        grad: attention_tiled::grad,
-    },
-];
+/// The families that have attention.
+const FAMILIES: [Family; 2] = [Family::Direct, Family::Tiled];
 
 /// Column of qkv where q (part 0), k (1) or v (2) of a head begins.
 fn column(size: &Attention, part: usize, head: usize) -> usize {
@@ -81,9 +59,9 @@ fn run(family: Family, size: &Attention, qkv: &[f32], dout: &[f32]) -> Outputs {
     let lse = harness.output(&[batch, heads, tokens]);
     assert_eq!(lse.slice.bytes, attention::lse_bytes(size));
     let dqkv = harness.output(&[batch, tokens, 3 * channels]);
-    let scratch = harness.scratch((family.grad_scratch)(size));
-    let mut launches = (family.forward)(size, qkv, out.slice, lse.slice);
-    launches.extend((family.grad)(size, qkv, out.slice, lse.slice, dout, scratch, dqkv.slice));
+    let scratch = harness.scratch(attention::grad_scratch(size));
+    let mut launches = attention::forward(family, size, qkv, out.slice, lse.slice);
+    launches.extend(attention::grad(family, size, [qkv, out.slice, lse.slice, dout], scratch, dqkv.slice));
     harness.run(launches);
     Outputs { out: harness.read(&out), lse: harness.read(&lse), dqkv: harness.read(&dqkv) }
 }
@@ -127,7 +105,7 @@ fn check(size: &Attention, amplitude: f32, bound: f64) {
     let got = FAMILIES.map(|family| run(family, size, &qkv, &dout));
     let (qkv, dout) = (wide(&qkv), wide(&dout));
     let (out, lse) = twin(size, &qkv);
-    for (Family { name, .. }, got) in FAMILIES.iter().zip(&got) {
+    for (name, got) in FAMILIES.iter().zip(&got) {
         assert_close(&format!("{name} out of {size:?}"), &got.out, &out, bound);
         assert_close(&format!("{name} lse of {size:?}"), &got.lse, &lse, bound);
         let loss = |v: &[f64]| dot(&twin(size, v).0, &dout);
@@ -157,7 +135,7 @@ fn sharp_softmax() {
     for family in FAMILIES {
         let got = run(family, &size, &qkv, &dout);
         assert_close("huge scores", &got.out, &twin(&size, &wide(&qkv)).0, 1e-3);
-        assert!(got.dqkv.iter().all(|v| v.is_finite()), "{}", family.name);
+        assert!(got.dqkv.iter().all(|v| v.is_finite()), "{}", family.name());
     }
 }
 
@@ -169,8 +147,8 @@ fn full_resolution() {
     let (out, lse) = twin(&size, &wide(&qkv));
     let [direct, tiled] = FAMILIES.map(|family| {
         let got = run(family, &size, &qkv, &dout);
-        assert_close(&format!("{} out", family.name), &got.out, &out, 1e-5);
-        assert_close(&format!("{} lse", family.name), &got.lse, &lse, 1e-5);
+        assert_close(&format!("{} out", family.name()), &got.out, &out, 1e-5);
+        assert_close(&format!("{} lse", family.name()), &got.lse, &lse, 1e-5);
         got
     });
     assert_close("dqkv", &tiled.dqkv, &wide(&direct.dqkv), 2e-5);
@@ -183,7 +161,7 @@ fn same_inputs_give_the_same_bits() {
         let (qkv, dout) = inputs(&size, 1.5);
         for family in FAMILIES {
             let [first, second] = [0, 1].map(|_| run(family, &size, &qkv, &dout));
-            assert!(first == second, "{} {size:?}", family.name);
+            assert!(first == second, "{} {size:?}", family.name());
         }
     }
 }

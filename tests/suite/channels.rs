@@ -1,7 +1,7 @@
 //! Concatenation, slices and per-sample rows against their twins, at channel counts on and off whole vec4s.
 
 use super::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::channels;
+use duet::ops::channels;
 
 /// Rows, columns of a, columns of b.
 const PAIRS: [[usize; 3]; 6] = [[1, 4, 8], [5, 32, 7], [3, 6, 5], [7, 1, 1], [2, 3, 32], [9, 21, 64]];

@@ -2,10 +2,9 @@
 //! every variant of all families against its naive twin.
 
 use crate::harness::{self, Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::conv3x3::{self, Conv3x3};
-use duet::kernels::families;
+use duet::families::Family;
+use duet::ops::conv3x3::{self, Conv3x3};
 use duet::tensor::pitch;
-use duet::variants::Family;
 
 /// Plain loops over \[N,H,W,C\] with a weight \[9,C,K\].
 fn conv_twin(size: &Conv3x3, x: &[f64], weight: &[f64], bias: &[f64], residual: &[f64]) -> Vec<f64> {
@@ -113,9 +112,8 @@ fn convolution_forward_matches_its_twins() {
         let outputs = harness::families().into_iter().map(|family| {
             let (plain, full) = (h.output(&out_shape), h.output(&out_shape));
             let (y, both) = (plain.slice, full.slice);
-            launches.extend(families::conv_forward(family, &size, x_slice, w_slice, None, None, y));
-            let more =
-                families::conv_forward(family, &size, x_slice, w_slice, bias_slice, residual_slice, both);
+            launches.extend(conv3x3::forward(family, &size, x_slice, w_slice, None, None, y));
+            let more = conv3x3::forward(family, &size, x_slice, w_slice, bias_slice, residual_slice, both);
             launches.extend(more);
             (family, plain, full)
         });
@@ -151,9 +149,9 @@ fn convolution_gradients_match_finite_differences() {
         launches.extend(conv3x3::naive::grad_weight(&size, x_slice, d_slice, naive_dw.slice));
         let outputs = harness::families().into_iter().map(|family| {
             let (dx, dw) = (h.output(&in_shape), h.output(&weight_shape));
-            let scratch = h.scratch(families::conv_grad_weight_scratch(family, &size));
-            launches.extend(families::conv_grad_input(family, &size, d_slice, w_slice, dx.slice));
-            launches.extend(families::conv_grad_weight(family, &size, x_slice, d_slice, scratch, dw.slice));
+            let scratch = h.scratch(conv3x3::grad_weight_scratch(family, &size));
+            launches.extend(conv3x3::grad_input(family, &size, d_slice, w_slice, dx.slice));
+            launches.extend(conv3x3::grad_weight(family, &size, x_slice, d_slice, scratch, dw.slice));
             (family, dx, dw)
         });
         let outputs: Vec<_> = outputs.collect();
@@ -195,12 +193,12 @@ fn repeat_bit_for_bit(family: Family) {
     let dy = h.input(&out_shape, &values(2, out_shape.iter().product())).slice;
     let weight = values(3, 9 * size.in_channels * size.out_channels);
     let w = h.input(&weight_shape, &pad_weight(&size, &weight)).slice;
-    let scratch = h.scratch(families::conv_grad_weight_scratch(family, &size));
+    let scratch = h.scratch(conv3x3::grad_weight_scratch(family, &size));
     let runs = [0, 1].map(|_| {
         let (y, dx, dw) = (h.output(&out_shape), h.output(&in_shape), h.output(&weight_shape));
-        let mut launches = families::conv_forward(family, &size, x, w, None, None, y.slice);
-        launches.extend(families::conv_grad_input(family, &size, dy, w, dx.slice));
-        launches.extend(families::conv_grad_weight(family, &size, x, dy, scratch, dw.slice));
+        let mut launches = conv3x3::forward(family, &size, x, w, None, None, y.slice);
+        launches.extend(conv3x3::grad_input(family, &size, dy, w, dx.slice));
+        launches.extend(conv3x3::grad_weight(family, &size, x, dy, scratch, dw.slice));
         h.run(launches);
         [y, dx, dw].map(|tensor| h.read(&tensor).into_iter().map(f32::to_bits).collect::<Vec<_>>())
     });

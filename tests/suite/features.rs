@@ -3,8 +3,8 @@
 use super::harness::{
     Harness, assert_close, assert_gradient, dot, finite_differences, spread_indices, values, wide,
 };
-use duet::kernels::batchnorm;
-use duet::kernels::features::{self, FeatureMap};
+use duet::ops::batchnorm;
+use duet::ops::features::{self, FeatureMap};
 
 /// Rows of the features, `columns` wide, with the map's columns filled and the others 0.
 fn pooled(map: &FeatureMap, x: &[f64]) -> Vec<f64> {

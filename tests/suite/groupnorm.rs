@@ -1,7 +1,7 @@
 //! GroupNorm with scale-shift and SiLU against its f64 twin.
 
 use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::groupnorm::{self, GroupNorm, Part};
+use duet::ops::groupnorm::{self, GroupNorm, Part};
 
 /// The twin's inputs, logical layout: x \[N, HW, C\], gamma and beta \[C\], scale_shift \[N, 2C\].
 #[derive(Clone)]

@@ -1,10 +1,10 @@
 //! Runs launches on host arrays: uploads logical tensors into the padded device layout, reads results back, and
 //! compares them with f64 twins and finite differences.
 
+use duet::families::Family;
 use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
 use duet::model::ModelConfig;
 use duet::tensor::{Tensors, pitch};
-use duet::variants::Family;
 use std::sync::OnceLock;
 
 /// The one device all tests share (pipelines are compiled once).

@@ -1,8 +1,8 @@
 //! Forward diffusion and the losses against their f64 twins.
 
 use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::diffuse;
-use duet::kernels::loss::{self, Mse};
+use duet::ops::diffuse;
+use duet::ops::loss::{self, Mse};
 use duet::tensor::pitch;
 
 /// Batch, pixels, channels: size 1, odd sizes, fewer and more pixels than one sample is cut into parts, a batch beyond
@@ -67,7 +67,7 @@ fn squared_error_and_its_gradient_equal_the_twin() {
         let (out, gradient) = (h.output(&[batch]), h.output(&shape));
         let scratch = h.scratch(loss::mse_scratch(&size));
         let mut launches = loss::mse(&size, p, t, scratch, out.slice);
-        launches.extend(diffuse::mse_grad(&size, [p, t, dloss], gradient.slice));
+        launches.extend(loss::mse_grad(&size, [p, t, dloss], gradient.slice));
         h.run(launches);
         let (prediction, target, weights) = (wide(&prediction), wide(&target), wide(&weights));
         let what = format!("{size:?}");

@@ -6,6 +6,7 @@ mod channels;
 mod checkpoint;
 mod convolution;
 mod explain;
+mod families;
 mod features;
 mod golden;
 mod groupnorm;
@@ -27,6 +28,6 @@ mod self_test;
 mod shaders;
 mod timesteps;
 mod training;
-mod variants;
+
 mod variational;
 mod web_fixtures;

@@ -1,10 +1,10 @@
 //! Matrix products: all families against f64 twins and finite differences, and against each other.
 
 use crate::harness::{self, Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::matmul::MatMul;
-use duet::kernels::{families, reduce_rows};
+use duet::families::Family;
+use duet::ops::matmul::{self, MatMul};
+use duet::ops::reduce_rows;
 use duet::tensor::pitch;
-use duet::variants::Family;
 
 /// Rows, input features, output features: one and three rows, features that are no multiple of four, sizes at, below and
 /// beyond whole tiles of all families, and enough rows for several slices.
@@ -67,19 +67,11 @@ fn run(family: Family, size: &MatMul, inputs: &Inputs) -> Outputs {
     let dy = h.input(&y_shape, &inputs.dy).slice;
     let (plain, full) = (h.output(&y_shape), h.output(&y_shape));
     let (dx, dw) = (h.output(&x_shape), h.output(&weight_shape));
-    let scratch = h.scratch(families::matmul_grad_weight_scratch(family, size));
-    let mut launches = families::matmul_forward(family, size, x, weight, None, None, plain.slice);
-    launches.extend(families::matmul_forward(
-        family,
-        size,
-        x,
-        weight,
-        Some(bias),
-        Some(residual),
-        full.slice,
-    ));
-    launches.extend(families::matmul_grad_input(family, size, dy, weight, dx.slice));
-    launches.extend(families::matmul_grad_weight(family, size, x, dy, scratch, dw.slice));
+    let scratch = h.scratch(matmul::grad_weight_scratch(family, size));
+    let mut launches = matmul::forward(family, size, x, weight, None, None, plain.slice);
+    launches.extend(matmul::forward(family, size, x, weight, Some(bias), Some(residual), full.slice));
+    launches.extend(matmul::grad_input(family, size, dy, weight, dx.slice));
+    launches.extend(matmul::grad_weight(family, size, x, dy, scratch, dw.slice));
     h.run(launches);
     Outputs { plain: h.read(&plain), full: h.read(&full), dx: h.read(&dx), dw: h.read(&dw) }
 }

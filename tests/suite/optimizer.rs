@@ -1,7 +1,7 @@
 //! AdamW with the moving average, sums of gradients and their norm against f64 twins.
 
 use super::harness::{Harness, assert_close, values, wide};
-use duet::kernels::optimizer::{self, AdamW};
+use duet::ops::optimizer::{self, AdamW};
 
 /// Vec4s: one, fewer than a workgroup, no multiple of one, more than one part of the sum of squares holds.
 const QUADS: [usize; 6] = [1, 5, 64, 67, 257, 5000];

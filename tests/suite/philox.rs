@@ -1,7 +1,7 @@
 //! Random numbers: published known answers, and equality between host and device.
 
 use crate::harness::{Harness, assert_close, values, wide};
-use duet::kernels::random;
+use duet::ops::random;
 use duet::rng::{Seed, Stream, block, normal_fill, philox4x32, shuffle, uniform_u32_below};
 
 #[test]

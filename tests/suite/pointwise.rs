@@ -1,7 +1,7 @@
 //! Element-wise operations against f64 twins, and dispatches beyond one dimension's limit.
 
 use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::pointwise::{self, Binary, Unary};
+use duet::ops::{Activation, pointwise};
 
 fn sigmoid(v: f64) -> f64 {
     1.0 / (1.0 + (-v).exp())
@@ -22,13 +22,13 @@ fn operations_match_their_twins() {
         let alpha = h.words(&[(-1.5f32).to_bits(), 0, 0, 0]);
         let y: Vec<_> = (0..7).map(|_| h.output(&[count])).collect();
         let slope = 0.01;
-        let mut launches = pointwise::unary(Unary::Silu, quads, ta.slice, y[0].slice);
-        launches.extend(pointwise::unary(Unary::LeakyRelu { slope }, quads, ta.slice, y[1].slice));
-        launches.extend(pointwise::unary(Unary::Scale { factor: -2.5 }, quads, ta.slice, y[2].slice));
-        launches.extend(pointwise::binary(Binary::Add, quads, ta.slice, tb.slice, y[3].slice));
-        launches.extend(pointwise::binary(Binary::SiluGrad, quads, ta.slice, tb.slice, y[4].slice));
-        launches.extend(pointwise::binary(
-            Binary::LeakyReluGrad { slope },
+        let mut launches = pointwise::activate(Activation::Silu, quads, ta.slice, y[0].slice);
+        launches.extend(pointwise::activate(Activation::LeakyRelu { slope }, quads, ta.slice, y[1].slice));
+        launches.extend(pointwise::scale(-2.5, quads, ta.slice, y[2].slice));
+        launches.extend(pointwise::add(quads, ta.slice, tb.slice, y[3].slice));
+        launches.extend(pointwise::activate_grad(Activation::Silu, quads, ta.slice, tb.slice, y[4].slice));
+        launches.extend(pointwise::activate_grad(
+            Activation::LeakyRelu { slope },
             quads,
             ta.slice,
             tb.slice,
@@ -78,7 +78,7 @@ fn more_workgroups_than_one_dimension_holds() {
     let mut h = Harness::new();
     let tx = h.input(&[x.len()], &x);
     let y = h.output(&[x.len()]);
-    let launches = pointwise::unary(Unary::Scale { factor: 2.0 }, quads, tx.slice, y.slice);
+    let launches = pointwise::scale(2.0, quads, tx.slice, y.slice);
     assert!(launches[0].workgroups[1] > 1);
     h.run(launches);
     assert!(h.read(&y).iter().zip(&x).all(|(y, x)| *y == 2.0 * x));

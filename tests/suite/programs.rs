@@ -1,5 +1,7 @@
 //! Programs that together use every kernel.
 
+use duet::autodiff::Activations;
+use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
 use duet::graph::Activations;
 use duet::kernels::attention::Attention;
@@ -13,7 +15,6 @@ pub fn programs() -> Vec<Program> {
     use duet::model::Head;
     use duet::sampling::{Chain, Guidance, StepSpec, step_plan};
     use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
-    use duet::variants::{Choices, Family};
     let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
     let odd = ModelConfig {
         image_size: 12,
@@ -64,13 +65,13 @@ pub fn tiled() -> Vec<Launch> {
     let [a, b, c, d, e, f] =
         [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
     let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
-    let mut list = matmul_tiled::forward(&size, a, b, Some(c), None, d);
-    list.extend(matmul_tiled::grad_input(&size, a, b, c));
-    list.extend(matmul_tiled::grad_weight(&size, a, b, c, d));
+    let mut list = matmul::forward(Family::Tiled, &size, a, b, Some(c), None, d);
+    list.extend(matmul::grad_input(Family::Tiled, &size, a, b, c));
+    list.extend(matmul::grad_weight(Family::Tiled, &size, a, b, c, d));
     for (channels, heads) in [(64, 4), (64, 1), (15, 3)] {
         let size = Attention { batch: 2, tokens: 49, channels, heads, new_order: false };
-        list.extend(attention_tiled::forward(&size, a, b, c));
-        list.extend(attention_tiled::grad(&size, a, b, c, d, e, f));
+        list.extend(attention::forward(Family::Tiled, &size, a, b, c));
+        list.extend(attention::grad(Family::Tiled, &size, [a, b, c, d], e, f));
     }
     list
 }

@@ -1,7 +1,7 @@
 //! Nearest upsampling, 2×2 averages and the gradients of both, odd sizes included.
 
 use super::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::resample;
+use duet::ops::resample;
 
 /// Batch, height, width, channels.
 const SIZES: [[usize; 4]; 6] =

@@ -2,7 +2,7 @@
 
 use super::harness::{Harness, assert_close, values, wide};
 use duet::diffusion::{DiffusionConfig, Schedule};
-use duet::kernels::sampler::{self, Sampler};
+use duet::ops::sampler::{self, Sampler};
 
 /// Batch, pixels, channels.
 const IMAGES: [[usize; 3]; 4] = [[1, 1, 1], [3, 49, 1], [4, 35, 3], [3, 196, 5]];

@@ -1,7 +1,7 @@
 //! Timestep embedding and forward diffusion against their twins.
 
 use super::harness::{Harness, assert_close, values, wide};
-use duet::kernels::{diffuse, timestep_embedding};
+use duet::ops::{diffuse, timestep_embedding};
 
 #[test]
 fn embeddings_match_at_every_timestep() {

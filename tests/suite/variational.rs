@@ -2,7 +2,7 @@
 
 use crate::golden::Fixture;
 use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
-use duet::kernels::variational::{self, Variational};
+use duet::ops::variational::{self, Variational};
 
 /// Normal CDF by tanh, as the reference approximates it.
 fn cdf(z: f64) -> f64 {

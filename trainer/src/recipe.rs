@@ -1,7 +1,7 @@
 //! Recipes: what to train, on what, and how, as TOML.
 
+use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
-use duet::graph::Activations;
 use duet::model::ModelConfig;
 use duet::train::{ClassifierInput, TrainOptions};
 use duet::{Error, Result};

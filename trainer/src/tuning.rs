@@ -1,7 +1,7 @@
 //! Where tuning tables are kept: `--tuning FILE`, else every table in the user's folder.
 
 use crate::cli::Cli;
-use duet::variants::Tuning;
+use duet::families::Tuning;
 use duet::{Error, Result};
 use std::path::PathBuf;
 

@@ -2,6 +2,7 @@
 
 use super::fixture::{Fixture, summary, weights as formula_weights};
 use super::setup::{Setup, write_labels};
+use duet::autodiff::Activations;
 use duet::diffusion::Schedule;
 use duet::graph::Activations;
 use duet::kernels::optimizer::{AdamW, hyper};

@@ -4,6 +4,7 @@
 use crate::engine::{array, set};
 use crate::error::to_js;
 use duet::checkpoint::Checkpoint;
+use duet::families::Tuning;
 use duet::gpu::{Device, DeviceOptions};
 use duet::kernels::measure;
 use duet::model::{JointModel, Labels};

@@ -2,19 +2,19 @@
 //! the same operation (give it another variant).
 
 use super::fusion;
+use duet::families::{Choices, Family, Key, KeyKind};
 use duet::gpu::{BufferId, Launch, Slice};
-use duet::kernels::attention::{self, Attention};
-use duet::kernels::conv3x3::{self, Conv3x3};
-use duet::kernels::features::{self, FeatureMap};
-use duet::kernels::groupnorm::{self, GroupNorm};
-use duet::kernels::loss::{self, Mse};
-use duet::kernels::matmul::MatMul;
-use duet::kernels::pointwise::{self, Binary, Unary};
-use duet::kernels::{
-    batchnorm, channels, diffuse, families, optimizer, random, reduce_rows, resample, timestep_embedding,
+use duet::ops::attention::{self, Attention};
+use duet::ops::conv3x3::{self, Conv3x3};
+use duet::ops::features::{self, FeatureMap};
+use duet::ops::groupnorm::{self, GroupNorm};
+use duet::ops::loss::{self, Mse};
+use duet::ops::matmul::{self, MatMul};
+use duet::ops::{
+    Activation, batchnorm, channels, diffuse, optimizer, pointwise, random, reduce_rows, resample,
+    timestep_embedding,
 };
 use duet::tensor::pitch;
-use duet::variants::{Choices, Family, Key, Operation};
 
 /// One operation on one shape.
 pub struct Case {
@@ -149,42 +149,42 @@ fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2],
     let input = batch * side * side;
     let output = batch * size.out_height() * size.out_width();
     let name = |kind| format!("conv3x3 {c_in}->{c_out} {side}x{side} s{stride} b{batch} {kind}");
-    cases.add_chosen(name("forward"), &size.key(Operation::ConvForward), |m, family| {
+    cases.add_chosen(name("forward"), &size.key(KeyKind::ConvForward), |m, family| {
         let (x, w) = (m.rows(input, c_in), m.rows(9 * pitch(c_in), c_out));
         let (bias, y) = (m.rows(1, c_out), m.rows(output, c_out));
         let naive = conv3x3::naive::forward(&size, x, w, Some(bias), y);
-        (families::conv_forward(family, &size, x, w, Some(bias), None, y), Some(naive))
+        (conv3x3::forward(family, &size, x, w, Some(bias), None, y), Some(naive))
     });
-    cases.add_chosen(name("grad_input"), &size.key(Operation::ConvGradInput), |m, family| {
+    cases.add_chosen(name("grad_input"), &size.key(KeyKind::ConvGradInput), |m, family| {
         let (dy, w) = (m.rows(output, c_out), m.rows(9 * pitch(c_in), c_out));
         let dx = m.rows(input, c_in);
         let naive = conv3x3::naive::grad_input(&size, dy, w, dx);
-        (families::conv_grad_input(family, &size, dy, w, dx), Some(naive))
+        (conv3x3::grad_input(family, &size, dy, w, dx), Some(naive))
     });
-    cases.add_chosen(name("grad_weight"), &size.key(Operation::ConvGradWeight), |m, family| {
+    cases.add_chosen(name("grad_weight"), &size.key(KeyKind::ConvGradWeight), |m, family| {
         let (x, dy) = (m.rows(input, c_in), m.rows(output, c_out));
-        let scratch = m.bytes(families::conv_grad_weight_scratch(family, &size));
+        let scratch = m.bytes(conv3x3::grad_weight_scratch(family, &size));
         let dw = m.rows(9 * pitch(c_in), c_out);
         let naive = conv3x3::naive::grad_weight(&size, x, dy, dw);
-        (families::conv_grad_weight(family, &size, x, dy, scratch, dw), Some(naive))
+        (conv3x3::grad_weight(family, &size, x, dy, scratch, dw), Some(naive))
     });
 }
 
 fn products(cases: &mut Cases, [rows, c_in, c_out]: [usize; 3]) {
     let size = MatMul { rows, in_features: c_in, out_features: c_out };
     let name = |kind| format!("matmul {rows}x{c_in}->{c_out} {kind}");
-    cases.add_chosen(name("forward"), &size.key(Operation::MatmulForward), |m, family| {
+    cases.add_chosen(name("forward"), &size.key(KeyKind::MatmulForward), |m, family| {
         let (x, w, bias) = (m.rows(rows, c_in), m.rows(pitch(c_in), c_out), m.rows(1, c_out));
-        (families::matmul_forward(family, &size, x, w, Some(bias), None, m.rows(rows, c_out)), None)
+        (matmul::forward(family, &size, x, w, Some(bias), None, m.rows(rows, c_out)), None)
     });
-    cases.add_chosen(name("grad_input"), &size.key(Operation::MatmulGradInput), |m, family| {
+    cases.add_chosen(name("grad_input"), &size.key(KeyKind::MatmulGradInput), |m, family| {
         let (dy, w) = (m.rows(rows, c_out), m.rows(pitch(c_in), c_out));
-        (families::matmul_grad_input(family, &size, dy, w, m.rows(rows, c_in)), None)
+        (matmul::grad_input(family, &size, dy, w, m.rows(rows, c_in)), None)
     });
-    cases.add_chosen(name("grad_weight"), &size.key(Operation::MatmulGradWeight), |m, family| {
+    cases.add_chosen(name("grad_weight"), &size.key(KeyKind::MatmulGradWeight), |m, family| {
         let (x, dy) = (m.rows(rows, c_in), m.rows(rows, c_out));
-        let scratch = m.bytes(families::matmul_grad_weight_scratch(family, &size));
-        (families::matmul_grad_weight(family, &size, x, dy, scratch, m.rows(pitch(c_in), c_out)), None)
+        let scratch = m.bytes(matmul::grad_weight_scratch(family, &size));
+        (matmul::grad_weight(family, &size, x, dy, scratch, m.rows(pitch(c_in), c_out)), None)
     });
 }
 
@@ -246,7 +246,7 @@ fn rows(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
     });
     cases.add(title("add"), |m| {
         let (a, b) = (m.rows(n, channels), m.rows(n, channels));
-        pointwise::binary(Binary::Add, quads, a, b, m.rows(n, channels))
+        pointwise::add(quads, a, b, m.rows(n, channels))
     });
     cases.add(title("concat halves"), |m| {
         let (a, b) = (m.rows(n, channels / 2), m.rows(n, channels / 2));
@@ -262,17 +262,17 @@ fn attend(cases: &mut Cases, batch: usize, tokens: usize, channels: usize) {
     let size = Attention { batch, tokens, channels, heads: 4, new_order: false };
     let n = batch * tokens;
     let name = |kind| format!("attention {channels} {tokens} tokens 4 heads b{batch} {kind}");
-    cases.add_chosen(name("forward"), &size.key(Operation::AttentionForward), |m, family| {
+    cases.add_chosen(name("forward"), &size.key(KeyKind::AttentionForward), |m, family| {
         let (qkv, out) = (m.rows(n, 3 * channels), m.rows(n, channels));
         let lse = m.bytes(attention::lse_bytes(&size));
-        (families::attention_forward(family, &size, qkv, out, lse), None)
+        (attention::forward(family, &size, qkv, out, lse), None)
     });
-    cases.add_chosen(name("grad"), &size.key(Operation::AttentionGrad), |m, family| {
+    cases.add_chosen(name("grad"), &size.key(KeyKind::AttentionGrad), |m, family| {
         let (qkv, out, dout) = (m.rows(n, 3 * channels), m.rows(n, channels), m.rows(n, channels));
         let lse = m.bytes(attention::lse_bytes(&size));
-        let scratch = m.bytes(families::attention_grad_scratch(family, &size));
+        let scratch = m.bytes(attention::grad_scratch(&size));
         let dqkv = m.rows(n, 3 * channels);
-        (families::attention_grad(family, &size, [qkv, out, lse, dout], scratch, dqkv), None)
+        (attention::grad(family, &size, [qkv, out, lse, dout], scratch, dqkv), None)
     });
 }
 
@@ -326,7 +326,7 @@ fn images(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
     });
     cases.add(title("mse gradient"), |m| {
         let (a, b, dloss) = (m.rows(n, channels), m.rows(n, channels), m.rows(1, batch));
-        diffuse::mse_grad(&size, [a, b, dloss], m.rows(n, channels))
+        loss::mse_grad(&size, [a, b, dloss], m.rows(n, channels))
     });
 }
 
@@ -357,7 +357,7 @@ fn head(cases: &mut Cases, batch: usize, columns: usize) {
     });
     cases.add(name("silu"), |m| {
         let x = m.rows(batch, columns);
-        pointwise::unary(Unary::Silu, batch * row / 4, x, m.rows(batch, columns))
+        pointwise::activate(Activation::Silu, batch * row / 4, x, m.rows(batch, columns))
     });
     cases.add(format!("timestep embedding {batch}x32"), |m| {
         let (t, frequencies) = (m.rows(1, batch), m.rows(1, 16));

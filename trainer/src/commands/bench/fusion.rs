@@ -1,11 +1,11 @@
 //! What fusing operations spares: each the way the plans run it, and in separate passes.
 
 use super::cases::{Cases, Memory};
+use duet::families::Family;
 use duet::gpu::{Launch, Slice};
-use duet::kernels::conv3x3::{self, Conv3x3};
-use duet::kernels::groupnorm::{self, GroupNorm, Part};
-use duet::kernels::pointwise::{self, Binary, Unary};
-use duet::kernels::{channels, optimizer};
+use duet::ops::conv3x3::{self, Conv3x3};
+use duet::ops::groupnorm::{self, GroupNorm, Part};
+use duet::ops::{Activation, channels, optimizer, pointwise};
 use duet::tensor::pitch;
 
 /// The feature maps of 28×28 pixels of the network of 32 channels; the decoder's two halves have 64 and 32.
@@ -41,7 +41,7 @@ fn norm_and_silu(cases: &mut Cases, batch: usize) {
         let (gamma, beta, y) = (m.rows(1, CHANNELS), m.rows(1, CHANNELS), m.rows(n, CHANNELS));
         let mut launches = groupnorm::forward(&size, &[(size.whole(), x)], stats, gamma, beta, None, y);
         if !fused {
-            launches.extend(pointwise::unary(Unary::Silu, quads(y), y, m.rows(n, CHANNELS)));
+            launches.extend(pointwise::activate(Activation::Silu, quads(y), y, m.rows(n, CHANNELS)));
         }
         launches
     });
@@ -60,9 +60,10 @@ fn residual(cases: &mut Cases, batch: usize) {
     pair(cases, &format!("conv3x3, bias and residual {CHANNELS} {SIDE}x{SIDE} b{batch}"), |m, fused| {
         let (x, w, bias) = (m.rows(n, CHANNELS), m.rows(9 * pitch(CHANNELS), CHANNELS), m.rows(1, CHANNELS));
         let (skip, y) = (m.rows(n, CHANNELS), m.rows(n, CHANNELS));
-        let mut launches = conv3x3::forward(&size, x, w, Some(bias), fused.then_some(skip), y);
+        let mut launches =
+            conv3x3::forward(Family::Direct, &size, x, w, Some(bias), fused.then_some(skip), y);
         if !fused {
-            launches.extend(pointwise::binary(Binary::Add, quads(y), y, skip, m.rows(n, CHANNELS)));
+            launches.extend(pointwise::add(quads(y), y, skip, m.rows(n, CHANNELS)));
         }
         launches
     });

@@ -15,7 +15,7 @@ mod table;
 use crate::cli::{Bench, Cli};
 use crate::session::open_device;
 use compare::Comparison;
-use duet::variants::Choices;
+use duet::families::Choices;
 use duet::{Error, Result};
 use models::Subject;
 use report::Report;

@@ -5,8 +5,8 @@ use super::steps::{Ready, Step};
 use super::{models::Subject, wanted};
 use crate::cli::{Bench, Cli};
 use duet::Result;
+use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};
-use duet::variants::Choices;
 use std::time::Instant;
 
 /// Opens a second device, without the pipelines that this program keeps between runs (a driver may keep its own), and

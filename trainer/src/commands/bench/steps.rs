@@ -3,6 +3,7 @@
 use super::measure::best;
 use super::models::Subject;
 use super::report::{Kind, Line, Memory};
+use duet::families::Choices;
 use duet::gpu::{Buffer, Device, Executable};
 use duet::graph::{Place, Plan};
 use duet::infer::classify_plan;

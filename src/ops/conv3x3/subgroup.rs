@@ -1,0 +1,82 @@
+//! 3×3 convolution with stride 1 and its gradients, the family for subgroups of exactly eight invocations:
+//! `wgsl/conv3x3_subgroup.wgsl` and `wgsl/conv3x3_weight_subgroup.wgsl`.
+
+use super::{Conv3x3, Size};
+use crate::gpu::{Launch, Slice, spread};
+use crate::ops::kernel::{LANES, shader, split_rows};
+use crate::ops::reduce_rows;
+use crate::tensor::pitch;
+
+shader!("conv3x3_subgroup");
+
+mod weight {
+    crate::ops::kernel::shader!("conv3x3_weight_subgroup");
+}
+
+/// Pixels of a subgroup, rows by columns.
+const TILE: [u32; 2] = [4, 8];
+/// Channels that a subgroup of `grad_weight` reads, in quads.
+const WEIGHT_QUADS: usize = 4;
+/// Subgroups that `grad_weight` aims at, so that small layers still fill a device.
+const WEIGHT_SUBGROUPS: usize = 64;
+
+fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Launch {
+    let [rows, columns] = TILE;
+    let tiles = uniform.batch * uniform.out_height.div_ceil(rows) * uniform.out_width.div_ceil(columns);
+    Launch {
+        kernel: kernel("convolve", &[("TRANSPOSED", f64::from(uniform.transposed))]),
+        reads,
+        writes: vec![write],
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread(u64::from(tiles) * u64::from(uniform.out_quads).div_ceil(LANES)),
+        multiply_adds: size.multiply_adds(),
+    }
+}
+
+/// y = conv(x, weight) (+ bias) (+ residual).
+pub(super) fn forward(
+    size: &Conv3x3,
+    x: Slice,
+    weight: Slice,
+    bias: Option<Slice>,
+    residual: Option<Slice>,
+    y: Slice,
+) -> Vec<Launch> {
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
+    vec![launch(size, uniform, reads, y)]
+}
+
+/// dx of dy.
+pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
+}
+
+/// Subgroups of one slice of `grad_weight`, slices, and rows of each.
+fn slices(size: &Conv3x3) -> (usize, usize, usize) {
+    let fours = (pitch(size.in_channels) / 4).div_ceil(WEIGHT_QUADS);
+    let eights = (pitch(size.out_channels) / 4).div_ceil(LANES as usize);
+    let tiles = 3 * fours * eights;
+    let (slices, rows) = split_rows(size.batch * size.out_height(), WEIGHT_SUBGROUPS.div_ceil(tiles));
+    (tiles, slices, rows)
+}
+
+/// Bytes of scratch that [`grad_weight`] needs.
+pub(super) fn grad_weight_scratch(size: &Conv3x3) -> u64 {
+    let (_, slices, _) = slices(size);
+    reduce_rows::slice_bytes(slices, size.weight_elements())
+}
+
+/// dw of x and dy.
+pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
+    let (tiles, slices, slice_rows) = slices(size);
+    let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
+    let partial = Launch {
+        kernel: weight::kernel("grad_weight", &[]),
+        reads: vec![x, dy],
+        writes: Vec::new(),
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread((tiles * slices) as u64),
+        multiply_adds: size.multiply_adds(),
+    };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
+}

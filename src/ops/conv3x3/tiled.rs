@@ -1,0 +1,161 @@
+//! 3×3 convolution with padding 1 and its gradients, the tiled family for GPUs: `wgsl/conv3x3_tiled.wgsl` and
+//! `wgsl/conv3x3_weight_tiled.wgsl`. The gradient for the input exists at stride 1 only: at stride 2 three quarters of a
+//! tile's products would be with zeros.
+
+use super::{Conv3x3, Size};
+use crate::gpu::{Launch, Slice, spread};
+use crate::ops::kernel::{shader, split_rows};
+use crate::ops::reduce_rows;
+use crate::tensor::pitch;
+
+shader!("conv3x3_tiled");
+
+mod weight {
+    crate::ops::kernel::shader!("conv3x3_weight_tiled");
+}
+
+/// Workgroups that `grad_weight` aims at, so that small layers still fill a device.
+const WEIGHT_WORKGROUPS: usize = 256;
+/// Steps of the sum that a slice of `grad_weight` has at least: fewer cost more in `reduce_rows` than they gain.
+const WEIGHT_STEPS: usize = 8;
+
+/// A workgroup's shape: 64 invocations, each of 8 rows (pixels; of a weight: tap and channel) × 8 columns (channels).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    across: usize,
+    down: usize,
+}
+
+impl Tile {
+    /// The wide tile, 64 × 64, unless 128 × 32 leaves less of the last columns empty.
+    fn of(columns: usize) -> Tile {
+        if pitch(columns).div_ceil(32) % 2 == 1 {
+            Tile { across: 4, down: 16 }
+        } else {
+            Tile { across: 8, down: 8 }
+        }
+    }
+
+    fn rows(self) -> usize {
+        8 * self.down
+    }
+
+    fn columns(self) -> usize {
+        8 * self.across
+    }
+
+    /// Quads of channels, or fours of pixels, of a step of the sum: each invocation then loads one of each kind.
+    fn step(self) -> usize {
+        self.across / 2
+    }
+
+    fn constants(self) -> [(&'static str, f64); 3] {
+        [("WG_X", self.across as f64), ("WG_Y", self.down as f64), ("STEP", self.step() as f64)]
+    }
+}
+
+fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Launch {
+    let columns = 4 * uniform.out_quads as usize;
+    let pixels = (uniform.batch * uniform.out_height * uniform.out_width) as usize;
+    let tile = Tile::of(columns);
+    let mut constants = tile.constants().to_vec();
+    constants.push(("TRANSPOSED", f64::from(uniform.transposed)));
+    let workgroups = pixels.div_ceil(tile.rows()) * columns.div_ceil(tile.columns());
+    Launch {
+        kernel: kernel("tiled", &constants),
+        reads,
+        writes: vec![write],
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread(workgroups as u64),
+        multiply_adds: size.multiply_adds(),
+    }
+}
+
+/// y = conv(x, weight) (+ bias) (+ residual).
+pub(super) fn forward(
+    size: &Conv3x3,
+    x: Slice,
+    weight: Slice,
+    bias: Option<Slice>,
+    residual: Option<Slice>,
+    y: Slice,
+) -> Vec<Launch> {
+    let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
+    vec![launch(size, uniform, reads, y)]
+}
+
+/// dx of dy, at stride 1.
+pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct WeightSize {
+    batch: u32,
+    in_height: u32,
+    in_width: u32,
+    in_quads: u32,
+    out_height: u32,
+    out_width: u32,
+    out_quads: u32,
+    fours: u32,
+    step_images: u32,
+    step_rows: u32,
+    step_fours: u32,
+    stride: u32,
+    slices: u32,
+    slice_fours: u32,
+    pad: [u32; 2],
+}
+
+/// Workgroups of one slice, slices, and steps of each.
+fn slices(size: &Conv3x3) -> (usize, usize, usize) {
+    let tile = Tile::of(size.out_channels);
+    let rows = 9 * pitch(size.in_channels);
+    let tiles = rows.div_ceil(tile.rows()) * pitch(size.out_channels).div_ceil(tile.columns());
+    let steps = (size.batch * size.out_height() * size.out_width().div_ceil(4)).div_ceil(tile.step());
+    let wanted = WEIGHT_WORKGROUPS.div_ceil(tiles).min(steps.div_ceil(WEIGHT_STEPS));
+    let (slices, slice_steps) = split_rows(steps, wanted);
+    (tiles, slices, slice_steps)
+}
+
+/// Bytes of scratch that [`grad_weight`] needs.
+pub(super) fn grad_weight_scratch(size: &Conv3x3) -> u64 {
+    let (_, slices, _) = slices(size);
+    reduce_rows::slice_bytes(slices, size.weight_elements())
+}
+
+/// dw of x and dy.
+pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
+    let tile = Tile::of(size.out_channels);
+    let (tiles, slices, slice_steps) = slices(size);
+    let there = size.uniform();
+    let (fours, height) = (size.out_width().div_ceil(4), size.out_height());
+    let uniform = WeightSize {
+        batch: there.batch,
+        in_height: there.in_height,
+        in_width: there.in_width,
+        in_quads: there.in_quads,
+        out_height: there.out_height,
+        out_width: there.out_width,
+        out_quads: there.out_quads,
+        fours: fours as u32,
+        step_images: (tile.step() / fours / height) as u32,
+        step_rows: (tile.step() / fours % height) as u32,
+        step_fours: (tile.step() % fours) as u32,
+        stride: there.stride,
+        slices: slices as u32,
+        slice_fours: (slice_steps * tile.step()) as u32,
+        pad: [0; 2],
+    };
+    let partial = Launch {
+        kernel: weight::kernel("tiled", &tile.constants()),
+        reads: vec![x, dy],
+        writes: Vec::new(),
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread((tiles * slices) as u64),
+        multiply_adds: size.multiply_adds(),
+    };
+    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
+}

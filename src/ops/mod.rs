@@ -1,0 +1,28 @@
+//! The operations, one room each, named as its shader in `wgsl/`: the method of [`Graph`](crate::graph::Graph) that checks
+//! shapes and adds the operation, its gradient, its launches and which family of kernels makes them.
+
+pub mod attention;
+pub mod batchnorm;
+pub mod channels;
+mod concat;
+pub mod conv3x3;
+pub mod diffuse;
+pub mod features;
+pub mod groupnorm;
+pub mod half;
+mod kernel;
+pub mod loss;
+pub mod matmul;
+pub mod measure;
+pub mod optimizer;
+pub mod pointwise;
+pub mod random;
+pub mod reduce_rows;
+pub mod resample;
+pub mod sampler;
+pub mod timestep_embedding;
+pub mod variational;
+
+pub use features::Pooling;
+pub use pointwise::Activation;
+pub use sampler::{SamplerFlags, SamplerInputs};

@@ -1,0 +1,158 @@
+//! AdamW with a moving average in one pass, sums of gradients: `wgsl/optimizer.wgsl`.
+
+use super::kernel::{WG, invocations, shader};
+use crate::error::Result;
+use crate::gpu::{Launch, Slice};
+use crate::graph::{Context, Graph, NodeId, Operation};
+use crate::tensor::device_bytes;
+
+shader!("optimizer");
+
+/// Parts of the first pass of [`sum_squares`].
+const PARTS: usize = 256;
+
+/// Hyper-parameters of AdamW and of the moving average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// First moment's decay.
+    pub beta1: f64,
+    /// Second moment's decay.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Rate of the moving average.
+    pub ema_rate: f64,
+}
+
+/// The numbers of optimizer step `step` (from 1) in the order the shader reads them; gradients are multiplied by
+/// `gradient_scale` first. Bias corrections are computed in f64.
+pub fn hyper(step: u64, settings: &AdamW, gradient_scale: f64) -> [f32; 12] {
+    let AdamW { learning_rate, beta1, beta2, eps, weight_decay, ema_rate } = *settings;
+    let corrected = |beta: f64| 1.0 - beta.powf(step as f64);
+    [
+        learning_rate,
+        beta1,
+        beta2,
+        eps,
+        learning_rate * weight_decay,
+        1.0 / corrected(beta1),
+        1.0 / corrected(beta2).sqrt(),
+        ema_rate,
+        gradient_scale,
+        1.0 - beta1,
+        1.0 - beta2,
+        1.0 - ema_rate,
+    ]
+    .map(|value| value as f32)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Size {
+    quads: u32,
+    slices: u32,
+    slice_quads: u32,
+    power: u32,
+}
+
+fn flat(quads: usize) -> Size {
+    Size { quads: quads as u32, slices: 0, slice_quads: 0, power: 0 }
+}
+
+/// One step over `quads` vec4; `state` is parameters, first moments, second moments, average.
+pub fn adamw_ema(quads: usize, gradients: Slice, hyper: Slice, state: [Slice; 4]) -> Vec<Launch> {
+    let kernel = kernel("adamw_ema", &WG);
+    vec![invocations(kernel, vec![gradients, hyper], state.to_vec(), bytemuck::bytes_of(&flat(quads)), quads)]
+}
+
+/// sum += gradients, or sum = gradients where `first` holds 1.
+pub fn accumulate(quads: usize, gradients: Slice, first: Slice, sum: Slice) -> Vec<Launch> {
+    let kernel = kernel("accumulate", &WG);
+    vec![invocations(kernel, vec![gradients, first], vec![sum], bytemuck::bytes_of(&flat(quads)), quads)]
+}
+
+/// Bytes of scratch that [`sum_squares`] needs.
+pub fn sum_squares_scratch() -> u64 {
+    PARTS as u64 * 4
+}
+
+/// out\[0\] = sum of squares of x, its pads 0; partial sums are added in a fixed order.
+pub fn sum_squares(quads: usize, x: Slice, scratch: Slice, out: Slice) -> Vec<Launch> {
+    let pass = |quads: usize, parts: usize, slice_quads: usize, power, from, to| {
+        let size = Size { quads: quads as u32, slices: parts as u32, slice_quads: slice_quads as u32, power };
+        invocations(kernel("squares", &WG), vec![from], vec![to], bytemuck::bytes_of(&size), parts)
+    };
+    let partials = PARTS / 4;
+    // The second pass has the whole in its first part; three empty ones behind it clear the pads.
+    vec![
+        pass(quads, PARTS, quads.div_ceil(PARTS), 2, x, scratch),
+        pass(partials, 4, partials, 1, scratch, out),
+    ]
+}
+
+/// Of gradients, hyper; updates params, m, v, ema.
+#[derive(Debug)]
+struct AdamWStep {
+    quads: usize,
+}
+
+impl Operation for AdamWStep {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let [gradients, hyper] = context.first();
+        adamw_ema(self.quads, gradients, hyper, std::array::from_fn(|i| context.updates[i]))
+    }
+}
+
+/// Of x, first; updates the sum.
+#[derive(Debug)]
+struct Accumulate {
+    quads: usize,
+}
+
+impl Operation for Accumulate {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        accumulate(self.quads, context.inputs[0], context.inputs[1], context.updates[0])
+    }
+}
+
+#[derive(Debug)]
+struct SumSquares {
+    quads: usize,
+}
+
+impl Operation for SumSquares {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let partial = context.scratch(sum_squares_scratch());
+        sum_squares(self.quads, context.inputs[0], partial, context.output)
+    }
+}
+
+impl Graph {
+    /// One AdamW step and EMA update of flat memory: `state` is params, m, v, ema, all of the gradients' shape.
+    pub fn adamw(&mut self, gradients: NodeId, hyper: NodeId, state: [NodeId; 4]) -> Result<()> {
+        for node in state {
+            self.expect("adamw", "state", node, self.shape(gradients))?;
+        }
+        let quads = device_bytes(self.shape(gradients)) as usize / 16;
+        self.push_updating(AdamWStep { quads }, vec![gradients, hyper], state.to_vec(), Vec::new());
+        Ok(())
+    }
+
+    /// sum += x, or sum = x where `first` \[1\] (a u32 word) is 1.
+    pub fn accumulate(&mut self, x: NodeId, first: NodeId, sum: NodeId) -> Result<()> {
+        self.expect("accumulate", "sum", sum, self.shape(x))?;
+        let quads = device_bytes(self.shape(x)) as usize / 16;
+        self.push_updating(Accumulate { quads }, vec![x, first], vec![sum], Vec::new());
+        Ok(())
+    }
+
+    /// Sum of squares of all elements, a scalar \[1\].
+    pub fn sum_squares(&mut self, x: NodeId) -> NodeId {
+        let quads = device_bytes(self.shape(x)) as usize / 16;
+        self.push(SumSquares { quads }, vec![x], vec![1])
+    }
+}

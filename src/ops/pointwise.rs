@@ -1,0 +1,210 @@
+//! Element-wise operations: `wgsl/pointwise.wgsl`.
+
+use super::kernel::{WG, invocations, shader};
+use crate::error::Result;
+use crate::gpu::{Launch, Slice};
+use crate::graph::{Context, Graph, NodeId, Operation, Place, Upstream};
+use crate::tensor::device_bytes;
+
+shader!("pointwise");
+
+/// Element-wise activations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// x · sigmoid(x).
+    Silu,
+    /// x where positive, else slope · x.
+    LeakyRelu {
+        /// Slope of the negative half.
+        slope: f32,
+    },
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Size {
+    quads: u32,
+    operation: u32,
+    factor: f32,
+    pad: u32,
+}
+
+fn launch(
+    entry: &'static str,
+    quads: usize,
+    operation: u32,
+    factor: f32,
+    reads: Vec<Slice>,
+    y: Slice,
+) -> Launch {
+    let uniform = Size { quads: quads as u32, operation, factor, pad: 0 };
+    invocations(kernel(entry, &WG), reads, vec![y], bytemuck::bytes_of(&uniform), quads)
+}
+
+/// y of x, both of `quads` vec4.
+pub fn activate(activation: Activation, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
+    let (number, slope) = match activation {
+        Activation::Silu => (0, 0.0),
+        Activation::LeakyRelu { slope } => (1, slope),
+    };
+    vec![launch("forward", quads, number, slope, vec![x, x], y)]
+}
+
+/// dx of x and dy, all of `quads` vec4.
+pub fn activate_grad(activation: Activation, quads: usize, x: Slice, dy: Slice, dx: Slice) -> Vec<Launch> {
+    let (number, slope) = match activation {
+        Activation::Silu => (4, 0.0),
+        Activation::LeakyRelu { slope } => (5, slope),
+    };
+    vec![launch("forward", quads, number, slope, vec![x, dy], dx)]
+}
+
+/// y = factor · x.
+pub fn scale(factor: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
+    vec![launch("forward", quads, 2, factor, vec![x, x], y)]
+}
+
+/// y = a + b.
+pub fn add(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
+    vec![launch("forward", quads, 3, 0.0, vec![a, b], y)]
+}
+
+/// y = x + alpha\[0\] · g.
+pub fn axpy(quads: usize, x: Slice, g: Slice, alpha: Slice, y: Slice) -> Vec<Launch> {
+    vec![launch("axpy", quads, 0, 0.0, vec![x, g, alpha], y)]
+}
+
+/// x = mask · x + (1 − mask) · known.
+pub fn blend(quads: usize, mask: Slice, known: Slice, x: Slice) -> Vec<Launch> {
+    vec![launch("blend", quads, 0, 0.0, vec![mask, known], x)]
+}
+
+#[derive(Debug)]
+struct Activate(Activation);
+
+impl Operation for Activate {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        activate(self.0, context.quads(), context.inputs[0], context.output)
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        Ok(Some(graph.push_like(at.target(), ActivateGrad(self.0), vec![at.target(), at.dy])))
+    }
+
+    fn recomputable(&self) -> bool {
+        true
+    }
+}
+
+/// Of x, dy.
+#[derive(Debug)]
+struct ActivateGrad(Activation);
+
+impl Operation for ActivateGrad {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        activate_grad(self.0, context.quads(), context.inputs[0], context.inputs[1], context.output)
+    }
+}
+
+#[derive(Debug)]
+struct Add;
+
+impl Operation for Add {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        add(context.quads(), context.inputs[0], context.inputs[1], context.output)
+    }
+
+    fn vjp(&self, _graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        Ok(Some(at.dy))
+    }
+}
+
+#[derive(Debug)]
+struct Scale {
+    factor: f32,
+}
+
+impl Operation for Scale {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        scale(self.factor, context.quads(), context.inputs[0], context.output)
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        Ok(Some(graph.scale(at.dy, self.factor)))
+    }
+}
+
+/// Of x, g, alpha.
+#[derive(Debug)]
+struct Axpy;
+
+impl Operation for Axpy {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let [x, g, alpha] = context.first();
+        axpy(context.quads(), x, g, alpha, context.output)
+    }
+
+    fn vjp(&self, _graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        if at.position == 0 { Ok(Some(at.dy)) } else { self.no_gradient(at) }
+    }
+}
+
+/// Of mask, known; updates x.
+#[derive(Debug)]
+struct Blend {
+    quads: usize,
+}
+
+impl Operation for Blend {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        blend(self.quads, context.inputs[0], context.inputs[1], context.updates[0])
+    }
+}
+
+impl Graph {
+    /// Element-wise activation.
+    pub fn activate(&mut self, x: NodeId, activation: Activation) -> NodeId {
+        self.push_like(x, Activate(activation), vec![x])
+    }
+
+    /// SiLU.
+    pub fn silu(&mut self, x: NodeId) -> NodeId {
+        self.activate(x, Activation::Silu)
+    }
+
+    /// a + b.
+    pub fn add(&mut self, a: NodeId, b: NodeId) -> Result<NodeId> {
+        self.expect("add", "b", b, self.shape(a))?;
+        Ok(self.push_like(a, Add, vec![a, b]))
+    }
+
+    /// factor · x.
+    pub fn scale(&mut self, x: NodeId, factor: f32) -> NodeId {
+        self.push_like(x, Scale { factor }, vec![x])
+    }
+
+    /// Makes the result of `node` lie at `place` and so survive the run; where it has another place already, or is
+    /// nobody's own result, a copy is added.
+    pub fn place(&mut self, node: NodeId, place: Place) -> NodeId {
+        let fixed = self.node(node).place.is_some();
+        let placed = if fixed { self.scale(node, 1.0) } else { node };
+        self.nodes[placed.index()].place = Some(place);
+        placed
+    }
+
+    /// x + alpha\[0\] · g, the step of Algorithm 1; `alpha` is \[1\].
+    pub fn axpy(&mut self, x: NodeId, g: NodeId, alpha: NodeId) -> Result<NodeId> {
+        self.expect("axpy", "g", g, self.shape(x))?;
+        self.expect("axpy", "alpha", alpha, &[1])?;
+        Ok(self.push_like(x, Axpy, vec![x, g, alpha]))
+    }
+
+    /// Changes `x` to mask · x + (1 − mask) · known, all of one shape.
+    pub fn blend(&mut self, mask: NodeId, known: NodeId, x: NodeId) -> Result<()> {
+        self.expect("blend", "mask", mask, self.shape(x))?;
+        self.expect("blend", "known", known, self.shape(x))?;
+        let quads = device_bytes(self.shape(x)) as usize / 16;
+        self.push_updating(Blend { quads }, vec![mask, known], vec![x], Vec::new());
+        Ok(())
+    }
+}

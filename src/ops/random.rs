@@ -1,0 +1,143 @@
+//! Noise and dropout masks by Philox counters: `wgsl/random.wgsl`.
+
+use super::kernel::{WG, invocations, shader};
+use crate::error::Result;
+use crate::gpu::{Launch, Slice};
+use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::rng::Stream;
+use crate::tensor::{device_bytes, pitch};
+
+shader!("random");
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Size {
+    rows: u32,
+    row_quads: u32,
+    stream: u32,
+    dropout: u32,
+    threshold: u32,
+    scale: f32,
+    pixels: u32,
+    channels: u32,
+}
+
+fn launch(size: Size, reads: [Slice; 2], y: Slice) -> Vec<Launch> {
+    let count = size.rows as usize * size.row_quads as usize;
+    vec![invocations(kernel("forward", &WG), reads.to_vec(), vec![y], bytemuck::bytes_of(&size), count)]
+}
+
+/// Standard normal noise \[N,H,W,C\]; `run` holds seed low, seed high, step, first row.
+pub fn normal(
+    batch: usize,
+    pixels: usize,
+    channels: usize,
+    stream: u32,
+    run: Slice,
+    y: Slice,
+) -> Vec<Launch> {
+    let size = Size {
+        rows: batch as u32,
+        row_quads: (pixels * pitch(channels) / 4) as u32,
+        stream,
+        dropout: 0,
+        threshold: 0,
+        scale: 0.0,
+        pixels: pixels as u32,
+        channels: channels as u32,
+    };
+    launch(size, [run, run], y)
+}
+
+/// x with each element dropped with `probability`, the others scaled by 1 / (1 − probability). A row has `columns`
+/// device elements (a multiple of 4). The same launch serves backward: the mask is recomputed. Reads x and `run`.
+pub fn dropout(
+    rows: usize,
+    columns: usize,
+    layer: u32,
+    probability: f32,
+    reads: [Slice; 2],
+    y: Slice,
+) -> Vec<Launch> {
+    let size = Size {
+        rows: rows as u32,
+        row_quads: (columns / 4) as u32,
+        stream: Stream::Dropout as u32 + layer,
+        dropout: 1,
+        threshold: (f64::from(probability) * 4_294_967_296.0) as u32,
+        scale: 1.0 / (1.0 - probability),
+        pixels: 1,
+        channels: 0,
+    };
+    launch(size, reads, y)
+}
+
+/// Of x, run.
+#[derive(Clone, Copy, Debug)]
+struct Dropout {
+    rows: usize,
+    columns: usize,
+    layer: u32,
+    probability: f32,
+}
+
+impl Operation for Dropout {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        dropout(self.rows, self.columns, self.layer, self.probability, context.first(), context.output)
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        match at.position {
+            0 => Ok(Some(graph.push_like(at.target(), *self, vec![at.dy, at.inputs[1]]))),
+            _ => self.no_gradient(at),
+        }
+    }
+
+    fn recomputable(&self) -> bool {
+        true
+    }
+}
+
+/// Of run: standard normal noise.
+#[derive(Debug)]
+struct Normal {
+    batch: usize,
+    pixels: usize,
+    channels: usize,
+    stream: u32,
+}
+
+impl Operation for Normal {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        normal(self.batch, self.pixels, self.channels, self.stream, context.inputs[0], context.output)
+    }
+
+    /// Rounded noise would be other noise.
+    fn storable(&self) -> bool {
+        false
+    }
+}
+
+impl Graph {
+    /// Dropout with the mask of the next layer number, step and seed in `run` \[4\] (u32 words: seed low, seed high,
+    /// step, first row); none where `probability` is 0.
+    pub fn dropout(&mut self, x: NodeId, run: NodeId, probability: f32) -> NodeId {
+        if probability == 0.0 {
+            return x;
+        }
+        let shape = self.shape(x);
+        let rows = shape.first().copied().unwrap_or(1);
+        // A row is one sample, so that the mask of a sample does not depend on the batch it is in.
+        let columns = device_bytes(shape) as usize / 4 / rows.max(1);
+        let layers = self.nodes.iter().filter_map(|node| node.op.downcast_ref::<Dropout>());
+        // Layers are numbered as they are added; a backward pass repeats the numbers.
+        let layer = layers.map(|known| known.layer + 1).max().unwrap_or(0);
+        self.push_like(x, Dropout { rows, columns, layer, probability }, vec![x, run])
+    }
+
+    /// Standard normal noise \[N,H,W,C\] of stream `stream`, by seed, step and first row in `run`.
+    pub fn normal(&mut self, run: NodeId, shape: [usize; 4], stream: u32) -> NodeId {
+        let [batch, height, width, channels] = shape;
+        self.push(Normal { batch, pixels: height * width, channels, stream }, vec![run], shape.to_vec())
+    }
+}
