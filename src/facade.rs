@@ -3,13 +3,13 @@
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::explain::{ExplainOptions, Explainer, Explanation};
+use crate::families::{Choices, Tuning};
 use crate::gpu::{Device, DeviceOptions};
 use crate::infer::{ImageClassifier, NoisePredictor};
 use crate::model::{Head, JointModel, Labels, ModelConfig, WeightSet, argmax};
 use crate::picture::{Picture, Preparation};
 use crate::rng::Seed;
 use crate::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
-use crate::variants::{Choices, Tuning};
 use crate::weights::Weights;
 use std::collections::BTreeMap;
 use std::path::Path;

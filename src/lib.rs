@@ -8,6 +8,7 @@
 //! A model is a [`graph`] of [`ops`]; a graph is differentiated as a graph ([`autodiff`]) and compiled once into a plan; a
 //! plan is a fixed list of kernels over planned memory that a [`gpu::Device`] runs.
 
+pub mod autodiff;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod blocking;
 pub mod checkpoint;
@@ -15,10 +16,12 @@ pub mod diffusion;
 pub mod error;
 pub mod explain;
 mod facade;
+pub mod families;
 pub mod gpu;
 pub mod graph;
 pub mod infer;
 pub mod model;
+pub mod ops;
 pub mod picture;
 pub mod rng;
 pub mod sampling;

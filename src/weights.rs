@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Device, Executable};
 use crate::graph::Plan;
-use crate::kernels::timestep_embedding;
 use crate::model::{JointModel, ParamSet};
+use crate::ops::timestep_embedding;
 use crate::tensor::Tensors;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,8 +3,9 @@
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::graph::{NodeId, Place, Plan, SamplerFlags, SamplerInputs};
+use crate::graph::{NodeId, Place, Plan};
 use crate::model::{AcrossLabels, Builder, Encoded, JointModel, Labels, WeightSet};
+use crate::ops::{SamplerFlags, SamplerInputs};
 use crate::rng::{Seed, Stream};
 use crate::tensor::Images;
 use crate::weights::{Loaded, Weights};

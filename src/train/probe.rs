@@ -3,10 +3,10 @@
 
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, train_plan};
+use crate::autodiff::Activations;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::graph::Activations;
 use crate::model::{JointModel, Labels, ParamSet};
 use crate::tensor::{Images, Tensors, unpad_rows};
 use crate::weights::Weights;

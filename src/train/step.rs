@@ -4,7 +4,7 @@ use super::options::{ClassifierInput, TrainOptions};
 use crate::autodiff::Activations;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
-use crate::graph::{Activations, Graph, NodeId, Place, Plan};
+use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{AcrossLabels, Builder, Encoded, JointModel, ParamLayout, ParamSet, WeightSet};
 use crate::rng::Stream;
 

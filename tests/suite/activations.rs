@@ -2,10 +2,11 @@
 
 use crate::harness::{Harness, device, tiny_config, values};
 use duet::autodiff::Activations;
+use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
-use duet::graph::{Activations, PlanStats};
-use duet::kernels::half;
+use duet::graph::PlanStats;
 use duet::model::{JointModel, Labels, ModelConfig};
+use duet::ops::half;
 use duet::train::{Batch, ClassifierInput, TrainOptions, TrainSpec, Trainer, train_plan};
 use std::sync::Arc;
 

@@ -48,7 +48,8 @@ fn sources(folder: &Path, list: &mut Vec<PathBuf>) {
 fn named(text: &str) -> BTreeSet<String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code: String = lines.collect::<Vec<_>>().join("\n");
-    let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let word =
+        |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
     let mut names = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
         let Some(group) = rest.strip_prefix('{') else {
@@ -98,7 +99,10 @@ fn check(folder: &str) {
     let listed: Vec<&String> = table.iter().map(|(name, _)| name).collect();
     let missing: Vec<_> = imports.keys().filter(|name| !listed.contains(name)).collect();
     let gone: Vec<_> = listed.iter().filter(|name| !imports.contains_key(**name)).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "{folder}: not in the table {missing:?}, not there {gone:?}");
+    assert!(
+        missing.is_empty() && gone.is_empty(),
+        "{folder}: not in the table {missing:?}, not there {gone:?}"
+    );
     let mut below = BTreeSet::new();
     for (name, allowed) in &table {
         let used = &imports[name];
@@ -136,7 +140,8 @@ fn only_the_gpu_room_names_the_gpu_api() {
 
 #[test]
 fn names_are_found_in_every_form() {
-    let text = "use crate::a::B;\n// crate::no\nuse crate::{c, d::{E, F}, g};\nlet x = crate::h::i();\n$crate::j::K";
+    let text =
+        "use crate::a::B;\n// crate::no\nuse crate::{c, d::{E, F}, g};\nlet x = crate::h::i();\n$crate::j::K";
     let want = ["a", "c", "d", "g", "h", "j"].map(str::to_owned);
     assert_eq!(named(text), BTreeSet::from(want));
 }

@@ -1,8 +1,9 @@
 //! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
 
 use duet::autodiff::Activations;
+use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
-use duet::graph::{Activations, Plan};
+use duet::graph::Plan;
 use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainSpec, train_plan};

@@ -3,8 +3,8 @@
 use crate::harness::{device, tiny_config};
 use duet::gpu::{BufferId, BufferSpec, Program, Slice};
 use duet::infer::classify_plan;
-use duet::kernels::pointwise::{self, Unary};
 use duet::model::{JointModel, WeightSet};
+use duet::ops::pointwise;
 use duet::rng::Seed;
 use duet::weights::Weights;
 use std::sync::Arc;

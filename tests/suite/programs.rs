@@ -1,13 +1,12 @@
 //! Programs that together use every kernel.
 
 use duet::autodiff::Activations;
+use duet::autodiff::Activations;
 use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
-use duet::graph::Activations;
-use duet::kernels::attention::Attention;
-use duet::kernels::matmul::MatMul;
-use duet::kernels::{attention_tiled, matmul_tiled};
 use duet::model::{JointModel, ModelConfig, WeightSet};
+use duet::ops::attention::{self, Attention};
+use duet::ops::matmul::{self, MatMul};
 
 /// Plans that together use every operation of the models, in all families of kernels.
 pub fn programs() -> Vec<Program> {

@@ -3,8 +3,9 @@
 use super::fixture::{Fixture, weights};
 use crate::harness::device;
 use duet::diffusion::{DiffusionConfig, NoiseSchedule};
-use duet::graph::{NodeId, Place, Pooling};
+use duet::graph::{NodeId, Place};
 use duet::model::{Builder, Head, JointModel, Labels, ModelConfig, WeightSet};
+use duet::ops::Pooling;
 use duet::tensor::{Images, pad_rows, unpad_rows};
 use duet::train::ClassifierInput;
 use duet::weights::{Loaded, Weights};

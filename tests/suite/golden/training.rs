@@ -3,10 +3,10 @@
 use super::fixture::{Fixture, summary, weights as formula_weights};
 use super::setup::{Setup, write_labels};
 use duet::autodiff::Activations;
+use duet::autodiff::Activations;
 use duet::diffusion::Schedule;
-use duet::graph::Activations;
-use duet::kernels::optimizer::{AdamW, hyper};
 use duet::model::ParamSet;
+use duet::ops::optimizer::{AdamW, hyper};
 use duet::tensor::{Tensors, unpad_rows};
 use duet::train::{TrainSpec, train_plan};
 use duet::weights::{Loaded, Weights};

@@ -11,7 +11,6 @@ use duet::model::{Builder, Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{Batch, ClassifierInput, TrainSpec, Trainer, train_plan};
-use duet::variants::Choices;
 use duet::weights::{Loaded, Weights};
 use duet::{Error, Result};
 use std::sync::Arc;
