@@ -2,7 +2,6 @@
 
 use crate::harness::{Harness, device, tiny_config, values};
 use duet::autodiff::Activations;
-use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::PlanStats;
 use duet::model::{JointModel, Labels, ModelConfig};

@@ -4,7 +4,6 @@ use crate::harness::{families, tiny_config, values, wide};
 use duet::Error;
 use duet::diffusion::DiffusionConfig;
 use duet::families::{Choices, Family, Key, KeyKind, Measured, Tuning};
-use duet::families::{Choices, Family, Key, Measured, Operation, Tuning};
 use duet::gpu::Traits;
 use duet::gpu::{Device, DeviceOptions};
 use duet::graph::{Graph, Place};

@@ -1,7 +1,6 @@
 //! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
 
 use duet::autodiff::Activations;
-use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;
 use duet::model::{JointModel, ModelConfig, WeightSet};

@@ -1,7 +1,6 @@
 //! Programs that together use every kernel.
 
 use duet::autodiff::Activations;
-use duet::autodiff::Activations;
 use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
 use duet::model::{JointModel, ModelConfig, WeightSet};

@@ -3,7 +3,6 @@
 use super::fixture::{Fixture, summary, weights as formula_weights};
 use super::setup::{Setup, write_labels};
 use duet::autodiff::Activations;
-use duet::autodiff::Activations;
 use duet::diffusion::Schedule;
 use duet::model::ParamSet;
 use duet::ops::optimizer::{AdamW, hyper};
