@@ -2,10 +2,10 @@
 
 use crate::cli::{Cli, Explain};
 use crate::data::{load_image, true_class};
-use crate::output::progress;
-use crate::render::{Grid, Palette};
-use crate::report::{Card, Settings, page};
-use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
+use crate::io::output::progress;
+use crate::io::render::{Grid, Palette};
+use crate::io::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
+use crate::report::page::{Card, Settings, page};
 use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer, Explanation};
 use duet::model::argmax;

@@ -1,12 +1,12 @@
 //! `duet train`: a resumable training run with a log, sample grids and test accuracy.
 
-use super::eval::accuracy;
 use crate::cli::{Cli, Train};
 use crate::data::{BatchOrder, Dataset, Split, load};
-use crate::output::progress;
+use crate::eval::accuracy::accuracy;
+use crate::io::output::progress;
+use crate::io::render::Grid;
+use crate::io::session::{class_name, interrupted, load_checkpoint, open_device, watch_interrupts};
 use crate::recipe::Recipe;
-use crate::render::Grid;
-use crate::session::{class_name, interrupted, load_checkpoint, open_device, watch_interrupts};
 use duet::checkpoint::{Checkpoint, Metrics as Figures, write_atomic};
 use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;

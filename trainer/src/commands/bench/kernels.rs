@@ -1,6 +1,6 @@
 //! Measures the cases one by one.
 
-use super::cases::Case;
+use super::case::Case;
 use super::measure;
 use super::report::{Kind, Line};
 use duet::Result;

@@ -1,5 +1,6 @@
 //! `duet bench`: kernels and whole steps on this device. Compare ratios of one run, not figures of two machines.
 
+mod case;
 mod cases;
 mod compare;
 mod fusion;
@@ -13,7 +14,7 @@ mod steps;
 mod table;
 
 use crate::cli::{Bench, Cli};
-use crate::session::open_device;
+use crate::io::session::open_device;
 use compare::Comparison;
 use duet::variants::Choices;
 use duet::{Error, Result};

@@ -1,7 +1,7 @@
 //! The report as tables for people.
 
 use super::report::{Kind, Line, Profile, ProfileRow, Report};
-use crate::output::{bytes, short};
+use crate::io::output::{bytes, short};
 
 /// 12.3 µs, 1.23 ms or 4.56 s.
 pub fn time(seconds: f64) -> String {

@@ -3,10 +3,10 @@
 use super::Qualities;
 use super::chains::{Chains, Generated};
 use crate::cli::Study;
-use crate::manifold::Quality;
-use crate::plot::{Figure, Panel, Series, rising};
-use crate::render::Grid;
-use crate::session::{Session, class_name};
+use crate::eval::manifold::Quality;
+use crate::io::render::Grid;
+use crate::io::session::{Session, class_name};
+use crate::report::plot::{Figure, Panel, Series, rising};
 use duet::Result;
 use duet::checkpoint::write_atomic;
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ impl Report {
             "per_class": options.per_class,
             "steps": chains.timesteps().len() - 1,
             "respacing": options.chain.steps,
-            "chain": format!("{:?}", crate::session::chain(&options.chain)),
-            "guidance": format!("{:?}", crate::session::guidance(&options.chain)),
+            "chain": format!("{:?}", crate::io::session::chain(&options.chain)),
+            "guidance": format!("{:?}", crate::io::session::guidance(&options.chain)),
             "clip": !options.chain.no_clip,
             "seed": options.chain.seed,
             "neighbours": options.neighbours,

@@ -6,9 +6,9 @@ mod files;
 
 use crate::cli::{Cli, Study};
 use crate::data::Dataset;
-use crate::manifold::{Manifold, Quality, Scale};
-use crate::output::progress;
-use crate::session::{Session, class_name, interrupted, watch_interrupts};
+use crate::eval::manifold::{Manifold, Quality, Scale};
+use crate::io::output::progress;
+use crate::io::session::{Session, class_name, interrupted, watch_interrupts};
 use chains::{Chains, Generated};
 use duet::model::Head;
 use duet::{Error, Result};

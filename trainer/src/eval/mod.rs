@@ -1,0 +1,6 @@
+//! What measures: each file takes a model on the device and data, and gives numbers.
+
+pub mod accuracy;
+pub mod counterfactuals;
+pub mod manifold;
+pub mod noise_error;

@@ -1,0 +1,4 @@
+//! What is made of results to be read: the HTML report and line charts.
+
+pub mod page;
+pub mod plot;
