@@ -124,6 +124,7 @@ pub struct Train {
 /// `duet classify`.
 #[derive(Debug, Args)]
 pub struct Classify {
+    /// Which model.
     #[command(flatten)]
     pub model: Model,
     /// Images (PNG or JPEG).
@@ -137,8 +138,10 @@ pub struct Classify {
 /// `duet eval`.
 #[derive(Debug, Args)]
 pub struct Eval {
+    /// Which model.
     #[command(flatten)]
     pub model: Model,
+    /// Which data.
     #[command(flatten)]
     pub data: Data,
     /// Test images for accuracy; 0: all.
@@ -150,6 +153,7 @@ pub struct Eval {
     /// Counterfactuals of this many test images per class, each towards the next class; 0: none.
     #[arg(long, default_value_t = 0)]
     pub counterfactuals: usize,
+    /// How far.
     #[command(flatten)]
     pub way: Way,
     /// Steps of their whole chain.
@@ -223,8 +227,10 @@ pub struct Way {
 /// `duet sample`.
 #[derive(Debug, Args)]
 pub struct Sample {
+    /// Which model.
     #[command(flatten)]
     pub model: Model,
+    /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
     /// Picture to write (PNG).
@@ -244,10 +250,13 @@ pub struct Sample {
 /// `duet study`.
 #[derive(Debug, Args)]
 pub struct Study {
+    /// Which model.
     #[command(flatten)]
     pub model: Model,
+    /// Which data.
     #[command(flatten)]
     pub data: Data,
+    /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
     /// Step sizes of Algorithm 1 (or scales of Eq. 12) to compare.
@@ -270,8 +279,10 @@ pub struct Study {
 /// `duet explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
+    /// Which model.
     #[command(flatten)]
     pub model: Model,
+    /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
     /// Images (PNG or JPEG).
@@ -284,6 +295,7 @@ pub struct Explain {
     /// Picture to write (PNG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,
+    /// How far.
     #[command(flatten)]
     pub way: Way,
     /// Report to write (HTML), to be read in any browser: pictures, probabilities, what changed.
@@ -326,6 +338,7 @@ pub enum PlanKind {
 /// `duet export`.
 #[derive(Debug, Args)]
 pub struct Export {
+    /// Which model.
     #[command(flatten)]
     pub model: Model,
     /// File to write (.safetensors).

@@ -1,18 +1,7 @@
 //! The command `duet`: train joint diffusion models, classify, sample, explain.
 
-mod cli;
-mod commands;
-mod data;
-mod manifold;
-mod output;
-mod plot;
-mod recipe;
-mod render;
-mod report;
-mod session;
-mod tuning;
-
 use clap::Parser as _;
+use duet_trainer::{cli, commands};
 use std::process::ExitCode;
 
 /// Mesa's layer that sorts devices asks Wayland for the display's GPU and complains on stderr where there is no session

@@ -1,7 +1,7 @@
 //! `duet check`: does this GPU compute what it should?
 
 use crate::cli::Cli;
-use crate::session::open_device;
+use crate::io::session::open_device;
 use duet::Result;
 use std::time::Instant;
 

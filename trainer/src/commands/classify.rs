@@ -2,7 +2,7 @@
 
 use crate::cli::{Classify, Cli};
 use crate::data::load_image;
-use crate::session::{Session, class_name};
+use crate::io::session::{Session, class_name};
 use duet::infer::ImageClassifier;
 use duet::model::Head;
 use duet::{Error, Result};

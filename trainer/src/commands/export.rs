@@ -1,7 +1,7 @@
 //! `duet export`: the averaged weights alone, in 16-bit floats, for shipping.
 
 use crate::cli::{Cli, Export, WeightSet};
-use crate::session::load_checkpoint;
+use crate::io::session::load_checkpoint;
 use duet::Result;
 use duet::checkpoint::{Dtype, write_atomic};
 
@@ -23,7 +23,7 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
     if arguments.json {
         println!("{}", serde_json::json!({"file": path, "bytes": bytes.len(), "parameters": count}));
     } else {
-        println!("wrote {path}: {count} parameters in {}", crate::output::bytes(bytes.len() as u64));
+        println!("wrote {path}: {count} parameters in {}", crate::io::output::bytes(bytes.len() as u64));
     }
     Ok(())
 }

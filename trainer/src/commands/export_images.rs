@@ -2,8 +2,8 @@
 
 use crate::cli::{Cli, ExportImages};
 use crate::data::{INDEX, Indexed, load};
+use crate::io::render::Grid;
 use crate::recipe::Recipe;
-use crate::render::Grid;
 use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
 

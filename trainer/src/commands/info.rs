@@ -1,9 +1,9 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
-use crate::output::{bytes, short};
+use crate::io::output::{bytes, short};
+use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
-use crate::session::load_checkpoint;
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;

@@ -3,7 +3,6 @@
 mod bench;
 mod check;
 mod classify;
-mod counterfactuals;
 mod eval;
 mod explain;
 mod export;

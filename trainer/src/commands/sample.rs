@@ -1,9 +1,9 @@
 //! `duet sample`: a grid of generated images, a row per class.
 
 use crate::cli::{Cli, Sample};
-use crate::output::progress;
-use crate::render::Grid;
-use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
+use crate::io::output::progress;
+use crate::io::render::Grid;
+use crate::io::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
 use duet::infer::ImageClassifier;
 use duet::model::argmax;
 use duet::model::{Head, Labels};

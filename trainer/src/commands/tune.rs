@@ -1,10 +1,10 @@
 //! `duet tune`: measures every family of kernels for the shapes of a model and stores which is fastest on this adapter.
 
 use crate::cli::{Cli, Tune};
-use crate::output::progress;
+use crate::io::output::progress;
+use crate::io::session::{load_checkpoint, open_untuned};
+use crate::io::tuning;
 use crate::recipe::Recipe;
-use crate::session::{load_checkpoint, open_untuned};
-use crate::tuning;
 use duet::diffusion::DiffusionConfig;
 use duet::families::{Family, Key, Tuning};
 use duet::infer::classify_plan;

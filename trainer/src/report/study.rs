@@ -1,12 +1,12 @@
 //! The files of a study: tables as CSV and JSON, plots as SVG, pictures as PNG.
 
-use super::Qualities;
-use super::chains::{Chains, Generated};
+use super::plot::{Figure, Panel, Series, rising};
 use crate::cli::Study;
-use crate::manifold::Quality;
-use crate::plot::{Figure, Panel, Series, rising};
-use crate::render::Grid;
-use crate::session::{Session, class_name};
+use crate::eval::chains::{Chains, Generated};
+use crate::eval::likeness::Qualities;
+use crate::eval::manifold::Quality;
+use crate::io::render::Grid;
+use crate::io::session::{Session, class_name};
 use duet::Result;
 use duet::checkpoint::write_atomic;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub struct Outcome {
 }
 
 /// All that is known so far.
-pub struct Report {
+pub struct StudyFiles {
     out: PathBuf,
     settings: Value,
     names: Vec<String>,
@@ -48,22 +48,27 @@ fn slug(name: &str) -> String {
     name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
 }
 
-impl Report {
+impl StudyFiles {
     /// Of no step size yet; `reference` is the quality of other real images.
-    pub fn new(session: &Session, options: &Study, chains: &Chains, reference: Option<Qualities>) -> Report {
+    pub fn new(
+        session: &Session,
+        options: &Study,
+        chains: &Chains,
+        reference: Option<Qualities>,
+    ) -> StudyFiles {
         let config = session.config();
         let settings = json!({
             "model": options.model.model.display().to_string(),
             "per_class": options.per_class,
             "steps": chains.timesteps().len() - 1,
             "respacing": options.chain.steps,
-            "chain": format!("{:?}", crate::session::chain(&options.chain)),
-            "guidance": format!("{:?}", crate::session::guidance(&options.chain)),
+            "chain": format!("{:?}", crate::io::session::chain(&options.chain)),
+            "guidance": format!("{:?}", crate::io::session::guidance(&options.chain)),
             "clip": !options.chain.no_clip,
             "seed": options.chain.seed,
             "neighbours": options.neighbours,
         });
-        Report {
+        StudyFiles {
             out: options.out.clone(),
             settings,
             names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),

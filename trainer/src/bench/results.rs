@@ -8,9 +8,9 @@ use std::path::Path;
 /// Version of the schema: raised whenever a field is removed or changes its meaning.
 pub const SCHEMA: u32 = 1;
 
-/// The whole report. Lines are found by their names, which hold shape, network and batch.
+/// The whole results. Lines are found by their names, which hold shape, network and batch.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct Results {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Version of the program.
@@ -77,7 +77,7 @@ impl Timed {
 /// One measured line.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// What it is called, unique in a report.
+    /// What it is called, unique in a results.
     pub name: String,
     /// What it measures.
     pub kind: Kind,
@@ -165,11 +165,11 @@ pub struct ProfileRow {
     pub timed: Timed,
 }
 
-impl Report {
-    /// An empty report.
-    pub fn new(device: &Device, subject: &super::models::Subject, batch: usize) -> Report {
+impl Results {
+    /// An empty results.
+    pub fn new(device: &Device, subject: &super::models::Subject, batch: usize) -> Results {
         let info = device.info();
-        Report {
+        Results {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
             device: info.name.clone(),
@@ -188,8 +188,8 @@ impl Report {
     /// Reads a report that `--json` wrote.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the file: unreadable, no JSON, no such report, another schema.
-    pub fn read(path: &Path) -> Result<Report> {
+    /// [`Error::Data`] naming the file: unreadable, no JSON, no such results, another schema.
+    pub fn read(path: &Path) -> Result<Results> {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
         let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
         let value: serde_json::Value =

@@ -1,7 +1,7 @@
 //! The report as tables for people.
 
-use super::report::{Kind, Line, Profile, ProfileRow, Report};
-use crate::output::{bytes, short};
+use super::results::{Kind, Line, Profile, ProfileRow, Results};
+use crate::io::output::{bytes, short};
 
 /// 12.3 µs, 1.23 ms or 4.56 s.
 pub fn time(seconds: f64) -> String {
@@ -13,13 +13,13 @@ pub fn time(seconds: f64) -> String {
 }
 
 /// Prints everything.
-pub fn print(report: &Report) {
-    println!("{} ({}, {})", report.device, report.backend, report.driver);
+pub fn print(results: &Results) {
+    println!("{} ({}, {})", results.device, results.backend, results.driver);
     println!(
         "{}: {} parameters, {} of them in the UNet",
-        report.model, report.parameters, report.unet_parameters
+        results.model, results.parameters, results.unet_parameters
     );
-    let of = |kind: Kind| report.lines.iter().filter(move |line| line.kind == kind);
+    let of = |kind: Kind| results.lines.iter().filter(move |line| line.kind == kind);
     if of(Kind::Kernel).next().is_some() || of(Kind::Step).next().is_some() {
         println!("Bytes are those of the ranges that launches bind, each once; shortest times.\n");
         println!(
@@ -42,7 +42,7 @@ pub fn print(report: &Report) {
         let pipelines = line.pipelines.map_or(String::new(), |count| format!("  {count} pipelines"));
         println!("{:<56} {:>10}{pipelines}", line.name, time(line.timed.seconds));
     }
-    report.profiles.iter().for_each(profile);
+    results.profiles.iter().for_each(profile);
 }
 
 fn rates(line: &Line) {

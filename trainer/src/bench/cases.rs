@@ -1,9 +1,10 @@
 //! The operations that are measured one by one, and their shapes: the one place to add a kernel or a second kernel for
 //! the same operation (give it another variant).
 
+use super::case::{Buffers, Case, Cases};
 use super::fusion;
-use duet::families::{Choices, Family, Key, KeyKind};
-use duet::gpu::{BufferId, Launch, Slice};
+use duet::families::{Choices, KeyKind};
+use duet::ops::Activation;
 use duet::ops::attention::{self, Attention};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::ops::features::{self, FeatureMap};
@@ -11,87 +12,14 @@ use duet::ops::groupnorm::{self, GroupNorm};
 use duet::ops::loss::{self, Mse};
 use duet::ops::matmul::{self, MatMul};
 use duet::ops::{
-    Activation, batchnorm, channels, diffuse, optimizer, pointwise, random, reduce_rows, resample,
-    timestep_embedding,
+    batchnorm, channels, diffuse, optimizer, pointwise, random, reduce_rows, resample, timestep_embedding,
 };
 use duet::tensor::pitch;
-
-/// One operation on one shape.
-pub struct Case {
-    /// Kernel, shape and direction.
-    pub name: String,
-    /// Which of several kernels for it.
-    pub variant: &'static str,
-    /// Bytes of its buffers.
-    pub sizes: Vec<u64>,
-    /// What runs.
-    pub launches: Vec<Launch>,
-    /// The same with one output per invocation.
-    pub naive: Option<Vec<Launch>>,
-}
-
-/// Buffers of a case.
-#[derive(Default)]
-pub struct Memory {
-    sizes: Vec<u64>,
-}
-
-impl Memory {
-    /// A buffer.
-    pub fn bytes(&mut self, bytes: u64) -> Slice {
-        let bytes = bytes.max(16).next_multiple_of(16);
-        self.sizes.push(bytes);
-        Slice { buffer: BufferId(self.sizes.len() as u32 - 1), offset: 0, bytes }
-    }
-
-    /// Rows of channels-last values.
-    pub fn rows(&mut self, rows: usize, columns: usize) -> Slice {
-        self.bytes((rows * pitch(columns) * 4) as u64)
-    }
-}
-
-/// The cases so far.
-pub struct Cases<'a> {
-    list: Vec<Case>,
-    choices: &'a Choices,
-}
-
-impl Cases<'_> {
-    fn add(&mut self, name: String, make: impl FnOnce(&mut Memory) -> Vec<Launch>) {
-        self.add_variant(name, "default", make);
-    }
-
-    /// One of several ways to do the same.
-    pub fn add_variant(
-        &mut self,
-        name: String,
-        variant: &'static str,
-        make: impl FnOnce(&mut Memory) -> Vec<Launch>,
-    ) {
-        let mut memory = Memory::default();
-        let launches = make(&mut memory);
-        self.list.push(Case { name, variant, sizes: memory.sizes, launches, naive: None });
-    }
-
-    /// An operation in the family that the device chooses.
-    fn add_chosen(
-        &mut self,
-        name: String,
-        key: &Key,
-        make: impl FnOnce(&mut Memory, Family) -> (Vec<Launch>, Option<Vec<Launch>>),
-    ) {
-        let family = self.choices.family(key);
-        let mut memory = Memory::default();
-        let (launches, naive) = make(&mut memory, family);
-        let variant = family.name();
-        self.list.push(Case { name, variant, sizes: memory.sizes, launches, naive });
-    }
-}
 
 /// Every case: the shapes of the 28×28 network of 32 channels at `batch` images, and those of the 32×32 network of 128
 /// channels at one, in the families of `choices`.
 pub fn all(batch: usize, choices: &Choices) -> Vec<Case> {
-    let mut cases = Cases { list: Vec::new(), choices };
+    let mut cases = Cases::new(choices);
     let c = &mut cases;
     // The shape in which kernels were compared from the beginning.
     conv(c, 4, 32, [64, 64], 1);
@@ -141,7 +69,7 @@ pub fn all(batch: usize, choices: &Choices) -> Vec<Case> {
     update(c, 1_209_728);
     update(c, 8_000_000);
     fusion::add(c, batch);
-    cases.list
+    cases.list()
 }
 
 fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2], stride: usize) {
@@ -200,7 +128,7 @@ fn group_norm(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
         groupnorm::stats(&plain, &[(plain.whole(), x)], m.bytes(groupnorm::stats_bytes(&plain)))
     });
     for (size, kind) in [(plain, "silu"), (shifted, "scale_shift silu")] {
-        let modulation = |m: &mut Memory| size.scale_shift.then(|| m.rows(batch, 2 * channels));
+        let modulation = |m: &mut Buffers| size.scale_shift.then(|| m.rows(batch, 2 * channels));
         cases.add(format!("{title} {kind} forward"), |m| {
             let (x, stats) = (m.rows(n, channels), m.bytes(groupnorm::stats_bytes(&size)));
             let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));

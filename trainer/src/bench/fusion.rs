@@ -1,6 +1,6 @@
 //! What fusing operations spares: each the way the plans run it, and in separate passes.
 
-use super::cases::{Cases, Memory};
+use super::case::{Buffers, Cases};
 use duet::families::Family;
 use duet::gpu::{Launch, Slice};
 use duet::ops::conv3x3::{self, Conv3x3};
@@ -21,7 +21,7 @@ pub fn add(cases: &mut Cases, batch: usize) {
     optimizer_and_average(cases, 1_209_728);
 }
 
-fn pair(cases: &mut Cases, name: &str, make: impl Fn(&mut Memory, bool) -> Vec<Launch>) {
+fn pair(cases: &mut Cases, name: &str, make: impl Fn(&mut Buffers, bool) -> Vec<Launch>) {
     for (variant, fused) in [("one pass", true), ("apart", false)] {
         cases.add_variant(format!("fusion: {name}"), variant, |m| make(m, fused));
     }

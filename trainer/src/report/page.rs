@@ -1,12 +1,12 @@
 //! Explanations as one HTML file: no network, no script, images inside.
 
-use crate::plot::escape;
+use crate::report::plot::escape;
 use base64::Engine as _;
 use std::fmt::Write as _;
 
 /// Classes a card lists at least, where there are as many.
 const LISTED: usize = 3;
-const STYLE: &str = include_str!("report.css");
+const STYLE: &str = include_str!("page.css");
 
 /// How all images were explained.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use crate::cli::{self, ChainArgs, ChainKind, Cli, Data, GuidanceKind, Model};
 use crate::data::{Split, load};
+use crate::io::tuning;
 use crate::recipe::{DataSpec, Recipe};
-use crate::tuning;
 use duet::checkpoint::Checkpoint;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};

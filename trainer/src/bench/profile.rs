@@ -1,6 +1,6 @@
 //! Where a step's time goes: its launches by kernel, timed on the device.
 
-use super::report::{Profile, ProfileRow, Timed};
+use super::results::{Profile, ProfileRow, Timed};
 use super::steps::Ready;
 use duet::Result;
 use duet::gpu::Launch;

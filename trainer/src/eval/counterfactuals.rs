@@ -2,8 +2,8 @@
 
 use crate::cli::Eval;
 use crate::data::Dataset;
-use crate::output::progress;
-use crate::session::Session;
+use crate::io::output::progress;
+use crate::io::session::Session;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, Labels};

@@ -1,6 +1,6 @@
 //! What is waited for before the first training step is done.
 
-use super::report::{Kind, Line};
+use super::results::{Kind, Line};
 use super::steps::{Ready, Step};
 use super::{models::Subject, wanted};
 use crate::cli::{Bench, Cli};

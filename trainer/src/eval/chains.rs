@@ -1,7 +1,7 @@
 //! Guided chains of many images, and what the classifier thinks on the way.
 
 use crate::cli::Study;
-use crate::session::{Session, chain, guidance};
+use crate::io::session::{Session, chain, guidance};
 use duet::infer::{ImageClassifier, ImageFeatures};
 use duet::model::{Labels, argmax};
 use duet::rng::Seed;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The recipe in the repository, so that its name works anywhere.
-const SHIPPED: &str = include_str!("../../../recipes/fashion-mnist.toml");
+const SHIPPED: &str = include_str!("../../recipes/fashion-mnist.toml");
 
 /// A network with its process and its way of training.
 pub struct Subject {

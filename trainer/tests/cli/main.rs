@@ -1,6 +1,5 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
-#[path = "cli/measuring.rs"]
 mod measuring;
 
 use std::path::{Path, PathBuf};

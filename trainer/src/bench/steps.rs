@@ -1,8 +1,8 @@
 //! Whole steps: what a user waits for, with the memory each one takes.
 
-use super::measure::best;
 use super::models::Subject;
-use super::report::{Kind, Line, Memory};
+use super::results::{Kind, Line, Memory};
+use super::timing::best;
 use duet::families::Choices;
 use duet::gpu::{Buffer, Device, Executable};
 use duet::graph::{Place, Plan};

@@ -1,56 +1,15 @@
 //! `duet study`: what the step size of guidance does. Precision and recall of the generated images, the probability of
 //! the class along the chain, and the images themselves, as in Figures 4 to 6 of the paper.
 
-mod chains;
-mod files;
-
 use crate::cli::{Cli, Study};
 use crate::data::Dataset;
-use crate::manifold::{Manifold, Quality, Scale};
-use crate::output::progress;
-use crate::session::{Session, class_name, interrupted, watch_interrupts};
-use chains::{Chains, Generated};
+use crate::eval::chains::Chains;
+use crate::eval::likeness::Real;
+use crate::io::output::progress;
+use crate::io::session::{Session, class_name, interrupted, watch_interrupts};
+use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
 use duet::{Error, Result};
-use files::{Outcome, Report};
-
-/// Real images in the spaces where likeness is measured.
-struct Real {
-    pixels: Manifold,
-    model: Manifold,
-    scale: Scale,
-    neighbours: usize,
-}
-
-/// Precision and recall in both spaces.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Qualities {
-    /// In the space of the model's own pooled representations of clean images, each divided by its spread over the real
-    /// ones. Guidance moves these very representations, so the model judges its own work.
-    pub model: Quality,
-    /// In the space of pixels.
-    pub pixels: Quality,
-}
-
-impl Real {
-    fn new(images: Vec<f32>, len: usize, chains: &Chains, neighbours: usize) -> Result<Real> {
-        let (features, columns) = chains.features(&images)?;
-        let scale = Scale::of(&features, columns);
-        Ok(Real {
-            pixels: Manifold::new(images, len, neighbours)?,
-            model: Manifold::new(scale.apply(features), columns, neighbours)?,
-            scale,
-            neighbours,
-        })
-    }
-
-    fn compare(&self, images: Vec<f32>, len: usize, chains: &Chains) -> Result<Qualities> {
-        let (features, columns) = chains.features(&images)?;
-        let model = Manifold::new(self.scale.apply(features), columns, self.neighbours)?;
-        let pixels = Manifold::new(images, len, self.neighbours)?;
-        Ok(Qualities { model: self.model.quality_of(&model), pixels: self.pixels.quality_of(&pixels) })
-    }
-}
 
 fn check(session: &Session, options: &Study) -> Result<()> {
     let config = session.config();
@@ -112,12 +71,12 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
     let chains = Chains::new(&session, options)?;
     let real = Real::new(real, len, &chains, options.neighbours)?;
     let reference = others.map(|images| real.compare(images, len, &chains)).transpose()?;
-    let mut report = Report::new(&session, options, &chains, reference);
+    let mut files = StudyFiles::new(&session, options, &chains, reference);
     let total = (chains.work() * alphas.len()) as u64;
     let bar = progress(total, 0, "{msg} {wide_bar} {pos}/{len} steps {eta}", arguments.json);
     for alpha in alphas {
         bar.set_message(format!("α = {alpha}"));
-        let made: Generated = chains.generate(alpha, || {
+        let made = chains.generate(alpha, || {
             bar.inc(1);
             !interrupted()
         })?;
@@ -131,9 +90,9 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
             made.recognised,
             chains.labels().len()
         );
-        report.add(Outcome { made, quality });
+        files.add(Outcome { made, quality });
         // After each step size, so that one that is interrupted leaves those before it.
-        report.write()?;
+        files.write()?;
         if !arguments.json {
             bar.suspend(|| println!("{line}"));
         }
@@ -141,7 +100,7 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
     bar.finish_and_clear();
     session.close();
     if arguments.json {
-        println!("{}", report.json());
+        println!("{}", files.json());
     } else {
         println!("wrote tables, plots and pictures to {}", options.out.display());
     }

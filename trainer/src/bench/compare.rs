@@ -1,6 +1,6 @@
 //! Two reports side by side.
 
-use super::report::{Line, Report};
+use super::results::{Line, Results};
 use super::table::time;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -26,9 +26,9 @@ pub struct Comparison {
 pub struct Change {
     /// Its name, and its variant where that is not the default.
     pub name: String,
-    /// Seconds in the first report.
+    /// Seconds in the first results.
     pub before: f64,
-    /// Seconds in the second report.
+    /// Seconds in the second results.
     pub after: f64,
     /// after / before.
     pub ratio: f64,
@@ -42,12 +42,12 @@ fn key(line: &Line) -> String {
 
 impl Comparison {
     /// Compares line by line.
-    pub fn of(before: &Report, after: &Report) -> Comparison {
-        let seconds = |report: &Report| -> HashMap<String, f64> {
-            report.lines.iter().map(|line| (key(line), line.timed.seconds)).collect()
+    pub fn of(before: &Results, after: &Results) -> Comparison {
+        let seconds = |results: &Results| -> HashMap<String, f64> {
+            results.lines.iter().map(|line| (key(line), line.timed.seconds)).collect()
         };
         let (first, second) = (seconds(before), seconds(after));
-        let missing = |from: &Report, other: &HashMap<String, f64>| {
+        let missing = |from: &Results, other: &HashMap<String, f64>| {
             from.lines.iter().map(key).filter(|name| !other.contains_key(name)).collect()
         };
         let change = |line: &Line| {

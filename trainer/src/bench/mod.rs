@@ -1,0 +1,73 @@
+//! Kernels and whole steps timed on this device. Compare ratios of one run, not figures of two machines.
+
+mod case;
+mod cases;
+pub mod compare;
+mod fusion;
+mod kernels;
+mod models;
+mod profile;
+pub mod results;
+mod start_up;
+mod steps;
+pub mod table;
+mod timing;
+
+use crate::cli::{Bench, Cli};
+use crate::io::session::open_device;
+use duet::families::Choices;
+use duet::{Error, Result};
+use models::Subject;
+use results::Results;
+use steps::{Ready, Step};
+
+/// Measures what the options ask for.
+///
+/// # Errors
+/// Bad options; device errors.
+pub fn measure(arguments: &Cli, options: &Bench) -> Result<Results> {
+    if options.batch < 2 {
+        return Err(Error::config("batch", "must be at least 2: a training step needs it"));
+    }
+    if !options.seconds.is_finite() || options.seconds < 0.0 {
+        return Err(Error::config(
+            "seconds",
+            format!("must be a number of at least 0, is {}", options.seconds),
+        ));
+    }
+    let subject = Subject::named(&options.model)?;
+    let device = open_device(arguments)?;
+    let mut results = Results::new(&device, &subject, options.batch);
+    if !options.profile && !options.steps_only {
+        for case in cases::all(options.batch, &Choices::of_device(&device)) {
+            if wanted(options, &case.name) {
+                results.lines.push(kernels::line(&device, case, options.seconds)?);
+            }
+        }
+    }
+    for step in Step::ALL {
+        if !wanted(options, &step.name(&subject, options.batch)) {
+            continue;
+        }
+        let mut ready = Ready::load(&device, &subject, step, options.batch)?;
+        if options.profile {
+            results.profiles.push(profile::profile(&mut ready, options.seconds)?);
+        } else {
+            results.lines.push(ready.measure(options.batch, options.seconds)?);
+        }
+    }
+    if !options.profile {
+        results.lines.extend(start_up::lines(arguments, options, &subject)?);
+    }
+    device.save_pipeline_cache();
+    if results.lines.is_empty() && results.profiles.is_empty() {
+        let only = options.only.as_deref().unwrap_or_default();
+        return Err(Error::config("only", format!("no line's name contains {only:?}")));
+    }
+    Ok(results)
+}
+
+/// Whether `--only` lets a line through.
+fn wanted(options: &Bench, name: &str) -> bool {
+    options.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+}

@@ -1,0 +1,46 @@
+//! How well the network predicts noise, by quarter of the chain.
+
+use crate::cli::Eval;
+use crate::data::Dataset;
+use crate::io::session::Session;
+use duet::Result;
+use duet::infer::DenoisingError;
+use duet::rng::{Seed, Stream, uniform_u32_below};
+
+/// Mean noise error in each quarter of the chain; `None` where no images are asked for.
+///
+/// # Errors
+/// Device errors.
+pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
+    let count = options.loss_images.min(test.len());
+    if count == 0 {
+        return Ok(None);
+    }
+    let diffusion = &session.checkpoint.diffusion;
+    let new = DenoisingError::new(&session.weights, diffusion, options.batch, session.set);
+    let measure = pollster::block_on(new)?;
+    let steps = diffusion.diffusion_steps;
+    let seed = Seed(options.seed);
+    let mut sums = [0.0f64; 4];
+    let all: Vec<usize> = (0..count).collect();
+    for (quarter, sum) in sums.iter_mut().enumerate() {
+        let (from, to) = (quarter * steps / 4, ((quarter + 1) * steps / 4).max(quarter * steps / 4 + 1));
+        for part in all.chunks(options.batch) {
+            let width = (to.min(steps) - from.min(steps - 1)).max(1) as u32;
+            // The last batch is filled up with its own images, which do not count again.
+            let rows: Vec<usize> = (0..options.batch).map(|i| part[i % part.len()]).collect();
+            let times: Vec<usize> = rows
+                .iter()
+                .map(|i| {
+                    let offset = uniform_u32_below(width, seed, Stream::Timestep, quarter as u32, *i as u32);
+                    (from.min(steps - 1)) + offset as usize
+                })
+                .collect();
+            let images = test.images_f32(&rows);
+            let values = pollster::block_on(measure.measure(&images, &times, seed, part[0] as u32))?;
+            *sum += values[..part.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
+        }
+        *sum /= count as f64;
+    }
+    Ok(Some(sums))
+}

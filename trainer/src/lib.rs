@@ -1,0 +1,14 @@
+//! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
+//!
+//! Imports flow one way: `cli` and `data`, then `recipe`, then `io`, then `eval`, then `report`, `bench` and `training`, then
+//! `commands`.
+
+pub mod bench;
+pub mod cli;
+pub mod commands;
+pub mod data;
+pub mod eval;
+pub mod io;
+pub mod recipe;
+pub mod report;
+pub mod training;

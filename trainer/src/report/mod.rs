@@ -1,0 +1,5 @@
+//! What is made of results to be read: the HTML report and line charts.
+
+pub mod page;
+pub mod plot;
+pub mod study;

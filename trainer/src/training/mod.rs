@@ -1,0 +1,6 @@
+//! Training runs: what they begin with and how they go on.
+
+mod resume;
+mod run;
+
+pub use run::train;
