@@ -6,7 +6,7 @@ CARGO ?= cargo
 PORT ?= 8080
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: test demo web study train setup lint web-build web-test web-docs bench peers slow-test clean
+.PHONY: test demo web study train setup lint web-build web-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -48,6 +48,15 @@ bench: setup
 # Compares with PyTorch, burn and ONNX Runtime Web: an hour, 10 GB of downloads and builds (benches/peers/README.md).
 peers:
 	sh benches/peers/run.sh
+
+# Checks, measures and trains on this machine's GPU for MINUTES minutes (benches/gpu/README.md). The second tries the
+# script itself, at sizes for a software device.
+MINUTES ?= 60
+gpu-hour: setup
+	sh benches/gpu/run.sh --minutes $(MINUTES)
+
+gpu-hour-tiny: setup
+	sh benches/gpu/run.sh --tiny --minutes 6 --out target/gpu-hour/tiny
 
 demo: setup
 	$(CARGO) build --release --package duet-trainer

@@ -40,7 +40,7 @@ fn table(otherwise: Option<Family>, choices: &[(Key, Family)]) -> Tuning {
 }
 
 /// A device that runs everything in `family`.
-fn device_of(family: Family) -> Device {
+pub fn device_of(family: Family) -> Device {
     let options = DeviceOptions { adapter: std::env::var("DUET_ADAPTER").ok(), ..DeviceOptions::default() };
     let device = pollster::block_on(Device::open(&options)).unwrap();
     Choices::install(&device, &[Tuning { adapter: String::new(), ..table(Some(family), &[]) }]);

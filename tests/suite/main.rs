@@ -22,6 +22,7 @@ mod pointwise;
 mod profile;
 mod programs;
 mod resample;
+mod resume;
 mod sampler;
 mod schedules;
 mod self_test;

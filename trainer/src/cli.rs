@@ -376,7 +376,8 @@ pub struct Bench {
     /// Only lines whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Network of the whole steps: "28x28-c32", "32x32-c128", "recipe" (the shipped one), or a recipe's file.
+    /// Network of the whole steps: "28x28-c32", "32x32-c128", "64x64-c128", "recipe" (the shipped one), or a recipe's
+    /// file.
     #[arg(long, default_value = "28x28-c32", value_name = "NAME")]
     pub model: String,
     /// Whole steps and start-up alone, no single kernels.

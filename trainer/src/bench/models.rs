@@ -40,8 +40,14 @@ fn large() -> ModelConfig {
     ModelConfig { image_size: 32, in_channels: 3, num_channels: 128, ..ModelConfig::default() }
 }
 
+/// 64×64 colour images at the reference's width and depth, levels 1, 2, 3, 4: work enough to fill a large GPU.
+fn largest() -> ModelConfig {
+    ModelConfig { image_size: 64, in_channels: 3, num_channels: 128, ..ModelConfig::default() }
+}
+
 impl Subject {
-    /// The configuration called `name`: "28x28-c32", "32x32-c128", "recipe" (the shipped one), or a recipe's file.
+    /// The configuration called `name`: "28x28-c32", "32x32-c128", "64x64-c128", "recipe" (the shipped one), or a
+    /// recipe's file.
     ///
     /// # Errors
     /// [`duet::Error::Data`] for a file that is no recipe.
@@ -57,6 +63,7 @@ impl Subject {
         let recipe = match name {
             "28x28-c32" => return of_config(&small()),
             "32x32-c128" => return of_config(&large()),
+            "64x64-c128" => return of_config(&largest()),
             "recipe" => Recipe::parse(SHIPPED, Path::new("fashion-mnist.toml"))?,
             path => Recipe::load(Path::new(path))?,
         };
@@ -84,6 +91,14 @@ mod tests {
     #[test]
     fn the_small_network_is_the_one_that_others_are_measured_on() {
         assert_eq!(Subject::named("28x28-c32").unwrap().unet_parameters(), 1_140_929);
+    }
+
+    #[test]
+    fn the_largest_network_has_four_levels() {
+        let subject = Subject::named("64x64-c128").unwrap();
+        let config = &subject.model.config;
+        assert_eq!((config.image_size, config.levels().unwrap()), (64, vec![1, 2, 3, 4]));
+        assert!(subject.unet_parameters() > 100_000_000, "{}", subject.unet_parameters());
     }
 
     #[test]

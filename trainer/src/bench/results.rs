@@ -92,6 +92,8 @@ pub struct Line {
     pub times_naive: Option<f64>,
     /// Images per second of a whole step.
     pub images_per_second: Option<f64>,
+    /// Shortest time that the host needs to hand a whole step to the device, without waiting for it.
+    pub host_seconds: Option<f64>,
     /// Distinct pipelines.
     pub pipelines: Option<u64>,
     /// Memory of a whole step.
@@ -111,6 +113,7 @@ impl Line {
             dispatches: launches.len() as u64,
             times_naive: None,
             images_per_second: None,
+            host_seconds: None,
             pipelines: None,
             memory: None,
         }

@@ -14,6 +14,7 @@ use duet::train::{Batch, ClassifierInput, TrainSpec, Trainer, train_plan};
 use duet::weights::{Loaded, Weights};
 use duet::{Error, Result};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A whole step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,17 +169,20 @@ impl Ready {
         self.runner.loaded().executable()
     }
 
-    /// Runs the step once and waits for it.
+    /// Runs the step once and waits for it; seconds until it was handed to the device.
     ///
     /// # Errors
     /// Device errors.
-    pub fn run(&mut self) -> Result<()> {
+    pub fn run(&mut self) -> Result<f64> {
         let device = self.executable().device().clone();
+        let start = Instant::now();
         match &mut self.runner {
             Runner::Plan(loaded) => loaded.run(),
             Runner::Training(trainer, data) => trainer.train_step(data, 1e-4)?,
         }
-        device.wait()
+        let host = start.elapsed().as_secs_f64();
+        device.wait()?;
+        Ok(host)
     }
 
     /// The step measured for at least `seconds`.
@@ -188,7 +192,11 @@ impl Ready {
     pub fn measure(&mut self, batch: usize, seconds: f64) -> Result<Line> {
         let device = self.executable().device().clone();
         let loaded = device.counters().live_bytes;
-        let seconds = best(seconds, 3, || self.run())?;
+        let mut host = f64::INFINITY;
+        let seconds = best(seconds, 3, || {
+            host = host.min(self.run()?);
+            Ok(())
+        })?;
         let now = device.counters().live_bytes;
         if now != loaded {
             let detail = format!("{}: {loaded} bytes before, {now} after running", self.name);
@@ -197,6 +205,7 @@ impl Ready {
         let stats = self.plan.stats();
         let mut line = Line::new(Kind::Step, &self.name, seconds, &self.plan.program().launches);
         line.images_per_second = Some(batch as f64 / seconds);
+        line.host_seconds = Some(host);
         line.pipelines = Some(stats.pipelines as u64);
         line.memory = Some(self.memory);
         Ok(line)

@@ -48,7 +48,10 @@ pub fn print(results: &Results) {
 fn rates(line: &Line) {
     let remark = match (line.times_naive, line.images_per_second) {
         (Some(times), _) => format!("  {times:.1} x naive"),
-        (None, Some(rate)) => format!("  {rate:.1} images/s"),
+        (None, Some(rate)) => {
+            let host = line.host_seconds.map_or(String::new(), |host| format!(", host {}", time(host)));
+            format!("  {rate:.1} images/s{host}")
+        }
         (None, None) => String::new(),
     };
     let timed = &line.timed;
