@@ -3,13 +3,14 @@
 //! `tests/fixtures/resume` holds what that version saved after five steps and after three more, in one micro-batch and
 //! in two. Each file's `info` names the adapter and the driver that computed it.
 
+use crate::families::device_of;
 use crate::harness::{device, values};
-use crate::variants::device_of;
 use duet::checkpoint::Checkpoint;
+use duet::families::Family;
 use duet::gpu::Device;
+use duet::model::Labels;
 use duet::tensor::Tensors;
-use duet::train::{Batch, ClassifierInput, Targets, TrainOptions, Trainer};
-use duet::variants::Family;
+use duet::train::{Batch, ClassifierInput, TrainOptions, Trainer};
 use std::path::Path;
 
 const IMAGES: usize = 8;
@@ -34,7 +35,7 @@ fn options(micro_batches: usize) -> TrainOptions {
 fn batch(step: u64) -> Batch {
     let images = values(step, IMAGES * 64);
     let labels = (0..IMAGES as u64).map(|n| ((n + step) % 3) as u32).collect();
-    Batch { images, targets: Targets::Classes(labels) }
+    Batch { images, labels: Labels::Classes(labels) }
 }
 
 fn load(name: &str) -> Checkpoint {
