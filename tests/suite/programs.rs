@@ -3,6 +3,7 @@
 use duet::autodiff::Activations;
 use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
+use duet::graph::{Graph, Place, Plan};
 use duet::model::{JointModel, ModelConfig};
 use duet::ops::attention::{self, Attention};
 use duet::ops::matmul::{self, MatMul};
@@ -53,9 +54,26 @@ pub fn programs() -> Vec<Program> {
         }
         list.push(update_plan(&model).unwrap());
     }
+    list.push(beyond_the_models());
     let families = Family::ALL.map(Choices::all);
     let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
     families.iter().flat_map(chosen).collect()
+}
+
+/// A plan of the operations that no model uses, with their gradients: each adds its results to `list`.
+fn beyond_the_models() -> Plan {
+    let mut graph = Graph::new();
+    let x = graph.leaf(&[2, 9, 7, 6], Place::whole("x"));
+    let list = [(graph.slice_channels(x, 1, 3).unwrap(), vec![x])];
+    for (i, (y, targets)) in list.into_iter().enumerate() {
+        let dy = graph.shape(y).to_vec();
+        let dy = graph.leaf(&dy, Place::whole(format!("dy {i}")));
+        let gradients = graph.grad_from(y, dy, &targets).unwrap();
+        for (k, result) in [y].into_iter().chain(gradients).enumerate() {
+            graph.place(result, Place::whole(format!("result {i} {k}")));
+        }
+    }
+    graph.compile().unwrap()
 }
 
 /// Launches of the kernels in tiles of workgroup memory.
