@@ -5,6 +5,7 @@ pub mod attention;
 pub mod batchnorm;
 pub mod channels;
 mod concat;
+pub mod conv2d;
 pub mod conv3x3;
 pub mod diffuse;
 pub mod features;

@@ -4,6 +4,7 @@ mod activations;
 mod attention;
 mod channels;
 mod checkpoint;
+mod conv2d;
 mod convolution;
 mod explain;
 mod families;

@@ -6,6 +6,7 @@ use duet::gpu::{BufferId, Launch, Program, Slice};
 use duet::graph::{Graph, Place, Plan};
 use duet::model::{JointModel, ModelConfig};
 use duet::ops::attention::{self, Attention};
+use duet::ops::conv2d::Window;
 use duet::ops::matmul::{self, MatMul};
 
 /// Plans that together use every operation of the models, in all families of kernels.
@@ -64,7 +65,12 @@ pub fn programs() -> Vec<Program> {
 fn beyond_the_models() -> Plan {
     let mut graph = Graph::new();
     let x = graph.leaf(&[2, 9, 7, 6], Place::whole("x"));
-    let list = [(graph.slice_channels(x, 1, 3).unwrap(), vec![x])];
+    let window = Window { kernel: [3, 5], stride: [1, 2], padding: [1, 2] };
+    let weight = graph.leaf(&[15, 8, 10], Place::whole("weight"));
+    let list = [
+        (graph.slice_channels(x, 1, 3).unwrap(), vec![x]),
+        (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
+    ];
     for (i, (y, targets)) in list.into_iter().enumerate() {
         let dy = graph.shape(y).to_vec();
         let dy = graph.leaf(&dy, Place::whole(format!("dy {i}")));
