@@ -17,6 +17,7 @@ pub mod matmul;
 pub mod measure;
 pub mod optimizer;
 pub mod pointwise;
+pub mod pool2d;
 pub mod random;
 pub mod reduce_rows;
 pub mod resample;

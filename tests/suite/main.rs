@@ -19,6 +19,7 @@ mod optimizer;
 mod philox;
 mod plans;
 mod pointwise;
+mod pool2d;
 mod profile;
 mod programs;
 mod resample;

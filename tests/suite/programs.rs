@@ -70,6 +70,8 @@ fn beyond_the_models() -> Plan {
     let list = [
         (graph.slice_channels(x, 1, 3).unwrap(), vec![x]),
         (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
+        (graph.max_pool2d(x, window).unwrap(), vec![x]),
+        (graph.avg_pool2d(x, window, false).unwrap(), vec![x]),
     ];
     for (i, (y, targets)) in list.into_iter().enumerate() {
         let dy = graph.shape(y).to_vec();
