@@ -95,8 +95,10 @@ impl Graph {
             })
             .collect();
         for i in (0..needed.len()).rev() {
+            let node = &self.nodes[i];
+            // Who writes memory that is read later is needed, even where nothing reads its result.
+            needed[i] |= node.updates.iter().any(|update| needed[update.index()]);
             if needed[i] {
-                let node = &self.nodes[i];
                 for other in node.inputs.iter().chain(&node.updates) {
                     needed[other.index()] = true;
                 }

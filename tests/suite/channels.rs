@@ -35,18 +35,17 @@ fn a_slice_and_its_gradient() {
     for [rows, columns, from, count] in
         [[3, 12, 4, 4], [2, 13, 4, 9], [5, 13, 3, 6], [1, 9, 8, 1], [4, 96, 32, 32]]
     {
-        let (x, dy) = (values(3, rows * columns), values(4, rows * count));
-        let mut h = Harness::new();
-        let (tx, tdy) = (h.input(&[rows, columns], &x), h.input(&[rows, count], &dy));
-        let (y, dx) = (h.output(&[rows, count]), h.output(&[rows, columns]));
-        let mut launches = channels::slice(rows, columns, from, count, tx.slice, y.slice);
-        launches.extend(channels::embed(rows, count, columns, from, tdy.slice, dx.slice));
-        h.run(launches);
+        let x = values(3, rows * columns);
+        let got = Harness::differentiate(&[(&[rows, columns], &x)], |graph, leaves| {
+            graph.slice_channels(leaves[0], from, count).unwrap()
+        });
         let twin = |x: &[f64]| -> Vec<f64> {
             x.chunks(columns).flat_map(|row| row[from..from + count].to_vec()).collect()
         };
-        assert_close("slice", &h.read(&y), &twin(&wide(&x)), 1e-7);
-        assert_gradient("embed", &h.read(&dx), &wide(&x), |x| dot(&twin(x), &wide(&dy)));
+        assert_close("slice", &got.y, &twin(&wide(&x)), 1e-7);
+        assert_eq!((&got.shape[..], got.plan.stats().dispatches), (&[rows, count][..], 2));
+        let loss = |x: &[f64]| dot(&twin(x), &wide(&got.upstream));
+        assert_gradient("embed", &got.gradients[0], &wide(&x), loss);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use duet::families::Family;
 use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
+use duet::graph::{Graph, NodeId, Place, Plan};
 use duet::model::ModelConfig;
 use duet::tensor::{Tensors, pitch};
 use std::sync::OnceLock;
@@ -33,6 +34,20 @@ pub struct Tensor {
 #[derive(Default)]
 pub struct Harness {
     buffers: Vec<Buffer>,
+}
+
+/// What [`Harness::differentiate`] found.
+pub struct Differentiated {
+    /// Shape of the result.
+    pub shape: Vec<usize>,
+    /// The result.
+    pub y: Vec<f32>,
+    /// Weights of the loss, which is the sum of their products with the result.
+    pub upstream: Vec<f32>,
+    /// Gradients of the loss with respect to the tensors, in their order.
+    pub gradients: Vec<Vec<f32>>,
+    /// What ran.
+    pub plan: Plan,
 }
 
 /// Rows of the last dimension, spread to the device's pitch.
@@ -106,6 +121,41 @@ impl Harness {
         let executable = pollster::block_on(device().load(&program, external)).unwrap();
         executable.run();
         device().wait().unwrap();
+    }
+
+    /// Runs an operation of the graph and its gradient: `make` applies it to leaves that hold `tensors` (shapes and
+    /// values), all of which get a gradient.
+    pub fn differentiate(
+        tensors: &[(&[usize], &[f32])],
+        make: impl FnOnce(&mut Graph, &[NodeId]) -> NodeId,
+    ) -> Differentiated {
+        let mut h = Harness::new();
+        let mut graph = Graph::new();
+        let place = |tensor: &Tensor| Place::whole(tensor.slice.buffer.0.to_string());
+        let inputs: Vec<Tensor> = tensors.iter().map(|(shape, data)| h.input(shape, data)).collect();
+        let leaves: Vec<NodeId> = inputs.iter().map(|t| graph.leaf(&t.shape, place(t))).collect();
+        let y = make(&mut graph, &leaves);
+        let shape = graph.shape(y).to_vec();
+        let upstream = values(99, shape.iter().product());
+        let dy = h.input(&shape, &upstream);
+        let dy = graph.leaf(&shape, place(&dy));
+        let gradients = graph.grad_from(y, dy, &leaves).unwrap();
+        let outputs: Vec<Tensor> = [y]
+            .into_iter()
+            .chain(gradients)
+            .map(|node| {
+                let output = h.output(graph.shape(node));
+                graph.place(node, place(&output));
+                output
+            })
+            .collect();
+        let plan = graph.compile().unwrap();
+        let external = |name: &str| name.parse::<usize>().ok().map(|i| h.buffers[i].clone());
+        pollster::block_on(plan.load(device(), external)).unwrap().run();
+        device().wait().unwrap();
+        let mut results = outputs.iter().map(|output| h.read(output));
+        let y = results.next().unwrap();
+        Differentiated { shape, y, upstream, gradients: results.collect(), plan }
     }
 
     /// Reads a tensor's logical values; panics where a pad lane is not zero.

@@ -3,8 +3,10 @@
 use duet::autodiff::Activations;
 use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
+use duet::graph::{Graph, Place, Plan};
 use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::ops::attention::{self, Attention};
+use duet::ops::conv2d::Window;
 use duet::ops::matmul::{self, MatMul};
 
 /// Plans that together use every operation of the models, in all families of kernels.
@@ -53,9 +55,33 @@ pub fn programs() -> Vec<Program> {
         }
         list.push(update_plan(&model).unwrap());
     }
+    list.push(beyond_the_models());
     let families = Family::ALL.map(Choices::all);
     let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
     families.iter().flat_map(chosen).collect()
+}
+
+/// A plan of the operations that no model uses, with their gradients: each adds its results to `list`.
+fn beyond_the_models() -> Plan {
+    let mut graph = Graph::new();
+    let x = graph.leaf(&[2, 9, 7, 6], Place::whole("x"));
+    let window = Window { kernel: [3, 5], stride: [1, 2], padding: [1, 2] };
+    let weight = graph.leaf(&[15, 8, 10], Place::whole("weight"));
+    let list = [
+        (graph.slice_channels(x, 1, 3).unwrap(), vec![x]),
+        (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
+        (graph.max_pool2d(x, window).unwrap(), vec![x]),
+        (graph.avg_pool2d(x, window, false).unwrap(), vec![x]),
+    ];
+    for (i, (y, targets)) in list.into_iter().enumerate() {
+        let dy = graph.shape(y).to_vec();
+        let dy = graph.leaf(&dy, Place::whole(format!("dy {i}")));
+        let gradients = graph.grad_from(y, dy, &targets).unwrap();
+        for (k, result) in [y].into_iter().chain(gradients).enumerate() {
+            graph.place(result, Place::whole(format!("result {i} {k}")));
+        }
+    }
+    graph.compile().unwrap()
 }
 
 /// Launches of the kernels in tiles of workgroup memory.
