@@ -3,9 +3,9 @@
 use super::{Dataset, Split, bad};
 use crate::recipe::DataSpec;
 use duet::Result;
+use duet::picture::{Picture, PixelLayout, Preparation};
 use duet::rng::philox4x32;
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 use std::path::{Path, PathBuf};
 
 /// Largest side of an image that is decoded, and most memory for it.
@@ -104,8 +104,9 @@ fn read(
     Ok(set)
 }
 
-/// Grey levels \[C,H,W\] of an image, cropped to its central square and resized.
+/// Grey levels \[C,H,W\] of an image as [`Preparation`] makes them, turned upright as its EXIF says.
 fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec<u8>> {
+    let unreadable = |e: image::ImageError| bad(path, format!("is no readable PNG or JPEG: {e}"));
     let mut reader = ImageReader::new(std::io::Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|e| bad(path, format!("cannot be read: {e}")))?;
@@ -114,29 +115,22 @@ fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec
     limits.max_image_height = Some(LARGEST_SIDE);
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits);
-    let picture = reader.decode().map_err(|e| bad(path, format!("is no readable PNG or JPEG: {e}")))?;
-    let side = picture.width().min(picture.height());
-    if side == 0 {
-        return Err(bad(path, "has no pixels"));
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    if decoder.total_bytes() > MOST_BYTES {
+        return Err(bad(path, format!("unpacks to {} bytes, more than {MOST_BYTES}", decoder.total_bytes())));
     }
-    let (x, y) = ((picture.width() - side) / 2, (picture.height() - side) / 2);
-    let square = picture.crop_imm(x, y, side, side);
-    let exact = size as u32;
-    let small = if side == exact { square } else { square.resize_exact(exact, exact, FilterType::Lanczos3) };
-    planes(path, &small, channels)
-}
-
-fn planes(path: &Path, picture: &DynamicImage, channels: usize) -> Result<Vec<u8>> {
-    match channels {
-        1 => Ok(picture.to_luma8().into_raw()),
-        3 => {
-            let pixels = picture.to_rgb8().into_raw();
-            Ok((0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).copied()).collect())
-        }
-        other => {
-            Err(bad(path, format!("a model of {other} channels cannot read pictures: 1 or 3 are possible")))
-        }
-    }
+    // A picture whose EXIF cannot be read is upright.
+    let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
+    let picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (layout, data) = match picture {
+        DynamicImage::ImageLuma8(grey) => (PixelLayout::Grey, grey.into_raw()),
+        DynamicImage::ImageRgb8(colour) => (PixelLayout::Rgb, colour.into_raw()),
+        DynamicImage::ImageLuma16(_) => (PixelLayout::Grey, picture.into_luma8().into_raw()),
+        other => (PixelLayout::Rgba, other.into_rgba8().into_raw()),
+    };
+    let picture = Picture { width, height, layout, data: &data, orientation };
+    Preparation::new(channels, size).levels(&picture).map_err(|e| bad(path, e.to_string()))
 }
 
 /// One image for a model, \[C,H,W\] in −1..1.
@@ -146,7 +140,7 @@ fn planes(path: &Path, picture: &DynamicImage, channels: usize) -> Result<Vec<u8
 pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>> {
     let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
     let levels = decode(path, &bytes, channels, size)?;
-    Ok(levels.into_iter().map(|level| f32::from(level) / 127.5 - 1.0).collect())
+    Ok(levels.into_iter().map(duet::picture::value).collect())
 }
 
 #[cfg(test)]
@@ -200,6 +194,34 @@ mod tests {
         assert!(error.contains("broken.png") && error.contains("no readable"), "{error}");
         let missing = load_image(&folder.path().join("none.png"), 1, 8).unwrap_err().to_string();
         assert!(missing.contains("none.png"), "{missing}");
+    }
+
+    #[test]
+    fn pictures_are_turned_upright_and_laid_over_black() {
+        use image::ImageEncoder as _;
+        let folder = tempfile::tempdir().unwrap();
+        // EXIF with one entry: orientation 6, the stored picture's first row is the upright one's right side.
+        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([6, 0, 0, 0, 0, 0, 0, 0]);
+        let stored = image::GrayImage::from_fn(16, 16, |_, y| image::Luma([if y < 8 { 255 } else { 0 }]));
+        let path = folder.path().join("turned.jpg");
+        let mut encoder =
+            image::codecs::jpeg::JpegEncoder::new_with_quality(std::fs::File::create(&path).unwrap(), 100);
+        encoder.set_exif_metadata(exif).unwrap();
+        encoder.write_image(stored.as_raw(), 16, 16, image::ExtendedColorType::L8).unwrap();
+        let values = load_image(&path, 1, 16).unwrap();
+        let bright = |value: &f32| *value > 0.9;
+        assert!(values.chunks(16).all(|row| row[8..].iter().all(bright) && !row[..8].iter().any(bright)));
+
+        let path = folder.path().join("half.png");
+        image::RgbaImage::from_fn(4, 4, |x, _| image::Rgba([255, 255, 255, if x < 2 { 255 } else { 0 }]))
+            .save(&path)
+            .unwrap();
+        let values = load_image(&path, 1, 4).unwrap();
+        assert!(
+            values.chunks(4).all(|row| row == [1.0, 1.0, -1.0, -1.0]),
+            "hidden white is black: {values:?}"
+        );
     }
 
     #[test]

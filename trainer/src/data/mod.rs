@@ -53,7 +53,7 @@ impl Dataset {
     pub fn images_f32(&self, rows: &[usize]) -> Vec<f32> {
         let len = self.image_len();
         let levels = rows.iter().flat_map(|row| &self.images[row * len..(row + 1) * len]);
-        levels.map(|level| f32::from(*level) / 127.5 - 1.0).collect()
+        levels.copied().map(duet::picture::value).collect()
     }
 
     /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order.
