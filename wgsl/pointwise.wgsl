@@ -1,10 +1,11 @@
 // Element-wise operations over vec4 arrays.
 //
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
-//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
+//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b   6: relu(a)         7: relu'(a) * b
 //   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
-// silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v. All maps send 0 to 0 where b is 0, so pads stay zero.
+// silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v;
+// relu(v) = v <= 0 ? 0 : v, with derivative 0 at 0. All maps send 0 to 0 where b is 0, so pads stay zero.
 // a, b, y: [quads] vec4; an invocation makes one.
 
 override WG: u32;
@@ -59,9 +60,15 @@ fn forward(
             let s = sigmoid(v);
             result = b[index] * s * (1.0 + v * (1.0 - s));
         }
-        default: {
+        case 5u: {
             let d = b[index];
             result = select(size.factor * d, d, v > vec4<f32>(0.0));
+        }
+        case 6u: {
+            result = select(v, vec4<f32>(0.0), v <= vec4<f32>(0.0));
+        }
+        default: {
+            result = select(b[index], vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
     }
     y[index] = result;

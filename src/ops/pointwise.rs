@@ -18,6 +18,8 @@ pub enum Activation {
         /// Slope of the negative half.
         slope: f32,
     },
+    /// x where positive, else 0; the derivative at 0 is 0.
+    Relu,
 }
 
 #[repr(C)]
@@ -46,6 +48,7 @@ pub fn activate(activation: Activation, quads: usize, x: Slice, y: Slice) -> Vec
     let (number, slope) = match activation {
         Activation::Silu => (0, 0.0),
         Activation::LeakyRelu { slope } => (1, slope),
+        Activation::Relu => (6, 0.0),
     };
     vec![launch("forward", quads, number, slope, vec![x, x], y)]
 }
@@ -55,6 +58,7 @@ pub fn activate_grad(activation: Activation, quads: usize, x: Slice, dy: Slice, 
     let (number, slope) = match activation {
         Activation::Silu => (4, 0.0),
         Activation::LeakyRelu { slope } => (5, slope),
+        Activation::Relu => (7, 0.0),
     };
     vec![launch("forward", quads, number, slope, vec![x, dy], dx)]
 }

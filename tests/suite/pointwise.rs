@@ -54,6 +54,25 @@ fn operations_match_their_twins() {
 }
 
 #[test]
+fn relu_and_its_gradient_match() {
+    for shape in [[1, 1], [3, 5], [7, 34]] {
+        let mut x = values(6, shape.iter().product());
+        // Far out on both sides, and zero, where neither the value nor the gradient passes.
+        (x[0], x[shape[1] / 2]) = (-1e30, 1e30);
+        *x.last_mut().unwrap() = 0.0;
+        let got = Harness::differentiate(&[(&shape, &x)], |graph, leaves| {
+            graph.activate(leaves[0], Activation::Relu)
+        });
+        let passed = |through: &[f32]| -> Vec<u32> {
+            x.iter().zip(through).map(|(x, v)| if *x > 0.0 { v.to_bits() } else { 0 }).collect()
+        };
+        let bits = |data: &[f32]| -> Vec<u32> { data.iter().map(|v| v.to_bits()).collect() };
+        assert_eq!(bits(&got.y), passed(&x), "{shape:?}");
+        assert_eq!(bits(&got.gradients[0]), passed(&got.upstream), "{shape:?} dx");
+    }
+}
+
+#[test]
 fn a_mask_chooses_between_two_tensors() {
     for count in [3usize, 28, 257] {
         let (x, known) = (values(3, count), values(4, count));
