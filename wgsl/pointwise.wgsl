@@ -1,7 +1,7 @@
 // Element-wise operations over vec4 arrays.
 //
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
-//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
+//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b   6: clamp(a, -factor, factor), NaN stays
 //   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v. All maps send 0 to 0 where b is 0, so pads stay zero.
@@ -59,9 +59,14 @@ fn forward(
             let s = sigmoid(v);
             result = b[index] * s * (1.0 + v * (1.0 - s));
         }
-        default: {
+        case 5u: {
             let d = b[index];
             result = select(size.factor * d, d, v > vec4<f32>(0.0));
+        }
+        default: {
+            // By its bits: a compiler may take for granted that a number equals itself.
+            let not_a_number = (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+            result = select(clamp(v, vec4<f32>(-size.factor), vec4<f32>(size.factor)), v, not_a_number);
         }
     }
     y[index] = result;

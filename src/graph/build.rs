@@ -1,6 +1,6 @@
 //! Builder methods: each checks shapes and appends one or a few nodes.
 
-use super::op::{Activation, Op, Pooling, SamplerFlags};
+use super::op::{Activation, Op, Pooling};
 use super::{Graph, NodeId, Place};
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self, Attention};
@@ -8,7 +8,7 @@ use crate::kernels::conv3x3::Conv3x3;
 use crate::kernels::groupnorm::{self, GroupNorm};
 use crate::kernels::loss::Mse;
 use crate::kernels::matmul::{self, MatMul};
-use crate::kernels::sampler::Sampler;
+use crate::kernels::solver::{COEFFICIENTS, SolverStep, Sources};
 use crate::kernels::variational::Variational;
 use crate::tensor::device_bytes;
 use crate::tensor::pitch;
@@ -426,50 +426,54 @@ impl Graph {
         Ok(())
     }
 
-    /// One sampling step of `x` \[N,H,W,C\] in place, ancestral or (forwards or backwards, as the coefficients say)
-    /// DDIM; `coefficients` as in [`crate::kernels::sampler`]. Returns the predicted x_start.
-    pub fn sampler(&mut self, x: NodeId, step: SamplerInputs, ddim: bool) -> Result<NodeId> {
-        let shape = self.image_shape("sampler", x)?;
+    /// One denoising step of `x` \[N,H,W,C\] in place; `coefficients` \[12 N\] as
+    /// in [`crate::kernels::solver`]. Noise is of the shape of x, or rows of such, as a residual is; which
+    /// row, the coefficients say. Returns the predicted x_start, which a multistep solver reads before it is written.
+    pub fn solver_step(&mut self, x: NodeId, step: SolverInputs) -> Result<NodeId> {
+        let shape = self.image_shape("solver", x)?;
         let [batch, height, width, channels] = shape;
-        let model_channels = self.image_shape("sampler", step.model_out)?[3];
-        let wanted = if step.flags.learned_variance { 2 * channels } else { channels };
-        self.expect("sampler", "model_out", step.model_out, &[batch, height, width, wanted])?;
-        self.expect("sampler", "noise", step.noise, &shape)?;
-        self.expect("sampler", "coefficients", step.coefficients, &[12 * batch])?;
-        let mut inputs = vec![step.model_out, step.noise];
-        if let Some(gradient) = step.gradient {
-            self.expect("sampler", "gradient", gradient, &shape)?;
+        let model_channels = self.image_shape("solver", step.model_out)?[3];
+        let wanted = if step.learned_variance { 2 * channels } else { channels };
+        self.expect("solver", "model_out", step.model_out, &[batch, height, width, wanted])?;
+        self.expect("solver", "coefficients", step.coefficients, &[COEFFICIENTS * batch])?;
+        let Sources { noise, gradient, residual } = step.sources;
+        for (what, node) in [("noise", Some(noise)), ("residual", residual)] {
+            let Some(node) = node.filter(|node| !self.shape(*node).ends_with(&shape)) else { continue };
+            let detail = format!("{what} must be rows of {shape:?}, is {:?}", self.shape(node));
+            return Err(Error::shape("solver", detail));
+        }
+        let mut inputs = vec![step.model_out, step.coefficients, noise];
+        if let Some(gradient) = gradient {
+            self.expect("solver", "gradient", gradient, &shape)?;
             inputs.push(gradient);
         }
-        inputs.push(step.coefficients);
+        inputs.extend(residual);
         let pred_xstart = self.reserve(&shape);
-        let size = Sampler {
-            batch,
-            pixels: height * width,
-            channels,
-            model_channels,
-            ddim,
-            clip: step.flags.clip,
-            predict_xstart: step.flags.predict_xstart,
-            learned_variance: step.flags.learned_variance,
-        };
-        let op = Op::Sampler { size, guided: step.gradient.is_some() };
+        let (clip, learned_variance) = (step.clip, step.learned_variance);
+        let pixels = height * width;
+        let size = SolverStep { batch, pixels, channels, model_channels, clip, learned_variance };
+        let op = Op::SolverStep { size, guided: gradient.is_some(), residual: residual.is_some() };
         self.push_updating(op, inputs, vec![x, pred_xstart], Vec::new());
         Ok(pred_xstart)
     }
+
+    /// `x` held between −`bound` and `bound`; NaN stays.
+    pub fn clamp(&mut self, x: NodeId, bound: f32) -> NodeId {
+        self.push(Op::Clamp { bound }, vec![x], self.shape(x).to_vec())
+    }
 }
 
-/// What a sampler step reads beside the image it changes.
+/// What a denoising step reads beside the image it changes.
 #[derive(Clone, Copy, Debug)]
-pub struct SamplerInputs {
+pub struct SolverInputs {
     /// The network's output \[N,H,W,C or 2C\].
     pub model_out: NodeId,
-    /// Standard normal noise \[N,H,W,C\].
-    pub noise: NodeId,
-    /// Gradient of the classifier's log probability on x_t, for Eq. 12.
-    pub gradient: Option<NodeId>,
     /// Per-sample coefficients \[12 N\].
     pub coefficients: NodeId,
-    /// Variants.
-    pub flags: SamplerFlags,
+    /// Noise, a guiding gradient, a residual.
+    pub sources: Sources<NodeId>,
+    /// Clip the predicted x_start to −1..1.
+    pub clip: bool,
+    /// The second half of the network's channels chooses the variance.
+    pub learned_variance: bool,
 }

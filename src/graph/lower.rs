@@ -8,7 +8,7 @@ use crate::kernels::matmul::MatMul;
 use crate::kernels::pointwise::{self, Binary, Unary};
 use crate::kernels::{
     batchnorm, channels, diffuse, families, features, groupnorm, half, loss, matmul, optimizer, random,
-    reduce_rows, resample, sampler, timestep_embedding, variational,
+    reduce_rows, resample, solver, timestep_embedding, variational,
 };
 use crate::variants::{Choices, Family, Operation};
 
@@ -135,6 +135,7 @@ pub(super) fn lower(
         }
         Op::Add => pointwise::binary(Binary::Add, quads, i[0], i[1], y),
         Op::Scale { factor } => pointwise::unary(Unary::Scale { factor: *factor }, quads, i[0], y),
+        Op::Clamp { bound } => pointwise::unary(Unary::Clamp { bound: *bound }, quads, i[0], y),
         Op::Axpy => pointwise::axpy(quads, i[0], i[1], i[2], y),
         Op::Blend { quads } => pointwise::blend(*quads, i[0], i[1], updates[0]),
         Op::Concat { rows, a, b } => channels::concat(*rows, *a, *b, i[0], i[1], y),
@@ -221,9 +222,11 @@ pub(super) fn lower(
             optimizer::adamw_ema(*quads, i[0], i[1], state)
         }
         Op::Accumulate { quads } => optimizer::accumulate(*quads, i[0], i[1], updates[0]),
-        Op::Sampler { size, guided } => {
-            let gradient = guided.then(|| i[2]);
-            sampler::step(size, i[0], i[1], gradient, i[i.len() - 1], [updates[0], updates[1]])
+        Op::SolverStep { size, guided, residual } => {
+            let gradient = optional(*guided, 3);
+            let residual = optional(*residual, 3 + usize::from(*guided));
+            let sources = solver::Sources { noise: i[2], gradient, residual };
+            solver::step(size, i[0], sources, i[1], [updates[0], updates[1]])
         }
     }
 }

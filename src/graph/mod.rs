@@ -13,9 +13,9 @@ mod op;
 mod plan;
 
 pub use activations::Activations;
-pub use build::SamplerInputs;
+pub use build::SolverInputs;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
-pub use op::{Activation, Op, Pooling, SamplerFlags};
+pub use op::{Activation, Op, Pooling};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
 
 /// A tensor of a [`Graph`].

@@ -6,7 +6,7 @@ use crate::kernels::features::FeatureMap;
 use crate::kernels::groupnorm::{GroupNorm, Part};
 use crate::kernels::loss::Mse;
 use crate::kernels::matmul::MatMul;
-use crate::kernels::sampler::Sampler;
+use crate::kernels::solver::SolverStep;
 use crate::kernels::variational::Variational;
 use crate::variants::{Key, Operation};
 use serde::{Deserialize, Serialize};
@@ -38,17 +38,6 @@ pub enum Activation {
         /// Slope of the negative half.
         slope: f32,
     },
-}
-
-/// What a sampler step does beside its formula.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SamplerFlags {
-    /// Clip the predicted x_start to −1..1.
-    pub clip: bool,
-    /// The network predicts x_start instead of eps.
-    pub predict_xstart: bool,
-    /// The network's second half of channels interpolates the log variance.
-    pub learned_variance: bool,
 }
 
 /// What a node computes. Inputs are listed in order; shapes are logical, images channels-last.
@@ -107,6 +96,8 @@ pub enum Op {
     Add,
     /// x.
     Scale { factor: f32 },
+    /// x, held between −bound and bound.
+    Clamp { bound: f32 },
     /// x, g, alpha: x + alpha\[0\]·g.
     Axpy,
 
@@ -184,8 +175,8 @@ pub enum Op {
     AdamW { quads: usize },
     /// x, first; updates the sum.
     Accumulate { quads: usize },
-    /// model_out, z, \[gradient\], coefficients; updates x and pred_xstart.
-    Sampler { size: Sampler, guided: bool },
+    /// model_out, coefficients, z, \[gradient\], \[residual\]; updates x and pred_xstart.
+    SolverStep { size: SolverStep, guided: bool, residual: bool },
 }
 
 impl Op {

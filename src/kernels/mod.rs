@@ -26,7 +26,7 @@ pub mod pointwise;
 pub mod random;
 pub mod reduce_rows;
 pub mod resample;
-pub mod sampler;
+pub mod solver;
 pub mod timestep_embedding;
 pub mod variational;
 

@@ -20,6 +20,11 @@ pub enum Unary {
         /// The factor.
         factor: f32,
     },
+    /// x between −bound and bound; NaN stays.
+    Clamp {
+        /// The bound.
+        bound: f32,
+    },
 }
 
 /// Operations on two tensors.
@@ -63,6 +68,7 @@ pub fn unary(operation: Unary, quads: usize, x: Slice, y: Slice) -> Vec<Launch> 
         Unary::Silu => (0, 0.0),
         Unary::LeakyRelu { slope } => (1, slope),
         Unary::Scale { factor } => (2, factor),
+        Unary::Clamp { bound } => (6, bound),
     };
     vec![launch("forward", quads, number, factor, vec![x, x], y)]
 }

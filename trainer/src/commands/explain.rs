@@ -5,13 +5,13 @@ use crate::data::{load_image, true_class};
 use crate::output::progress;
 use crate::render::{Grid, Palette};
 use crate::report::{Card, Settings, page};
-use crate::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
+use crate::session::{Session, class_name, find_class, go_on, guidance, solver, watch_interrupts};
 use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer, Explanation};
 use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
 use duet::rng::Seed;
-use duet::sampling::{Chain, Guidance};
+use duet::sampling::{Guidance, Watch};
 use duet::{Error, Result};
 use std::path::Path;
 use std::time::Instant;
@@ -96,10 +96,12 @@ fn explain_all(
         let classes_now: Vec<usize> = rows.iter().map(|row| made.targets[*row]).collect();
         let begin = Instant::now();
         let targets = pollster::block_on(explainer.targets(&these, &classes_now))?;
-        let new = pollster::block_on(explainer.explain(&these, &targets, part[0] as u32, |_, _| {
+        let mut step = |_| {
             bar.inc(1);
-            !interrupted()
-        }))?;
+            go_on()
+        };
+        let watch = Watch::Progress(&mut step);
+        let new = pollster::block_on(explainer.explain(&these, &targets, part[0] as u32, watch))?;
         if new.counterfactual.iter().any(|v| !v.is_finite()) {
             let detail = "the counterfactual became NaN; try a smaller --alpha".to_owned();
             return Err(Error::NotFinite { detail });
@@ -141,7 +143,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         respacing: options.chain.steps.clone(),
         alpha: options.way.alpha,
         guidance: guidance(&options.chain),
-        chain: chain(&options.chain),
+        solver: solver(&options.chain)?,
         clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
@@ -171,10 +173,6 @@ fn settings(
     explainer: &Explainer,
 ) -> Settings {
     let config = session.config();
-    let sampler = match explain.chain {
-        Chain::Ancestral => "DDPM".to_owned(),
-        Chain::Ddim { eta } => format!("DDIM, η = {eta}"),
-    };
     let guidance = match explain.guidance {
         Guidance::Representation => "Algorithm 1",
         Guidance::Gradient => "gradient on the image",
@@ -187,7 +185,7 @@ fn settings(
         alpha: explain.alpha,
         steps: [explainer.steps(), explainer.chain_steps()],
         seed: options.chain.seed,
-        chain: format!("{sampler}; {guidance}"),
+        chain: format!("{}; {guidance}", explain.solver),
         device: session.weights.device().info().name.clone(),
         class_names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),
     }

@@ -6,11 +6,12 @@ use crate::data::{BatchOrder, Dataset, Split, load};
 use crate::output::progress;
 use crate::recipe::Recipe;
 use crate::render::Grid;
-use crate::session::{class_name, interrupted, load_checkpoint, open_device, watch_interrupts};
+use crate::session::{class_name, go_on, interrupted, load_checkpoint, open_device, watch_interrupts};
 use duet::checkpoint::{Checkpoint, Metrics as Figures, write_atomic};
+use duet::diffusion::Solver;
 use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::{Chain, ChainOptions, Guidance, Sampler, StepSpec};
+use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
 use duet::train::{Batch, ClassifierInput, Metrics, Trainer};
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
@@ -299,8 +300,8 @@ impl Run {
         let guidance = if noised { Guidance::Representation } else { Guidance::None };
         let batch = GRID_COLUMNS * config.num_classes;
         // The running statistics on the device are newer than the check that `force` skips.
-        let spec =
-            StepSpec { chain: Chain::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
+        let solver = Solver::default();
+        let spec = StepSpec { solver, guidance, clip: true, force: true, ..StepSpec::new(batch) };
         let train = &self.recipe.train;
         let new = Sampler::new(
             self.trainer.weights(),
@@ -316,7 +317,8 @@ impl Run {
         let labels =
             config.head.toward(&vec![0.0; batch * config.num_classes], &classes, config.num_classes)?;
         let chain = ChainOptions { seed, first_row: 0, labels, alpha: train.sample_alpha };
-        let run = sampler.run(sampler.schedule().len(), &chain, |_| !interrupted());
+        let mut hear = |_| go_on();
+        let run = sampler.run(sampler.schedule().len(), &chain, Watch::Progress(&mut hear));
         match pollster::block_on(run) {
             // Ctrl-C ends the picture, not the save that follows.
             Err(Error::Aborted) => return Ok(()),

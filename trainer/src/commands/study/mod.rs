@@ -8,7 +8,7 @@ use crate::cli::{Cli, Study};
 use crate::data::Dataset;
 use crate::manifold::{Manifold, Quality, Scale};
 use crate::output::progress;
-use crate::session::{Session, class_name, interrupted, watch_interrupts};
+use crate::session::{Session, class_name, go_on, watch_interrupts};
 use chains::{Chains, Generated};
 use duet::model::Head;
 use duet::{Error, Result};
@@ -119,7 +119,7 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
         bar.set_message(format!("α = {alpha}"));
         let made: Generated = chains.generate(alpha, || {
             bar.inc(1);
-            !interrupted()
+            go_on()
         })?;
         let quality = real.compare(made.images.clone(), len, &chains)?;
         let line = format!(
