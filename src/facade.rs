@@ -1,6 +1,7 @@
 //! A trained model in few lines: load, classify, explain, sample, save.
 
 use crate::checkpoint::{Checkpoint, Dtype};
+use crate::diffusion::Solver;
 use crate::error::{Error, Result};
 use crate::explain::{ExplainOptions, Explainer, Explanation};
 use crate::families::{Choices, Tuning};
@@ -9,9 +10,10 @@ use crate::infer::{ImageClassifier, NoisePredictor};
 use crate::model::{Head, JointModel, Labels, ModelConfig, WeightSet, argmax};
 use crate::picture::{Picture, Preparation};
 use crate::rng::Seed;
-use crate::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
+use crate::sampling::{ChainOptions, Guidance, Progress, Sampler, StepSpec, Watch};
 use crate::weights::Weights;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,15 +51,15 @@ pub struct SampleOptions {
     pub respacing: String,
     /// Step size α of Algorithm 1; a model whose classifier never saw noised images cannot be guided.
     pub alpha: f32,
-    /// Which chain.
-    pub chain: Chain,
+    /// Which solver.
+    pub solver: Solver,
     /// Seed of the noise.
     pub seed: Seed,
 }
 
 impl Default for SampleOptions {
     fn default() -> SampleOptions {
-        SampleOptions { respacing: "50".into(), alpha: 20.0, chain: Chain::default(), seed: Seed(0) }
+        SampleOptions { respacing: "50".into(), alpha: 20.0, solver: Solver::default(), seed: Seed(0) }
     }
 }
 
@@ -237,11 +239,10 @@ impl Duet {
         target: usize,
         options: &ExplainOptions,
     ) -> Result<Explanation> {
-        self.explain_watched(image, target, options, |_, _| true).await
+        self.explain_watched(image, target, options, Watch::None).await
     }
 
-    /// As [`Duet::explain`]; `on_step` hears of each step and of the target's probabilities so far, and may stop by
-    /// returning `false`.
+    /// As [`Duet::explain`]; `watch` hears of each step, or also of the target's probabilities so far, and may stop it.
     ///
     /// # Errors
     /// As [`Duet::explain`]; [`Error::Aborted`].
@@ -250,10 +251,10 @@ impl Duet {
         image: &[f32],
         target: usize,
         options: &ExplainOptions,
-        on_step: impl FnMut(&Progress, &[Vec<f32>]) -> bool,
+        watch: Watch<'_, [Vec<f32>]>,
     ) -> Result<Explanation> {
         let kept = match self.explainer.take() {
-            Some(mut explainer) => explainer.change(options)?.then_some(explainer),
+            Some(mut explainer) => explainer.change(options).await?.then_some(explainer),
             None => None,
         };
         let explainer = match kept {
@@ -262,7 +263,7 @@ impl Duet {
         };
         let explainer = self.explainer.insert(explainer);
         let targets = explainer.targets(image, &[target]).await?;
-        let made = explainer.explain(image, &targets, 0, on_step).await?;
+        let made = explainer.explain(image, &targets, 0, watch).await?;
         finite(&made.counterfactual)?;
         Ok(made)
     }
@@ -277,10 +278,10 @@ impl Duet {
         count: usize,
         options: &SampleOptions,
     ) -> Result<Vec<f32>> {
-        self.sample_watched(wanted, count, options, |_| true).await
+        self.sample_watched(wanted, count, options, &mut |_| ControlFlow::Continue(())).await
     }
 
-    /// As [`Duet::sample`]; `on_step` hears of each step of each batch, and may stop by returning `false`.
+    /// As [`Duet::sample`]; `on_step` hears of each step of each batch, and may stop it.
     ///
     /// # Errors
     /// As [`Duet::sample`]; [`Error::Aborted`].
@@ -289,14 +290,14 @@ impl Duet {
         wanted: Option<&Labels>,
         count: usize,
         options: &SampleOptions,
-        mut on_step: impl FnMut(&Progress) -> bool,
+        on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
         let batch = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
-        let spec = StepSpec { chain: options.chain, guidance, clip: true, ..StepSpec::new(batch) };
+        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(batch) };
         let kept = match self.sampler.take() {
             Some((size, mut sampler)) if size == batch => {
-                sampler.change(&options.respacing, spec)?.then_some(sampler)
+                sampler.change(&options.respacing, spec).await?.then_some(sampler)
             }
             _ => None,
         };
@@ -323,8 +324,8 @@ impl Duet {
             let chain =
                 ChainOptions { seed: options.seed, first_row: first as u32, labels, alpha: options.alpha };
             sampler.start_from_noise(options.seed, first as u32)?;
-            let report = |p: &Progress| on_step(&Progress { done: part * steps + p.done, total });
-            sampler.run(steps, &chain, report).await?;
+            let mut report = |p: Progress| on_step(Progress { done: part * steps + p.done, total });
+            sampler.run(steps, &chain, Watch::Progress(&mut report)).await?;
             let made = sampler.get_images().await?;
             images.extend_from_slice(&made[..(count - first).min(batch) * len]);
         }

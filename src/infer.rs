@@ -1,8 +1,8 @@
 //! Classification, representations, noise prediction and denoising error of images, batch after batch.
 
-use crate::diffusion::{DiffusionConfig, Schedule};
+use crate::diffusion::{DiffusionConfig, Prediction, Schedule};
 use crate::error::{Error, Result};
-use crate::graph::{NodeId, Place, Plan};
+use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
 use crate::tensor::{Images, unpad_rows};
@@ -46,6 +46,27 @@ pub fn predict_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<
     b.graph.compile()
 }
 
+/// What the network is to put out for an image noised by `coefficients` \[2N\] (√ᾱ, √(1 − ᾱ)): the noise, the image, or
+/// v = √ᾱ·noise − √(1 − ᾱ)·x_start.
+///
+/// # Errors
+/// As [`Graph::q_sample`].
+pub(crate) fn target(
+    graph: &mut Graph,
+    prediction: Prediction,
+    [x_start, noise]: [NodeId; 2],
+    coefficients: NodeId,
+) -> Result<NodeId> {
+    match prediction {
+        Prediction::Eps => Ok(noise),
+        Prediction::XStart => Ok(x_start),
+        Prediction::V => {
+            let negative = graph.scale(x_start, -1.0);
+            graph.q_sample(noise, negative, coefficients)
+        }
+    }
+}
+
 /// The plan of the network's denoising error, per sample: buffers "x_start", "t", "coefficients", "run", and "mse".
 ///
 /// # Errors
@@ -67,7 +88,8 @@ pub fn denoise_plan(
     let x_t = b.graph.q_sample(x_start, noise, coefficients)?;
     let encoded = model.unet.encode(&mut b, x_t, t)?;
     let out = model.unet.decode(&mut b, &encoded)?;
-    let mse = b.graph.mse(out, if diffusion.predict_xstart { x_start } else { noise })?;
+    let target = target(&mut b.graph, diffusion.prediction, [x_start, noise], coefficients)?;
+    let mse = b.graph.mse(out, target)?;
     b.graph.place(mse, Place::whole("mse"));
     b.graph.compile()
 }
@@ -119,6 +141,11 @@ impl ImageClassifier {
         let images = config.images(batch);
         let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
         Ok(ImageClassifier { rows, config })
+    }
+
+    /// The loaded plan of one batch: its buffers "x" and "logits".
+    pub(crate) fn loaded(&self) -> &Loaded {
+        &self.rows.loaded
     }
 
     /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
@@ -181,7 +208,7 @@ pub struct NoisePredictor {
     images: Images,
     out: Images,
     schedule: Schedule,
-    predict_xstart: bool,
+    prediction: Prediction,
 }
 
 impl NoisePredictor {
@@ -199,12 +226,12 @@ impl NoisePredictor {
         let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
         let images = config.images(batch);
         let out = Images { channels: config.out_channels(), ..images };
-        let predict_xstart = diffusion.predict_xstart;
-        Ok(NoisePredictor { loaded, images, out, schedule: Schedule::new(diffusion)?, predict_xstart })
+        let (schedule, prediction) = (Schedule::new(diffusion)?, diffusion.prediction);
+        Ok(NoisePredictor { loaded, images, out, schedule, prediction })
     }
 
     /// The noise eps \[N,C,H,W\] in noised images \[N,C,H,W\], image `i` at step `timesteps[i]` of the whole chain. Of a
-    /// network that predicts x_start it is what remains of the image without it.
+    /// network that predicts x_start or v it is what follows from that.
     ///
     /// # Errors
     /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
@@ -231,15 +258,9 @@ impl NoisePredictor {
             let out = self.out.to_host(&self.loaded.read("model_out").await?);
             let rows = part.chunks_exact(len).zip(out.chunks_exact(self.out.image_len()));
             for ((x, row), t) in rows.zip(steps) {
-                // Behind eps, where there is more, comes the variance.
-                let [kept, noised] = self.schedule.q_sample_coefficients(*t);
-                noise.extend(
-                    x.iter().zip(row).map(
-                        |(x, out)| {
-                            if self.predict_xstart { (x - kept * out) / noised } else { *out }
-                        },
-                    ),
-                );
+                // Behind the prediction, where there is more, comes the variance.
+                let levels = self.schedule.q_sample_coefficients(*t);
+                noise.extend(x.iter().zip(row).map(|(x, out)| self.prediction.eps(*x, *out, levels)));
             }
         }
         Ok(noise)

@@ -140,6 +140,15 @@ impl Weights {
     /// # Errors
     /// [`Error::Config`] where the plan reads a set of weights that is not there; device errors.
     pub async fn load(&self, plan: &Plan) -> Result<Loaded> {
+        self.load_beside(plan, &[]).await
+    }
+
+    /// As [`Weights::load`]; the buffers of `given` are the plan's own too, under these names: what one plan leaves in
+    /// them another one finds.
+    ///
+    /// # Errors
+    /// As [`Weights::load`]; [`Error::Shape`] where a given buffer is too small.
+    pub async fn load_beside(&self, plan: &Plan, given: &[(&str, &Buffer)]) -> Result<Loaded> {
         let mut own = BTreeMap::new();
         let chunks = self.model.params.chunk_bytes().len();
         for (name, bytes) in plan.externals() {
@@ -148,7 +157,12 @@ impl Weights {
                 if ParamSet::ALL.iter().any(|set| (0..chunks).any(|chunk| set.buffer(chunk) == name)) {
                     return Err(missing(name));
                 }
-                own.insert(name.to_owned(), self.device.buffer(name, bytes).await?);
+                let known = given.iter().find(|(known, _)| *known == name);
+                let buffer = match known {
+                    Some((_, buffer)) => (*buffer).clone(),
+                    None => self.device.buffer(name, bytes).await?,
+                };
+                own.insert(name.to_owned(), buffer);
             }
         }
         let find = |name: &str| self.shared.get(name).or_else(|| own.get(name)).cloned();
@@ -176,6 +190,14 @@ impl Loaded {
         self.own.get(name)
     }
 
+    /// As [`Loaded::buffer`] of one that must be there.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it is not.
+    pub fn require(&self, name: &str) -> Result<&Buffer> {
+        self.own.get(name).ok_or_else(|| Error::shape("read", format!("the plan has no buffer {name:?}")))
+    }
+
     /// Writes a buffer from its beginning; a name the plan does not use is no error (nothing there would read it).
     ///
     /// # Errors
@@ -192,10 +214,7 @@ impl Loaded {
     /// # Errors
     /// [`Error::Shape`] for an unknown name; device errors.
     pub async fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let buffer = self
-            .own
-            .get(name)
-            .ok_or_else(|| Error::shape("read", format!("the plan has no buffer {name:?}")))?;
+        let buffer = self.require(name)?;
         self.executable.device().read_f32(buffer, buffer.bytes() as usize / 4).await
     }
 

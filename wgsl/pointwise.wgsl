@@ -2,6 +2,7 @@
 //
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
 //            operation 4: silu'(a) * b     5: leaky_relu'(a) * b   6: relu(a)         7: relu'(a) * b
+//            operation 8: clamp(a, -factor, factor), NaN stays
 //   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v;
@@ -67,8 +68,13 @@ fn forward(
         case 6u: {
             result = select(v, vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
-        default: {
+        case 7u: {
             result = select(b[index], vec4<f32>(0.0), v <= vec4<f32>(0.0));
+        }
+        default: {
+            // By its bits: a compiler may take for granted that a number equals itself.
+            let not_a_number = (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+            result = select(clamp(v, vec4<f32>(-size.factor), vec4<f32>(size.factor)), v, not_a_number);
         }
     }
     y[index] = result;

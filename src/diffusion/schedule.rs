@@ -3,7 +3,6 @@
 use super::config::{DiffusionConfig, NoiseSchedule};
 use super::respace::respaced_steps;
 use crate::error::Result;
-use crate::ops::sampler::{AncestralCoefficients, DdimCoefficients};
 
 /// Tables of a chain, one entry per step.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,43 +161,6 @@ impl Schedule {
     /// √ᾱ and √(1 − ᾱ) of step `index`.
     pub fn q_sample_coefficients(&self, index: usize) -> [f32; 2] {
         [self.sqrt_alphas_cumprod[index] as f32, self.sqrt_one_minus_alphas_cumprod[index] as f32]
-    }
-
-    /// What an ancestral step at `index` needs; `scale` is that of a guiding gradient.
-    pub fn ancestral_coefficients(&self, index: usize, scale: f32) -> AncestralCoefficients {
-        AncestralCoefficients {
-            sqrt_recip_alphas_cumprod: self.sqrt_recip_alphas_cumprod[index] as f32,
-            sqrt_recipm1_alphas_cumprod: self.sqrt_recipm1_alphas_cumprod[index] as f32,
-            posterior_mean_coef1: self.posterior_mean_coef1[index] as f32,
-            posterior_mean_coef2: self.posterior_mean_coef2[index] as f32,
-            log_variance: self.fixed_large_log_variance[index] as f32,
-            least_log_variance: self.posterior_log_variance_clipped[index] as f32,
-            largest_log_variance: self.log_betas[index] as f32,
-            noise: if index == 0 { 0.0 } else { 1.0 },
-            guidance: scale,
-            pad: [0.0; 3],
-        }
-    }
-
-    /// What a DDIM step at `index` with noise share `eta` needs; `reverse`: towards noise, without any.
-    pub fn ddim_coefficients(&self, index: usize, eta: f64, scale: f32, reverse: bool) -> DdimCoefficients {
-        let here = self.alphas_cumprod[index];
-        let there = if reverse { self.alphas_cumprod_next[index] } else { self.alphas_cumprod_prev[index] };
-        let sigma = if reverse {
-            0.0
-        } else {
-            eta * ((1.0 - there) / (1.0 - here)).sqrt() * (1.0 - here / there).sqrt()
-        };
-        DdimCoefficients {
-            sqrt_recip_alphas_cumprod: self.sqrt_recip_alphas_cumprod[index] as f32,
-            sqrt_recipm1_alphas_cumprod: self.sqrt_recipm1_alphas_cumprod[index] as f32,
-            x_start: there.sqrt() as f32,
-            eps: (1.0 - there - sigma * sigma).max(0.0).sqrt() as f32,
-            sigma: sigma as f32,
-            noise: if index == 0 { 0.0 } else { 1.0 },
-            guidance: (f64::from(scale) * (1.0 - here).sqrt()) as f32,
-            ..DdimCoefficients::default()
-        }
     }
 
     /// What the variational term of a learned sigma needs of step `index`, as [`crate::ops::variational`] reads it.

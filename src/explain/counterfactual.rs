@@ -1,14 +1,16 @@
 //! Counterfactual explanations (paper section 6.4): noise an image part of the way, denoise it towards another class,
 //! and see what had to change.
 
-use crate::diffusion::DiffusionConfig;
+use crate::diffusion::{DiffusionConfig, Solver};
 use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Staging, Transfer};
+use crate::graph::{Graph, Place, Plan};
 use crate::infer::ImageClassifier;
-use crate::model::{Head, Labels, WeightSet};
-use crate::rng::{Seed, Stream, normal_fill};
-use crate::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
-use crate::tensor::Images;
-use crate::weights::Weights;
+use crate::model::{Head, Labels, ModelConfig, WeightSet};
+use crate::rng::{Seed, Stream};
+use crate::sampling::{ChainOptions, Finish, Guidance, Progress, Sampler, StepSpec, Watch, run_words};
+use crate::tensor::{Images, unpad_rows};
+use crate::weights::{Loaded, Weights};
 
 /// How a counterfactual is made; the defaults are the paper's where it gives any.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +23,8 @@ pub struct ExplainOptions {
     pub alpha: f32,
     /// Which guidance.
     pub guidance: Guidance,
-    /// Which chain.
-    pub chain: Chain,
+    /// Which solver.
+    pub solver: Solver,
     /// Clip the predicted x_start. The reference does not; a briefly trained network's errors then add up.
     pub clip: bool,
     /// Seed of the noise.
@@ -41,7 +43,7 @@ impl Default for ExplainOptions {
             respacing: "100".into(),
             alpha: 60.0,
             guidance: Guidance::Representation,
-            chain: Chain::default(),
+            solver: Solver::default(),
             clip: true,
             seed: Seed(0),
             force: false,
@@ -70,11 +72,29 @@ pub struct Explanation {
 /// Compiled plans to explain batches of images.
 pub struct Explainer {
     sampler: Sampler,
-    classifier: ImageClassifier,
+    finish: Finish,
+    /// Makes "noised" of "original".
+    begin: Loaded,
+    /// Logits of the originals.
+    before: Buffer,
+    staging: Staging,
     options: ExplainOptions,
     images: Images,
     from: usize,
-    weights: Weights,
+    config: ModelConfig,
+}
+
+/// The plan that noises the images in "original" to "noised", with the generator's initial noise.
+fn noising_plan(config: &ModelConfig, batch: usize) -> Result<Plan> {
+    let mut graph = Graph::new();
+    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let run = graph.leaf(&[4], Place::whole("run"));
+    let original = graph.leaf(&shape, Place::whole("original"));
+    let coefficients = graph.leaf(&[2 * batch], Place::whole("coefficients"));
+    let noise = graph.normal(run, shape, Stream::InitialNoise as u32);
+    let noised = graph.q_sample(original, noise, coefficients)?;
+    graph.place(noised, Place::whole("noised"));
+    graph.compile()
 }
 
 impl ExplainOptions {
@@ -87,11 +107,12 @@ impl ExplainOptions {
 
     fn spec(&self, batch: usize) -> StepSpec {
         StepSpec {
-            chain: self.chain,
+            solver: self.solver,
             guidance: self.guidance,
             clip: self.clip,
             force: self.force,
             masked: self.mask.is_some(),
+            trace: true,
             ..StepSpec::new(batch)
         }
     }
@@ -118,21 +139,33 @@ impl Explainer {
         let spec = options.spec(batch);
         let sampler = Sampler::new(weights, diffusion, &options.respacing, spec, set).await?;
         let classifier = ImageClassifier::new(weights, batch, set).await?;
-        let from = options.start(sampler.schedule().len());
-        let images = weights.model().config.images(batch);
-        let (options, weights) = (options.clone(), weights.clone());
-        Ok(Explainer { sampler, classifier, options, images, from, weights })
+        let finish = Finish::new(weights, &sampler, classifier).await?;
+        let config = weights.model().config.clone();
+        // With a mask the steps read the original too.
+        let given: Vec<_> =
+            sampler.loaded().buffer("original").map(|b| ("original", b)).into_iter().collect();
+        let begin = weights.load_beside(&noising_plan(&config, batch)?, &given).await?;
+        let [_, logits] = finish.finished()?;
+        let before = weights.device().buffer("before", logits.bytes()).await?;
+        let staging = weights.device().staging(needed(&sampler, &begin, &before)?).await?;
+        let (from, images) = (options.start(sampler.schedule().len()), sampler.images());
+        let options = options.clone();
+        Ok(Explainer { sampler, finish, begin, before, staging, options, images, from, config })
     }
 
-    /// Changes the options without compiling or allocating anything; `false`: they ask for another kind of step, and
-    /// a new explainer is needed.
+    /// Changes the options without compiling anything, nor allocating but for a longer chain; `false`: they ask for
+    /// another kind of step, and a new explainer is needed.
     ///
     /// # Errors
-    /// Options out of range.
-    pub fn change(&mut self, options: &ExplainOptions) -> Result<bool> {
+    /// Options out of range; device errors.
+    pub async fn change(&mut self, options: &ExplainOptions) -> Result<bool> {
         options.check()?;
-        if !self.sampler.change(&options.respacing, options.spec(self.images.batch))? {
+        if !self.sampler.change(&options.respacing, options.spec(self.images.batch)).await? {
             return Ok(false);
+        }
+        let need = needed(&self.sampler, &self.begin, &self.before)?;
+        if self.staging.bytes() < need {
+            self.staging = self.sampler.device().staging(need).await?;
         }
         self.from = options.start(self.sampler.schedule().len());
         self.options = options.clone();
@@ -154,7 +187,7 @@ impl Explainer {
     /// # Errors
     /// As [`ImageClassifier::probabilities`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
-        self.classifier.probabilities(images).await
+        self.finish.classifier().probabilities(images).await
     }
 
     /// What [`Explainer::explain`] takes as targets to move each image to a class. Of a multi-label model these are the
@@ -163,16 +196,17 @@ impl Explainer {
     /// # Errors
     /// [`Error::Config`] for a class out of range; device errors.
     pub async fn targets(&self, images: &[f32], classes: &[usize]) -> Result<Labels> {
-        let config = &self.weights.model().config;
+        let config = &self.config;
         let now = match config.head {
             Head::Multiclass => Vec::new(),
-            Head::MultiLabel => self.classifier.probabilities(images).await?,
+            Head::MultiLabel => self.probabilities(images).await?,
         };
         config.head.toward(&now, classes, config.num_classes)
     }
 
-    /// Explains one batch: `targets` are what to move to, and `first_row` numbers the first image for the noise. `on_step` hears of each step and of the target's probabilities
-    /// so far, and may stop by returning `false`.
+    /// Explains one batch: `targets` are what to move to, and `first_row` numbers the first image for the noise. A curve
+    /// is heard as the target's probabilities so far. From the upload of the images to the one read-back of all results
+    /// nothing is allocated, and nothing read but what a curve is watched by.
     ///
     /// # Errors
     /// [`Error::Shape`] for a wrong number of images, [`Error::Config`] for a class out of range, [`Error::Aborted`],
@@ -182,43 +216,70 @@ impl Explainer {
         images: &[f32],
         targets: &Labels,
         first_row: u32,
-        mut on_step: impl FnMut(&Progress, &[Vec<f32>]) -> bool,
+        watch: Watch<'_, [Vec<f32>]>,
     ) -> Result<Explanation> {
-        self.sampler.guide(targets, self.options.alpha)?;
-        let before = self.classifier.probabilities(images).await?;
-        if images.len() != self.images.len() {
-            let detail = format!("{} values for {:?}", images.len(), self.images);
-            return Err(Error::shape("explain", detail));
-        }
-        let noised = self.noise(images, self.from - 1, (Stream::InitialNoise, 0), first_row);
-        self.sampler.set_images(&noised)?;
-        if let Some(mask) = &self.options.mask {
+        let options = &self.options;
+        self.sampler.guide(targets, options.alpha)?;
+        self.begin_from(images, first_row)?;
+        if let Some(mask) = &options.mask {
             self.sampler.set_mask(&self.spread_mask(mask)?)?;
         }
-        let chain = ChainOptions {
-            seed: self.options.seed,
-            first_row,
-            labels: targets.clone(),
-            alpha: self.options.alpha,
-        };
-        let mut curve = Vec::new();
-        for done in 0..self.from {
-            let index = self.from - 1 - done;
-            if self.options.mask.is_some() {
-                self.sampler.set_known(&self.known(images, index, first_row))?;
-            }
-            self.sampler.step(index, &chain).await?;
-            curve.push(self.agreement(&self.sampler.logits().await?, targets));
-            if !on_step(&Progress { done: done + 1, total: self.from }, &curve) {
-                return Err(Error::Aborted);
+        let (labels, alpha) = (targets.clone(), options.alpha);
+        let chain = ChainOptions { seed: options.seed, first_row, labels, alpha };
+        match watch {
+            Watch::None => self.sampler.run(self.from, &chain, Watch::None).await?,
+            Watch::Progress(hear) => self.sampler.run(self.from, &chain, Watch::Progress(hear)).await?,
+            Watch::Curve(hear) => {
+                let mut curve = Vec::new();
+                let mut hear = |progress: Progress, logits: &[f32]| {
+                    curve.push(self.agreement(logits, targets));
+                    hear(progress, &curve)
+                };
+                self.sampler.run(self.from, &chain, Watch::Curve(&mut hear)).await?;
             }
         }
-        let mut counterfactual = self.sampler.get_images().await?;
-        for value in &mut counterfactual {
-            *value = value.clamp(-1.0, 1.0);
-        }
-        let after = self.classifier.probabilities(&counterfactual).await?;
+        self.finish.run();
+        self.results(images, targets).await
+    }
+
+    /// Uploads the images, classifies them, and noises them to where the chain begins.
+    fn begin_from(&self, images: &[f32], first_row: u32) -> Result<()> {
+        let begin = &self.begin;
+        begin.write("original", bytemuck::cast_slice(&self.images.to_device(images)?))?;
+        let levels = self.sampler.schedule().q_sample_coefficients(self.from - 1);
+        begin.write("coefficients", bytemuck::cast_slice(&levels.repeat(self.images.batch)))?;
+        begin.write("run", bytemuck::cast_slice(&run_words(self.options.seed, 0, first_row)))?;
+        let [x, logits] = self.finish.finished()?;
+        let upload = Transfer::whole(begin.require("original")?, x);
+        let answer = Transfer::whole(logits, &self.before);
+        self.finish.classifier().loaded().executable().run_between(&[upload], &[answer])?;
+        let start = Transfer::whole(begin.require("noised")?, self.sampler.loaded().require("x")?);
+        begin.executable().run_between(&[], &[start])?;
+        Ok(())
+    }
+
+    /// Reads what came of a chain.
+    async fn results(&self, images: &[f32], targets: &Labels) -> Result<Explanation> {
+        let [finished, after] = self.finish.finished()?;
+        let (trace, trace_bytes) = self.sampler.traced(self.from)?;
+        let whole = |buffer| (buffer, 0, Buffer::bytes(buffer));
+        let noised = self.begin.require("noised")?;
+        let parts =
+            [whole(noised), whole(finished), whole(&self.before), whole(after), (trace, 0, trace_bytes)];
+        let data: Vec<f32> = bytemuck::pod_collect_to_vec(&self.staging.read(&parts).await?);
+        let mut rest = data.as_slice();
+        let [noised, counterfactual, before, after, trace] = parts.map(|(_, _, bytes)| {
+            let (part, behind) = rest.split_at((bytes / 4) as usize);
+            rest = behind;
+            part
+        });
+        let (head, classes) = (self.config.head, self.config.num_classes);
+        let [before, after] =
+            [before, after].map(|logits| head.probabilities(&unpad_rows(logits, classes), classes));
+        let [noised, counterfactual] = [noised, counterfactual].map(|data| self.images.to_host(data));
         let difference = counterfactual.iter().zip(images).map(|(c, x)| c - x).collect();
+        let steps = self.sampler.steps_of(trace);
+        let curve = steps.iter().map(|logits| self.agreement(logits, targets)).collect();
         Ok(Explanation { noised, counterfactual, difference, before, after, curve })
     }
 
@@ -231,29 +292,15 @@ impl Explainer {
         Ok(mask.repeat(self.images.batch * self.images.channels))
     }
 
-    /// The originals as they would be after step `index`: noised to what is left of the chain.
-    fn known(&self, images: &[f32], index: usize, first_row: u32) -> Vec<f32> {
-        match index.checked_sub(1) {
-            Some(left) => self.noise(images, left, (Stream::KeptNoise, index as u32), first_row),
-            None => images.to_vec(),
-        }
-    }
-
-    /// x_t of images at chain index `index`, with the noise of a stream at a step.
-    fn noise(&self, images: &[f32], index: usize, (stream, step): (Stream, u32), first_row: u32) -> Vec<f32> {
-        let [start, spread] = self.sampler.schedule().q_sample_coefficients(index);
-        let mut noised = vec![0.0f32; images.len()];
-        for (row, part) in noised.chunks_mut(self.images.image_len()).enumerate() {
-            normal_fill(self.options.seed, stream, step, first_row + row as u32, part);
-        }
-        noised.iter_mut().zip(images).for_each(|(value, image)| *value = start * image + spread * *value);
-        noised
-    }
-
     /// Probability of each image's target; of several labels their mean agreement.
     fn agreement(&self, logits: &[f32], targets: &Labels) -> Vec<f32> {
-        let config = &self.weights.model().config;
-        let rows = config.head.probabilities(logits, config.num_classes);
-        config.head.agreement(&rows, targets, config.num_classes)
+        let (head, classes) = (self.config.head, self.config.num_classes);
+        head.agreement(&head.probabilities(logits, classes), targets, classes)
     }
+}
+
+/// Bytes of everything that one explanation reads: two batches of images, two of logits, those of every step.
+fn needed(sampler: &Sampler, begin: &Loaded, before: &Buffer) -> Result<u64> {
+    let (_, trace) = sampler.traced(sampler.schedule().len())?;
+    Ok(2 * begin.require("noised")?.bytes() + 2 * before.bytes() + trace)
 }

@@ -3,6 +3,7 @@
 
 use super::device::{Device, Tally};
 use super::program::{BufferSpec, Program, Slice};
+use super::readback::Mark;
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,6 +40,47 @@ impl Buffer {
     }
 }
 
+/// A copy of bytes between two buffers on the device; offsets and length are multiples of 4.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer<'a> {
+    /// Where they are, and the first.
+    pub from: (&'a Buffer, u64),
+    /// Where they go.
+    pub to: (&'a Buffer, u64),
+    /// How many.
+    pub bytes: u64,
+}
+
+impl Transfer<'_> {
+    /// All of `from` that fits to the beginning of `to`.
+    pub fn whole<'a>(from: &'a Buffer, to: &'a Buffer) -> Transfer<'a> {
+        Transfer { from: (from, 0), to: (to, 0), bytes: from.bytes().min(to.bytes()) }
+    }
+
+    fn check(transfers: &[Transfer<'_>]) -> Result<()> {
+        for Transfer { from, to, bytes } in transfers {
+            for (buffer, offset) in [from, to] {
+                let fits = offset.checked_add(*bytes).is_some_and(|end| end <= buffer.bytes());
+                if !fits || !offset.is_multiple_of(4) || !bytes.is_multiple_of(4) {
+                    let detail = format!("{bytes} bytes at {offset} of {}", buffer.bytes());
+                    return Err(Error::shape("copy", detail));
+                }
+            }
+            if Arc::ptr_eq(&from.0.inner, &to.0.inner) {
+                return Err(Error::shape("copy", "a buffer into itself"));
+            }
+        }
+        Ok(())
+    }
+
+    fn record(transfers: &[Transfer<'_>], encoder: &mut wgpu::CommandEncoder) {
+        for Transfer { from, to, bytes } in transfers {
+            let (source, target) = (&from.0.inner.buffer, &to.0.inner.buffer);
+            encoder.copy_buffer_to_buffer(source, from.1, target, to.1, *bytes);
+        }
+    }
+}
+
 impl Device {
     /// Allocates a zeroed storage buffer of at least `bytes` bytes (rounded up to 16).
     ///
@@ -51,16 +93,25 @@ impl Device {
             let limit_name = "maxStorageBufferBindingSize";
             return Err(Error::LimitTooSmall { limit: limit_name, need: bytes, have: limit });
         }
+        let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        self.allocate(label, bytes, usage | wgpu::BufferUsages::STORAGE).await
+    }
+
+    /// A counted buffer of at least `bytes` bytes (rounded up to 16).
+    pub(super) async fn allocate(
+        &self,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Buffer> {
+        let size = bytes.max(16).next_multiple_of(16);
         let shared = &*self.shared;
         let scope = shared.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let inner = shared.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let inner = shared.device.create_buffer(&descriptor);
         if scope.pop().await.is_some() {
-            return Err(Error::OutOfMemory { need: bytes });
+            return Err(Error::OutOfMemory { need: size });
         }
         Ok(self.counted(inner))
     }
@@ -82,7 +133,8 @@ impl Device {
     /// # Errors
     /// [`Error::Shape`] where the range does not fit.
     pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
-        if offset + data.len() as u64 > buffer.bytes() || !data.len().is_multiple_of(4) {
+        let fits = offset.checked_add(data.len() as u64).is_some_and(|end| end <= buffer.bytes());
+        if !fits || !data.len().is_multiple_of(4) || !offset.is_multiple_of(4) {
             let detail = format!("{} bytes at {offset} into {} bytes", data.len(), buffer.bytes());
             return Err(Error::shape("write", detail));
         }
@@ -90,12 +142,25 @@ impl Device {
         Ok(())
     }
 
-    /// Copies `bytes` bytes between buffers on the device.
-    pub fn copy(&self, from: &Buffer, to: &Buffer, bytes: u64) {
-        let mut encoder =
-            self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(&from.inner.buffer, 0, &to.inner.buffer, 0, bytes);
-        self.shared.queue.submit([encoder.finish()]);
+    /// Copies between buffers on the device, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where a range does not fit.
+    pub fn copy(&self, transfers: &[Transfer<'_>]) -> Result<()> {
+        Transfer::check(transfers)?;
+        let mut encoder = self.encoder();
+        Transfer::record(transfers, &mut encoder);
+        self.submit(encoder);
+        Ok(())
+    }
+
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.shared.tally.submits.fetch_add(1, Ordering::Relaxed);
+        self.shared.queue.submit([encoder.finish()])
     }
 
     /// Loads `program`: `external` gives the buffer of each external name.
@@ -226,18 +291,35 @@ impl Executable {
     /// Records and submits one run, in parts where [`super::DeviceOptions::dispatches_per_submit`] asks for it. Nothing
     /// is allocated and nothing is read back.
     pub fn run(&self) {
-        let shared = &*self.device.shared;
-        for part in self.steps.chunks(shared.dispatches_per_submit) {
-            let mut encoder =
-                shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.record(&[], &[]);
+    }
+
+    /// As [`Executable::run`] with copies before and after, in the same submissions. The mark is reached when all of it
+    /// has run.
+    ///
+    /// # Errors
+    /// As [`Device::copy`].
+    pub fn run_between(&self, before: &[Transfer<'_>], after: &[Transfer<'_>]) -> Result<Mark> {
+        Transfer::check(before)?;
+        Transfer::check(after)?;
+        Ok(self.device.mark(self.record(before, after)))
+    }
+
+    fn record(&self, before: &[Transfer<'_>], after: &[Transfer<'_>]) -> wgpu::SubmissionIndex {
+        let device = &self.device;
+        let mut encoder = device.encoder();
+        Transfer::record(before, &mut encoder);
+        for (number, part) in self.steps.chunks(device.shared.dispatches_per_submit).enumerate() {
+            if number > 0 {
+                device.submit(std::mem::replace(&mut encoder, device.encoder()));
+            }
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for step in part {
                 step.record(&mut pass);
             }
-            drop(pass);
-            shared.queue.submit([encoder.finish()]);
-            shared.tally.submits.fetch_add(1, Ordering::Relaxed);
         }
+        Transfer::record(after, &mut encoder);
+        device.submit(encoder)
     }
 
     /// The buffer behind a program's [`super::BufferId`].

@@ -16,5 +16,6 @@ mod program;
 mod readback;
 
 pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
-pub use executable::{Buffer, Executable};
+pub use executable::{Buffer, Executable, Transfer};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};
+pub use readback::{Mark, Staging};

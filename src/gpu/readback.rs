@@ -1,20 +1,21 @@
 //! Asynchronous read-back: a future that works natively (polling the device) and in a browser (its event loop).
 
 use super::device::{Device, lock};
-use super::executable::Buffer;
+use super::executable::{Buffer, Transfer};
 use crate::error::{Error, Result};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Arrival {
     result: Option<std::result::Result<(), wgpu::BufferAsyncError>>,
     waker: Option<Waker>,
 }
 
+#[derive(Debug)]
 struct Mapped(Arc<Mutex<Arrival>>);
 
 impl Future for Mapped {
@@ -32,6 +33,105 @@ impl Future for Mapped {
     }
 }
 
+impl Mapped {
+    /// A future, and what resolves it.
+    fn new() -> (Mapped, impl FnOnce(std::result::Result<(), wgpu::BufferAsyncError>) + Send + 'static) {
+        let arrival = Arc::new(Mutex::new(Arrival::default()));
+        let sender = Arc::clone(&arrival);
+        let arrive = move |result| {
+            let mut arrival = lock(&sender);
+            arrival.result = Some(result);
+            if let Some(waker) = arrival.waker.take() {
+                waker.wake();
+            }
+        };
+        (Mapped(arrival), arrive)
+    }
+}
+
+/// A place in the stream of what was submitted.
+#[derive(Debug)]
+pub struct Mark {
+    #[cfg(not(target_arch = "wasm32"))]
+    submission: wgpu::SubmissionIndex,
+    #[cfg(target_arch = "wasm32")]
+    arrival: Mapped,
+}
+
+/// Memory that results are read through, made once: reading allocates nothing on the device.
+#[derive(Debug)]
+pub struct Staging {
+    device: Device,
+    buffer: Buffer,
+    busy: AtomicBool,
+}
+
+/// A read-back under way: however it ends, the memory can be copied to again.
+struct Reading<'a> {
+    staging: &'a wgpu::Buffer,
+    busy: &'a AtomicBool,
+    mapped: bool,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if self.mapped {
+            self.staging.unmap();
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+}
+
+impl Staging {
+    /// Bytes it holds.
+    pub fn bytes(&self) -> u64 {
+        self.buffer.bytes()
+    }
+
+    /// Reads parts of buffers (first byte and length, multiples of 4) one after the other, after everything submitted so
+    /// far: one read-back, however many parts.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they do not fit; [`Error::Gpu`] while another read of this memory is under way;
+    /// [`Error::DeviceLost`] and whatever the device reported by itself.
+    pub async fn read(&self, parts: &[(&Buffer, u64, u64)]) -> Result<Vec<u8>> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(Error::Gpu { detail: "two reads at once through the same memory".into() });
+        }
+        let staging = &self.buffer.inner.buffer;
+        let mut reading = Reading { staging, busy: &self.busy, mapped: false };
+        let device = &self.device;
+        let mut transfers = Vec::with_capacity(parts.len());
+        let mut total = 0u64;
+        for (buffer, offset, bytes) in parts {
+            transfers.push(Transfer { from: (buffer, *offset), to: (&self.buffer, total), bytes: *bytes });
+            total = total.saturating_add(*bytes);
+        }
+        device.copy(&transfers)?;
+        device.shared.tally.readbacks.fetch_add(1, Ordering::Relaxed);
+        if total == 0 {
+            return Ok(Vec::new());
+        }
+        let (arrival, arrive) = Mapped::new();
+        reading.mapped = true;
+        staging.map_async(wgpu::MapMode::Read, ..total, arrive);
+        device.wait()?;
+        let mapped = arrival.await;
+        if mapped.is_err() {
+            reading.mapped = false;
+            device.check()?;
+            return Err(Error::DeviceLost { reason: "a buffer could not be mapped".into() });
+        }
+        device.check()?;
+        let view = staging
+            .get_mapped_range(..total)
+            .map_err(|e| Error::Gpu { detail: format!("read-back: {e}") })?;
+        let data = view.to_vec();
+        drop(view);
+        Ok(data)
+    }
+}
+
 impl Device {
     /// Resolves when everything submitted so far has run.
     ///
@@ -39,59 +139,65 @@ impl Device {
     /// Whatever the device reported by itself.
     pub async fn idle(&self) -> Result<()> {
         #[cfg(target_arch = "wasm32")]
-        {
-            let arrival = Arc::new(Mutex::new(Arrival::default()));
-            let sender = Arc::clone(&arrival);
-            self.shared.queue.on_submitted_work_done(move || {
-                let mut arrival = lock(&sender);
-                arrival.result = Some(Ok(()));
-                if let Some(waker) = arrival.waker.take() {
-                    waker.wake();
-                }
-            });
-            let _ = Mapped(arrival).await;
-        }
+        self.submitted().await.ok();
         self.wait()
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn submitted(&self) -> Mapped {
+        let (arrival, arrive) = Mapped::new();
+        self.shared.queue.on_submitted_work_done(move || arrive(Ok(())));
+        arrival
+    }
+
+    /// The mark of a submission just made.
+    pub(super) fn mark(&self, submission: wgpu::SubmissionIndex) -> Mark {
+        #[cfg(not(target_arch = "wasm32"))]
+        return Mark { submission };
+        #[cfg(target_arch = "wasm32")]
+        {
+            drop(submission);
+            Mark { arrival: self.submitted() }
+        }
+    }
+
+    /// Resolves when everything up to `mark` has run; what was submitted after it may still run.
+    ///
+    /// # Errors
+    /// Whatever the device reported by itself.
+    pub async fn reached(&self, mark: Mark) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.shared
+            .device
+            .poll(wgpu::PollType::Wait { submission_index: Some(mark.submission), timeout: None })
+            .map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
+        #[cfg(target_arch = "wasm32")]
+        mark.arrival.await.ok();
+        self.check()
+    }
+
+    /// Runs of a plan that may wait in the queue behind the one that runs: enough that the device never idles, few enough
+    /// that a caller who stops is heard soon; one where runs are cut into parts for a page that draws in between.
+    pub fn runs_ahead(&self) -> usize {
+        if self.shared.dispatches_per_submit == usize::MAX { 3 } else { 1 }
+    }
+
+    /// Memory to read up to `bytes` bytes through (rounded up to 16), again and again.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub async fn staging(&self, bytes: u64) -> Result<Staging> {
+        let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+        let buffer = self.allocate("readback", bytes, usage).await?;
+        Ok(Staging { device: self.clone(), buffer, busy: AtomicBool::new(false) })
     }
 
     /// Reads `bytes` bytes of `buffer` from `offset` (both multiples of 4), after everything submitted so far.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and whatever the device reported by itself.
+    /// As [`Device::staging`] and [`Staging::read`].
     pub async fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        let shared = &*self.shared;
-        shared.tally.readbacks.fetch_add(1, Ordering::Relaxed);
-        let staging = self.counted(shared.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: bytes,
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        }));
-        let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(&buffer.inner.buffer, offset, &staging.inner.buffer, 0, bytes);
-        shared.queue.submit([encoder.finish()]);
-        let arrival = Arc::new(Mutex::new(Arrival::default()));
-        let sender = Arc::clone(&arrival);
-        staging.inner.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            let mut arrival = lock(&sender);
-            arrival.result = Some(result);
-            if let Some(waker) = arrival.waker.take() {
-                waker.wake();
-            }
-        });
-        self.wait()?;
-        let mapped = Mapped(arrival).await;
-        self.check()?;
-        mapped.map_err(|_| Error::DeviceLost { reason: "a buffer could not be mapped".into() })?;
-        let view = staging
-            .inner
-            .buffer
-            .get_mapped_range(..)
-            .map_err(|e| Error::Gpu { detail: format!("read-back: {e}") })?;
-        let data = view.to_vec();
-        drop(view);
-        staging.inner.buffer.unmap();
-        Ok(data)
+        self.staging(bytes).await?.read(&[(buffer, offset, bytes)]).await
     }
 
     /// Reads `count` f32 values of `buffer` from the beginning.

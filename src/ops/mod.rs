@@ -21,10 +21,10 @@ pub mod pool2d;
 pub mod random;
 pub mod reduce_rows;
 pub mod resample;
-pub mod sampler;
+pub mod solver;
 pub mod timestep_embedding;
 pub mod variational;
 
 pub use features::Pooling;
 pub use pointwise::Activation;
-pub use sampler::{SamplerFlags, SamplerInputs};
+pub use solver::{SolverInputs, Sources};

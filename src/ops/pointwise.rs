@@ -68,6 +68,11 @@ pub fn scale(factor: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("forward", quads, 2, factor, vec![x, x], y)]
 }
 
+/// y = x between −bound and bound; NaN stays.
+pub fn clamp(bound: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
+    vec![launch("forward", quads, 8, bound, vec![x, x], y)]
+}
+
 /// y = a + b.
 pub fn add(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("forward", quads, 3, 0.0, vec![a, b], y)]
@@ -138,6 +143,17 @@ impl Operation for Scale {
     }
 }
 
+#[derive(Debug)]
+struct Clamp {
+    bound: f32,
+}
+
+impl Operation for Clamp {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        clamp(self.bound, context.quads(), context.inputs[0], context.output)
+    }
+}
+
 /// Of x, g, alpha.
 #[derive(Debug)]
 struct Axpy;
@@ -185,6 +201,11 @@ impl Graph {
     /// factor · x.
     pub fn scale(&mut self, x: NodeId, factor: f32) -> NodeId {
         self.push_like(x, Scale { factor }, vec![x])
+    }
+
+    /// `x` held between −`bound` and `bound`; NaN stays.
+    pub fn clamp(&mut self, x: NodeId, bound: f32) -> NodeId {
+        self.push_like(x, Clamp { bound }, vec![x])
     }
 
     /// Makes the result of `node` lie at `place` and so survive the run; where it has another place already, or is

@@ -1,5 +1,13 @@
-//! Denoising on a device: solvers, guidance (Algorithm 1; gradient on x_t), chains.
+//! Denoising on a device (paper sections 2 and 5.3): one step as a plan, guidance, the chain that runs it, its end.
 
-mod sample;
+mod chain;
+mod finish;
+mod guidance;
+mod numbers;
+mod step;
 
-pub use sample::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec, guidable, step_plan};
+pub(crate) use chain::run_words;
+pub use chain::{ChainOptions, Progress, Sampler, Watch};
+pub use finish::{Finish, Finished};
+pub use guidance::{Guidance, guidable};
+pub use step::{NoiseSource, StepSpec, step_plan};

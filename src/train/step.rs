@@ -2,9 +2,10 @@
 
 use super::options::{ClassifierInput, TrainOptions};
 use crate::autodiff::Activations;
-use crate::diffusion::DiffusionConfig;
+use crate::diffusion::{DiffusionConfig, Prediction};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
+use crate::infer::target;
 use crate::model::{AcrossLabels, Builder, Encoded, JointModel, ParamLayout, ParamSet, WeightSet};
 use crate::rng::Stream;
 
@@ -142,14 +143,14 @@ fn forward(
     let x_t = b.graph.q_sample(x_start, noise, coefficients)?;
     let encoded = model.unet.encode(b, x_t, t)?;
     let model_out = model.unet.decode(b, &encoded)?;
-    let target = if diffusion.predict_xstart { x_start } else { noise };
+    let target = target(&mut b.graph, diffusion.prediction, [x_start, noise], coefficients)?;
     let mse = b.graph.mse(model_out, target)?;
     b.graph.place(mse, Place::whole("mse"));
     let mut vb = None;
     if config.learn_sigma {
-        if diffusion.predict_xstart {
+        if diffusion.prediction != Prediction::Eps {
             let detail = "a learned sigma needs a network that predicts eps";
-            return Err(Error::config("predict_xstart", detail));
+            return Err(Error::config("prediction", detail));
         }
         let coefficients = b.graph.leaf(&[8 * spec.batch], Place::whole("vb_coefficients"));
         vb = Some(b.graph.vb(model_out, x_start, x_t, coefficients)?);

@@ -1,13 +1,13 @@
 //! Counterfactuals: masks, reuse of what is compiled, and options out of range.
 
 use super::harness::{as_trained_on_noise, device, tiny_config, values};
-use duet::diffusion::DiffusionConfig;
+use duet::diffusion::{DiffusionConfig, Solver};
 use duet::explain::{ExplainOptions, Explainer, Explanation};
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::{ImageClassifier, ImageFeatures};
 use duet::model::{Head, JointModel, Labels, ModelConfig, ParamSet, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::Chain;
+use duet::sampling::Watch;
 use duet::weights::Weights;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn explainer(weights: &Weights, options: &ExplainOptions) -> Explainer {
 }
 
 fn explain(explainer: &Explainer) -> Explanation {
-    pollster::block_on(explainer.explain(&images(), &Labels::Classes(vec![1, 2]), 0, |_, _| true)).unwrap()
+    pollster::block_on(explainer.explain(&images(), &Labels::Classes(vec![1, 2]), 0, Watch::None)).unwrap()
 }
 
 fn options() -> ExplainOptions {
@@ -92,18 +92,22 @@ fn options_change_without_compiling_and_give_the_same_as_afresh() {
         noise: 0.2,
         alpha: 9.0,
         seed: Seed(4),
-        chain: Chain::Ddim { eta: 0.5 },
+        solver: Solver::ddim(0.5),
         ..options()
     };
     let before = device.counters().pipelines;
-    assert!(kept.change(&other).unwrap());
+    assert!(pollster::block_on(kept.change(&other)).unwrap());
     let changed = explain(&kept);
     assert!(changed.counterfactual != first.counterfactual);
     assert_eq!(changed.counterfactual, explain(&explainer(&weights, &other)).counterfactual);
     assert_eq!(device.counters().pipelines, before, "every pipeline was there already");
     let masked = ExplainOptions { mask: Some(vec![1.0; SIZE * SIZE]), ..other.clone() };
-    assert!(!kept.change(&masked).unwrap(), "a mask is another step");
-    assert!(!kept.change(&ExplainOptions { chain: Chain::Ancestral, ..other }).unwrap());
+    assert!(!pollster::block_on(kept.change(&masked)).unwrap(), "a mask is another step");
+    // Solvers are numbers: every one runs the same step.
+    let ancestral = ExplainOptions { solver: Solver::ancestral(), ..other };
+    assert!(pollster::block_on(kept.change(&ancestral)).unwrap());
+    assert_eq!(explain(&kept).counterfactual, explain(&explainer(&weights, &ancestral)).counterfactual);
+    assert_eq!(device.counters().pipelines, before, "nor has another solver a kernel of its own");
 }
 
 #[test]
@@ -111,16 +115,17 @@ fn options_out_of_range_are_named() {
     let weights = weights(device());
     let mut kept = explainer(&weights, &options());
     for noise in [0.0, -0.1, 1.1, f64::NAN] {
-        let error = kept.change(&ExplainOptions { noise, ..options() }).unwrap_err().to_string();
+        let error =
+            pollster::block_on(kept.change(&ExplainOptions { noise, ..options() })).unwrap_err().to_string();
         assert!(error.contains("noise"), "{error}");
     }
-    let eta = ExplainOptions { chain: Chain::Ddim { eta: 1.5 }, ..options() };
-    assert!(kept.change(&eta).unwrap_err().to_string().contains("eta"));
+    let eta = ExplainOptions { solver: Solver::ddim(1.5), ..options() };
+    assert!(pollster::block_on(kept.change(&eta)).unwrap_err().to_string().contains("eta"));
     for mask in [vec![1.0; 3], vec![2.0; SIZE * SIZE]] {
         let explainer = explainer(&weights, &ExplainOptions { mask: Some(mask), ..options() });
         let images = images();
         let wanted = Labels::Classes(vec![1, 2]);
-        let run = explainer.explain(&images, &wanted, 0, |_, _| true);
+        let run = explainer.explain(&images, &wanted, 0, Watch::None);
         assert!(pollster::block_on(run).unwrap_err().to_string().contains("mask"));
     }
 }
@@ -133,7 +138,7 @@ fn a_label_is_added_to_those_decided_now() {
     let Labels::MultiLabel(wanted) = &targets else { panic!("{targets:?}") };
     assert!(wanted[0] == 1.0 && wanted[3 + 2] == 1.0, "{targets:?}");
     let images = images();
-    let run = explainer.explain(&images, &targets, 0, |_, _| true);
+    let run = explainer.explain(&images, &targets, 0, Watch::None);
     let made = pollster::block_on(run).unwrap();
     for (i, (wanted, before)) in wanted.iter().zip(&made.before).enumerate() {
         assert!([0, 3 + 2].contains(&i) || *wanted == f32::from(u8::from(*before > 0.5)), "label {i}");

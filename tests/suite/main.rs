@@ -25,10 +25,12 @@ mod profile;
 mod programs;
 mod resample;
 mod resume;
-mod sampler;
+mod sampling;
 mod schedules;
 mod self_test;
 mod shaders;
+mod solver;
+mod solvers;
 mod timesteps;
 mod training;
 

@@ -2,7 +2,7 @@
 //! data.)
 
 use super::harness::{assert_close, device, tiny_config, values, wide};
-use duet::diffusion::{DiffusionConfig, Schedule};
+use duet::diffusion::{DiffusionConfig, Prediction, Schedule};
 use duet::infer::NoisePredictor;
 use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;
@@ -41,7 +41,7 @@ fn predictor(
 fn noise_is_what_remains_of_an_image_without_a_predicted_x_start() {
     let (model, weights) = model(&tiny_config());
     let eps = DiffusionConfig::default();
-    let x_start = DiffusionConfig { predict_xstart: true, ..eps.clone() };
+    let x_start = DiffusionConfig { prediction: Prediction::XStart, ..eps.clone() };
     let len = model.config.in_channels * model.config.image_size.pow(2);
     let x = values(5, 3 * len);
     let predict = |diffusion: &DiffusionConfig| {

@@ -39,7 +39,7 @@ pub fn plan(kind: &str, what: &str) -> Plan {
         }
         "guided" => {
             let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(8) };
-            step_plan(&model, &diffusion, &spec, WeightSet::Averaged).unwrap()
+            step_plan(&model, &spec, WeightSet::Averaged).unwrap()
         }
         other => panic!("unknown plan {other}"),
     }

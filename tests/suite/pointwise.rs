@@ -20,7 +20,7 @@ fn operations_match_their_twins() {
         let mut h = Harness::new();
         let (ta, tb) = (h.input(&[count], &a), h.input(&[count], &b));
         let alpha = h.words(&[(-1.5f32).to_bits(), 0, 0, 0]);
-        let y: Vec<_> = (0..7).map(|_| h.output(&[count])).collect();
+        let y: Vec<_> = (0..8).map(|_| h.output(&[count])).collect();
         let slope = 0.01;
         let mut launches = pointwise::activate(Activation::Silu, quads, ta.slice, y[0].slice);
         launches.extend(pointwise::activate(Activation::LeakyRelu { slope }, quads, ta.slice, y[1].slice));
@@ -35,6 +35,7 @@ fn operations_match_their_twins() {
             y[5].slice,
         ));
         launches.extend(pointwise::axpy(quads, ta.slice, tb.slice, alpha, y[6].slice));
+        launches.extend(pointwise::clamp(0.5, quads, ta.slice, y[7].slice));
         h.run(launches);
         let silu = |x: &[f64]| -> Vec<f64> { x.iter().map(|v| v * sigmoid(*v)).collect() };
         let leaky = |x: &[f64]| -> Vec<f64> {
@@ -50,6 +51,8 @@ fn operations_match_their_twins() {
         assert_gradient("leaky", &h.read(&y[5]), &wa, |x| dot(&leaky(x), &wb));
         let moved: Vec<f64> = wa.iter().zip(&wb).map(|(a, b)| a - 1.5 * b).collect();
         assert_close("axpy", &h.read(&y[6]), &moved, 1e-6);
+        let held: Vec<f32> = a.iter().map(|v| v.clamp(-0.5, 0.5)).collect();
+        assert_eq!(h.read(&y[7]), held, "clamp");
     }
 }
 
@@ -70,6 +73,17 @@ fn relu_and_its_gradient_match() {
         assert_eq!(bits(&got.y), passed(&x), "{shape:?}");
         assert_eq!(bits(&got.gradients[0]), passed(&got.upstream), "{shape:?} dx");
     }
+}
+
+#[test]
+fn a_clamp_keeps_what_is_not_a_number() {
+    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN, 0.25, -7.0, f32::MIN_POSITIVE, -0.0];
+    let mut h = Harness::new();
+    let (tx, y) = (h.input(&[8], &x), h.output(&[8]));
+    h.run(pointwise::clamp(1.0, 2, tx.slice, y.slice));
+    let held = h.read(&y);
+    assert!(held[0].is_nan() && held[3].is_nan(), "{held:?}");
+    assert_eq!([held[1], held[2], held[4], held[5]], [1.0, -1.0, 0.25, -1.0]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use duet::ops::matmul::{self, MatMul};
 pub fn programs() -> Vec<Program> {
     use duet::diffusion::DiffusionConfig;
     use duet::model::Head;
-    use duet::sampling::{Chain, Guidance, StepSpec, step_plan};
+    use duet::sampling::{Guidance, NoiseSource, StepSpec, step_plan};
     use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
     let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
     let odd = ModelConfig {
@@ -34,13 +34,13 @@ pub fn programs() -> Vec<Program> {
     let mut list = Vec::new();
     for config in [small, odd] {
         let model = JointModel::new(&config).unwrap();
-        for (chain, guidance) in [
-            (Chain::Ancestral, Guidance::Representation),
-            (Chain::Ddim { eta: 0.5 }, Guidance::Gradient),
-            (Chain::Ancestral, Guidance::None),
+        for (noise, guidance) in [
+            (NoiseSource::Generator, Guidance::Representation),
+            (NoiseSource::Stored { steps: 5 }, Guidance::Gradient),
+            (NoiseSource::Given, Guidance::None),
         ] {
-            let spec = StepSpec { chain, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
-            list.push(step_plan(&model, &diffusion, &spec, WeightSet::Raw).unwrap());
+            let spec = StepSpec { noise, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
+            list.push(step_plan(&model, &spec, WeightSet::Raw).unwrap());
         }
         for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::F16)] {
             let spec = TrainSpec {

@@ -11,8 +11,10 @@ use duet::gpu::{BufferId, Launch, Slice};
 use duet::model::{JointModel, Labels, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::rng::Seed;
+use duet::sampling::Watch;
 use duet::weights::Weights;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,10 +123,10 @@ fn web_fixtures_a_counterfactual() {
         &original,
         &Labels::Classes(vec![target]),
         0,
-        |progress, so_far| {
+        Watch::Curve(&mut |progress, so_far| {
             curve.push(so_far[progress.done - 1][0]);
-            true
-        },
+            ControlFlow::Continue(())
+        }),
     ))
     .unwrap();
     assert_eq!(curve.len(), 10);

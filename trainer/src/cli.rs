@@ -1,6 +1,8 @@
 //! The command line.
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use duet::diffusion::Solver;
 use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
@@ -167,13 +169,11 @@ pub struct Eval {
     pub seed: u64,
 }
 
-/// Which chain denoises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ChainKind {
-    /// DDPM with the reference's "fixed large" variance, made for the whole chain: short ones stay grainy.
-    Ancestral,
-    /// DDIM.
-    Ddim,
+/// The names of all solvers.
+fn solvers() -> PossibleValuesParser {
+    PossibleValuesParser::new(
+        Solver::methods().iter().map(|m| PossibleValue::new(m.name).help(m.description)),
+    )
 }
 
 /// How a class steers.
@@ -193,9 +193,9 @@ pub struct ChainArgs {
     /// Steps of the whole chain: "100", "10,10,5", "ddim25"; empty for all.
     #[arg(long, default_value = "100")]
     pub steps: String,
-    /// Which chain.
-    #[arg(long, value_enum, default_value = "ddim")]
-    pub sampler: ChainKind,
+    /// Which solver.
+    #[arg(long, value_parser = solvers(), default_value = "ddim")]
+    pub sampler: String,
     /// DDIM's share of noise, 0 to 1. With 1 it is ancestral sampling with the posterior's variance.
     #[arg(long, default_value_t = 1.0)]
     pub eta: f64,

@@ -2,7 +2,7 @@
 
 use super::fixture::Fixture;
 use super::setup::{Probe, Setup};
-use duet::diffusion::Schedule;
+use duet::diffusion::{Prediction, Schedule};
 use duet::graph::NodeId;
 use duet::infer::NoisePredictor;
 use duet::model::{ParamSet, WeightSet};
@@ -66,7 +66,7 @@ pub fn forward(fixture: &mut Fixture) {
     running.run();
 
     fixture.check("x_t", &running.read("x_t"), 1e-6);
-    if fixture.has("model_out") && !config.learn_sigma && !setup.diffusion.predict_xstart {
+    if fixture.has("model_out") && !config.learn_sigma && setup.diffusion.prediction == Prediction::Eps {
         // At a batch size that splits the images and fills up the last batch.
         let weights = setup.upload();
         let predictor =

@@ -1,16 +1,16 @@
-//! Single steps of every sampler, guided and unguided, and a guided chain.
+//! Single steps of the reference's solvers, guided and unguided, and a guided chain.
 
 use super::fixture::Fixture;
 use super::setup::{Probe, Setup, write_labels};
-use duet::diffusion::Schedule;
+use duet::diffusion::{Schedule, Solver};
 use duet::model::WeightSet;
-use duet::sampling::{Chain, Guidance, Sampler, StepSpec};
+use duet::sampling::{Guidance, NoiseSource, Sampler, StepSpec};
 use duet::weights::Weights;
 
 const NETWORK: f64 = 2e-4;
 
 fn sampler(setup: &Setup, weights: &Weights, respacing: &str, spec: StepSpec) -> Sampler {
-    let spec = StepSpec { given_noise: true, ..spec };
+    let spec = StepSpec { noise: NoiseSource::Given, ..spec };
     pollster::block_on(Sampler::new(weights, &setup.diffusion, respacing, spec, WeightSet::Raw)).unwrap()
 }
 
@@ -199,7 +199,7 @@ fn plain(
         let next = step(&ancestral, setup, &t, x, z, 0.0);
         fixture.check(&format!("{group}.p_sample.{kind}"), &next, NETWORK);
         for eta in [0.0, 1.0] {
-            let spec = StepSpec { clip, chain: Chain::Ddim { eta }, ..base };
+            let spec = StepSpec { clip, solver: Solver::ddim(eta), ..base };
             let next = step(&sampler(setup, weights, "", spec), setup, &t, x, z, 0.0);
             fixture.check(&format!("{group}.ddim.eta{eta}.{kind}"), &next, NETWORK);
         }
@@ -215,8 +215,8 @@ fn plain(
         let values: Vec<f32> = t.iter().map(|t| table[*t] as f32).collect();
         fixture.check(&name, &values, 1e-6);
     }
-    let ddim = StepSpec { clip: true, chain: Chain::Ddim { eta: 0.0 }, ..base };
-    let back = sampler(setup, weights, "", StepSpec { reverse: true, ..ddim });
+    let ddim = StepSpec { clip: true, solver: Solver::ddim(0.0), ..base };
+    let back = sampler(setup, weights, "", StepSpec { solver: Solver::ddim_reverse(), ..ddim });
     let previous = step(&back, setup, &t, x, &zeros, 0.0);
     fixture.check(&format!("{group}.ddim_reverse.clip"), &previous, NETWORK);
 

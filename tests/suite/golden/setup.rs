@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, weights};
 use crate::harness::device;
-use duet::diffusion::{DiffusionConfig, NoiseSchedule};
+use duet::diffusion::{DiffusionConfig, NoiseSchedule, Prediction};
 use duet::graph::{NodeId, Place};
 use duet::model::{Builder, Head, JointModel, Labels, ModelConfig, WeightSet};
 use duet::ops::Pooling;
@@ -66,10 +66,11 @@ impl Setup {
                     };
                 }
                 "timestep_respacing" => respacing = text().to_owned(),
-                "predict_xstart" => diffusion.predict_xstart = flag(),
+                "predict_xstart" if flag() => diffusion.prediction = Prediction::XStart,
                 "rescale_timesteps" => diffusion.rescale_timesteps = flag(),
                 "rescale_learned_sigmas" => diffusion.rescale_learned_sigmas = flag(),
                 "name_prefix" => prefix = text().to_owned(),
+                "predict_xstart" => {}
                 // What these switch on does not exist here, so they must be off.
                 "use_fp16"
                 | "noise_marg_reg"

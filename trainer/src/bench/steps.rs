@@ -72,8 +72,8 @@ impl Step {
         match self {
             Step::Classify => classify_plan(model, batch, WeightSet::Raw),
             Step::Eps => eps_plan(model, batch),
-            Step::Denoising => step_plan(model, diffusion, &spec(Guidance::None), WeightSet::Raw),
-            Step::Guided => step_plan(model, diffusion, &spec(Guidance::Representation), WeightSet::Raw),
+            Step::Denoising => step_plan(model, &spec(Guidance::None), WeightSet::Raw),
+            Step::Guided => step_plan(model, &spec(Guidance::Representation), WeightSet::Raw),
             Step::Training(input) => {
                 train_plan(model, diffusion, &TrainSpec::of(&train_options(subject, batch, input)))
             }

@@ -4,14 +4,14 @@ use crate::cli::{Cli, Explain};
 use crate::data::{load_image, true_class};
 use crate::eval::explanations::{Made, explain_all};
 use crate::io::render::{Grid, Palette};
-use crate::io::session::{Session, chain, class_name, find_class, guidance, watch_interrupts};
+use crate::io::session::{Session, class_name, find_class, guidance, solver, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
 use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
 use duet::rng::Seed;
-use duet::sampling::{Chain, Guidance};
+use duet::sampling::Guidance;
 use duet::{Error, Result};
 use std::path::Path;
 
@@ -70,7 +70,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         respacing: options.chain.steps.clone(),
         alpha: options.way.alpha,
         guidance: guidance(&options.chain),
-        chain: chain(&options.chain),
+        solver: solver(&options.chain)?,
         clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
@@ -100,10 +100,6 @@ fn settings(
     explainer: &Explainer,
 ) -> Settings {
     let config = session.config();
-    let sampler = match explain.chain {
-        Chain::Ancestral => "DDPM".to_owned(),
-        Chain::Ddim { eta } => format!("DDIM, η = {eta}"),
-    };
     let guidance = match explain.guidance {
         Guidance::Representation => "Algorithm 1",
         Guidance::Gradient => "gradient on the image",
@@ -116,7 +112,7 @@ fn settings(
         alpha: explain.alpha,
         steps: [explainer.steps(), explainer.chain_steps()],
         seed: options.chain.seed,
-        chain: format!("{sampler}; {guidance}"),
+        chain: format!("{}; {guidance}", explain.solver),
         device: session.weights.device().info().name.clone(),
         class_names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),
     }

@@ -115,10 +115,10 @@ fn make_plan(
 ) -> Result<Plan> {
     match kind {
         PlanKind::Classify => classify_plan(model, batch, WeightSet::Raw),
-        PlanKind::Step => step_plan(model, diffusion, &StepSpec::new(batch), WeightSet::Raw),
+        PlanKind::Step => step_plan(model, &StepSpec::new(batch), WeightSet::Raw),
         PlanKind::Guided => {
             let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(batch) };
-            step_plan(model, diffusion, &spec, WeightSet::Raw)
+            step_plan(model, &spec, WeightSet::Raw)
         }
         PlanKind::Train => {
             let spec = TrainSpec {

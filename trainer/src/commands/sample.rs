@@ -3,12 +3,12 @@
 use crate::cli::{Cli, Sample};
 use crate::io::output::progress;
 use crate::io::render::Grid;
-use crate::io::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
+use crate::io::session::{Session, class_name, find_class, go_on, guidance, solver, watch_interrupts};
 use duet::infer::ImageClassifier;
 use duet::model::argmax;
 use duet::model::{Head, Labels};
 use duet::rng::Seed;
-use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec};
+use duet::sampling::{ChainOptions, Finish, Guidance, Sampler, StepSpec, Watch};
 use duet::{Error, Result};
 
 /// Runs the command.
@@ -32,7 +32,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     };
     watch_interrupts()?;
     let spec = StepSpec {
-        chain: chain(&options.chain),
+        solver: solver(&options.chain)?,
         guidance: guided,
         clip: !options.chain.no_clip,
         force: options.chain.force,
@@ -42,7 +42,8 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let sampler = Sampler::new(&session.weights, diffusion, &options.chain.steps, spec, session.set);
     let sampler = pollster::block_on(sampler)?;
     let classifier = ImageClassifier::new(&session.weights, options.count, session.set);
-    let classifier = pollster::block_on(classifier)?;
+    let finish = Finish::new(&session.weights, &sampler, pollster::block_on(classifier)?);
+    let finish = pollster::block_on(finish)?;
     let steps = sampler.schedule().len();
     let bar = progress(
         (steps * classes.len()) as u64,
@@ -58,20 +59,19 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
         sampler.start_from_noise(seed, first_row)?;
         let labels = Labels::Classes(vec![*class as u32; options.count]);
         let chain = ChainOptions { seed, first_row, labels, alpha: options.alpha };
-        pollster::block_on(sampler.run(steps, &chain, |_| {
+        let mut step = |_| {
             bar.inc(1);
-            !interrupted()
-        }))?;
-        let images = pollster::block_on(sampler.get_images())?;
-        if images.iter().any(|v| !v.is_finite()) {
+            go_on()
+        };
+        pollster::block_on(sampler.run(steps, &chain, Watch::Progress(&mut step)))?;
+        let made = pollster::block_on(finish.read())?;
+        if made.images.iter().any(|v| v.is_nan()) {
             let detail = format!("sampling class {class} gave NaN; try a smaller --alpha");
             return Err(Error::NotFinite { detail });
         }
-        let clipped: Vec<f32> = images.iter().map(|v| v.clamp(-1.0, 1.0)).collect();
-        let answers = pollster::block_on(classifier.logits(&clipped))?;
-        let right = argmax(&answers, config.num_classes).iter().filter(|a| *a == class).count();
+        let right = argmax(&made.logits, config.num_classes).iter().filter(|a| *a == class).count();
         report.push((*class, right));
-        rows.push(clipped);
+        rows.push(made.images);
     }
     bar.finish_and_clear();
     session.close();

@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
 use crate::io::output::progress;
-use crate::io::session::{Session, class_name, interrupted, watch_interrupts};
+use crate::io::session::{Session, class_name, go_on, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
 use duet::{Error, Result};
@@ -78,7 +78,7 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
         bar.set_message(format!("α = {alpha}"));
         let made = chains.generate(alpha, || {
             bar.inc(1);
-            !interrupted()
+            go_on()
         })?;
         let quality = real.compare(made.images.clone(), len, &chains)?;
         let line = format!(

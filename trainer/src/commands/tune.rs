@@ -107,7 +107,7 @@ fn keys_of(
     let guidance = Guidance::Representation;
     let mut plans = vec![
         classify_plan(model, batch, WeightSet::Raw)?,
-        step_plan(model, diffusion, &StepSpec { guidance, ..StepSpec::new(batch) }, WeightSet::Raw)?,
+        step_plan(model, &StepSpec { guidance, ..StepSpec::new(batch) }, WeightSet::Raw)?,
     ];
     // BatchNorm cannot be trained on one image.
     if batch >= 2 {

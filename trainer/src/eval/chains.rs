@@ -1,12 +1,13 @@
 //! Guided chains of many images, and what the classifier thinks on the way.
 
 use crate::cli::Study;
-use crate::io::session::{Session, chain, guidance};
+use crate::io::session::{Session, guidance, solver};
 use duet::infer::{ImageClassifier, ImageFeatures};
 use duet::model::{Labels, argmax};
 use duet::rng::Seed;
-use duet::sampling::{ChainOptions, Sampler, StepSpec};
+use duet::sampling::{ChainOptions, Sampler, StepSpec, Watch};
 use duet::{Error, Result};
+use std::ops::ControlFlow;
 
 /// What is compiled once for all step sizes.
 pub struct Chains {
@@ -45,10 +46,11 @@ impl Chains {
             (0..config.num_classes * options.per_class).map(|i| i / options.per_class).collect();
         let batch = options.batch.min(labels.len());
         let spec = StepSpec {
-            chain: chain(&options.chain),
+            solver: solver(&options.chain)?,
             guidance: guidance(&options.chain),
             clip: !options.chain.no_clip,
             force: options.chain.force,
+            trace: true,
             ..StepSpec::new(batch)
         };
         let (weights, diffusion) = (&session.weights, &session.checkpoint.diffusion);
@@ -82,11 +84,11 @@ impl Chains {
     }
 
     /// Generates all images with one step size. The noise is the same for every step size. `on_step` hears of each step
-    /// of a batch and may stop by returning `false`.
+    /// of a batch and may stop it.
     ///
     /// # Errors
     /// [`Error::Aborted`]; [`Error::NotFinite`] where the step size is too large; device errors.
-    pub fn generate(&self, alpha: f32, mut on_step: impl FnMut() -> bool) -> Result<Generated> {
+    pub fn generate(&self, alpha: f32, mut on_step: impl FnMut() -> ControlFlow<()>) -> Result<Generated> {
         let steps = self.sampler.schedule().len();
         let mut images = Vec::new();
         let mut curve = vec![Vec::new(); steps + 1];
@@ -97,14 +99,11 @@ impl Chains {
             let labels = Labels::Classes(labels);
             let options = ChainOptions { seed: self.seed, first_row, labels, alpha };
             self.sampler.start_from_noise(self.seed, first_row)?;
-            self.sampler.guide(&options.labels, alpha)?;
-            for (done, index) in (0..steps).rev().enumerate() {
-                pollster::block_on(self.sampler.step(index, &options))?;
-                let logits = pollster::block_on(self.sampler.logits())?;
-                curve[done].extend(self.of_labels(&logits, part));
-                if !on_step() {
-                    return Err(Error::Aborted);
-                }
+            let mut step = |_| on_step();
+            pollster::block_on(self.sampler.run(steps, &options, Watch::Progress(&mut step)))?;
+            let logits = pollster::block_on(self.sampler.trace(steps))?;
+            for (row, logits) in curve.iter_mut().zip(&logits) {
+                row.extend(self.of_labels(logits, part));
             }
             let made = pollster::block_on(self.sampler.get_images())?;
             let len = made.len() / self.batch;

@@ -8,6 +8,7 @@ use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, Labels};
 use duet::rng::Seed;
+use duet::sampling::Watch;
 use duet::{Error, Result};
 use serde::Serialize;
 
@@ -62,7 +63,7 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
             &images,
             &Labels::Classes(targets.clone()),
             first,
-            |_, _| true,
+            Watch::None,
         ))?;
         let (was, is) = (argmax(&made.before, classes), argmax(&made.after, classes));
         for i in 0..part.len() {

@@ -1,9 +1,10 @@
 //! Counterfactuals of many images.
 
 use crate::io::output::progress;
-use crate::io::session::interrupted;
+use crate::io::session::go_on;
 use duet::explain::{Explainer, Explanation};
 use duet::model::argmax;
+use duet::sampling::Watch;
 use duet::{Error, Result};
 use std::time::Instant;
 
@@ -60,10 +61,12 @@ pub fn explain_all(
         let classes_now: Vec<usize> = rows.iter().map(|row| made.targets[*row]).collect();
         let begin = Instant::now();
         let targets = pollster::block_on(explainer.targets(&these, &classes_now))?;
-        let new = pollster::block_on(explainer.explain(&these, &targets, part[0] as u32, |_, _| {
+        let mut step = |_| {
             bar.inc(1);
-            !interrupted()
-        }))?;
+            go_on()
+        };
+        let watch = Watch::Progress(&mut step);
+        let new = pollster::block_on(explainer.explain(&these, &targets, part[0] as u32, watch))?;
         if new.counterfactual.iter().any(|v| !v.is_finite()) {
             let detail = "the counterfactual became NaN; try a smaller --alpha".to_owned();
             return Err(Error::NotFinite { detail });

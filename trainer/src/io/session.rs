@@ -1,16 +1,18 @@
 //! What commands share: the device, a loaded model, class names, interruption.
 
-use crate::cli::{self, ChainArgs, ChainKind, Cli, Data, GuidanceKind, Model};
+use crate::cli::{self, ChainArgs, Cli, Data, GuidanceKind, Model};
 use crate::data::{Split, load};
 use crate::io::tuning;
 use crate::recipe::{DataSpec, Recipe};
 use duet::checkpoint::Checkpoint;
+use duet::diffusion::Solver;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{JointModel, ModelConfig, WeightSet};
-use duet::sampling::{Chain, Guidance};
+use duet::sampling::Guidance;
 use duet::weights::Weights;
 use duet::{Error, Result};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,12 +153,12 @@ pub fn find_class(config: &ModelConfig, text: &str) -> Result<usize> {
     })
 }
 
-/// The chain that the command line asks for.
-pub fn chain(arguments: &ChainArgs) -> Chain {
-    match arguments.sampler {
-        ChainKind::Ancestral => Chain::Ancestral,
-        ChainKind::Ddim => Chain::Ddim { eta: arguments.eta },
-    }
+/// The solver that the command line asks for.
+///
+/// # Errors
+/// [`Error::Config`] for a bad η.
+pub fn solver(arguments: &ChainArgs) -> Result<Solver> {
+    Solver::named(&arguments.sampler, arguments.eta)
 }
 
 /// The guidance that the command line asks for.
@@ -183,6 +185,11 @@ pub fn watch_interrupts() -> Result<()> {
         eprintln!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
     })
     .map_err(|e| Error::config("signals", e.to_string()))
+}
+
+/// What a chain hears at each step: to go on, until Ctrl-C.
+pub fn go_on() -> ControlFlow<()> {
+    if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Whether Ctrl-C was pressed.

@@ -21,7 +21,7 @@ pub struct Settings {
     pub steps: [usize; 2],
     /// Seed of the noise.
     pub seed: u64,
-    /// Sampler and guidance, in words.
+    /// Solver and guidance, in words.
     pub chain: String,
     /// Device's name.
     pub device: String,

@@ -6,12 +6,13 @@ use crate::data::{BatchOrder, Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::output::progress;
 use crate::io::render::Grid;
-use crate::io::session::{class_name, interrupted, open_device, watch_interrupts};
+use crate::io::session::{class_name, go_on, interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
 use duet::checkpoint::{Metrics as Figures, write_atomic};
+use duet::diffusion::Solver;
 use duet::model::{JointModel, Labels, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::{Chain, ChainOptions, Guidance, Sampler, StepSpec};
+use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
 use duet::train::{Batch, ClassifierInput, Metrics, Trainer};
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
@@ -255,7 +256,7 @@ impl Run {
         let batch = GRID_COLUMNS * config.num_classes;
         // The running statistics on the device are newer than the check that `force` skips.
         let spec =
-            StepSpec { chain: Chain::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
+            StepSpec { solver: Solver::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
         let train = &self.recipe.train;
         let new = Sampler::new(
             self.trainer.weights(),
@@ -271,7 +272,8 @@ impl Run {
         let labels =
             config.head.toward(&vec![0.0; batch * config.num_classes], &classes, config.num_classes)?;
         let chain = ChainOptions { seed, first_row: 0, labels, alpha: train.sample_alpha };
-        let run = sampler.run(sampler.schedule().len(), &chain, |_| !interrupted());
+        let mut hear = |_| go_on();
+        let run = sampler.run(sampler.schedule().len(), &chain, Watch::Progress(&mut hear));
         match pollster::block_on(run) {
             // Ctrl-C ends the picture, not the save that follows.
             Err(Error::Aborted) => return Ok(()),

@@ -2,17 +2,19 @@
 
 use crate::error::{bad_options, to_js};
 use duet::checkpoint::{Checkpoint, Dtype};
+use duet::diffusion::Solver;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::{ImageClassifier, NoisePredictor};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::{Chain, ChainOptions, Guidance, Progress, Sampler, StepSpec};
+use duet::sampling::{ChainOptions, Guidance, Progress, Sampler, StepSpec, Watch};
 use duet::weights::Weights;
 use duet::{Error, Result};
 use js_sys::{Array, Float32Array, Function, Object, Reflect};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use wasm_bindgen::prelude::*;
@@ -50,9 +52,14 @@ struct ChainText {
 }
 
 impl ChainText {
-    fn chain(&self) -> Chain {
-        self.eta.map_or(Chain::Ancestral, |eta| Chain::Ddim { eta })
+    fn solver(&self) -> Solver {
+        self.eta.map_or(Solver::ancestral(), Solver::ddim)
     }
+}
+
+/// Tells a callback of a chain's progress.
+fn tell(callback: &Function, arguments: &[JsValue]) -> ControlFlow<()> {
+    if go_on(callback, arguments) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// Tells a callback of progress; it answers `false` to stop.
@@ -292,9 +299,9 @@ impl Engine {
         let count = labels.len() / classes;
         let batch = count.clamp(1, BATCH);
         let guidance = if options.guided { Guidance::Representation } else { Guidance::None };
-        let spec = StepSpec { chain: options.chain(), guidance, clip: true, ..StepSpec::new(batch) };
+        let spec = StepSpec { solver: options.solver(), guidance, clip: true, ..StepSpec::new(batch) };
         let kept = match &mut self.sampler {
-            Some((size, sampler)) => *size == batch && sampler.change(&options.steps, spec)?,
+            Some((size, sampler)) => *size == batch && sampler.change(&options.steps, spec).await?,
             None => false,
         };
         if !kept {
@@ -319,11 +326,11 @@ impl Engine {
             };
             let chain = ChainOptions { seed, first_row, labels, alpha: options.alpha };
             sampler.start_from_noise(seed, first_row)?;
-            let report = |p: &Progress| {
+            let mut report = |p: Progress| {
                 let done = (part * steps + p.done) as f64;
-                go_on(on_step, &[done.into(), ((parts * steps) as f64).into()])
+                tell(on_step, &[done.into(), ((parts * steps) as f64).into()])
             };
-            sampler.run(steps, &chain, report).await?;
+            sampler.run(steps, &chain, Watch::Progress(&mut report)).await?;
             let made = sampler.get_images().await?;
             images.extend_from_slice(&made[..made.len() / batch * (wanted.len() / classes)]);
         }
@@ -344,13 +351,13 @@ impl Engine {
             noise: text.noise.unwrap_or(defaults.noise),
             respacing: text.steps.clone(),
             alpha: text.alpha,
-            chain: text.chain(),
+            solver: text.solver(),
             seed: Seed(text.seed),
             mask,
             ..defaults
         };
         let kept = match &mut self.explainer {
-            Some(explainer) => explainer.change(&options)?,
+            Some(explainer) => explainer.change(&options).await?,
             None => false,
         };
         if !kept {
@@ -360,14 +367,14 @@ impl Engine {
             self.explainer = Some(new.await?);
         }
         let Some(explainer) = &self.explainer else { return Err(closed()) };
-        let report = |p: &Progress, curve: &[Vec<f32>]| {
-            let curve: Vec<f32> = curve.iter().map(|row| row[0]).collect();
-            go_on(on_step, &[(p.done as f64).into(), (p.total as f64).into(), array(&curve).into()])
+        let mut report = |p: Progress, curve: &[Vec<f32>]| {
+            let curve: Vec<f32> = curve.iter().flatten().copied().collect();
+            tell(on_step, &[(p.done as f64).into(), (p.total as f64).into(), array(&curve).into()])
         };
         let targets = explainer.targets(image, &[target]).await?;
-        let made = explainer.explain(image, &targets, 0, report).await?;
+        let made = explainer.explain(image, &targets, 0, Watch::Curve(&mut report)).await?;
         finite(&made.counterfactual)?;
-        let curve: Vec<f32> = made.curve.iter().map(|row| row[0]).collect();
+        let curve: Vec<f32> = made.curve.iter().flatten().copied().collect();
         let object = Object::new();
         for (key, values) in [
             ("noised", &made.noised),
@@ -403,7 +410,7 @@ impl Engine {
             "batch": batch,
             "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
             "classify": row(duet::infer::classify_plan(model, batch, WeightSet::Raw)?),
-            "step": row(duet::sampling::step_plan(model, diffusion, &step, WeightSet::Raw)?),
+            "step": row(duet::sampling::step_plan(model, &step, WeightSet::Raw)?),
             "train": row(train_plan(model, diffusion, &spec)?),
         }))
     }

@@ -1,8 +1,8 @@
 //! Denoising steps against an f64 twin that follows the equations with the schedule's own tables.
 
 use super::harness::{Harness, assert_close, values, wide};
-use duet::diffusion::{DiffusionConfig, Schedule};
-use duet::ops::sampler::{self, Sampler};
+use duet::diffusion::{DiffusionConfig, Prediction, Schedule, Solver, StepAt};
+use duet::ops::solver::{self, COEFFICIENTS, SolverStep, Sources};
 
 /// Batch, pixels, channels.
 const IMAGES: [[usize; 3]; 4] = [[1, 1, 1], [3, 49, 1], [4, 35, 3], [3, 196, 5]];
@@ -13,8 +13,9 @@ const TIMES: [usize; 4] = [0, 999, 1, 500];
 /// What one step is made of.
 struct Step<'a> {
     schedule: &'a Schedule,
-    size: Sampler,
+    size: SolverStep,
     chain: Chain,
+    prediction: Prediction,
     /// Scale of the guiding gradient, where there is one.
     guidance: Option<f32>,
 }
@@ -24,6 +25,16 @@ enum Chain {
     Ancestral,
     Ddim { eta: f64 },
     Reverse,
+}
+
+impl Chain {
+    fn solver(self) -> Solver {
+        match self {
+            Chain::Ancestral => Solver::ancestral(),
+            Chain::Ddim { eta } => Solver::ddim(eta),
+            Chain::Reverse => Solver::ddim_reverse(),
+        }
+    }
 }
 
 /// What a step reads of one element.
@@ -42,7 +53,11 @@ impl Step<'_> {
         let (s, t) = (self.schedule, e.index);
         let (alpha, before) = (s.alphas_cumprod[t], s.alphas_cumprod_prev[t]);
         let x_start = |eps: f64| (e.x_t - (1.0 - alpha).sqrt() * eps) / alpha.sqrt();
-        let mut x0 = if self.size.predict_xstart { e.model } else { x_start(e.model) };
+        let mut x0 = match self.prediction {
+            Prediction::Eps => x_start(e.model),
+            Prediction::XStart => e.model,
+            Prediction::V => alpha.sqrt() * e.x_t - (1.0 - alpha).sqrt() * e.model,
+        };
         if self.size.clip {
             x0 = x0.clamp(-1.0, 1.0);
         }
@@ -77,20 +92,21 @@ impl Step<'_> {
     }
 
     fn coefficients(&self, index: usize) -> Vec<f32> {
-        let scale = self.guidance.unwrap_or(0.0);
-        let ddim = |eta, reverse| self.schedule.ddim_coefficients(index, eta, scale, reverse);
-        match self.chain {
-            Chain::Ancestral => {
-                bytemuck::cast_slice(&[self.schedule.ancestral_coefficients(index, scale)]).to_vec()
-            }
-            Chain::Ddim { eta } => bytemuck::cast_slice(&[ddim(eta, false)]).to_vec(),
-            Chain::Reverse => bytemuck::cast_slice(&[ddim(0.0, true)]).to_vec(),
-        }
+        let at = StepAt {
+            schedule: self.schedule,
+            index,
+            before: None,
+            prediction: self.prediction,
+            learned_variance: self.size.learned_variance,
+            scale: f64::from(self.guidance.unwrap_or(0.0)),
+            eta: 0.0,
+        };
+        self.chain.solver().coefficients(&at).unwrap().words().to_vec()
     }
 
     /// Runs the step on the device and compares it with the twin.
     fn check(&self) {
-        let Sampler { batch, pixels, channels, model_channels, .. } = self.size;
+        let SolverStep { batch, pixels, channels, model_channels, .. } = self.size;
         let index = |n: usize| TIMES[(n + pixels) % TIMES.len()];
         let shape = [batch, pixels, channels];
         let count = batch * pixels * channels;
@@ -100,12 +116,14 @@ impl Step<'_> {
         let model = h.input(&[batch, pixels, model_channels], &model_out).slice;
         let [x, noise, guide] = [&x_t, &z, &gradient].map(|data| h.input(&shape, data));
         let coefficients: Vec<f32> = (0..batch).flat_map(|n| self.coefficients(index(n))).collect();
-        assert_eq!(coefficients.len(), 12 * batch);
+        assert_eq!(coefficients.len(), COEFFICIENTS * batch);
         let coefficients = h.words(bytemuck::cast_slice(&coefficients));
+        // Filled with NaN, which a step without a memory must not read.
         let pred_xstart = h.output(&shape);
-        let guide = self.guidance.map(|_| guide.slice);
+        let gradient_slice = self.guidance.map(|_| guide.slice);
+        let sources = Sources { noise: noise.slice, gradient: gradient_slice, residual: None };
         let state = [x.slice, pred_xstart.slice];
-        h.run(sampler::step(&self.size, model, noise.slice, guide, coefficients, state));
+        h.run(solver::step(&self.size, model, sources, coefficients, state));
         let [x_t, z, gradient, model_out] = [&x_t, &z, &gradient, &model_out].map(|data| wide(data));
         let [got_x, got_start] = [h.read(&x), h.read(&pred_xstart)];
         // Each sample by itself: those at large steps reach values a hundred times those of the others.
@@ -120,7 +138,10 @@ impl Step<'_> {
             };
             let want: Vec<[f64; 2]> = elements.clone().map(twin).collect();
             let part = |k: usize| want.iter().map(|pair| pair[k]).collect::<Vec<f64>>();
-            let what = format!("{:?} {:?} {:?}, sample {n}", self.chain, self.size, self.guidance);
+            let what = format!(
+                "{:?} {:?} {:?} {:?}, sample {n}",
+                self.chain, self.prediction, self.size, self.guidance
+            );
             // x_start is a difference of values 1 / sqrt(alphas_cumprod) times as large, and clipping removes the scale
             // that their rounding is relative to.
             let recip = 1.0 / self.schedule.alphas_cumprod[index(n)].sqrt();
@@ -131,25 +152,20 @@ impl Step<'_> {
     }
 }
 
-/// Every combination of the flags that a chain knows, for every image.
+/// Every combination of what a chain knows, for every image.
 fn check_all(chains: &[Chain], learned: &[bool]) {
     let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
     for (&[batch, pixels, channels], &chain) in IMAGES.iter().flat_map(|i| chains.iter().map(move |c| (i, c)))
     {
-        for flags in 0..8 {
-            let [clip, predict_xstart, guided] = [1, 2, 4].map(|bit| flags & bit != 0);
-            for &learned_variance in learned {
-                let size = Sampler {
-                    batch,
-                    pixels,
-                    channels,
-                    model_channels: if learned_variance { 2 * channels } else { channels },
-                    ddim: !matches!(chain, Chain::Ancestral),
-                    clip,
-                    predict_xstart,
-                    learned_variance,
-                };
-                Step { schedule: &schedule, size, chain, guidance: guided.then_some(3.0) }.check();
+        for prediction in [Prediction::Eps, Prediction::XStart, Prediction::V] {
+            for flags in 0..4 {
+                let [clip, guided] = [1, 2].map(|bit| flags & bit != 0);
+                for &learned_variance in learned {
+                    let model_channels = if learned_variance { 2 * channels } else { channels };
+                    let size = SolverStep { batch, pixels, channels, model_channels, clip, learned_variance };
+                    let guidance = guided.then_some(3.0);
+                    Step { schedule: &schedule, size, chain, prediction, guidance }.check();
+                }
             }
         }
     }
@@ -169,4 +185,44 @@ fn ddim_steps_equal_the_twin() {
 #[test]
 fn reverse_ddim_steps_equal_the_twin() {
     check_all(&[Chain::Reverse], &[false]);
+}
+
+#[test]
+fn memory_residuals_and_rows_are_read_where_the_coefficients_say() {
+    let (batch, pixels, channels, rows) = (2, 9, 3, 4);
+    let (shape, count) = ([batch, pixels, channels], batch * pixels * channels);
+    let [x_t, model_out, memory] = [1, 2, 3].map(|seed| values(seed, count));
+    let [z, residual] = [4, 5].map(|seed| values(seed, rows * count));
+    let coefficients: [[f32; COEFFICIENTS]; 2] = [
+        [0.5, 0.25, 0.75, -0.5, 0.3, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0],
+        [0.0, 1.0, 0.0, 1.0, -0.6, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+    ];
+    let mut h = Harness::new();
+    let [x, model, pred_xstart] = [&x_t, &model_out, &memory].map(|data| h.input(&shape, data));
+    let stored = [rows, batch, pixels, channels];
+    let [noise, added] = [&z, &residual].map(|data| h.input(&stored, data));
+    let words = h.words(bytemuck::cast_slice(coefficients.as_flattened()));
+    let size = SolverStep {
+        batch,
+        pixels,
+        channels,
+        model_channels: channels,
+        clip: false,
+        learned_variance: false,
+    };
+    let sources = Sources { noise: noise.slice, gradient: None, residual: Some(added.slice) };
+    h.run(solver::step(&size, model.slice, sources, words, [x.slice, pred_xstart.slice]));
+    let want: Vec<[f64; 2]> = (0..count)
+        .map(|i| {
+            let k = coefficients[i / (pixels * channels)].map(f64::from);
+            let row = k[11] as usize * count + i;
+            let of = |data: &[f32], i: usize| f64::from(data[i]);
+            let x0 = k[0] * of(&x_t, i) + k[1] * of(&model_out, i);
+            let state = k[2] * of(&x_t, i) + k[3] * x0 + k[4] * of(&memory, i);
+            [state + k[5] * of(&z, row) + k[6] * of(&residual, row), x0]
+        })
+        .collect();
+    let part = |k: usize| want.iter().map(|pair| pair[k]).collect::<Vec<f64>>();
+    assert_close("x", &h.read(&x), &part(0), 1e-6);
+    assert_close("x_start", &h.read(&pred_xstart), &part(1), 1e-6);
 }
