@@ -73,7 +73,7 @@ pub fn slice(rows: usize, columns: usize, from: usize, count: usize, x: Slice, y
     vec![copy(size, x, x, y)]
 }
 
-/// y \[rows, columns\] = x \[rows, count\] at columns `from..`, zeros around: the gradient of [`slice`].
+/// y \[rows, columns\] = x \[rows, count\] at columns `from..`, zeros around: the gradient of [`slice()`].
 pub fn embed(rows: usize, count: usize, columns: usize, from: usize, x: Slice, y: Slice) -> Vec<Launch> {
     let size = CopySize {
         rows: rows as u32,

@@ -1,5 +1,4 @@
-//! Losses per sample and their gradients: `wgsl/loss.wgsl`; the gradient of a squared error is a mix of
-//! [`diffuse`](super::diffuse).
+//! Losses per sample and their gradients: `wgsl/loss.wgsl`; the gradient of a squared error is a mix of [`diffuse`].
 
 use super::diffuse::{self, Mix};
 use super::kernel::{WG, invocations, shader};
