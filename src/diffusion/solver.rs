@@ -102,8 +102,6 @@ pub struct StepAt<'a> {
     pub learned_variance: bool,
     /// Scale of a guiding gradient.
     pub scale: f64,
-    /// The solver's share of noise.
-    pub eta: f64,
 }
 
 impl StepAt<'_> {
@@ -136,8 +134,8 @@ pub struct Method {
     pub description: &'static str,
     /// Whether the share of noise η means something to it.
     pub takes_eta: bool,
-    /// The numbers of a step.
-    pub coefficients: fn(&StepAt<'_>) -> Coefficients,
+    /// The numbers of a step, at a share of noise η.
+    pub coefficients: fn(&StepAt<'_>, f64) -> Coefficients,
 }
 
 /// Which chain denoises: a method and, where it takes one, its share of noise η.
@@ -218,7 +216,7 @@ impl Solver {
         Err(Error::config("eta", format!("must be from 0 to 1, is {}", self.eta)))
     }
 
-    /// The numbers of a step; the solver's η takes the place of the one in `at`.
+    /// The numbers of a step.
     ///
     /// # Errors
     /// [`Error::Config`] for an index past the chain's end.
@@ -227,7 +225,7 @@ impl Solver {
         if let Some(bad) = [Some(at.index), at.before].into_iter().flatten().find(|index| *index >= steps) {
             return Err(Error::config("steps", format!("step {bad} of a chain of {steps}")));
         }
-        Ok((self.method.coefficients)(&StepAt { eta: self.eta, ..*at }))
+        Ok((self.method.coefficients)(at, self.eta))
     }
 }
 

@@ -193,7 +193,6 @@ impl Sampler {
             prediction: self.diffusion.prediction,
             learned_variance: self.config.learn_sigma,
             scale: f64::from(scale),
-            eta: 0.0,
         })?;
         Ok(match self.spec.noise {
             // What no noise can carry is added.

@@ -99,7 +99,6 @@ impl Step<'_> {
             prediction: self.prediction,
             learned_variance: self.size.learned_variance,
             scale: f64::from(self.guidance.unwrap_or(0.0)),
-            eta: 0.0,
         };
         self.chain.solver().coefficients(&at).unwrap().words().to_vec()
     }

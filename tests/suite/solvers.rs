@@ -7,7 +7,7 @@ const MEAN: f64 = 0.4;
 const DEVIATION: f64 = 0.3;
 
 fn at(schedule: &Schedule, index: usize, before: Option<usize>, prediction: Prediction) -> StepAt<'_> {
-    StepAt { schedule, index, before, prediction, learned_variance: false, scale: 0.0, eta: 0.0 }
+    StepAt { schedule, index, before, prediction, learned_variance: false, scale: 0.0 }
 }
 
 /// What a perfect network puts out.

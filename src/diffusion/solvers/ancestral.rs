@@ -10,7 +10,7 @@ pub(in crate::diffusion) const METHOD: Method = Method {
     coefficients,
 };
 
-fn coefficients(at: &StepAt<'_>) -> Coefficients {
+fn coefficients(at: &StepAt<'_>, _eta: f64) -> Coefficients {
     let (s, i) = (at.schedule, at.index);
     let learned = at.learned_variance;
     let variance = if learned { 1.0 } else { s.fixed_large_variance[i] };

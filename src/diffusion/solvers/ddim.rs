@@ -18,13 +18,13 @@ pub(in crate::diffusion) const REVERSE: Method = Method {
     coefficients: backward,
 };
 
-fn forward(at: &StepAt<'_>) -> Coefficients {
+fn forward(at: &StepAt<'_>, eta: f64) -> Coefficients {
     let (here, there) = (at.alpha_cumprod(), at.schedule.alphas_cumprod_prev[at.index]);
-    let sigma = at.eta * ((1.0 - there) / (1.0 - here)).sqrt() * (1.0 - here / there).sqrt();
+    let sigma = eta * ((1.0 - there) / (1.0 - here)).sqrt() * (1.0 - here / there).sqrt();
     toward(at, there, sigma)
 }
 
-fn backward(at: &StepAt<'_>) -> Coefficients {
+fn backward(at: &StepAt<'_>, _eta: f64) -> Coefficients {
     toward(at, at.schedule.alphas_cumprod_next[at.index], 0.0)
 }
 
