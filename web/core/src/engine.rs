@@ -3,17 +3,16 @@
 use crate::error::{bad_options, to_js};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::Solver;
-use duet::explain::{ExplainOptions, Explainer};
+use duet::explain::ExplainOptions;
 use duet::gpu::{Device, DeviceOptions};
-use duet::infer::{ImageClassifier, NoisePredictor};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::{ChainOptions, Guidance, Progress, Sampler, StepSpec, Watch};
+use duet::sampling::{Guidance, Progress, StepSpec, Watch};
+use duet::tensor::Tensors;
 use duet::weights::Weights;
-use duet::{Error, Result};
+use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
 use js_sys::{Array, Float32Array, Function, Object, Reflect};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,21 +20,16 @@ use wasm_bindgen::prelude::*;
 
 /// Dispatches per submission: a page's own drawing gets its turn in between.
 const DISPATCHES_PER_SUBMIT: usize = 48;
-/// Images that are classified, sampled or looked at for noise together.
-const BATCH: usize = 8;
 
 /// A model and everything made of it on one device.
 #[wasm_bindgen]
 pub struct Engine {
-    pub(crate) checkpoint: Checkpoint,
+    pub(crate) checkpoint: Arc<Checkpoint>,
     pub(crate) model: Arc<JointModel>,
     instance: Option<wgpu::Instance>,
     pub(crate) device: Option<Device>,
-    weights: Option<Weights>,
-    classifiers: BTreeMap<usize, ImageClassifier>,
-    predictors: BTreeMap<usize, NoisePredictor>,
-    explainer: Option<Explainer>,
-    sampler: Option<(usize, Sampler)>,
+    /// The model on the device.
+    duet: Option<Duet>,
 }
 
 /// Options of a chain, as the TypeScript layer writes them.
@@ -86,15 +80,11 @@ impl Engine {
             let checkpoint = Checkpoint::from_bytes(bytes, path)?.into_inference();
             let model = checkpoint.joint_model(path)?;
             Ok(Engine {
-                checkpoint,
+                checkpoint: Arc::new(checkpoint),
                 model: Arc::new(model),
                 instance: None,
                 device: None,
-                weights: None,
-                classifiers: BTreeMap::new(),
-                predictors: BTreeMap::new(),
-                explainer: None,
-                sampler: None,
+                duet: None,
             })
         };
         open().map_err(|e| to_js(&e))
@@ -133,10 +123,8 @@ impl Engine {
     /// What is known of the model, as JSON.
     pub fn info(&self) -> String {
         let config = &self.checkpoint.model;
-        let names: Vec<String> = (0..config.num_classes)
-            .map(|c| config.class_names.get(c).cloned().unwrap_or_else(|| c.to_string()))
-            .collect();
-        let guidable = self.weights.as_ref().is_some_and(duet::sampling::guidable);
+        let names: Vec<String> = (0..config.num_classes).map(|c| config.class_name(c)).collect();
+        let guidable = self.weights().is_ok_and(duet::sampling::guidable);
         serde_json::json!({
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
@@ -148,7 +136,10 @@ impl Engine {
 
     /// Probabilities \[N,K\] of any number of images.
     pub async fn classify(&mut self, images: Vec<f32>) -> std::result::Result<Float32Array, JsValue> {
-        let outcome = self.probabilities(&images).await;
+        let outcome = match self.duet() {
+            Ok(duet) => duet.probabilities(&images).await,
+            Err(error) => Err(error),
+        };
         self.finish(outcome.map(|p| array(&p)))
     }
 
@@ -159,7 +150,11 @@ impl Engine {
         images: Vec<f32>,
         timesteps: Vec<u32>,
     ) -> std::result::Result<Float32Array, JsValue> {
-        let outcome = self.noise(&images, &timesteps).await;
+        let timesteps: Vec<usize> = timesteps.iter().map(|t| *t as usize).collect();
+        let outcome = match self.duet() {
+            Ok(duet) => duet.predict_noise(&images, &timesteps).await,
+            Err(error) => Err(error),
+        };
         self.finish(outcome.map(|noise| array(&noise)))
     }
 
@@ -224,30 +219,34 @@ pub(crate) fn closed() -> Error {
 impl Engine {
     /// Lets go of everything on the device, and of the device.
     fn close(&mut self) -> Option<Device> {
-        self.drop_plans();
-        self.weights = None;
+        self.duet = None;
         self.device.take()
     }
 
-    /// Plans refer to the weights they were loaded beside.
-    fn drop_plans(&mut self) {
-        self.classifiers.clear();
-        self.predictors.clear();
-        self.explainer = None;
-        self.sampler = None;
-    }
-
     /// Puts the checkpoint's weights on the device.
-    pub(crate) async fn upload(&mut self) -> Result<()> {
-        self.drop_plans();
-        let device = self.device.as_ref().ok_or_else(closed)?;
-        let upload = Weights::upload(device, Arc::clone(&self.model), &self.checkpoint.weights, None);
-        self.weights = Some(upload.await?);
+    async fn upload(&mut self) -> Result<()> {
+        self.duet = None;
+        let device = self.device.clone().ok_or_else(closed)?;
+        let options = LoadOptions { adopted: Some(device), ..LoadOptions::default() };
+        let duet = Duet::of(Arc::clone(&self.checkpoint), Arc::clone(&self.model), &options);
+        self.duet = Some(duet.await?);
         Ok(())
     }
 
+    /// Goes on with other weights.
+    pub(crate) async fn replace(&mut self, weights: Tensors) -> Result<()> {
+        // The model on the device shares the checkpoint: without it there is nothing to copy.
+        self.duet = None;
+        Arc::make_mut(&mut self.checkpoint).weights = weights;
+        self.upload().await
+    }
+
+    fn duet(&mut self) -> Result<&mut Duet> {
+        self.duet.as_mut().ok_or_else(closed)
+    }
+
     pub(crate) fn weights(&self) -> Result<&Weights> {
-        self.weights.as_ref().ok_or_else(closed)
+        self.duet.as_ref().map(Duet::weights).ok_or_else(closed)
     }
 
     /// A result on its way out: whatever fails on a lost device fails because it is lost.
@@ -261,81 +260,26 @@ impl Engine {
         })
     }
 
-    async fn probabilities(&mut self, images: &[f32]) -> Result<Vec<f32>> {
-        let len = self.model.config.in_channels * self.model.config.image_size.pow(2);
-        let batch = if images.len() <= len { 1 } else { BATCH };
-        if !self.classifiers.contains_key(&batch) {
-            let classifier = ImageClassifier::new(self.weights()?, batch, WeightSet::Raw).await?;
-            self.classifiers.insert(batch, classifier);
-        }
-        match self.classifiers.get(&batch) {
-            Some(classifier) => classifier.probabilities(images).await,
-            None => Err(closed()),
-        }
-    }
-
-    async fn noise(&mut self, images: &[f32], timesteps: &[u32]) -> Result<Vec<f32>> {
-        let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
-        if !self.predictors.contains_key(&batch) {
-            let diffusion = &self.checkpoint.diffusion;
-            let predictor = NoisePredictor::new(self.weights()?, diffusion, batch, WeightSet::Raw).await?;
-            self.predictors.insert(batch, predictor);
-        }
-        let timesteps: Vec<usize> = timesteps.iter().map(|t| *t as usize).collect();
-        match self.predictors.get(&batch) {
-            Some(predictor) => predictor.predict(images, &timesteps).await,
-            None => Err(closed()),
-        }
-    }
-
     async fn run_samples(
         &mut self,
-        options: &ChainText,
+        text: &ChainText,
         labels: &[f32],
         on_step: &Function,
     ) -> Result<Vec<f32>> {
-        let config = &self.model.config;
-        let classes = if config.head == Head::Multiclass { 1 } else { config.num_classes };
-        let count = labels.len() / classes;
-        let batch = count.clamp(1, BATCH);
-        let guidance = if options.guided { Guidance::Representation } else { Guidance::None };
-        let spec = StepSpec { solver: options.solver(), guidance, clip: true, ..StepSpec::new(batch) };
-        let kept = match &mut self.sampler {
-            Some((size, sampler)) => *size == batch && sampler.change(&options.steps, spec).await?,
-            None => false,
+        let classes = self.model.config.num_classes;
+        let labels = match self.model.config.head {
+            Head::Multiclass => Labels::Classes(labels.iter().map(|class| *class as u32).collect()),
+            Head::MultiLabel => Labels::MultiLabel(labels.to_vec()),
         };
-        if !kept {
-            self.sampler = None;
-            let diffusion = &self.checkpoint.diffusion;
-            let sampler =
-                Sampler::new(self.weights()?, diffusion, &options.steps, spec, WeightSet::Raw).await?;
-            self.sampler = Some((batch, sampler));
-        }
-        let Some((_, sampler)) = &self.sampler else { return Err(closed()) };
-        let steps = sampler.schedule().len();
-        let parts = count.div_ceil(batch);
-        let mut images = Vec::new();
-        for (part, wanted) in labels.chunks(batch * classes).enumerate() {
-            let first_row = (part * batch) as u32;
-            let mut padded = wanted.to_vec();
-            padded.resize(batch * classes, 0.0);
-            let seed = Seed(options.seed);
-            let labels = match self.model.config.head {
-                Head::Multiclass => Labels::Classes(padded.iter().map(|class| *class as u32).collect()),
-                Head::MultiLabel => Labels::MultiLabel(padded),
-            };
-            let chain = ChainOptions { seed, first_row, labels, alpha: options.alpha };
-            sampler.start_from_noise(seed, first_row)?;
-            let mut report = |p: Progress| {
-                let done = (part * steps + p.done) as f64;
-                tell(on_step, &[done.into(), ((parts * steps) as f64).into()])
-            };
-            sampler.run(steps, &chain, Watch::Progress(&mut report)).await?;
-            let made = sampler.get_images().await?;
-            images.extend_from_slice(&made[..made.len() / batch * (wanted.len() / classes)]);
-        }
-        finite(&images)?;
-        Ok(images)
+        let options = SampleOptions {
+            respacing: text.steps.clone(),
+            alpha: text.alpha,
+            solver: text.solver(),
+            seed: Seed(text.seed),
+        };
+        let mut report = |p: Progress| tell(on_step, &[(p.done as f64).into(), (p.total as f64).into()]);
+        let wanted = text.guided.then_some(&labels);
+        self.duet()?.sample_watched(wanted, labels.len(classes), &options, &mut report).await
     }
 
     async fn run_explain(
@@ -356,24 +300,12 @@ impl Engine {
             mask,
             ..defaults
         };
-        let kept = match &mut self.explainer {
-            Some(explainer) => explainer.change(&options).await?,
-            None => false,
-        };
-        if !kept {
-            self.explainer = None;
-            let diffusion = &self.checkpoint.diffusion;
-            let new = Explainer::new(self.weights()?, diffusion, 1, &options, WeightSet::Raw);
-            self.explainer = Some(new.await?);
-        }
-        let Some(explainer) = &self.explainer else { return Err(closed()) };
         let mut report = |p: Progress, curve: &[Vec<f32>]| {
             let curve: Vec<f32> = curve.iter().flatten().copied().collect();
             tell(on_step, &[(p.done as f64).into(), (p.total as f64).into(), array(&curve).into()])
         };
-        let targets = explainer.targets(image, &[target]).await?;
-        let made = explainer.explain(image, &targets, 0, Watch::Curve(&mut report)).await?;
-        finite(&made.counterfactual)?;
+        let watch = Watch::Curve(&mut report);
+        let made = self.duet()?.explain_watched(image, target, &options, watch).await?;
         let curve: Vec<f32> = made.curve.iter().flatten().copied().collect();
         let object = Object::new();
         for (key, values) in [
@@ -414,11 +346,4 @@ impl Engine {
             "train": row(train_plan(model, diffusion, &spec)?),
         }))
     }
-}
-
-fn finite(images: &[f32]) -> Result<()> {
-    if images.iter().all(|v| v.is_finite()) {
-        return Ok(());
-    }
-    Err(Error::NotFinite { detail: "the image became NaN or infinite; try a smaller alpha".into() })
 }

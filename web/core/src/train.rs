@@ -90,8 +90,7 @@ impl Engine {
             }
         }
         let trained = trainer.checkpoint().await?;
-        self.checkpoint.weights = trained.weights;
-        self.upload().await?;
+        self.replace(trained.weights).await?;
         if stopped { Err(Error::Aborted) } else { Ok(losses) }
     }
 }
