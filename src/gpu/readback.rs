@@ -156,7 +156,7 @@ impl Device {
         return Mark { submission };
         #[cfg(target_arch = "wasm32")]
         {
-            drop(submission);
+            let _ = submission;
             Mark { arrival: self.submitted() }
         }
     }
