@@ -24,7 +24,7 @@ export function fixture(name) {
   const file = path.join(FIXTURES, name);
   if (!existsSync(file)) {
     throw new Error(
-      `target/web-fixtures/${name} is missing: run \`cargo test --release --test suite web_fixtures\` in the repository`,
+      `target/web-fixtures/${name} is missing: run \`cargo test --release --workspace --test suite web_fixtures\` in the repository`,
     );
   }
   return file;
