@@ -3,7 +3,7 @@
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
-use duet::train::{ClassifierInput, TrainOptions};
+use duet::train::{ClassifierInput, Groups, TrainOptions};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,9 @@ pub struct TrainRecipe {
     /// How activations wait for the backward pass: "keep" as f32, "recompute" the cheap ones, or those and the others as
     /// "f16"; less memory for a little time.
     pub activations: Activations,
+    /// Largest global norm of the gradients; longer ones are scaled down to it. Left out: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad_norm: Option<f64>,
     /// Seed of everything random.
     pub seed: u64,
     /// Mirror half of the images.
@@ -101,6 +104,8 @@ pub struct TrainRecipe {
     pub sample_alpha: f32,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// What is trained: of `encoder`, `decoder` and `classifier` a factor of the learning rate, or "frozen".
+    pub groups: Groups,
 }
 
 impl Default for TrainRecipe {
@@ -118,6 +123,7 @@ impl Default for TrainRecipe {
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
             activations: options.activations,
+            clip_grad_norm: options.clip_grad_norm,
             seed: options.seed,
             flip: false,
             log_every: 50,
@@ -127,6 +133,7 @@ impl Default for TrainRecipe {
             sample_steps: "50".into(),
             sample_alpha: 20.0,
             save_every: 500,
+            groups: options.groups,
         }
     }
 }
@@ -143,6 +150,8 @@ impl TrainRecipe {
             classifier_loss_scaling: self.classifier_loss_scaling,
             classifier_input: self.classifier_input,
             activations: self.activations,
+            clip_grad_norm: self.clip_grad_norm,
+            groups: self.groups.clone(),
             seed: self.seed,
             ..TrainOptions::default()
         }
