@@ -264,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_factors_or_frozen() {
+        let text = "[train]\nclip_grad_norm = 1.0\n[train.groups]\nencoder = 0.1\ndecoder = \"frozen\"\n";
+        let options = load(&format!("{TEXT}{text}")).unwrap().train.options();
+        assert_eq!(options.clip_grad_norm, Some(1.0));
+        let factors = [options.groups.encoder, options.groups.decoder, options.groups.classifier];
+        assert_eq!(factors.map(duet::train::Rate::factor), [Some(0.1), None, Some(1.0)]);
+        let zero = load(&format!("{TEXT}[train.groups]\ndecoder = 0\n")).unwrap().train.options();
+        assert!(zero.groups.decoder.factor().is_none());
+    }
+
+    #[test]
     fn mistakes_name_file_and_key() {
         let cases = [
             (format!("{TEXT}num_chanels = 3\n"), "num_chanels"),
@@ -271,6 +282,10 @@ mod tests {
             (format!("{TEXT}[train]\nbatch_size = 7\nmicro_batches = 2\n"), "batch_size"),
             (format!("{TEXT}[train]\nsample_steps = \"ddim7,\"\n"), "ddim7,"),
             (format!("{TEXT}[diffusion]\ndiffusion_steps = 0\n"), "diffusion_steps"),
+            (format!("{TEXT}[train]\nclip_grad_norm = 0.0\n"), "clip_grad_norm"),
+            (format!("{TEXT}[train.groups]\ndecoder = -1.0\n"), "groups.decoder"),
+            (format!("{TEXT}[train.groups]\ndecoder = \"icy\"\n"), "\"frozen\""),
+            (format!("{TEXT}[train.groups]\nhead = 1.0\n"), "head"),
             (TEXT.replace("fashion-mnist", "fasion"), "fasion"),
             ("[data".into(), "line 1"),
         ];
