@@ -3,7 +3,7 @@
 use crate::harness::{device, tiny_config};
 use crate::training::{batch, options};
 use duet::diffusion::DiffusionConfig;
-use duet::model::{JointModel, ParamSet};
+use duet::model::{JointModel, ModelConfig, ParamSet};
 use duet::tensor::Tensors;
 use duet::train::terms::{ClassifierLoss, Feed, NoiseError, Prediction, Seen, Terms};
 use duet::train::{TrainOptions, Trainer};
@@ -26,7 +26,8 @@ fn labelled() -> Feed {
 
 fn start(terms: Terms, micro_batches: usize) -> Trainer {
     // Without dropout, whose masks are numbered through the whole graph.
-    let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
+    let config = ModelConfig { dropout: 0.0, classifier_dropout: 0.0, ..tiny_config() };
+    let model = Arc::new(JointModel::new(&config).unwrap());
     let first = terms[0].feed().batch;
     let options = TrainOptions { batch_size: first * micro_batches, micro_batches, ..options() };
     let diffusion = DiffusionConfig::default();
