@@ -121,6 +121,11 @@ impl Weights {
         &self.device
     }
 
+    /// The buffer of one chunk of a set; `None`: it is not there.
+    pub fn buffer(&self, set: impl Into<ParamSet>, chunk: usize) -> Option<&Buffer> {
+        self.shared.get(&set.into().buffer(chunk))
+    }
+
     /// Whether a set is there.
     pub fn has(&self, set: impl Into<ParamSet>) -> bool {
         self.shared.contains_key(&set.into().buffer(0))

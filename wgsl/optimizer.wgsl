@@ -4,6 +4,7 @@
 //               p -= lr * c1 * m / (sqrt(v) * c2 + eps); ema = r * ema + (1 - r) * p
 //               with c1 = 1 / (1 - b1^k), c2 = 1 / sqrt(1 - b2^k), and (1 - b1), (1 - b2), (1 - r) given by the host
 //   accumulate  sum = gradient where first[0] is 1, else sum + gradient
+//   clip        norm = s * sqrt(x[0]) of a sum of squares x; clipped = hyper with s * min(1, max_norm / norm), NaN where norm is
 //   squares     sums of squares of `slices` parts of x; run again over its own result (`power` 1) it gives one sum
 // All arrays are [quads] vec4, or parts of them; an invocation handles one vec4, of `squares` one part.
 
@@ -27,6 +28,17 @@ struct Size {
 @group(0) @binding(1) var<storage, read> first: array<u32>;
 @group(0) @binding(2) var<storage, read_write> sum: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> sum_size: Size;
+
+struct Clip {
+    max_norm: f32,
+    pad_0: u32,
+    pad_1: u32,
+    pad_2: u32,
+}
+
+@group(0) @binding(2) var<storage, read_write> norm: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> clipped: array<f32>;
+@group(0) @binding(4) var<uniform> limit: Clip;
 
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(2) var<uniform> square_size: Size;
@@ -69,6 +81,24 @@ fn accumulate(
         value += sum[index];
     }
     sum[index] = value;
+}
+
+@compute @workgroup_size(WG)
+fn clip(@builtin(local_invocation_index) local: u32) {
+    if (local >= 12u) {
+        return;
+    }
+    // hyper[8] is the gradients' scale.
+    let length = hyper[8] * sqrt(gradient[0].x);
+    var value = hyper[local];
+    // Not `length > max_norm`: a norm that is NaN must give a scale that is NaN.
+    if (local == 8u && !(length <= limit.max_norm)) {
+        value *= limit.max_norm / length;
+    }
+    clipped[local] = value;
+    if (local == 0u) {
+        norm[0] = vec4<f32>(length, 0.0, 0.0, 0.0);
+    }
 }
 
 @compute @workgroup_size(WG)

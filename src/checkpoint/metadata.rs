@@ -1,6 +1,6 @@
 //! The JSON text in a checkpoint's header.
 
-use super::{Checkpoint, Metrics, TrainingState};
+use super::{Checkpoint, Figures, TrainingState};
 use crate::diffusion::DiffusionConfig;
 use crate::model::ModelConfig;
 use crate::tensor::Tensors;
@@ -37,9 +37,9 @@ pub(super) struct TrainingMetadata {
     pub recipe: serde_json::Value,
     pub data_fingerprint: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub best: Option<Metrics>,
+    pub best: Option<Figures>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Metrics>,
+    pub last: Option<Figures>,
 }
 
 impl TrainingMetadata {

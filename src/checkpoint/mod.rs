@@ -51,7 +51,7 @@ pub enum Dtype {
 /// Figures measured at one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Metrics {
+pub struct Figures {
     /// The step after which they were measured.
     pub step: u64,
     /// Figures by name; all finite.
@@ -77,9 +77,9 @@ pub struct TrainingState {
     /// Identifies the data set, so that a run is not continued on another one.
     pub data_fingerprint: String,
     /// The best figures so far.
-    pub best: Option<Metrics>,
+    pub best: Option<Figures>,
     /// The latest figures.
-    pub last: Option<Metrics>,
+    pub last: Option<Figures>,
 }
 
 /// Everything a checkpoint file holds.

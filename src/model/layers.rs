@@ -43,6 +43,11 @@ impl<'a> Builder<'a> {
         self.run
     }
 
+    /// Noise and dropout of what is added from here on are drawn by the words `run`; gives the ones before.
+    pub fn replace_run(&mut self, run: NodeId) -> NodeId {
+        std::mem::replace(&mut self.run, run)
+    }
+
     /// Leaves of all trainable parameters used so far, with their numbers.
     pub fn trained(&self) -> Vec<(ParamId, NodeId)> {
         let mut list: Vec<_> = self.leaves.iter().map(|(id, node)| (ParamId(*id), *node)).collect();

@@ -13,7 +13,7 @@ pub use classifier::Classifier;
 pub use config::ModelConfig;
 pub use head::{AcrossLabels, Head, Labels, UNLABELLED, argmax};
 pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};
-pub use params::{Init, Layout, ParamId, ParamLayout, ParamSpec};
+pub use params::{Init, Layout, ParamId, ParamLayout, ParamRange, ParamSpec, Part};
 pub use sets::{ParamSet, WeightSet};
 pub use unet::{Encoded, UNet};
 
@@ -41,6 +41,7 @@ impl JointModel {
         config.validate()?;
         let mut params = ParamLayout::default();
         let unet = UNet::new(&mut params, config)?;
+        params.begin(Part::Classifier);
         let classifier = Classifier::new(&mut params, config, &unet.feature_channels, "clasifier.");
         Ok(JointModel { config: config.clone(), params, unet, classifier })
     }

@@ -42,6 +42,47 @@ pub enum Init {
     Running,
 }
 
+/// A part of the network that can be trained, or left alone, by itself. In every layout its parameters follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Timestep embedding, input blocks and middle block: the representation.
+    #[default]
+    Encoder,
+    /// Output blocks and the output convolution.
+    Decoder,
+    /// The classifier.
+    Classifier,
+}
+
+impl Part {
+    /// All of them, in the layout's order.
+    pub const ALL: [Part; 3] = [Part::Encoder, Part::Decoder, Part::Classifier];
+}
+
+/// Bytes of the parameters' memory, the same in every [`ParamSet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParamRange {
+    /// Buffer number.
+    pub chunk: usize,
+    /// First byte, a multiple of 256.
+    pub offset: u64,
+    /// Number of bytes.
+    pub bytes: u64,
+}
+
+impl ParamRange {
+    /// The range with `next` behind it, where they adjoin.
+    pub fn joined(&self, next: &ParamRange) -> Option<ParamRange> {
+        let adjoin = self.chunk == next.chunk && self.offset + self.bytes == next.offset;
+        adjoin.then_some(ParamRange { bytes: self.bytes + next.bytes, ..*self })
+    }
+
+    /// Where it lies in the buffers of `set`.
+    pub fn place(&self, set: ParamSet) -> Place {
+        Place { buffer: set.buffer(self.chunk), offset: self.offset }
+    }
+}
+
 /// One parameter.
 #[derive(Clone, Debug)]
 pub struct ParamSpec {
@@ -53,6 +94,8 @@ pub struct ParamSpec {
     pub layout: Layout,
     /// How it begins.
     pub init: Init,
+    /// The part of the network it belongs to.
+    pub part: Part,
     /// Buffer number; running statistics have a buffer of their own.
     pub chunk: usize,
     /// First byte in its buffer.
@@ -115,12 +158,19 @@ pub struct ParamLayout {
     /// Bytes used of each chunk.
     chunks: Vec<u64>,
     running: u64,
+    /// What is being declared.
+    part: Part,
 }
 
 impl ParamLayout {
+    /// What is added from here on belongs to `part`.
+    pub(crate) fn begin(&mut self, part: Part) {
+        self.part = part;
+    }
+
     /// Adds a parameter.
     pub(crate) fn add(&mut self, name: String, shape: Vec<usize>, layout: Layout, init: Init) -> ParamId {
-        let mut spec = ParamSpec { name, shape, layout, init, chunk: 0, offset: 0 };
+        let mut spec = ParamSpec { name, shape, layout, init, part: self.part, chunk: 0, offset: 0 };
         let bytes = spec.bytes().next_multiple_of(ALIGNMENT);
         if layout == Layout::Running {
             spec.offset = self.running;
@@ -145,6 +195,16 @@ impl ParamLayout {
     /// One parameter.
     pub fn spec(&self, id: ParamId) -> &ParamSpec {
         &self.specs[id.0]
+    }
+
+    /// Memory of the trainable parameters of `part`, one range a chunk.
+    pub fn ranges(&self, part: Part) -> Vec<ParamRange> {
+        let mut ranges: Vec<ParamRange> = Vec::new();
+        for spec in self.specs.iter().filter(|spec| spec.trainable() && spec.part == part) {
+            let bytes = spec.bytes().next_multiple_of(ALIGNMENT);
+            push_range(&mut ranges, ParamRange { chunk: spec.chunk, offset: spec.offset, bytes });
+        }
+        ranges
     }
 
     /// Bytes of each chunk of trainable parameters.
@@ -246,6 +306,14 @@ impl ParamLayout {
             None => !s.trainable(),
             Some(number) => s.trainable() && s.chunk == number,
         })
+    }
+}
+
+/// Adds a range, to the last one where the two adjoin.
+fn push_range(ranges: &mut Vec<ParamRange>, range: ParamRange) {
+    match ranges.last_mut().and_then(|last| last.joined(&range).map(|both| (last, both))) {
+        Some((last, both)) => *last = both,
+        None => ranges.push(range),
     }
 }
 

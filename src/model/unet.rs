@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use super::layers::{Affine, AttentionBlock, Builder, Norm, ResBlock, Resample};
-use super::params::ParamLayout;
+use super::params::{ParamLayout, Part};
 use crate::error::Result;
 use crate::graph::{NodeId, Place};
 
@@ -52,6 +52,7 @@ impl UNet {
         let attention = config.attention_factors();
         let width = config.num_channels;
         let emb = 4 * width;
+        p.begin(Part::Encoder);
         let time = [
             Affine::linear(p, "time_embed.0", width, emb, 0, false),
             Affine::linear(p, "time_embed.2", emb, emb, 0, false),
@@ -95,6 +96,7 @@ impl UNet {
         ];
         let mut feature_channels = vec![channels];
         feature_channels.extend(&skip_channels);
+        p.begin(Part::Decoder);
         let mut output_blocks = Vec::new();
         for (level, mult) in levels.iter().enumerate().rev() {
             for i in 0..=config.num_res_blocks {

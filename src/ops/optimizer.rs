@@ -11,6 +11,9 @@ shader!("optimizer");
 /// Parts of the first pass of [`sum_squares`].
 const PARTS: usize = 256;
 
+/// Numbers that [`hyper`] gives.
+pub const HYPERS: usize = 12;
+
 /// Hyper-parameters of AdamW and of the moving average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
@@ -30,7 +33,7 @@ pub struct AdamW {
 
 /// The numbers of optimizer step `step` (from 1) in the order the shader reads them; gradients are multiplied by
 /// `gradient_scale` first. Bias corrections are computed in f64.
-pub fn hyper(step: u64, settings: &AdamW, gradient_scale: f64) -> [f32; 12] {
+pub fn hyper(step: u64, settings: &AdamW, gradient_scale: f64) -> [f32; HYPERS] {
     let AdamW { learning_rate, beta1, beta2, eps, weight_decay, ema_rate } = *settings;
     let corrected = |beta: f64| 1.0 - beta.powf(step as f64);
     [
@@ -61,6 +64,21 @@ struct Size {
 
 fn flat(quads: usize) -> Size {
     Size { quads: quads as u32, slices: 0, slice_quads: 0, power: 0 }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Clip {
+    max_norm: f32,
+    pad: [u32; 3],
+}
+
+/// Of a sum of squares \[1\] and the numbers of [`hyper`]: `norm` \[1\], the root of the sum times the gradients' scale, and
+/// `clipped`, the numbers with a scale that makes the norm at most `max_norm` (NaN where the norm is).
+pub fn clip(max_norm: f32, squares: Slice, hyper: Slice, norm: Slice, clipped: Slice) -> Vec<Launch> {
+    let size = Clip { max_norm, pad: [0; 3] };
+    let (reads, writes) = (vec![squares, hyper], vec![norm, clipped]);
+    vec![invocations(kernel("clip", &WG), reads, writes, bytemuck::bytes_of(&size), HYPERS)]
 }
 
 /// One step over `quads` vec4; `state` is parameters, first moments, second moments, average.
@@ -119,6 +137,19 @@ impl Operation for Accumulate {
     }
 }
 
+/// Of a sum of squares, hyper; updates the norm and gives the numbers with another scale.
+#[derive(Debug)]
+struct ClipNorm {
+    max_norm: f32,
+}
+
+impl Operation for ClipNorm {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let [squares, hyper] = context.first();
+        clip(self.max_norm, squares, hyper, context.updates[0], context.output)
+    }
+}
+
 #[derive(Debug)]
 struct SumSquares {
     quads: usize,
@@ -154,5 +185,17 @@ impl Graph {
     pub fn sum_squares(&mut self, x: NodeId) -> NodeId {
         let quads = device_bytes(self.shape(x)) as usize / 16;
         self.push(SumSquares { quads }, vec![x], vec![1])
+    }
+
+    /// The global norm \[1\] of gradients whose sum of squares \[1\] is given, and the optimizer's numbers `hyper` with a
+    /// scale of gradients that makes this norm at most `max_norm` (Pascanu et al. 2013, "On the difficulty of training
+    /// recurrent neural networks"). A norm that is NaN makes the scale NaN.
+    pub fn clip_norm(&mut self, squares: NodeId, hyper: NodeId, max_norm: f32) -> Result<[NodeId; 2]> {
+        self.expect("clip_norm", "sum of squares", squares, &[1])?;
+        self.expect("clip_norm", "hyper", hyper, &[HYPERS])?;
+        let norm = self.reserve(&[1]);
+        let op = ClipNorm { max_norm };
+        let clipped = self.push_updating(op, vec![squares, hyper], vec![norm], vec![HYPERS]);
+        Ok([norm, clipped])
     }
 }

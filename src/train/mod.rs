@@ -1,11 +1,20 @@
-//! Training: the joint loss, AdamW and EMA as one plan, and the state around it.
+//! Training: a sum of terms, its gradients, AdamW and EMA as plans, and the state around them.
 
+mod batch;
+mod exchange;
+mod groups;
+mod inspect;
 mod options;
-mod probe;
+mod order;
 mod step;
+pub mod terms;
 mod trainer;
 
+pub use batch::{Batch, Examples, Pixels};
+pub use exchange::{Exchange, GradientRange};
+pub use groups::{Groups, Rate};
+pub use inspect::{StepInput, StepOutput, training_step};
 pub use options::{ClassifierInput, TrainOptions};
-pub use probe::{StepInput, StepOutput, training_step};
-pub use step::{TrainSpec, train_plan, update_plan};
-pub use trainer::{Batch, Metrics, Trainer};
+pub use order::BatchOrder;
+pub use step::{TrainSpec, apply_plan, backward_plan, backward_plan_of, train_plan};
+pub use trainer::{Metrics, Trainer};

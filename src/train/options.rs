@@ -1,7 +1,9 @@
 //! What training is told.
 
+use super::groups::Groups;
 use crate::autodiff::Activations;
 use crate::error::{Error, Result};
+use crate::model::Part;
 use serde::{Deserialize, Serialize};
 
 /// Which images the classifier sees in training.
@@ -42,6 +44,10 @@ pub struct TrainOptions {
     pub classifier_input: ClassifierInput,
     /// How activations wait for the backward pass.
     pub activations: Activations,
+    /// Largest global norm of the gradients of all that is trained: longer ones are scaled down to it. `None`: never.
+    pub clip_grad_norm: Option<f64>,
+    /// What is trained, and how fast.
+    pub groups: Groups,
     /// Seed of weights, order, timesteps, noise and dropout.
     pub seed: u64,
 }
@@ -59,6 +65,8 @@ impl Default for TrainOptions {
             classifier_loss_scaling: 0.001,
             classifier_input: ClassifierInput::Clean,
             activations: Activations::Keep,
+            clip_grad_norm: None,
+            groups: Groups::default(),
             seed: 0,
         }
     }
@@ -75,7 +83,14 @@ impl TrainOptions {
             let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));
         }
-        if self.classifier_input != ClassifierInput::None && self.batch_size / micro < 2 {
+        self.groups.validate()?;
+        let classifies = self.classifier_input != ClassifierInput::None;
+        let learns =
+            Part::ALL.map(|part| self.groups.trains(part) && (classifies || part != Part::Classifier));
+        if !learns.contains(&true) {
+            return Err(Error::config("groups", "nothing is trained: every part with a loss is frozen"));
+        }
+        if classifies && self.groups.trains(Part::Classifier) && self.batch_size / micro < 2 {
             let detail = "the classifier's BatchNorm needs at least 2 images per micro-batch";
             return Err(Error::config("batch_size", detail));
         }
@@ -94,6 +109,12 @@ impl TrainOptions {
             if !value.is_finite() || value < 0.0 {
                 return Err(Error::config(field, format!("must be a number of at least 0, is {value}")));
             }
+        }
+        // Numbers of the step are f32 on the device.
+        if let Some(norm) = self.clip_grad_norm
+            && !(norm as f32 > 0.0 && (norm as f32).is_finite())
+        {
+            return Err(Error::config("clip_grad_norm", format!("must be a number above 0, is {norm}")));
         }
         Ok(())
     }

@@ -1,18 +1,20 @@
-//! The training step as a plan (paper Eq. 5 to 10).
+//! The training step as plans: one that leaves gradients, one that applies them, and between the two whatever exchanges
+//! them.
 
+use super::groups::Groups;
 use super::options::{ClassifierInput, TrainOptions};
+use super::terms::{Pass, Term, feeds, joint};
 use crate::autodiff::Activations;
-use crate::diffusion::{DiffusionConfig, Prediction};
+use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
-use crate::infer::target;
-use crate::model::{AcrossLabels, Builder, Encoded, JointModel, ParamLayout, ParamSet, WeightSet};
-use crate::rng::Stream;
+use crate::model::{Builder, JointModel, ParamLayout, ParamSet, WeightSet};
+use crate::ops::optimizer::HYPERS;
 
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
 pub(super) const METRIC_STRIDE: u64 = 256;
 
-/// What a training plan is compiled for.
+/// What training plans are compiled for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainSpec {
     /// Images per micro-batch.
@@ -27,6 +29,10 @@ pub struct TrainSpec {
     pub given_noise: bool,
     /// How activations wait for the backward pass.
     pub activations: Activations,
+    /// What is trained, and how fast.
+    pub groups: Groups,
+    /// Largest global norm of the gradients.
+    pub clip_grad_norm: Option<f64>,
 }
 
 impl TrainSpec {
@@ -39,55 +45,99 @@ impl TrainSpec {
             classifier_input: options.classifier_input,
             given_noise: false,
             activations: options.activations,
+            groups: options.groups.clone(),
+            clip_grad_norm: options.clip_grad_norm,
         }
     }
+
+    /// Where the whole step's gradients lie.
+    pub fn gradients(&self) -> ParamSet {
+        if self.micro_batches == 1 { ParamSet::Gradient } else { ParamSet::GradientSum }
+    }
 }
 
-/// Per-sample losses \[N\] of one forward pass in training.
-struct Losses {
-    mse: NodeId,
-    vb: Option<NodeId>,
-    classifier: Vec<NodeId>,
-}
-
-/// The plan of one micro-batch: forward, backward, and with a single micro-batch AdamW and EMA too.
+/// The first part of a step, for one micro-batch: losses, and the gradients of what is trained in
+/// [`TrainSpec::gradients`], there summed over the micro-batches so far.
 ///
-/// Its buffers: "x_start" \[N,H,W,C\], "t" \[N\] (f32), "labels" (N u32 words, or the targets \[N,K\] of a multi-label
-/// model), "coefficients" \[2N\] of `q_sample`, "vb_coefficients" \[8N\] (learned sigma), "run", "hyper" \[12\], "first"
-/// and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss, variational term; one value per
-/// 256 bytes) and leaves "mse", "classifier_loss", "logits" and "model_out" of the last micro-batch.
+/// Its buffers, of other feeds than the first with a prefix: "x_start" \[N,H,W,C\], "t" \[N\] (f32), "labels" (N u32 words, or
+/// the targets \[N,K\] of a multi-label model), "coefficients" \[2N\] of `q_sample`, "vb_coefficients" \[8N\] (learned sigma),
+/// "run". Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
+/// variational term; one value per 256 bytes). It leaves "mse", "classifier_loss", "logits" and "model_out" of the last
+/// micro-batch.
 ///
 /// # Errors
-/// As [`JointModel`]'s builders.
+/// As [`JointModel`]'s builders; [`Error::Config`] where nothing is trained.
+pub fn backward_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Plan> {
+    backward_plan_of(model, spec, &joint(model, diffusion, spec)?)
+}
+
+/// As [`backward_plan`], of the given terms.
+///
+/// # Errors
+/// As [`backward_plan`].
+pub fn backward_plan_of(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Plan> {
+    backward(model, spec, terms)?.spare_activations(spec.activations).compile()
+}
+
+/// The last part of a step: AdamW and EMA of each group on [`TrainSpec::gradients`], clipped where the specification says so.
+///
+/// Its buffers: "hyper" \[12\] of the first of [`Groups::factors`], "hyper.1" of the second and so on; where it clips, it adds
+/// the global norm to "gradient_norm" \[1\], or puts it there where "metrics_first" \[1\] is 1.
+///
+/// # Errors
+/// As [`Graph::compile`].
+pub fn apply_plan(model: &JointModel, spec: &TrainSpec) -> Result<Plan> {
+    let mut graph = Graph::new();
+    apply(&mut graph, &model.params, spec)?;
+    graph.compile()
+}
+
+/// A whole step in one plan, to measure and to estimate: [`backward_plan`], then [`apply_plan`] where there is one
+/// micro-batch.
+///
+/// # Errors
+/// As both.
 pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Plan> {
+    let mut graph = backward(model, spec, &joint(model, diffusion, spec)?)?;
+    if spec.micro_batches == 1 {
+        apply(&mut graph, &model.params, spec)?;
+    }
+    graph.spare_activations(spec.activations).compile()
+}
+
+/// Name of the buffer of the optimizer's numbers for the factor `number` of [`Groups::factors`].
+pub(super) fn hyper_buffer(number: usize) -> String {
+    if number == 0 { "hyper".to_owned() } else { format!("hyper.{number}") }
+}
+
+fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Graph> {
+    feeds(terms)?;
     let mut b = Builder::new(&model.params, WeightSet::Raw, true);
-    let losses = forward(&mut b, model, diffusion, spec)?;
-    let weight = 1.0 / (spec.batch * spec.micro_batches) as f32;
-    let mse = b.graph.weighted_sum(losses.mse, weight);
-    let mut total = mse;
-    let mut metrics = vec![(1, mse)];
-    if let Some(vb) = losses.vb {
-        let vb = b.graph.weighted_sum(
-            vb,
-            if diffusion.rescale_learned_sigmas {
-                weight * diffusion.diffusion_steps as f32 / 1000.0
-            } else {
-                weight
-            },
-        );
-        metrics.push((3, vb));
-        total = b.graph.add(total, vb)?;
+    let mut pass = Pass::new(&mut b, model, spec);
+    let losses = terms.iter().map(|term| pass.add(term.as_ref())).collect::<Result<Vec<_>>>()?;
+    pass.place_results();
+    let mut total = None;
+    let mut metrics = Vec::new();
+    for loss in losses {
+        let sum = b.graph.weighted_sum(loss.values, loss.weight);
+        metrics.push((loss.metric as u64, sum));
+        let part = loss.scale.map_or(sum, |scale| b.graph.scale(sum, scale));
+        total = Some(match total {
+            Some(total) => b.graph.add(total, part)?,
+            None => part,
+        });
     }
-    for values in losses.classifier {
-        let ce = b.graph.weighted_sum(values, weight);
-        metrics.push((2, ce));
-        let weighted = b.graph.scale(ce, spec.classifier_loss_scaling);
-        total = b.graph.add(total, weighted)?;
-    }
+    let nothing =
+        || Error::config("groups", "nothing is trained: no term's loss reaches a part that is not frozen");
+    let total = total.ok_or_else(nothing)?;
     metrics.push((0, total));
-    let trained = b.trained();
+    let mut trained = b.trained();
+    trained.retain(|(id, _)| spec.groups.trains(model.params.spec(*id).part));
     // With skipped parts of the network some parameters have no gradient: they keep zeros.
     let nodes: Vec<NodeId> = trained.iter().map(|(_, node)| *node).collect();
+    if nodes.is_empty() {
+        return Err(nothing());
+    }
     let gradients = b.graph.grad(total, &nodes)?;
     for ((id, _), gradient) in trained.iter().zip(gradients) {
         b.graph.place(gradient, model.params.place(*id, ParamSet::Gradient));
@@ -105,116 +155,64 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
         let sum = b.graph.leaf(&[1], place);
         b.graph.accumulate(value, first, sum)?;
     }
-    if spec.micro_batches == 1 {
-        update(&mut b.graph, &model.params, ParamSet::Gradient)?;
-    } else {
-        accumulate_gradients(&mut b.graph, &model.params)?;
-    }
-    b.graph.spare_activations(spec.activations).compile()
-}
-
-/// AdamW and EMA on the gradients summed over micro-batches.
-///
-/// # Errors
-/// As [`Graph::compile`].
-pub fn update_plan(model: &JointModel) -> Result<Plan> {
-    let mut graph = Graph::new();
-    update(&mut graph, &model.params, ParamSet::GradientSum)?;
-    graph.compile()
-}
-
-fn forward(
-    b: &mut Builder<'_>,
-    model: &JointModel,
-    diffusion: &DiffusionConfig,
-    spec: &TrainSpec,
-) -> Result<Losses> {
-    let config = &model.config;
-    let shape = [spec.batch, config.image_size, config.image_size, config.in_channels];
-    let x_start = b.graph.leaf(&shape, Place::whole("x_start"));
-    let t = b.graph.leaf(&[spec.batch], Place::whole("t"));
-    let coefficients = b.graph.leaf(&[2 * spec.batch], Place::whole("coefficients"));
-    let noise = if spec.given_noise {
-        b.graph.leaf(&shape, Place::whole("noise"))
-    } else {
-        let run = b.run();
-        b.graph.normal(run, shape, Stream::TrainNoise as u32)
-    };
-    let x_t = b.graph.q_sample(x_start, noise, coefficients)?;
-    let encoded = model.unet.encode(b, x_t, t)?;
-    let model_out = model.unet.decode(b, &encoded)?;
-    let target = target(&mut b.graph, diffusion.prediction, [x_start, noise], coefficients)?;
-    let mse = b.graph.mse(model_out, target)?;
-    b.graph.place(mse, Place::whole("mse"));
-    let mut vb = None;
-    if config.learn_sigma {
-        if diffusion.prediction != Prediction::Eps {
-            let detail = "a learned sigma needs a network that predicts eps";
-            return Err(Error::config("prediction", detail));
+    if spec.micro_batches > 1 {
+        let first = b.graph.leaf(&[1], Place::whole("first"));
+        for (range, _) in spec.groups.ranges(&model.params) {
+            let [gradient, sum] = [ParamSet::Gradient, ParamSet::GradientSum]
+                .map(|set| b.graph.leaf(&[range.bytes as usize / 4], range.place(set)));
+            b.graph.accumulate(gradient, first, sum)?;
         }
-        let coefficients = b.graph.leaf(&[8 * spec.batch], Place::whole("vb_coefficients"));
-        vb = Some(b.graph.vb(model_out, x_start, x_t, coefficients)?);
     }
-    let mut classifier = Vec::new();
-    let input = spec.classifier_input;
-    if matches!(input, ClassifierInput::Noised | ClassifierInput::Both) {
-        classifier.push(classify(b, model, &encoded, t, spec)?);
-    }
-    if matches!(input, ClassifierInput::Clean | ClassifierInput::Both) {
-        let zero = b.graph.fill(spec.batch, 0.0);
-        let clean = model.unet.encode(b, x_start, zero)?;
-        classifier.push(classify(b, model, &clean, zero, spec)?);
-    }
-    if let Some([loss, logits]) = classifier.last() {
-        b.graph.place(*loss, Place::whole("classifier_loss"));
-        b.graph.place(*logits, Place::whole("logits"));
-    }
-    b.graph.place(model_out, Place::whole("model_out"));
-    let classifier = classifier.into_iter().map(|[loss, _]| loss).collect();
-    Ok(Losses { mse, vb, classifier })
+    Ok(b.graph)
 }
 
-/// Per-sample classifier loss of encoded images, and the logits.
-fn classify(
-    b: &mut Builder<'_>,
-    model: &JointModel,
-    encoded: &Encoded,
-    t: NodeId,
-    spec: &TrainSpec,
-) -> Result<[NodeId; 2]> {
-    let features = model.classifier.features(b, encoded, t)?;
-    let logits = model.classifier.logits(b, features)?;
-    let (head, classes) = (model.config.head, model.config.num_classes);
-    let labels = head.labels(&mut b.graph, "labels", spec.batch, classes);
-    let loss = head.loss(&mut b.graph, logits, labels, AcrossLabels::Mean)?;
-    Ok([loss, logits])
-}
-
-/// One leaf a chunk of the buffers `set`, as flat memory.
-fn flat(graph: &mut Graph, layout: &ParamLayout, set: ParamSet) -> Vec<NodeId> {
-    let chunks = layout.chunk_bytes().to_vec();
-    let leaf =
-        |(chunk, bytes): (usize, u64)| graph.leaf(&[bytes as usize / 4], Place::whole(set.buffer(chunk)));
-    chunks.into_iter().enumerate().map(leaf).collect()
-}
-
-fn update(graph: &mut Graph, layout: &ParamLayout, gradients: ParamSet) -> Result<()> {
-    let hyper = graph.leaf(&[12], Place::whole("hyper"));
-    let gradients = flat(graph, layout, gradients);
-    let state = [ParamSet::Weights, ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Average]
-        .map(|set| flat(graph, layout, set));
-    for (chunk, gradient) in gradients.into_iter().enumerate() {
-        graph.adamw(gradient, hyper, [state[0][chunk], state[1][chunk], state[2][chunk], state[3][chunk]])?;
+fn apply(graph: &mut Graph, layout: &ParamLayout, spec: &TrainSpec) -> Result<()> {
+    let factors = 0..spec.groups.factors().len();
+    let mut hypers: Vec<NodeId> =
+        factors.map(|number| graph.leaf(&[HYPERS], Place::whole(hyper_buffer(number)))).collect();
+    let sets = [
+        spec.gradients(),
+        ParamSet::Weights,
+        ParamSet::FirstMoment,
+        ParamSet::SecondMoment,
+        ParamSet::Average,
+    ];
+    let mut parts = Vec::new();
+    for (range, number) in spec.groups.ranges(layout) {
+        let [gradient, state @ ..] =
+            sets.map(|set| graph.leaf(&[range.bytes as usize / 4], range.place(set)));
+        parts.push((gradient, state, number));
+    }
+    if let Some(max_norm) = spec.clip_grad_norm {
+        clip(graph, &parts.iter().map(|part| part.0).collect::<Vec<_>>(), &mut hypers, max_norm as f32)?;
+    }
+    for (gradient, state, number) in parts {
+        graph.adamw(gradient, hypers[number], state)?;
     }
     Ok(())
 }
 
-fn accumulate_gradients(graph: &mut Graph, layout: &ParamLayout) -> Result<()> {
-    let first = graph.leaf(&[1], Place::whole("first"));
-    let gradients = flat(graph, layout, ParamSet::Gradient);
-    let sums = flat(graph, layout, ParamSet::GradientSum);
-    for (gradient, sum) in gradients.into_iter().zip(sums) {
-        graph.accumulate(gradient, first, sum)?;
+/// Replaces the optimizer's numbers by those that clip the global norm of `gradients`, and reports that norm.
+fn clip(graph: &mut Graph, gradients: &[NodeId], hypers: &mut [NodeId], max_norm: f32) -> Result<()> {
+    let mut squares = None;
+    for gradient in gradients {
+        let part = graph.sum_squares(*gradient);
+        squares = Some(match squares {
+            Some(sum) => graph.add(sum, part)?,
+            None => part,
+        });
+    }
+    let Some(squares) = squares else { return Ok(()) };
+    let mut norm = None;
+    for hyper in hypers {
+        let [length, clipped] = graph.clip_norm(squares, *hyper, max_norm)?;
+        *hyper = clipped;
+        norm = Some(length);
+    }
+    if let Some(norm) = norm {
+        let first = graph.leaf(&[1], Place::whole("metrics_first"));
+        let sum = graph.leaf(&[1], Place::whole("gradient_norm"));
+        graph.accumulate(norm, first, sum)?;
     }
     Ok(())
 }

@@ -1,25 +1,19 @@
 //! The state of a training run and its steps.
 
+use super::batch::Batch;
+use super::exchange::{Exchange, GradientRange};
 use super::options::TrainOptions;
-use super::step::{METRIC_STRIDE, TrainSpec, train_plan, update_plan};
+use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer};
+use super::terms::{Feed, Terms, feeds, joint};
 use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{JointModel, Labels, ParamSet};
+use crate::model::{JointModel, ParamSet};
 use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::{Seed, Stream, uniform_u32_below};
 use crate::weights::{Loaded, Weights};
 use std::sync::Arc;
-
-/// A batch on the host.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// Images \[N,C,H,W\] in −1..1.
-    pub images: Vec<f32>,
-    /// What they are.
-    pub labels: Labels,
-}
 
 /// Means since they were last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,13 +28,20 @@ pub struct Metrics {
     pub classifier_loss: f32,
     /// Variational term of a learned sigma.
     pub vb: f32,
+    /// Global norm of the gradients before clipping; `None` where nothing is clipped.
+    pub gradient_norm: Option<f32>,
 }
 
-/// A training run on a device.
+/// A training run on a device. A step has three parts: backward passes leave gradients, an [`Exchange`] may replace them,
+/// and they are applied.
 pub struct Trainer {
     weights: Weights,
-    step_plan: Loaded,
-    update_plan: Option<Loaded>,
+    backward: Loaded,
+    apply: Loaded,
+    exchange: Option<Box<dyn Exchange>>,
+    gradients: Vec<GradientRange>,
+    feeds: Vec<Feed>,
+    factors: Vec<f64>,
     diffusion: DiffusionConfig,
     schedule: Schedule,
     options: TrainOptions,
@@ -49,7 +50,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run from fresh weights.
+    /// A run of the joint loss from fresh weights.
     ///
     /// # Errors
     /// Bad configuration; device errors.
@@ -59,11 +60,28 @@ impl Trainer {
         diffusion: &DiffusionConfig,
         options: &TrainOptions,
     ) -> Result<Trainer> {
+        options.validate()?;
+        let terms = joint(&model, diffusion, &TrainSpec::of(options))?;
+        Self::new_of(device, model, diffusion, options, &terms).await
+    }
+
+    /// As [`Trainer::new`], of the given terms; `options` say nothing then about what the classifier sees. The first feed
+    /// is of `batch_size / micro_batches` images.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub async fn new_of(
+        device: &Device,
+        model: Arc<JointModel>,
+        diffusion: &DiffusionConfig,
+        options: &TrainOptions,
+        terms: &Terms,
+    ) -> Result<Trainer> {
         let weights = model.params.initial(Seed(options.seed));
         let mut weights = Weights::upload(device, Arc::clone(&model), &weights, Some(&weights)).await?;
         weights.zero_set(ParamSet::FirstMoment).await?;
         weights.zero_set(ParamSet::SecondMoment).await?;
-        Self::with_weights(weights, diffusion, options, 0).await
+        Self::with_weights(weights, diffusion, options, terms, 0).await
     }
 
     /// A run continued from a checkpoint: bit for bit where it stopped if it holds the optimizer's state, else with
@@ -72,6 +90,22 @@ impl Trainer {
     /// # Errors
     /// Bad configuration; tensors that do not fit the model; device errors.
     pub async fn resume(device: &Device, checkpoint: &Checkpoint, options: &TrainOptions) -> Result<Trainer> {
+        options.validate()?;
+        let model = JointModel::new(&checkpoint.model)?;
+        let terms = joint(&model, &checkpoint.diffusion, &TrainSpec::of(options))?;
+        Self::resume_of(device, checkpoint, options, &terms).await
+    }
+
+    /// As [`Trainer::resume`], of the given terms, as [`Trainer::new_of`].
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`].
+    pub async fn resume_of(
+        device: &Device,
+        checkpoint: &Checkpoint,
+        options: &TrainOptions,
+        terms: &Terms,
+    ) -> Result<Trainer> {
         let model = Arc::new(JointModel::new(&checkpoint.model)?);
         let ema = checkpoint.ema.as_ref().unwrap_or(&checkpoint.weights);
         let mut weights = Weights::upload(device, model, &checkpoint.weights, Some(ema)).await?;
@@ -87,85 +121,127 @@ impl Trainer {
                 0
             }
         };
-        Self::with_weights(weights, &checkpoint.diffusion, options, step).await
+        Self::with_weights(weights, &checkpoint.diffusion, options, terms, step).await
     }
 
     async fn with_weights(
         mut weights: Weights,
         diffusion: &DiffusionConfig,
         options: &TrainOptions,
+        terms: &Terms,
         step: u64,
     ) -> Result<Trainer> {
         options.validate()?;
         diffusion.validate()?;
+        let spec = TrainSpec::of(options);
+        let feeds = feeds(terms)?;
         weights.zero_set(ParamSet::Gradient).await?;
-        if options.micro_batches > 1 {
-            weights.zero_set(ParamSet::GradientSum).await?;
+        if spec.gradients() != ParamSet::Gradient {
+            weights.zero_set(spec.gradients()).await?;
         }
-        let plan = train_plan(weights.model(), diffusion, &TrainSpec::of(options))?;
-        let step_plan = weights.load(&plan).await?;
-        let update_plan = if options.micro_batches > 1 {
-            Some(weights.load(&update_plan(weights.model())?).await?)
-        } else {
-            None
-        };
-        let schedule = Schedule::new(diffusion)?;
-        let (diffusion, options) = (diffusion.clone(), options.clone());
-        Ok(Trainer { weights, step_plan, update_plan, diffusion, schedule, options, step, since_metrics: 0 })
+        let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
+        let apply = weights.load(&apply_plan(weights.model(), &spec)?).await?;
+        let ranges = spec.groups.ranges(&weights.model().params);
+        let gradients = ranges.iter().filter_map(|(range, _)| {
+            let buffer = weights.buffer(spec.gradients(), range.chunk)?.clone();
+            Some(GradientRange { buffer, offset: range.offset, bytes: range.bytes })
+        });
+        Ok(Trainer {
+            gradients: gradients.collect(),
+            weights,
+            backward,
+            apply,
+            exchange: None,
+            feeds,
+            factors: spec.groups.factors(),
+            schedule: Schedule::new(diffusion)?,
+            diffusion: diffusion.clone(),
+            options: options.clone(),
+            step,
+            since_metrics: 0,
+        })
+    }
+
+    /// From now on gradients go through `exchange` between backward and apply.
+    pub fn exchange_by(&mut self, exchange: Box<dyn Exchange>) {
+        self.exchange = Some(exchange);
     }
 
     /// One optimizer step on a batch of `batch_size` images with the given learning rate. Only submits: nothing is
     /// allocated or read back.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Config`] for a batch that does not fit.
+    /// [`Error::Shape`] or [`Error::Config`] for a batch that does not fit; what the exchange of gradients reports.
     pub fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<()> {
+        self.train_step_of(&[batch], learning_rate)
+    }
+
+    /// As [`Trainer::train_step`], with a batch for each of the terms' feeds in their order of appearance, of as many images as
+    /// the feed has in all micro-batches.
+    ///
+    /// # Errors
+    /// As [`Trainer::train_step`].
+    pub fn train_step_of(&mut self, batches: &[&Batch], learning_rate: f64) -> Result<()> {
         let micro = self.options.micro_batches;
-        let rows = self.options.batch_size / micro;
-        let images = self.weights.model().config.images(self.options.batch_size);
-        if batch.images.len() != images.len() {
-            let detail = format!("{} values, need {}", batch.images.len(), images.len());
+        if batches.len() != self.feeds.len() {
+            let detail = format!("{} batches for {} feeds", batches.len(), self.feeds.len());
             return Err(Error::shape("train_step", detail));
         }
-        let optimizer = AdamW {
-            learning_rate,
-            beta1: self.options.beta1,
-            beta2: self.options.beta2,
-            eps: 1e-8,
-            weight_decay: self.options.weight_decay,
-            ema_rate: self.options.ema_rate,
-        };
-        let values = hyper(self.step + 1, &optimizer, 1.0);
+        for (feed, batch) in self.feeds.iter().zip(batches) {
+            let need = self.weights.model().config.images(feed.batch * micro).len();
+            if batch.images.len() != need {
+                let detail = format!("{} values, need {need}", batch.images.len());
+                return Err(Error::shape("train_step", detail));
+            }
+        }
+        let fresh = self.since_metrics == 0;
         for number in 0..micro {
-            let from = number * rows;
-            self.write_batch(batch, from, rows)?;
-            let plan = &self.step_plan;
-            plan.write("hyper", bytemuck::cast_slice(&values))?;
-            plan.write("first", bytemuck::bytes_of(&[u32::from(number == 0), 0, 0, 0]))?;
-            let fresh = self.since_metrics == 0 && number == 0;
-            plan.write("metrics_first", bytemuck::bytes_of(&[u32::from(fresh), 0, 0, 0]))?;
-            plan.run();
+            let mut first_row = 0;
+            for (feed, batch) in self.feeds.iter().zip(batches) {
+                self.write_batch(feed, batch, number * feed.batch, first_row)?;
+                first_row += feed.batch * micro;
+            }
+            self.backward.write("first", bytemuck::bytes_of(&[u32::from(number == 0), 0, 0, 0]))?;
+            let first = u32::from(fresh && number == 0);
+            self.backward.write("metrics_first", bytemuck::bytes_of(&[first, 0, 0, 0]))?;
+            self.backward.run();
         }
-        if let Some(plan) = &self.update_plan {
-            plan.write("hyper", bytemuck::cast_slice(&values))?;
-            plan.run();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.exchange(self.weights.device(), &self.gradients)?;
         }
+        for (number, factor) in self.factors.iter().enumerate() {
+            let optimizer = AdamW {
+                learning_rate: learning_rate * factor,
+                beta1: self.options.beta1,
+                beta2: self.options.beta2,
+                eps: 1e-8,
+                weight_decay: self.options.weight_decay,
+                ema_rate: self.options.ema_rate,
+            };
+            let values = hyper(self.step + 1, &optimizer, 1.0);
+            self.apply.write(&hyper_buffer(number), bytemuck::cast_slice(&values))?;
+        }
+        self.apply.write("metrics_first", bytemuck::bytes_of(&[u32::from(fresh), 0, 0, 0]))?;
+        self.apply.run();
         self.step += 1;
         self.since_metrics += 1;
         Ok(())
     }
 
-    /// Uploads rows `from..from + rows` of a batch with their timesteps and coefficients.
-    fn write_batch(&self, batch: &Batch, from: usize, rows: usize) -> Result<()> {
-        let plan = &self.step_plan;
+    /// Uploads a micro-batch of a feed, from row `from` of its batch on, with timesteps and coefficients. Random numbers are
+    /// drawn for rows that count from `first_row`, so that feeds have different ones.
+    fn write_batch(&self, feed: &Feed, batch: &Batch, from: usize, first_row: usize) -> Result<()> {
         let config = &self.weights.model().config;
+        let rows = feed.batch;
         let images = config.images(rows);
         let len = images.image_len();
+        let write = |name: &str, data: &[u8]| self.backward.write(&feed.buffer(name), data);
         let part = &batch.images[from * len..(from + rows) * len];
-        plan.write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
+        write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
         let seed = Seed(self.options.seed);
         let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());
-        for row in from..from + rows {
+        let first = first_row + from;
+        for row in first..first + rows {
             let steps = self.schedule.len() as u32;
             let index =
                 uniform_u32_below(steps, seed, Stream::Timestep, self.step as u32, row as u32) as usize;
@@ -176,33 +252,40 @@ impl Trainer {
                 vb.extend(self.schedule.vb_coefficients(index));
             }
         }
-        plan.write("t", bytemuck::cast_slice(&t))?;
-        plan.write("coefficients", bytemuck::cast_slice(&q))?;
-        plan.write("vb_coefficients", bytemuck::cast_slice(&vb))?;
-        let run = [seed.0 as u32, (seed.0 >> 32) as u32, self.step as u32, from as u32];
-        plan.write("run", bytemuck::cast_slice(&run))?;
+        write("t", bytemuck::cast_slice(&t))?;
+        write("coefficients", bytemuck::cast_slice(&q))?;
+        write("vb_coefficients", bytemuck::cast_slice(&vb))?;
+        let run = [seed.0 as u32, (seed.0 >> 32) as u32, self.step as u32, first as u32];
+        write("run", bytemuck::cast_slice(&run))?;
         let labels = batch.labels.rows(from..from + rows, config.num_classes)?;
-        plan.write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
+        write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
     }
 
     /// Means since the last call; waits for the steps submitted so far.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the loss is NaN or infinite; device errors.
+    /// [`Error::NotFinite`] where the loss or the gradients' norm is NaN or infinite; device errors.
     pub async fn metrics(&mut self) -> Result<Metrics> {
         let steps = std::mem::take(&mut self.since_metrics);
-        let sums = self.step_plan.read("metrics").await?;
+        let sums = self.backward.read("metrics").await?;
         let mean = |number: u64| {
             let index = (number * METRIC_STRIDE / 4) as usize;
             sums.get(index).map_or(0.0, |sum| sum / steps.max(1) as f32)
         };
-        let metrics = Metrics { steps, loss: mean(0), mse: mean(1), classifier_loss: mean(2), vb: mean(3) };
-        if steps > 0 && !metrics.loss.is_finite() {
-            let detail =
-                format!("the loss became {} within {steps} steps before step {}", metrics.loss, self.step);
+        let gradient_norm = match self.options.clip_grad_norm {
+            Some(_) => {
+                let sum = self.apply.read("gradient_norm").await?;
+                Some(sum.first().map_or(0.0, |sum| sum / steps.max(1) as f32))
+            }
+            None => None,
+        };
+        let [loss, mse, classifier_loss, vb] = [0, 1, 2, 3].map(mean);
+        let finite = [("loss", loss), ("gradients' norm", gradient_norm.unwrap_or(0.0))];
+        if let Some((what, value)) = finite.iter().find(|(_, value)| steps > 0 && !value.is_finite()) {
+            let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
             return Err(Error::NotFinite { detail });
         }
-        Ok(metrics)
+        Ok(Metrics { steps, loss, mse, classifier_loss, vb, gradient_norm })
     }
 
     /// Everything a resumed run needs.
@@ -240,8 +323,8 @@ impl Trainer {
         &self.weights
     }
 
-    /// The training plan's own buffers.
-    pub fn loaded(&self) -> &Loaded {
-        &self.step_plan
+    /// The plans of a step, backward and apply, with the buffers that are their own.
+    pub fn plans(&self) -> [&Loaded; 2] {
+        [&self.backward, &self.apply]
     }
 }

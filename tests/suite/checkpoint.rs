@@ -3,7 +3,7 @@
 #[cfg(unix)]
 mod unix;
 
-use duet::checkpoint::{Checkpoint, Dtype, FORMAT, Metrics, TrainingState, check_names, write_atomic};
+use duet::checkpoint::{Checkpoint, Dtype, FORMAT, Figures, TrainingState, check_names, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
 use duet::tensor::{HostTensor, Tensors};
@@ -79,7 +79,7 @@ fn inference_only() -> Checkpoint {
 fn full() -> Checkpoint {
     let trained = Tensors::from([("out.2.bias".to_owned(), tensor(&[5], |i| 0.01 * i as f32))]);
     let second = Tensors::from([("out.2.bias".to_owned(), tensor(&[5], |i| 1e-12 * i as f32))]);
-    let metrics = |step, fid| Metrics { step, values: BTreeMap::from([("fid".to_owned(), fid)]) };
+    let metrics = |step, fid| Figures { step, values: BTreeMap::from([("fid".to_owned(), fid)]) };
     Checkpoint {
         ema: Some(trained.clone()),
         training: Some(TrainingState {

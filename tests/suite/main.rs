@@ -2,6 +2,7 @@
 
 mod activations;
 mod attention;
+mod batches;
 mod channels;
 mod checkpoint;
 mod conv2d;
@@ -33,6 +34,9 @@ mod solver;
 mod solvers;
 mod timesteps;
 mod training;
+mod training_clipping;
+mod training_groups;
+mod training_terms;
 
 mod variational;
 mod web_fixtures;

@@ -105,6 +105,39 @@ fn accumulate_overwrites_first_and_adds_then() {
 }
 
 #[test]
+fn clipping_scales_what_is_too_long_and_shows_nan() {
+    for (squares, scale, max, want) in [
+        (25.0f32, 1.0, 10.0f32, Some((5.0, 1.0))),
+        (25.0, 1.0, 5.0, Some((5.0, 1.0))),
+        (25.0, 1.0, 2.0, Some((5.0, 0.4))),
+        (25.0, 0.5, 1.0, Some((2.5, 0.4))),
+        (0.0, 1.0, 1.0, Some((0.0, 1.0))),
+        (f32::INFINITY, 1.0, 1.0, Some((f64::INFINITY, 0.0))),
+        (f32::NAN, 1.0, 1.0, None),
+    ] {
+        let hyper = optimizer::hyper(3, &SETTINGS, scale);
+        let mut h = Harness::new();
+        let x = h.input(&[1], &[squares]).slice;
+        let before = h.words(bytemuck::cast_slice(&hyper));
+        let (norm, clipped) = (h.output(&[1]), h.output(&[optimizer::HYPERS]));
+        h.run(optimizer::clip(max, x, before, norm.slice, clipped.slice));
+        let (norm, clipped) = (h.read(&norm)[0], h.read(&clipped));
+        for (i, (got, before)) in clipped.iter().zip(hyper).enumerate().filter(|(i, _)| *i != 8) {
+            assert_eq!(got.to_bits(), before.to_bits(), "number {i} is not the scale");
+        }
+        match want {
+            None => assert!(norm.is_nan() && clipped[8].is_nan(), "{norm} and {} hide NaN", clipped[8]),
+            Some((length, factor)) if f64::is_finite(length) => {
+                assert_close("norm", &[norm], &[length], 1e-6);
+                assert_close("scale", &[clipped[8]], &[scale * factor], 1e-6);
+                assert!(factor < 1.0 || clipped[8] == hyper[8], "a short gradient keeps its bits");
+            }
+            Some(_) => assert!(norm.is_infinite() && clipped[8] == 0.0, "{norm}, {}", clipped[8]),
+        }
+    }
+}
+
+#[test]
 fn the_sum_of_squares_is_exact_repeatable_and_shows_nan() {
     let run = |data: &[f32]| {
         let mut h = Harness::new();

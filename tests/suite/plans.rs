@@ -1,11 +1,10 @@
 //! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
 
-use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;
 use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
-use duet::train::{ClassifierInput, TrainSpec, train_plan};
+use duet::train::{ClassifierInput, TrainOptions, TrainSpec, apply_plan, backward_plan, train_plan};
 use std::path::Path;
 
 fn config(kind: &str) -> ModelConfig {
@@ -22,21 +21,30 @@ fn config(kind: &str) -> ModelConfig {
     }
 }
 
+/// The plans whose text is committed: of training what leaves gradients, then what applies them.
+fn texts(kind: &str, what: &str) -> String {
+    if what != "train" {
+        return plan(kind, what).to_string();
+    }
+    let model = JointModel::new(&config(kind)).unwrap();
+    let backward = backward_plan(&model, &DiffusionConfig::default(), &training()).unwrap();
+    format!("{backward}{}", apply_plan(&model, &training()).unwrap())
+}
+
+fn training() -> TrainSpec {
+    TrainSpec {
+        batch: 8,
+        classifier_loss_scaling: 0.1,
+        classifier_input: ClassifierInput::Both,
+        ..TrainSpec::of(&TrainOptions::default())
+    }
+}
+
 pub fn plan(kind: &str, what: &str) -> Plan {
     let model = JointModel::new(&config(kind)).unwrap();
     let diffusion = DiffusionConfig::default();
     match what {
-        "train" => {
-            let spec = TrainSpec {
-                batch: 8,
-                micro_batches: 1,
-                classifier_loss_scaling: 0.1,
-                classifier_input: ClassifierInput::Both,
-                given_noise: false,
-                activations: Activations::Keep,
-            };
-            train_plan(&model, &diffusion, &spec).unwrap()
-        }
+        "train" => train_plan(&model, &diffusion, &training()).unwrap(),
         "guided" => {
             let spec = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(8) };
             step_plan(&model, &spec, WeightSet::Averaged).unwrap()
@@ -50,7 +58,7 @@ fn plans_are_as_committed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
     for (kind, what) in [("fashion28", "train"), ("fashion28", "guided"), ("mnist28_c32", "guided")] {
         let path = folder.join(format!("{kind}_{what}_b8.txt"));
-        let text = plan(kind, what).to_string();
+        let text = texts(kind, what);
         if std::env::var_os("DUET_BLESS").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(&path, text).unwrap();

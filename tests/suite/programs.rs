@@ -14,7 +14,7 @@ pub fn programs() -> Vec<Program> {
     use duet::diffusion::DiffusionConfig;
     use duet::model::Head;
     use duet::sampling::{Guidance, NoiseSource, StepSpec, step_plan};
-    use duet::train::{ClassifierInput, TrainSpec, train_plan, update_plan};
+    use duet::train::{ClassifierInput, Groups, Rate, TrainOptions, TrainSpec, apply_plan, train_plan};
     let small = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
     let odd = ModelConfig {
         image_size: 12,
@@ -48,12 +48,14 @@ pub fn programs() -> Vec<Program> {
                 micro_batches,
                 classifier_loss_scaling: 0.1,
                 classifier_input: ClassifierInput::Both,
-                given_noise: false,
                 activations,
+                ..TrainSpec::of(&TrainOptions::default())
             };
             list.push(train_plan(&model, &diffusion, &spec).unwrap());
         }
-        list.push(update_plan(&model).unwrap());
+        let groups = Groups { encoder: Rate::Factor(0.5), decoder: Rate::Frozen, ..Groups::default() };
+        let options = TrainOptions { groups, clip_grad_norm: Some(1.0), ..TrainOptions::default() };
+        list.push(apply_plan(&model, &TrainSpec::of(&options)).unwrap());
     }
     list.push(beyond_the_models());
     let families = Family::ALL.map(Choices::all);

@@ -4,7 +4,7 @@ use crate::harness::{device, tiny_config, values};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::DiffusionConfig;
 use duet::model::{Head, JointModel, Labels, ModelConfig, ParamSet, UNLABELLED};
-use duet::train::{Batch, ClassifierInput, TrainOptions, Trainer};
+use duet::train::{Batch, ClassifierInput, Groups, Rate, TrainOptions, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn tiny() -> ModelConfig {
     ModelConfig { dropout: 0.1, classifier_dropout: 0.2, ..tiny_config() }
 }
 
-fn options() -> TrainOptions {
+pub fn options() -> TrainOptions {
     TrainOptions {
         batch_size: 6,
         learning_rate: 2e-3,
@@ -25,7 +25,7 @@ fn options() -> TrainOptions {
 }
 
 /// Images of three kinds: bright left, bright right, bright middle.
-fn batch(number: u64, count: usize) -> Batch {
+pub fn batch(number: u64, count: usize) -> Batch {
     let noise = values(number, count * 64);
     let mut images = Vec::new();
     let mut labels = Vec::new();
@@ -44,18 +44,18 @@ fn batch(number: u64, count: usize) -> Batch {
     Batch { images, labels: Labels::Classes(labels) }
 }
 
-fn start(options: &TrainOptions) -> Trainer {
+pub fn start(options: &TrainOptions) -> Trainer {
     let model = Arc::new(JointModel::new(&tiny()).unwrap());
     pollster::block_on(Trainer::new(device(), model, &DiffusionConfig::default(), options)).unwrap()
 }
 
-fn run(trainer: &mut Trainer, steps: std::ops::Range<u64>, count: usize) {
+pub fn run(trainer: &mut Trainer, steps: std::ops::Range<u64>, count: usize) {
     for step in steps {
         trainer.train_step(&batch(step, count), 2e-3).unwrap();
     }
 }
 
-fn saved(trainer: &Trainer) -> Checkpoint {
+pub fn saved(trainer: &Trainer) -> Checkpoint {
     pollster::block_on(trainer.checkpoint()).unwrap()
 }
 
@@ -123,7 +123,14 @@ fn micro_batches_sum_to_the_whole_batch() {
 
 #[test]
 fn a_step_allocates_and_reads_nothing() {
-    let mut trainer = start(&options());
+    allocates_nothing(&options());
+    let groups = Groups { encoder: Rate::Factor(0.5), decoder: Rate::Frozen, ..Groups::default() };
+    let clipped = TrainOptions { micro_batches: 3, clip_grad_norm: Some(0.1), groups, ..options() };
+    allocates_nothing(&clipped);
+}
+
+fn allocates_nothing(options: &TrainOptions) {
+    let mut trainer = start(options);
     run(&mut trainer, 0..2, 6);
     device().wait().unwrap();
     // Other tests share the device: retry until a stretch was undisturbed.

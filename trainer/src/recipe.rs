@@ -3,7 +3,7 @@
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
-use duet::train::{ClassifierInput, TrainOptions};
+use duet::train::{ClassifierInput, Groups, TrainOptions};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,9 @@ pub struct TrainRecipe {
     /// How activations wait for the backward pass: "keep" as f32, "recompute" the cheap ones, or those and the others as
     /// "f16"; less memory for a little time.
     pub activations: Activations,
+    /// Largest global norm of the gradients; longer ones are scaled down to it. Left out: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad_norm: Option<f64>,
     /// Seed of everything random.
     pub seed: u64,
     /// Mirror half of the images.
@@ -101,6 +104,8 @@ pub struct TrainRecipe {
     pub sample_alpha: f32,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// What is trained: of `encoder`, `decoder` and `classifier` a factor of the learning rate, or "frozen".
+    pub groups: Groups,
 }
 
 impl Default for TrainRecipe {
@@ -118,6 +123,7 @@ impl Default for TrainRecipe {
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
             activations: options.activations,
+            clip_grad_norm: options.clip_grad_norm,
             seed: options.seed,
             flip: false,
             log_every: 50,
@@ -127,6 +133,7 @@ impl Default for TrainRecipe {
             sample_steps: "50".into(),
             sample_alpha: 20.0,
             save_every: 500,
+            groups: options.groups,
         }
     }
 }
@@ -143,6 +150,8 @@ impl TrainRecipe {
             classifier_loss_scaling: self.classifier_loss_scaling,
             classifier_input: self.classifier_input,
             activations: self.activations,
+            clip_grad_norm: self.clip_grad_norm,
+            groups: self.groups.clone(),
             seed: self.seed,
             ..TrainOptions::default()
         }
@@ -255,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_factors_or_frozen() {
+        let text = "[train]\nclip_grad_norm = 1.0\n[train.groups]\nencoder = 0.1\ndecoder = \"frozen\"\n";
+        let options = load(&format!("{TEXT}{text}")).unwrap().train.options();
+        assert_eq!(options.clip_grad_norm, Some(1.0));
+        let factors = [options.groups.encoder, options.groups.decoder, options.groups.classifier];
+        assert_eq!(factors.map(duet::train::Rate::factor), [Some(0.1), None, Some(1.0)]);
+        let zero = load(&format!("{TEXT}[train.groups]\ndecoder = 0\n")).unwrap().train.options();
+        assert!(zero.groups.decoder.factor().is_none());
+    }
+
+    #[test]
     fn mistakes_name_file_and_key() {
         let cases = [
             (format!("{TEXT}num_chanels = 3\n"), "num_chanels"),
@@ -262,6 +282,10 @@ mod tests {
             (format!("{TEXT}[train]\nbatch_size = 7\nmicro_batches = 2\n"), "batch_size"),
             (format!("{TEXT}[train]\nsample_steps = \"ddim7,\"\n"), "ddim7,"),
             (format!("{TEXT}[diffusion]\ndiffusion_steps = 0\n"), "diffusion_steps"),
+            (format!("{TEXT}[train]\nclip_grad_norm = 0.0\n"), "clip_grad_norm"),
+            (format!("{TEXT}[train.groups]\ndecoder = -1.0\n"), "groups.decoder"),
+            (format!("{TEXT}[train.groups]\ndecoder = \"icy\"\n"), "\"frozen\""),
+            (format!("{TEXT}[train.groups]\nhead = 1.0\n"), "head"),
             (TEXT.replace("fashion-mnist", "fasion"), "fasion"),
             ("[data".into(), "line 1"),
         ];

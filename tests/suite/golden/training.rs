@@ -2,12 +2,11 @@
 
 use super::fixture::{Fixture, summary, weights as formula_weights};
 use super::setup::{Setup, write_labels};
-use duet::autodiff::Activations;
 use duet::diffusion::Schedule;
 use duet::model::ParamSet;
 use duet::ops::optimizer::{AdamW, hyper};
 use duet::tensor::{Tensors, unpad_rows};
-use duet::train::{TrainSpec, train_plan};
+use duet::train::{TrainOptions, TrainSpec, apply_plan, backward_plan};
 use duet::weights::{Loaded, Weights};
 
 /// Bar for gradients: relative error of norms.
@@ -22,6 +21,7 @@ struct Step {
     setup: Setup,
     weights: Weights,
     plan: Loaded,
+    apply: Loaded,
     batch: usize,
 }
 
@@ -30,19 +30,19 @@ impl Step {
         let setup = Setup::of(fixture);
         let spec = TrainSpec {
             batch,
-            micro_batches: 1,
             classifier_loss_scaling: setup.classifier_loss_scaling,
             classifier_input: setup.classifier_input,
             given_noise: true,
-            activations: Activations::Keep,
+            ..TrainSpec::of(&TrainOptions::default())
         };
         let mut weights = setup.upload();
         for set in [ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Gradient] {
             pollster::block_on(weights.zero_set(set)).unwrap();
         }
-        let plan = train_plan(&setup.model, &setup.diffusion, &spec).unwrap();
-        let plan = pollster::block_on(weights.load(&plan)).unwrap();
-        Step { setup, weights, plan, batch }
+        let load = |plan| pollster::block_on(weights.load(&plan)).unwrap();
+        let plan = load(backward_plan(&setup.model, &setup.diffusion, &spec).unwrap());
+        let apply = load(apply_plan(&setup.model, &spec).unwrap());
+        Step { setup, weights, plan, apply, batch }
     }
 
     fn run(&self, fixture: &mut Fixture, prefix: &str, number: u64, lr: f64, weight_decay: f64, ema: f64) {
@@ -66,9 +66,10 @@ impl Step {
         write_labels(&self.plan, &self.setup, &fixture.take(&format!("{prefix}y")));
         let optimizer =
             AdamW { learning_rate: lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, ema_rate: ema };
-        self.plan.write("hyper", bytemuck::cast_slice(&hyper(number, &optimizer, 1.0))).unwrap();
+        self.apply.write("hyper", bytemuck::cast_slice(&hyper(number, &optimizer, 1.0))).unwrap();
         self.plan.write("metrics_first", bytemuck::bytes_of(&[1u32, 0, 0, 0])).unwrap();
         self.plan.run();
+        self.apply.run();
         self.plan.device().wait().unwrap();
     }
 

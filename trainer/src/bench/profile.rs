@@ -16,7 +16,10 @@ pub fn profile(ready: &mut Ready, seconds: f64) -> Result<Profile> {
     let mut best: Vec<u64> = Vec::new();
     let (begin, mut runs) = (Instant::now(), 0);
     while runs < 3 || begin.elapsed().as_secs_f64() < seconds {
-        let times = pollster::block_on(ready.executable().profile())?;
+        let mut times = Vec::new();
+        for part in ready.executables() {
+            times.extend(pollster::block_on(part.profile())?);
+        }
         if best.is_empty() {
             best = times;
         } else {

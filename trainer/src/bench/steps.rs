@@ -104,10 +104,10 @@ enum Runner {
 }
 
 impl Runner {
-    fn loaded(&self) -> &Loaded {
+    fn loaded(&self) -> Vec<&Loaded> {
         match self {
-            Runner::Plan(loaded) => loaded,
-            Runner::Training(trainer, _) => trainer.loaded(),
+            Runner::Plan(loaded) => vec![loaded],
+            Runner::Training(trainer, _) => trainer.plans().to_vec(),
         }
     }
 }
@@ -150,7 +150,8 @@ impl Ready {
         // What the device allocated by its own count, weights and moments included.
         let live = device.counters().live_bytes.saturating_sub(before);
         let loaded = runner.loaded();
-        let own = plan.externals().filter_map(|(name, _)| loaded.buffer(name)).map(Buffer::bytes);
+        let own = plan.externals().flat_map(|(name, _)| loaded.iter().filter_map(move |l| l.buffer(name)));
+        let own = own.map(Buffer::bytes);
         let named = weights.bytes() + own.sum::<u64>();
         let stats = plan.stats();
         let memory = Memory {
@@ -164,9 +165,17 @@ impl Ready {
         Ok(Ready { name: step.name(subject, batch), plan, runner, memory })
     }
 
-    /// The program on the device.
-    pub fn executable(&self) -> &Executable {
-        self.runner.loaded().executable()
+    /// The programs on the device: together the plan's launches.
+    pub fn executables(&self) -> Vec<&Executable> {
+        self.runner.loaded().into_iter().map(Loaded::executable).collect()
+    }
+
+    fn device(&self) -> Device {
+        let loaded = match &self.runner {
+            Runner::Plan(loaded) => loaded,
+            Runner::Training(trainer, _) => trainer.plans()[0],
+        };
+        loaded.device().clone()
     }
 
     /// Runs the step once and waits for it; seconds until it was handed to the device.
@@ -174,7 +183,7 @@ impl Ready {
     /// # Errors
     /// Device errors.
     pub fn run(&mut self) -> Result<f64> {
-        let device = self.executable().device().clone();
+        let device = self.device();
         let start = Instant::now();
         match &mut self.runner {
             Runner::Plan(loaded) => loaded.run(),
@@ -190,7 +199,7 @@ impl Ready {
     /// # Errors
     /// Device errors; a step that allocates, which none may.
     pub fn measure(&mut self, batch: usize, seconds: f64) -> Result<Line> {
-        let device = self.executable().device().clone();
+        let device = self.device();
         let loaded = device.counters().live_bytes;
         let mut host = f64::INFINITY;
         let seconds = best(seconds, 3, || {

@@ -10,7 +10,7 @@ use duet::graph::Plan;
 use duet::infer::classify_plan;
 use duet::model::{JointModel, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
-use duet::train::{ClassifierInput, TrainSpec, train_plan};
+use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
 use duet::{Error, Result};
 
 /// Runs the command.
@@ -123,11 +123,10 @@ fn make_plan(
         PlanKind::Train => {
             let spec = TrainSpec {
                 batch,
-                micro_batches: 1,
                 classifier_loss_scaling: 0.1,
                 classifier_input,
-                given_noise: false,
                 activations,
+                ..TrainSpec::of(&TrainOptions::default())
             };
             train_plan(model, diffusion, &spec)
         }

@@ -3,11 +3,9 @@
 mod folder;
 mod idx;
 mod index;
-mod order;
 
 pub use folder::load_image;
 pub use index::{INDEX, Indexed, true_class};
-pub use order::BatchOrder;
 
 use crate::recipe::{DataKind, DataSpec};
 use duet::rng::philox4x32;

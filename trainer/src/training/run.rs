@@ -2,18 +2,18 @@
 
 use super::resume::{initial, resumable};
 use crate::cli::{Cli, Train};
-use crate::data::{BatchOrder, Dataset, Split, load};
+use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::output::progress;
 use crate::io::render::Grid;
 use crate::io::session::{class_name, go_on, interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
-use duet::checkpoint::{Metrics as Figures, write_atomic};
+use duet::checkpoint::{Figures, write_atomic};
 use duet::diffusion::Solver;
 use duet::model::{JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
-use duet::train::{Batch, ClassifierInput, Metrics, Trainer};
+use duet::train::{Batch, BatchOrder, ClassifierInput, Examples, Metrics, Pixels, Trainer};
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -68,6 +68,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         pollster::block_on(Trainer::new(&device, model, &recipe.diffusion, &recipe.train.options()))?
     };
     let order = BatchOrder::new(split.train.len(), recipe.train.seed);
+    let labels = Labels::Classes(split.train.labels.clone());
     let log = open_log(&options.out.join("log.csv"), trainer.step())?;
     let limit = options.minutes.map(|m| Duration::from_secs_f64(60.0 * m.max(0.0)));
     let json = arguments.json;
@@ -75,6 +76,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         folder: options.out.clone(),
         recipe,
         split,
+        labels,
         trainer,
         order,
         log,
@@ -111,6 +113,8 @@ struct Run {
     folder: PathBuf,
     recipe: Recipe,
     split: Split,
+    /// Of the training images.
+    labels: Labels,
     trainer: Trainer,
     order: BatchOrder,
     log: File,
@@ -134,7 +138,7 @@ impl Run {
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         loop {
             let step = self.trainer.step();
-            let batch = self.batch(step);
+            let batch = self.batch(step)?;
             let rate = self.recipe.train.rate_at(step);
             self.trainer.train_step(&batch, rate)?;
             let step = step + 1;
@@ -186,20 +190,10 @@ impl Run {
         Ok(())
     }
 
-    fn batch(&mut self, step: u64) -> Batch {
-        let train = &self.recipe.train;
-        let indices = self.order.indices(step, train.batch_size);
-        let rows: Vec<usize> = indices.iter().map(|i| *i as usize).collect();
-        let mut images = self.split.train.images_f32(&rows);
-        if train.flip {
-            let size = self.split.train.size;
-            let len = self.split.train.channels * size * size;
-            for (row, image) in images.chunks_mut(len).enumerate() {
-                self.order.flip(step, row, image, size);
-            }
-        }
-        let labels = rows.iter().map(|i| self.split.train.labels[*i]).collect();
-        Batch { images, labels: Labels::Classes(labels) }
+    fn batch(&mut self, step: u64) -> Result<Batch> {
+        let (train, images) = (&self.recipe.train, Pixels::Levels(&self.split.train.images));
+        let examples = Examples::new(&self.recipe.model, images, &self.labels)?;
+        examples.next(&mut self.order, step, train.batch_size, train.flip)
     }
 
     fn evaluate(&self) -> Result<f64> {
@@ -233,7 +227,7 @@ impl Run {
             let row = serde_json::json!({
                 "step": step, "seconds": seconds, "loss": metrics.loss, "mse": metrics.mse,
                 "classifier_loss": metrics.classifier_loss, "vb": metrics.vb, "learning_rate": rate,
-                "images_per_second": speed, "test_accuracy": accuracy,
+                "images_per_second": speed, "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
             });
             println!("{row}");
         } else if bar.is_hidden() || accuracy.is_some() {

@@ -5,8 +5,8 @@
 //! `code`, `message` and, where they apply, `limit`, `need` and `have`.
 #![cfg(target_arch = "wasm32")]
 
+mod check;
 mod engine;
 mod error;
 mod picture;
-mod probe;
 mod train;

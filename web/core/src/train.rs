@@ -3,9 +3,8 @@
 use crate::engine::{Engine, array, closed, go_on};
 use crate::error::{bad_options, to_js};
 use duet::model::Labels;
-use duet::rng::{Seed, shuffle};
 use duet::sampling::guidable;
-use duet::train::{Batch, ClassifierInput, TrainOptions, Trainer};
+use duet::train::{BatchOrder, ClassifierInput, Examples, Pixels, TrainOptions, Trainer};
 use duet::{Error, Result};
 use js_sys::{Float32Array, Function};
 use serde::Deserialize;
@@ -60,23 +59,15 @@ impl Engine {
             ..TrainOptions::default()
         };
         options.validate()?;
-        let config = &self.model.config;
-        let len = config.in_channels * config.image_size.pow(2);
-        if labels.is_empty() || images.len() != labels.len() * len {
-            let detail = format!("{} values for {} images of {len}", images.len(), labels.len());
-            return Err(Error::shape("train", detail));
-        }
+        let labels = Labels::Classes(labels.to_vec());
+        let examples = Examples::new(&self.model.config, Pixels::Values(images), &labels)?;
         let device = self.device.as_ref().ok_or_else(closed)?;
         let mut trainer = Trainer::resume(device, &self.checkpoint, &options).await?;
-        let mut order = Order::new(labels.len(), text.seed);
+        let mut order = BatchOrder::new(examples.len(), text.seed);
         let mut losses = Vec::new();
         let mut stopped = false;
         for step in 0..text.steps {
-            let rows = order.next(text.batch_size);
-            let batch = Batch {
-                images: rows.iter().flat_map(|r| &images[r * len..(r + 1) * len]).copied().collect(),
-                labels: Labels::Classes(rows.iter().map(|r| labels[*r]).collect()),
-            };
+            let batch = examples.next(&mut order, u64::from(step), text.batch_size, false)?;
             trainer.train_step(&batch, options.learning_rate)?;
             let metrics = trainer.metrics().await?;
             losses.push(metrics.loss);
@@ -92,35 +83,5 @@ impl Engine {
         let trained = trainer.checkpoint().await?;
         self.replace(trained.weights).await?;
         if stopped { Err(Error::Aborted) } else { Ok(losses) }
-    }
-}
-
-/// Shuffled passes over the images; a set smaller than a batch is repeated within it.
-struct Order {
-    seed: Seed,
-    pass: u32,
-    rows: Vec<u32>,
-    at: usize,
-}
-
-impl Order {
-    fn new(count: usize, seed: u64) -> Order {
-        let mut rows: Vec<u32> = (0..count as u32).collect();
-        shuffle(Seed(seed), 0, &mut rows);
-        Order { seed: Seed(seed), pass: 0, rows, at: 0 }
-    }
-
-    fn next(&mut self, batch: usize) -> Vec<usize> {
-        let mut list = Vec::with_capacity(batch);
-        while list.len() < batch {
-            if self.at == self.rows.len() {
-                self.pass += 1;
-                self.at = 0;
-                shuffle(self.seed, self.pass, &mut self.rows);
-            }
-            list.push(self.rows[self.at] as usize);
-            self.at += 1;
-        }
-        list
     }
 }

@@ -1,8 +1,9 @@
 //! One training step looked at from outside: losses, outputs and every gradient for given images, noise and timesteps,
 //! without an update. It checks devices, and lets tests compare a browser with the reference.
 
+use super::groups::Groups;
 use super::options::ClassifierInput;
-use super::step::{TrainSpec, train_plan};
+use super::step::{TrainSpec, backward_plan};
 use crate::autodiff::Activations;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
@@ -70,12 +71,12 @@ pub async fn training_step(
         classifier_input: input.classifier_input,
         given_noise: true,
         activations: Activations::Keep,
+        groups: Groups::default(),
+        clip_grad_norm: None,
     };
-    let mut weights = Weights::upload(device, Arc::clone(model), tensors, Some(tensors)).await?;
-    for set in [ParamSet::FirstMoment, ParamSet::SecondMoment, ParamSet::Gradient] {
-        weights.zero_set(set).await?;
-    }
-    let step = weights.load(&train_plan(model, diffusion, &spec)?).await?;
+    let mut weights = Weights::upload(device, Arc::clone(model), tensors, None).await?;
+    weights.zero_set(ParamSet::Gradient).await?;
+    let step = weights.load(&backward_plan(model, diffusion, &spec)?).await?;
     let images = config.images(batch);
     step.write("x_start", bytemuck::cast_slice(&images.to_device(&input.x_start)?))?;
     step.write("noise", bytemuck::cast_slice(&images.to_device(&input.noise)?))?;

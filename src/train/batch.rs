@@ -1,0 +1,110 @@
+//! Batches, and how they are put together from images in memory.
+
+use super::order::BatchOrder;
+use crate::error::{Error, Result};
+use crate::model::{Labels, ModelConfig};
+
+/// A batch on the host.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Images \[N,C,H,W\] in −1..1.
+    pub images: Vec<f32>,
+    /// What they are.
+    pub labels: Labels,
+}
+
+/// Images \[N,C,H,W\] as they lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Pixels<'a> {
+    /// Grey levels, which become level / 127.5 − 1 as in the reference.
+    Levels(&'a [u8]),
+    /// Values in −1..1.
+    Values(&'a [f32]),
+}
+
+impl Pixels<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Pixels::Levels(levels) => levels.len(),
+            Pixels::Values(values) => values.len(),
+        }
+    }
+
+    /// Adds the values of `range`, which must be there.
+    fn extend(&self, range: std::ops::Range<usize>, images: &mut Vec<f32>) {
+        match self {
+            Pixels::Levels(levels) => {
+                images.extend(levels[range].iter().map(|level| f32::from(*level) / 127.5 - 1.0));
+            }
+            Pixels::Values(values) => images.extend_from_slice(&values[range]),
+        }
+    }
+}
+
+/// Labelled images to train on.
+#[derive(Clone, Copy, Debug)]
+pub struct Examples<'a> {
+    pixels: Pixels<'a>,
+    labels: &'a Labels,
+    image_len: usize,
+    width: usize,
+    classes: usize,
+    count: usize,
+}
+
+impl<'a> Examples<'a> {
+    /// Images and labels of a model's size and classes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are none, or where the numbers of values and labels do not fit each other.
+    pub fn new(config: &ModelConfig, pixels: Pixels<'a>, labels: &'a Labels) -> Result<Examples<'a>> {
+        let (image_len, classes) = (config.images(1).len(), config.num_classes);
+        let count = labels.len(classes);
+        if count == 0 || pixels.len() != count * image_len {
+            let detail = format!("{} values for {count} images of {image_len}", pixels.len());
+            return Err(Error::shape("train", detail));
+        }
+        Ok(Examples { pixels, labels, image_len, width: config.image_size, classes, count })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The batch of step `step` in `order`; with `flip` half of its images are mirrored.
+    ///
+    /// # Errors
+    /// As [`Examples::batch`].
+    pub fn next(&self, order: &mut BatchOrder, step: u64, count: usize, flip: bool) -> Result<Batch> {
+        let rows: Vec<usize> = order.indices(step, count).into_iter().map(|row| row as usize).collect();
+        let mut batch = self.batch(&rows)?;
+        if flip {
+            for (row, image) in batch.images.chunks_exact_mut(self.image_len).enumerate() {
+                order.flip(step, row, image, self.width);
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The images of `rows`, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a row that is not there.
+    pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
+        let mut images = Vec::with_capacity(rows.len() * self.image_len);
+        for row in rows {
+            if *row >= self.count {
+                let detail = format!("row {row} of {} images", self.count);
+                return Err(Error::shape("batch", detail));
+            }
+            self.pixels.extend(row * self.image_len..(row + 1) * self.image_len, &mut images);
+        }
+        Ok(Batch { images, labels: self.labels.pick(rows, self.classes)? })
+    }
+}

@@ -1,0 +1,25 @@
+//! What may happen between a step's two halves: gradients exchanged with other processes.
+
+use crate::error::Result;
+use crate::gpu::{Buffer, Device};
+
+/// Part of the gradients' memory: f32 values, pads zero.
+#[derive(Clone)]
+pub struct GradientRange {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub bytes: u64,
+}
+
+/// Exchanges gradients with other processes that train the same weights on other images.
+pub trait Exchange: Send {
+    /// Called once a step, after its last backward pass was submitted and before anything is clipped or applied:
+    /// replaces the gradients of what is trained, summed over micro-batches, by those of all processes together.
+    ///
+    /// # Errors
+    /// Whatever prevents it; the step is then neither applied nor counted.
+    fn exchange(&mut self, device: &Device, gradients: &[GradientRange]) -> Result<()>;
+}

@@ -1,0 +1,63 @@
+//! The classifier's loss on clean images (paper Eq. 5 to 8) or on noised ones (Eq. 9 and 10).
+
+use super::{Feed, Loss, Metric, Pass, Term, Terms};
+use crate::diffusion::DiffusionConfig;
+use crate::error::Result;
+use crate::model::{AcrossLabels, JointModel};
+use crate::train::{ClassifierInput, TrainSpec};
+
+/// What the classifier is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// x_start at t = 0.
+    Clean,
+    /// x_t at t.
+    Noised,
+}
+
+/// Cross-entropy of the classifier's answers; of the last term of a feed "classifier_loss" \[N\] and "logits" \[N,K\] stay.
+#[derive(Clone, Debug)]
+pub struct ClassifierLoss {
+    /// The batch it reads.
+    pub feed: Feed,
+    /// What the classifier is shown.
+    pub seen: Seen,
+    /// Weight beside the noise error.
+    pub scaling: f32,
+}
+
+impl Term for ClassifierLoss {
+    fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    fn forward(&self, pass: &mut Pass<'_, '_>) -> Result<Loss> {
+        let (encoded, t) = match self.seen {
+            Seen::Clean => pass.clean_code()?,
+            Seen::Noised => (pass.noised_code()?, pass.noised()?.t),
+        };
+        let logits = pass.logits(&encoded, t)?;
+        let (head, classes) = (pass.model.config.head, pass.model.config.num_classes);
+        let (name, batch) = (pass.buffer("labels"), pass.batch());
+        let graph = &mut pass.builder.graph;
+        let labels = head.labels(graph, &name, batch, classes);
+        let values = head.loss(graph, logits, labels, AcrossLabels::Mean)?;
+        pass.result("classifier_loss", values);
+        pass.result("logits", logits);
+        Ok(Loss { values, weight: pass.weight(), scale: Some(self.scaling), metric: Metric::Classifier })
+    }
+}
+
+pub(super) fn of(_diffusion: &DiffusionConfig, _model: &JointModel, spec: &TrainSpec) -> Result<Terms> {
+    let seen: &[Seen] = match spec.classifier_input {
+        ClassifierInput::None => &[],
+        ClassifierInput::Clean => &[Seen::Clean],
+        ClassifierInput::Noised => &[Seen::Noised],
+        ClassifierInput::Both => &[Seen::Noised, Seen::Clean],
+    };
+    let (feed, scaling) = (Feed::first(spec.batch), spec.classifier_loss_scaling);
+    let term = |seen: &Seen| -> Box<dyn Term> {
+        Box::new(ClassifierLoss { feed: feed.clone(), seen: *seen, scaling })
+    };
+    Ok(seen.iter().map(term).collect())
+}

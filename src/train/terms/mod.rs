@@ -1,0 +1,312 @@
+//! What a training step minimises: a sum of terms, each over the images of the batch it reads.
+//!
+//! A term is a file here and a line in [`joint`]'s list. Terms that read the same [`Feed`] share what they both need through
+//! [`Pass`]: one encoder pass serves the noise error and the classifier on noised images.
+
+mod classifier;
+mod noise_error;
+mod variational;
+
+pub use classifier::{ClassifierLoss, Seen};
+pub use noise_error::NoiseError;
+pub use variational::VariationalTerm;
+
+use super::step::TrainSpec;
+use crate::diffusion::DiffusionConfig;
+use crate::error::{Error, Result};
+use crate::graph::{NodeId, Place};
+use crate::model::{Builder, Encoded, JointModel, Part};
+use crate::rng::Stream;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// A batch that terms read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// What its buffers' names begin with: nothing for the first feed, as "labelled." for another.
+    pub prefix: String,
+    /// Images per micro-batch.
+    pub batch: usize,
+}
+
+impl Feed {
+    /// The first feed, whose buffers have no prefix.
+    pub fn first(batch: usize) -> Feed {
+        Feed { prefix: String::new(), batch }
+    }
+
+    /// The feed's buffer `buffer`.
+    pub fn buffer(&self, buffer: &str) -> String {
+        format!("{}{buffer}", self.prefix)
+    }
+}
+
+/// Which of the means a term is reported in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Noise error.
+    NoiseError = 1,
+    /// Classifier loss.
+    Classifier = 2,
+    /// Variational term.
+    Variational = 3,
+}
+
+/// A term's forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// Loss of each image \[N\].
+    pub values: NodeId,
+    /// Weight of each in the reported mean.
+    pub weight: f32,
+    /// What that mean is multiplied by in the total; `None`: 1.
+    pub scale: Option<f32>,
+    /// Where it is reported.
+    pub metric: Metric,
+}
+
+/// A part of the loss.
+pub trait Term: Debug + Send + Sync {
+    /// The batch it reads.
+    fn feed(&self) -> &Feed;
+
+    /// Adds its forward pass.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a model or process that it does not fit.
+    fn forward(&self, pass: &mut Pass<'_, '_>) -> Result<Loss>;
+}
+
+/// The parts of a loss.
+pub type Terms = Vec<Box<dyn Term>>;
+
+/// Gives the terms of one file that a specification asks for, in their order.
+type Of = fn(&DiffusionConfig, &JointModel, &TrainSpec) -> Result<Terms>;
+
+/// The terms of the joint loss (paper Eq. 5 to 10), all on the first feed.
+///
+/// # Errors
+/// As [`Term::forward`].
+pub fn joint(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Terms> {
+    let list: [Of; 3] = [noise_error::of, variational::of, classifier::of];
+    let mut terms = Vec::new();
+    for of in list {
+        terms.extend(of(diffusion, model, spec)?);
+    }
+    Ok(terms)
+}
+
+/// The feeds of `terms`, in the order in which they first appear.
+///
+/// # Errors
+/// [`Error::Config`] where two of one prefix differ, or there are none.
+pub fn feeds(terms: &[Box<dyn Term>]) -> Result<Vec<Feed>> {
+    let mut feeds: Vec<Feed> = Vec::new();
+    for feed in terms.iter().map(|term| term.feed()) {
+        match feeds.iter().find(|known| known.prefix == feed.prefix) {
+            Some(known) if known != feed => {
+                let detail = format!("two terms read {known:?} and {feed:?}");
+                return Err(Error::config("terms", detail));
+            }
+            Some(_) => {}
+            None => feeds.push(feed.clone()),
+        }
+    }
+    if feeds.is_empty() { Err(Error::config("terms", "there is no term to minimise")) } else { Ok(feeds) }
+}
+
+/// Noised images.
+#[derive(Clone, Copy, Debug)]
+pub struct Noised {
+    /// Images \[N,H,W,C\].
+    pub x_start: NodeId,
+    /// The noise.
+    pub noise: NodeId,
+    /// The noised images.
+    pub x_t: NodeId,
+    /// Their timesteps \[N\] (f32).
+    pub t: NodeId,
+    /// √ᾱ and √(1−ᾱ) of each \[2N\].
+    pub coefficients: NodeId,
+}
+
+/// What terms of one feed share.
+#[derive(Default)]
+struct Shared {
+    run: Option<NodeId>,
+    x_start: Option<NodeId>,
+    noised: Option<Noised>,
+    noised_code: Option<Encoded>,
+    model_out: Option<NodeId>,
+    clean_code: Option<(Encoded, NodeId)>,
+}
+
+/// A forward pass under construction, as the terms of one feed see it.
+pub struct Pass<'a, 'b> {
+    /// The graph with the parameters.
+    pub builder: &'a mut Builder<'b>,
+    /// The model.
+    pub model: &'a JointModel,
+    /// What the plan is compiled for.
+    pub spec: &'a TrainSpec,
+    feed: Feed,
+    shared: BTreeMap<String, Shared>,
+    results: BTreeMap<String, NodeId>,
+}
+
+impl<'a, 'b> Pass<'a, 'b> {
+    pub(super) fn new(
+        builder: &'a mut Builder<'b>,
+        model: &'a JointModel,
+        spec: &'a TrainSpec,
+    ) -> Pass<'a, 'b> {
+        let (feed, shared, results) = (Feed::first(spec.batch), BTreeMap::new(), BTreeMap::new());
+        Pass { builder, model, spec, feed, shared, results }
+    }
+
+    /// The term's forward pass, on its feed.
+    pub(super) fn add(&mut self, term: &dyn Term) -> Result<Loss> {
+        self.feed = term.feed().clone();
+        let known = self.shared().run;
+        let run = match known {
+            Some(run) => run,
+            None if self.feed.prefix.is_empty() => self.builder.run(),
+            None => self.leaf("run", &[4]),
+        };
+        self.shared().run = Some(run);
+        let before = self.builder.replace_run(run);
+        let loss = term.forward(self);
+        self.builder.replace_run(before);
+        loss
+    }
+
+    /// Makes the results that terms leave lie in buffers of their names.
+    pub(super) fn place_results(self) {
+        for (name, node) in self.results {
+            self.builder.graph.place(node, Place::whole(name));
+        }
+    }
+
+    fn shared(&mut self) -> &mut Shared {
+        self.shared.entry(self.feed.prefix.clone()).or_default()
+    }
+
+    /// Images per micro-batch of the feed.
+    pub fn batch(&self) -> usize {
+        self.feed.batch
+    }
+
+    /// Weight of one image in the mean over the feed's whole batch.
+    pub fn weight(&self) -> f32 {
+        1.0 / (self.feed.batch * self.spec.micro_batches) as f32
+    }
+
+    /// The feed's buffer `name` as a tensor.
+    pub fn leaf(&mut self, name: &str, shape: &[usize]) -> NodeId {
+        let place = Place::whole(self.feed.buffer(name));
+        self.builder.graph.leaf(shape, place)
+    }
+
+    /// Name of the feed's buffer `name`.
+    pub fn buffer(&self, name: &str) -> String {
+        self.feed.buffer(name)
+    }
+
+    /// Leaves `node` in the feed's buffer `name` after the step; the last of a name stays.
+    pub fn result(&mut self, name: &str, node: NodeId) {
+        self.results.insert(self.feed.buffer(name), node);
+    }
+
+    /// The images \[N,H,W,C\].
+    pub fn x_start(&mut self) -> NodeId {
+        if let Some(known) = self.shared().x_start {
+            return known;
+        }
+        let config = &self.model.config;
+        let shape = [self.feed.batch, config.image_size, config.image_size, config.in_channels];
+        let x_start = self.leaf("x_start", &shape);
+        self.shared().x_start = Some(x_start);
+        x_start
+    }
+
+    /// The images noised.
+    ///
+    /// # Errors
+    /// As [`crate::graph::Graph::q_sample`].
+    pub fn noised(&mut self) -> Result<Noised> {
+        if let Some(known) = self.shared().noised {
+            return Ok(known);
+        }
+        let x_start = self.x_start();
+        let batch = self.feed.batch;
+        let t = self.leaf("t", &[batch]);
+        let coefficients = self.leaf("coefficients", &[2 * batch]);
+        let shape = self.builder.graph.image_shape("train", x_start)?;
+        let noise = if self.spec.given_noise {
+            self.leaf("noise", &shape)
+        } else {
+            let run = self.builder.run();
+            self.builder.graph.normal(run, shape, Stream::TrainNoise as u32)
+        };
+        let x_t = self.builder.graph.q_sample(x_start, noise, coefficients)?;
+        let noised = Noised { x_start, noise, x_t, t, coefficients };
+        self.shared().noised = Some(noised);
+        Ok(noised)
+    }
+
+    /// The noised images encoded.
+    ///
+    /// # Errors
+    /// As [`crate::model::UNet::encode`].
+    pub fn noised_code(&mut self) -> Result<Encoded> {
+        if let Some(known) = self.shared().noised_code.clone() {
+            return Ok(known);
+        }
+        let Noised { x_t, t, .. } = self.noised()?;
+        let encoded = self.model.unet.encode(self.builder, x_t, t)?;
+        self.shared().noised_code = Some(encoded.clone());
+        Ok(encoded)
+    }
+
+    /// The network's output \[N,H,W,C or 2C\] of the noised images; it stays in "model_out".
+    ///
+    /// # Errors
+    /// As [`crate::model::UNet::decode`].
+    pub fn model_out(&mut self) -> Result<NodeId> {
+        if let Some(known) = self.shared().model_out {
+            return Ok(known);
+        }
+        let encoded = self.noised_code()?;
+        let out = self.model.unet.decode(self.builder, &encoded)?;
+        self.shared().model_out = Some(out);
+        self.result("model_out", out);
+        Ok(out)
+    }
+
+    /// The images encoded as they are, and their timesteps \[N\], zeros.
+    ///
+    /// # Errors
+    /// As [`crate::model::UNet::encode`].
+    pub fn clean_code(&mut self) -> Result<(Encoded, NodeId)> {
+        if let Some(known) = self.shared().clean_code.clone() {
+            return Ok(known);
+        }
+        let x_start = self.x_start();
+        let zero = self.builder.graph.fill(self.feed.batch, 0.0);
+        let code = (self.model.unet.encode(self.builder, x_start, zero)?, zero);
+        self.shared().clean_code = Some(code.clone());
+        Ok(code)
+    }
+
+    /// Logits \[N,K\] of encoded images; a frozen classifier answers as in inference.
+    ///
+    /// # Errors
+    /// As [`crate::model::Classifier::logits`].
+    pub fn logits(&mut self, encoded: &Encoded, t: NodeId) -> Result<NodeId> {
+        let features = self.model.classifier.features(self.builder, encoded, t)?;
+        let train = std::mem::replace(&mut self.builder.train, self.spec.groups.trains(Part::Classifier));
+        let logits = self.model.classifier.logits(self.builder, features);
+        self.builder.train = train;
+        logits
+    }
+}
