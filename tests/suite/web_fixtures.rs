@@ -10,6 +10,7 @@ use duet::explain::{ExplainOptions, Explainer};
 use duet::gpu::{BufferId, Launch, Slice};
 use duet::model::{JointModel, Labels, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
+use duet::picture::{Picture, PixelLayout, Preparation};
 use duet::rng::Seed;
 use duet::sampling::Watch;
 use duet::weights::Weights;
@@ -98,6 +99,26 @@ fn web_fixtures_tiny_model() {
     let diffusion = DiffusionConfig::default();
     let checkpoint = Checkpoint { model: config, diffusion, weights, ema: None, training: None, info };
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
+}
+
+/// Pictures wider, higher and smaller than the model's, coloured, some of them transparent in parts, and what the library
+/// makes of them.
+#[test]
+fn web_fixtures_pictures() {
+    let mut list = Vec::new();
+    for (number, (width, height)) in [(100, 64), (37, 90), (8, 8), (5, 7), (640, 480)].into_iter().enumerate()
+    {
+        let mut rgba = Vec::new();
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let wave = |a: usize, b: usize| (127.5 * (1.0 + ((a * x + b * y) as f64 / 19.0).sin())) as u8;
+            let opacity = if number % 2 == 1 { wave(1, 2) } else { 255 };
+            rgba.extend([wave(3, 1), wave(0, 4), if (x / 9 + y / 7) % 2 == 0 { 255 } else { 0 }, opacity]);
+        }
+        let picture = Picture { width, height, layout: PixelLayout::Rgba, data: &rgba, orientation: 1 };
+        let levels = Preparation::new(1, 8).levels(&picture).unwrap();
+        list.push(serde_json::json!({"width": width, "height": height, "rgba": rgba, "levels": levels}));
+    }
+    write("pictures.json", serde_json::Value::from(list).to_string().as_bytes());
 }
 
 /// A sneaker of the official test set.
