@@ -124,6 +124,8 @@ pub struct Noised {
     pub noise: NodeId,
     /// The noised images.
     pub x_t: NodeId,
+    /// How much there is of both in each \[2N\].
+    pub coefficients: NodeId,
     /// Their timesteps \[N\] (f32).
     pub t: NodeId,
 }
@@ -247,7 +249,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             self.builder.graph.normal(run, shape, Stream::TrainNoise as u32)
         };
         let x_t = self.builder.graph.q_sample(x_start, noise, coefficients)?;
-        let noised = Noised { x_start, noise, x_t, t };
+        let noised = Noised { x_start, noise, x_t, coefficients, t };
         self.shared().noised = Some(noised);
         Ok(noised)
     }
