@@ -89,15 +89,15 @@ fn clip(@builtin(local_invocation_index) local: u32) {
         return;
     }
     // hyper[8] is the gradients' scale.
-    let length = hyper[8] * sqrt(gradient[0].x);
+    let total = hyper[8] * sqrt(gradient[0].x);
     var value = hyper[local];
-    // Not `length > max_norm`: a norm that is NaN must give a scale that is NaN.
-    if (local == 8u && !(length <= limit.max_norm)) {
-        value *= limit.max_norm / length;
+    // Not `total > max_norm`: a norm that is NaN must give a scale that is NaN.
+    if (local == 8u && !(total <= limit.max_norm)) {
+        value *= limit.max_norm / total;
     }
     clipped[local] = value;
     if (local == 0u) {
-        norm[0] = vec4<f32>(length, 0.0, 0.0, 0.0);
+        norm[0] = vec4<f32>(total, 0.0, 0.0, 0.0);
     }
 }
 

@@ -8,8 +8,12 @@ use crate::tensor::device_bytes;
 
 shader!("optimizer");
 
-/// Parts of the first pass of [`sum_squares`].
+/// Parts of the second pass of [`sum_squares`], and the least of its first one.
 const PARTS: usize = 256;
+/// Most parts of its first pass: enough invocations to fill a GPU.
+const MOST_PARTS: usize = 16_384;
+/// Vec4s that a part of the first pass has where neither bound decides.
+const PART_QUADS: usize = 64;
 
 /// Numbers that [`hyper`] gives.
 pub const HYPERS: usize = 12;
@@ -93,22 +97,29 @@ pub fn accumulate(quads: usize, gradients: Slice, first: Slice, sum: Slice) -> V
     vec![invocations(kernel, vec![gradients, first], vec![sum], bytemuck::bytes_of(&flat(quads)), quads)]
 }
 
-/// Bytes of scratch that [`sum_squares`] needs.
-pub fn sum_squares_scratch() -> u64 {
-    PARTS as u64 * 4
+/// Parts that the first pass of [`sum_squares`] cuts `quads` vec4 into: whole vec4s of sums.
+fn first_parts(quads: usize) -> usize {
+    quads.div_ceil(PART_QUADS).next_multiple_of(4).clamp(PARTS, MOST_PARTS)
+}
+
+/// Bytes of the two scratches that [`sum_squares`] of `quads` vec4 needs.
+pub fn sum_squares_scratch(quads: usize) -> [u64; 2] {
+    [first_parts(quads), PARTS].map(|parts| parts as u64 * 4)
 }
 
 /// out\[0\] = sum of squares of x, its pads 0; partial sums are added in a fixed order.
-pub fn sum_squares(quads: usize, x: Slice, scratch: Slice, out: Slice) -> Vec<Launch> {
+pub fn sum_squares(quads: usize, x: Slice, scratch: [Slice; 2], out: Slice) -> Vec<Launch> {
     let pass = |quads: usize, parts: usize, slice_quads: usize, power, from, to| {
         let size = Size { quads: quads as u32, slices: parts as u32, slice_quads: slice_quads as u32, power };
         invocations(kernel("squares", &WG), vec![from], vec![to], bytemuck::bytes_of(&size), parts)
     };
-    let partials = PARTS / 4;
-    // The second pass has the whole in its first part; three empty ones behind it clear the pads.
+    let parts = first_parts(quads);
+    let (first, second) = (parts / 4, PARTS / 4);
+    // The last pass has the whole in its first part; three empty ones behind it clear the pads.
     vec![
-        pass(quads, PARTS, quads.div_ceil(PARTS), 2, x, scratch),
-        pass(partials, 4, partials, 1, scratch, out),
+        pass(quads, parts, quads.div_ceil(parts), 2, x, scratch[0]),
+        pass(first, PARTS, first.div_ceil(PARTS), 1, scratch[0], scratch[1]),
+        pass(second, 4, second, 1, scratch[1], out),
     ]
 }
 
@@ -157,8 +168,8 @@ struct SumSquares {
 
 impl Operation for SumSquares {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let partial = context.scratch(sum_squares_scratch());
-        sum_squares(self.quads, context.inputs[0], partial, context.output)
+        let scratch = sum_squares_scratch(self.quads).map(|bytes| context.scratch(bytes));
+        sum_squares(self.quads, context.inputs[0], scratch, context.output)
     }
 }
 

@@ -39,7 +39,7 @@ impl TrainSpec {
     /// The specification that `options` asks for.
     pub fn of(options: &TrainOptions) -> TrainSpec {
         TrainSpec {
-            batch: options.batch_size / options.micro_batches,
+            batch: options.batch_size / options.micro_batches.max(1),
             micro_batches: options.micro_batches,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,

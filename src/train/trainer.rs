@@ -65,8 +65,8 @@ impl Trainer {
         Self::new_of(device, model, diffusion, options, &terms).await
     }
 
-    /// As [`Trainer::new`], of the given terms; `options` say nothing then about what the classifier sees. The first feed
-    /// is of `batch_size / micro_batches` images.
+    /// As [`Trainer::new`], of the given terms, which alone then say what is minimised on how many images; `options` are
+    /// checked as for the joint loss all the same.
     ///
     /// # Errors
     /// As [`Trainer::new`].

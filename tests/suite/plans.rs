@@ -74,6 +74,21 @@ fn plans_are_as_committed() {
     }
 }
 
+/// What is measured as a whole step is what runs in two parts.
+#[test]
+fn a_whole_step_is_its_two_plans() {
+    let kernels = |plan: &Plan| -> Vec<String> {
+        plan.program().launches.iter().map(|l| format!("{} {:?}", l.kernel, l.workgroups)).collect()
+    };
+    let (model, diffusion) = (JointModel::new(&config("fashion28")).unwrap(), DiffusionConfig::default());
+    for clip_grad_norm in [None, Some(1.0)] {
+        let spec = TrainSpec { clip_grad_norm, ..training() };
+        let parts = [backward_plan(&model, &diffusion, &spec), apply_plan(&model, &spec)].map(Result::unwrap);
+        let whole = train_plan(&model, &diffusion, &spec).unwrap();
+        assert_eq!(kernels(&whole), parts.each_ref().map(kernels).concat());
+    }
+}
+
 #[test]
 fn a_training_step_needs_few_pipelines() {
     let stats = plan("mnist28_c32", "train").stats();

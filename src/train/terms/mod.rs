@@ -124,6 +124,8 @@ pub struct Noised {
     pub noise: NodeId,
     /// The noised images.
     pub x_t: NodeId,
+    /// How much there is of both in each \[2N\].
+    pub coefficients: NodeId,
     /// Their timesteps \[N\] (f32).
     pub t: NodeId,
     /// √ᾱ and √(1−ᾱ) of each \[2N\].
