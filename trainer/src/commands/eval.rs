@@ -33,7 +33,7 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
     }
     println!("accuracy {:.2} % of {count} test images", 100.0 * accuracy.share);
     for (class, share) in accuracy.per_class.iter().enumerate() {
-        println!("  {:<12} {:.1} %", crate::io::session::class_name(config, class), 100.0 * share);
+        println!("  {:<12} {:.1} %", config.class_name(class), 100.0 * share);
     }
     if let Some(quarters) = quarters {
         println!("noise error (MSE of eps) by quarter of the chain, from image to noise:");

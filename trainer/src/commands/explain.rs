@@ -4,7 +4,7 @@ use crate::cli::{Cli, Explain};
 use crate::data::{load_image, true_class};
 use crate::eval::explanations::{Made, explain_all};
 use crate::io::render::{Grid, Palette};
-use crate::io::session::{Session, chain, class_name, find_class, guidance, watch_interrupts};
+use crate::io::session::{Session, chain, guidance, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
 use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer};
@@ -25,7 +25,7 @@ fn load_mask(path: &Path, size: usize) -> Result<Vec<f32>> {
 
 /// A class that was asked for; `None`: each image's second.
 fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
-    match find_class(config, text) {
+    match config.find_class(text) {
         Err(_) if text.trim() == SECOND && config.head == Head::Multiclass && config.num_classes > 1 => {
             Ok(None)
         }
@@ -118,7 +118,7 @@ fn settings(
         seed: options.chain.seed,
         chain: format!("{sampler}; {guidance}"),
         device: session.weights.device().info().name.clone(),
-        class_names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),
+        class_names: (0..config.num_classes).map(|c| config.class_name(c)).collect(),
     }
 }
 
@@ -177,7 +177,7 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
         }
         println!("{}:", path.display());
         for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
-            let share = |c: usize| format!("{} {:.1} %", class_name(config, c), 100.0 * row[c]);
+            let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
             println!("  {word}  {}, {}", share(decision), share(target));
         }
     }

@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Sample};
 use crate::io::output::progress;
 use crate::io::render::Grid;
-use crate::io::session::{Session, chain, class_name, find_class, guidance, interrupted, watch_interrupts};
+use crate::io::session::{Session, chain, guidance, interrupted, watch_interrupts};
 use duet::infer::ImageClassifier;
 use duet::model::argmax;
 use duet::model::{Head, Labels};
@@ -28,7 +28,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let classes: Vec<usize> = if options.class.is_empty() {
         (0..config.num_classes).collect()
     } else {
-        options.class.iter().map(|c| find_class(&config, c)).collect::<Result<_>>()?
+        options.class.iter().map(|c| config.find_class(c)).collect::<Result<_>>()?
     };
     watch_interrupts()?;
     let spec = StepSpec {
@@ -75,7 +75,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     }
     bar.finish_and_clear();
     session.close();
-    let names: Vec<String> = classes.iter().map(|c| class_name(&config, *c)).collect();
+    let names: Vec<String> = classes.iter().map(|c| config.class_name(*c)).collect();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
     grid.save_rows(&options.out, &rows, &names)?;
     if arguments.json {

@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
 use crate::io::output::progress;
-use crate::io::session::{Session, class_name, interrupted, watch_interrupts};
+use crate::io::session::{Session, interrupted, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
 use duet::{Error, Result};
@@ -39,7 +39,7 @@ fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Ve
     for class in 0..classes {
         let found = rows.iter().filter(|row| test.labels[**row] as usize == class).count();
         if found < count {
-            let name = class_name(session.config(), class);
+            let name = session.config().class_name(class);
             let detail = format!("is {count}, but there are only {found} test images of the class {name}");
             return Err(Error::config("per_class", detail));
         }

@@ -3,4 +3,5 @@
 pub mod output;
 pub mod render;
 pub mod session;
+pub mod text;
 pub mod tuning;

@@ -1,6 +1,6 @@
 //! Progress bars and printed results.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
 
 /// A progress bar on stderr; hidden where stderr is no terminal or the output is for machines.
@@ -16,7 +16,7 @@ pub fn progress(steps: u64, done: u64, template: &str, json: bool) -> ProgressBa
     bar
 }
 
-/// 1.23 M, 4.5 G and the like.
+/// 1.23 M, 4.50 G and the like: ours, since indicatif writes counts in full and prefixes bytes alone.
 pub fn short(value: f64) -> String {
     let units = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
     let unit = units.iter().find(|(size, _)| value.abs() >= *size);
@@ -26,11 +26,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// Bytes as KiB, MiB, GiB.
+/// Bytes as KiB, MiB, GiB; as text, because [`HumanBytes`] itself ignores a column's width.
 pub fn bytes(value: u64) -> String {
-    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.iter().find(|(size, _)| value >= *size) {
-        Some((size, name)) => format!("{:.1} {name}", value as f64 / *size as f64),
-        None => format!("{value} B"),
-    }
+    HumanBytes(value).to_string()
 }

@@ -1,5 +1,6 @@
 //! Pictures: grids of images with a name per row, and strips of explanations.
 
+use super::text;
 use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -10,8 +11,6 @@ use std::path::Path;
 const BLOCK_COLUMNS: u32 = 16;
 /// Pixels between images.
 const GAP: u32 = 2;
-/// Size of a letter's cell.
-const LETTER: [u32; 2] = [6, 8];
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
 
@@ -40,6 +39,11 @@ impl Grid {
         self.size as u32 * self.scale + GAP
     }
 
+    /// Where a line of text begins that stands beside the middle of an image from `top` on.
+    fn middle(&self, top: u32) -> u32 {
+        top + (self.cell() - GAP).saturating_sub(text::HEIGHT) / 2
+    }
+
     fn image_len(&self) -> usize {
         self.channels * self.size * self.size
     }
@@ -49,14 +53,13 @@ impl Grid {
     /// # Errors
     /// [`Error::Data`] where the file cannot be written.
     pub fn save_rows(&self, path: &Path, rows: &[Vec<f32>], names: &[String]) -> Result<()> {
-        let letters = names.iter().map(|n| n.chars().count() as u32).max().unwrap_or(0);
-        let margin = letters * LETTER[0] + 2 * GAP;
+        let margin = margin(names.iter().map(String::as_str));
         let columns = rows.iter().map(|r| r.len() / self.image_len()).max().unwrap_or(0) as u32;
         let (width, height) = (margin + columns * self.cell(), rows.len() as u32 * self.cell() + GAP);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
         for (y, (row, name)) in (0u32..).zip(rows.iter().zip(names)) {
             let top = y * self.cell() + GAP;
-            write_text(&mut picture, GAP, top + (self.cell() - GAP).saturating_sub(LETTER[1]) / 2, name);
+            text::write(&mut picture, [GAP, self.middle(top)], name, INK);
             for (x, image) in (0u32..).zip(row.chunks_exact(self.image_len())) {
                 self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image);
             }
@@ -90,7 +93,7 @@ impl Grid {
     /// [`Error::Data`] where the file cannot be written.
     pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
         let titles = ["original", "noised", "counterfactual", "difference"];
-        let margin = titles.iter().map(|t| t.len() as u32 * LETTER[0]).max().unwrap_or(0) + 2 * GAP;
+        let margin = margin(titles);
         let count = (parts[0].len() / self.image_len()) as u32;
         let blocks = count.div_ceil(BLOCK_COLUMNS).max(1);
         let columns = count.div_ceil(blocks);
@@ -101,8 +104,7 @@ impl Grid {
             let palette = if y == 3 { Palette::Difference } else { Palette::Image };
             let top = GAP + y * self.cell();
             for b in 0..blocks {
-                let middle = (self.cell() - GAP).saturating_sub(LETTER[1]) / 2;
-                write_text(&mut picture, GAP, b * block + top + middle, title);
+                text::write(&mut picture, [GAP, self.middle(b * block + top)], title, INK);
             }
             for (i, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
                 let place = [margin + i % columns * self.cell(), i / columns * block + top];
@@ -139,6 +141,11 @@ impl Grid {
             }
         }
     }
+}
+
+/// Room for the longest of `names`.
+fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
+    names.into_iter().map(text::width).max().unwrap_or(0) + 3 * GAP
 }
 
 /// Grey level of a value in −1..1, what is outside clipped.
@@ -179,69 +186,6 @@ fn encode(path: &Path, picture: &RgbImage) -> Result<Vec<u8>> {
     Ok(if filtered.len() < plain.len() { filtered } else { plain })
 }
 
-/// Writes text in a 5×7 face; what it lacks becomes a box.
-fn write_text(picture: &mut RgbImage, left: u32, top: u32, text: &str) {
-    for (i, letter) in (0u32..).zip(text.chars()) {
-        let rows = glyph(letter.to_ascii_lowercase());
-        for (y, row) in (0u32..).zip(rows) {
-            for x in 0..5u32 {
-                let (px, py) = (left + i * LETTER[0] + x, top + y);
-                if row >> (4 - x) & 1 == 1 && px < picture.width() && py < picture.height() {
-                    picture.put_pixel(px, py, INK);
-                }
-            }
-        }
-    }
-}
-
-/// Seven rows of five bits.
-fn glyph(letter: char) -> [u8; 7] {
-    match letter {
-        ' ' => [0; 7],
-        'a' => [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001],
-        'b' => [0b11110, 0b10001, 0b10001, 0b11110, 0b10001, 0b10001, 0b11110],
-        'c' => [0b01110, 0b10001, 0b10000, 0b10000, 0b10000, 0b10001, 0b01110],
-        'd' => [0b11110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11110],
-        'e' => [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b11111],
-        'f' => [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b10000],
-        'g' => [0b01110, 0b10001, 0b10000, 0b10111, 0b10001, 0b10001, 0b01111],
-        'h' => [0b10001, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001],
-        'i' => [0b01110, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
-        'j' => [0b00111, 0b00010, 0b00010, 0b00010, 0b00010, 0b10010, 0b01100],
-        'k' => [0b10001, 0b10010, 0b10100, 0b11000, 0b10100, 0b10010, 0b10001],
-        'l' => [0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b11111],
-        'm' => [0b10001, 0b11011, 0b10101, 0b10101, 0b10001, 0b10001, 0b10001],
-        'n' => [0b10001, 0b11001, 0b10101, 0b10011, 0b10001, 0b10001, 0b10001],
-        'o' | '0' => [0b01110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110],
-        'p' => [0b11110, 0b10001, 0b10001, 0b11110, 0b10000, 0b10000, 0b10000],
-        'q' => [0b01110, 0b10001, 0b10001, 0b10001, 0b10101, 0b10010, 0b01101],
-        'r' => [0b11110, 0b10001, 0b10001, 0b11110, 0b10100, 0b10010, 0b10001],
-        's' => [0b01111, 0b10000, 0b10000, 0b01110, 0b00001, 0b00001, 0b11110],
-        't' => [0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100],
-        'u' => [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110],
-        'v' => [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01010, 0b00100],
-        'w' => [0b10001, 0b10001, 0b10001, 0b10101, 0b10101, 0b11011, 0b10001],
-        'x' => [0b10001, 0b10001, 0b01010, 0b00100, 0b01010, 0b10001, 0b10001],
-        'y' => [0b10001, 0b10001, 0b01010, 0b00100, 0b00100, 0b00100, 0b00100],
-        'z' => [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b10000, 0b11111],
-        '1' => [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
-        '2' => [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111],
-        '3' => [0b11110, 0b00001, 0b00001, 0b01110, 0b00001, 0b00001, 0b11110],
-        '4' => [0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010],
-        '5' => [0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110],
-        '6' => [0b01110, 0b10000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110],
-        '7' => [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000],
-        '8' => [0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110],
-        '9' => [0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00001, 0b01110],
-        '-' => [0, 0, 0, 0b01110, 0, 0, 0],
-        '_' => [0, 0, 0, 0, 0, 0, 0b11111],
-        '.' => [0, 0, 0, 0, 0, 0b00100, 0b00100],
-        '/' => [0b00001, 0b00001, 0b00010, 0b00100, 0b01000, 0b10000, 0b10000],
-        '%' => [0b11001, 0b11001, 0b00010, 0b00100, 0b01000, 0b10011, 0b10011],
-        _ => [0b11111, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11111],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +198,7 @@ mod tests {
         let rows = vec![vec![1.0; 8], vec![-1.0; 4]];
         grid.save_rows(&path, &rows, &["a".into(), "bc".into()]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = 2 * LETTER[0] + 2 * GAP;
+        let margin = super::margin(["bc"]);
         assert_eq!(picture.dimensions(), (margin + 16, 18));
         assert_eq!(picture.get_pixel(margin, GAP), &Rgb([255; 3]));
         assert_eq!(picture.get_pixel(margin + 5, 8 + GAP + 5), &Rgb([0; 3]));
@@ -262,7 +206,7 @@ mod tests {
         let part = [0.0f32; 4];
         grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = 14 * LETTER[0] + 2 * GAP;
+        let margin = super::margin(["counterfactual"]);
         assert_eq!(picture.dimensions(), (margin + 8, 4 * 8 + GAP));
         let (left, top) = (margin, GAP + 3 * 8);
         let pixels = [
@@ -284,7 +228,7 @@ mod tests {
         parts[4 * 39..].fill(1.0);
         grid.save_strips(&path, [&parts, &parts, &parts, &parts]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = 14 * LETTER[0] + 2 * GAP;
+        let margin = super::margin(["counterfactual"]);
         let block = 4 * 8 + 4 * GAP;
         assert_eq!(picture.dimensions(), (margin + 14 * 8, 3 * block - 3 * GAP));
         let third = 2 * block + GAP;

@@ -6,7 +6,7 @@ use crate::data::{BatchOrder, Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::output::progress;
 use crate::io::render::Grid;
-use crate::io::session::{class_name, interrupted, open_device, watch_interrupts};
+use crate::io::session::{interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
 use duet::checkpoint::{Metrics as Figures, write_atomic};
 use duet::model::{JointModel, Labels, WeightSet};
@@ -282,7 +282,7 @@ impl Run {
             .chunks(images.len() / config.num_classes)
             .map(|row| row.iter().map(|v| if v.is_finite() { v.clamp(-1.0, 1.0) } else { 0.0 }).collect())
             .collect();
-        let names: Vec<String> = (0..config.num_classes).map(|c| class_name(config, c)).collect();
+        let names: Vec<String> = (0..config.num_classes).map(|c| config.class_name(c)).collect();
         let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
         grid.save_rows(&self.folder.join(format!("samples_{step:07}.png")), &rows, &names)
     }
