@@ -1,11 +1,13 @@
 //! Explanations as one HTML file: no network, no script, images inside.
 
-use crate::report::plot::escape;
 use base64::Engine as _;
-use std::fmt::Write as _;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// Classes a card lists at least, where there are as many.
 const LISTED: usize = 3;
+/// The file itself and its pictures are all it needs.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
 const STYLE: &str = include_str!("page.css");
 
 /// How all images were explained.
@@ -50,16 +52,17 @@ pub struct Card {
     pub seconds: f64,
 }
 
+/// A share in per cent.
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-fn name(settings: &Settings, class: usize) -> String {
-    escape(settings.class_names.get(class).map_or("?", String::as_str))
+fn name(settings: &Settings, class: usize) -> &str {
+    settings.class_names.get(class).map_or("?", String::as_str)
 }
 
-/// The whole file.
-pub fn page(settings: &Settings, cards: &[Card]) -> String {
+/// What holds for all images, as terms and values.
+fn facts(settings: &Settings, cards: &[Card]) -> Vec<(&'static str, String)> {
     let count = cards.len();
     let changed = cards.iter().filter(|c| c.decisions[0] != c.decisions[1]).count();
     let reached = cards.iter().filter(|c| c.decisions[1] == c.target).count();
@@ -84,46 +87,77 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
         ("Model", settings.model.clone()),
         ("Device", settings.device.clone()),
     ]);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
-         <title>Duet: what would have to change?</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>What would have to change?</h1>\n\
-         <p class=\"lead\">Each image below was noised part of the way and then denoised towards another class, by the same \
-         network that classifies it. What comes out is a counterfactual: an image close to the original that the network \
-         takes for something else.</p>\n"
-    );
-    out.push_str("<dl class=\"facts\">\n");
-    for (term, value) in facts {
-        let _ = writeln!(out, "<div><dt>{term}</dt><dd>{}</dd></div>", escape(&value));
-    }
-    out.push_str(
-        "</dl>\n<h2>How to read it</h2>\n<ul class=\"how\">\n\
-         <li><strong>Noised</strong> is where the way back begins: what the noise hides may change, what shows through it \
-         stays.</li>\n\
-         <li><strong>Difference</strong> is counterfactual minus original: <span class=\"up\">red</span> became lighter, \
-         <span class=\"down\">blue</span> became darker, white stayed. Strong colours mark where it had to change; \
-         faint ones all over are what noise and denoising leave in any image.</li>\n\
-         <li>The bars are the network's probabilities of the original (before) and of the counterfactual (after). It \
-         explains this network's decision, not what makes such a thing in the world.</li>\n</ul>\n\
-         <h2>Images</h2>\n<ol class=\"cards\">\n",
-    );
-    for (number, card) in cards.iter().enumerate() {
-        push_card(&mut out, settings, number + 1, card);
-    }
-    out.push_str(
-        "</ol>\n</main>\n<footer>\n<p>Made by <code>duet explain --report</code>. To draw or upload images of your own and \
-         explain them in the browser, run <code>make web</code> in the project's folder and open \
-         <a href=\"http://localhost:8080\">http://localhost:8080</a>.</p>\n</footer>\n</body>\n</html>\n",
-    );
-    out
+    facts
 }
 
-fn push_card(out: &mut String, settings: &Settings, number: usize, card: &Card) {
+/// The whole file.
+pub fn page(settings: &Settings, cards: &[Card]) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                title { "Duet: what would have to change?" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    h1 { "What would have to change?" }
+                    p.lead {
+                        "Each image below was noised part of the way and then denoised towards another class, by the same \
+                         network that classifies it. What comes out is a counterfactual: an image close to the original that \
+                         the network takes for something else."
+                    }
+                    dl.facts {
+                        @for (term, value) in facts(settings, cards) {
+                            div { dt { (term) } dd { (value) } }
+                        }
+                    }
+                    h2 { "How to read it" }
+                    (how_to_read())
+                    h2 { "Images" }
+                    ol.cards {
+                        @for (number, card) in (1..).zip(cards) { (card_item(settings, number, card)) }
+                    }
+                }
+                footer {
+                    p {
+                        "Made by " code { "duet explain --report" } ". To draw or upload images of your own and explain them \
+                         in the browser, run " code { "make web" } " in the project's folder and open "
+                        a href="http://localhost:8080" { "http://localhost:8080" } "."
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn how_to_read() -> Markup {
+    html! {
+        ul.how {
+            li {
+                strong { "Noised" } " is where the way back begins: what the noise hides may change, what shows through it \
+                 stays."
+            }
+            li {
+                strong { "Difference" } " is counterfactual minus original: " span.up { "red" } " became lighter, "
+                span.down { "blue" } " became darker, white stayed. Strong colours mark where it had to change; faint ones all \
+                 over are what noise and denoising leave in any image."
+            }
+            li {
+                "The bars are the network's probabilities of the original (before) and of the counterfactual (after). It \
+                 explains this network's decision, not what makes such a thing in the world."
+            }
+        }
+    }
+}
+
+fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
     let [was, is] = card.decisions.map(|class| name(settings, class));
-    let target = name(settings, card.target);
     let (mark, verdict) = if card.decisions[1] == card.target && card.decisions[0] != card.target {
         ("yes", "decision changed to the target")
     } else if card.decisions[0] != card.decisions[1] {
@@ -131,58 +165,59 @@ fn push_card(out: &mut String, settings: &Settings, number: usize, card: &Card) 
     } else {
         ("no", "decision not changed")
     };
-    let truth = card.truth.as_deref().map_or("not known".to_owned(), escape);
-    let file = escape(&card.name);
-    let _ = write!(
-        out,
-        "<li class=\"card\" id=\"image-{number}\">\n<h3>{was} <span aria-label=\"to\">→</span> {is}</h3>\n\
-         <p class=\"meta\">{file} · true class: {truth} · target: {target}</p>\n\
-         <p class=\"verdict {mark}\">{verdict}</p>\n<div class=\"pictures\">\n"
-    );
+    let (noise, change) = (percent(settings.noise), percent(card.change));
     let texts = [
         ("original", format!("the original, decided as {was}")),
-        ("noised", format!("the original with {} noise", percent(settings.noise))),
+        ("noised", format!("the original with {noise} noise")),
         ("counterfactual", format!("the counterfactual, decided as {is}")),
-        ("difference", format!("what changed; a pixel by {} of the range on average", percent(card.change))),
+        ("difference", format!("what changed; a pixel by {change} of the range on average")),
     ];
-    for ((title, text), bytes) in texts.iter().zip(&card.pictures) {
-        let data = base64::engine::general_purpose::STANDARD.encode(bytes);
-        let _ = writeln!(
-            out,
-            "<figure><img alt=\"{file}: {text}\" src=\"data:image/png;base64,{data}\"><figcaption>{title}</figcaption></figure>"
-        );
+    html! {
+        li.card id={ "image-" (number) } {
+            h3 { (was) " " span aria-label="to" { "→" } " " (is) }
+            p.meta {
+                (card.name) " · true class: " (card.truth.as_deref().unwrap_or("not known"))
+                " · target: " (name(settings, card.target))
+            }
+            p.verdict.(mark) { (verdict) }
+            div.pictures {
+                @for ((title, text), bytes) in texts.iter().zip(&card.pictures) {
+                    figure {
+                        img alt={ (card.name) ": " (text) } src={ "data:image/png;base64," (STANDARD.encode(bytes)) };
+                        figcaption { (title) }
+                    }
+                }
+            }
+            (probabilities(settings, card))
+            p.meta {
+                "noise " (noise) " · α " (settings.alpha) " · " (settings.steps[0]) " steps · seed " (settings.seed)
+                " · mean change of a pixel " (change) " · " (format!("{:.2}\u{a0}s", card.seconds))
+            }
+        }
     }
-    out.push_str(
-        "</div>\n<table>\n<thead><tr><th scope=\"col\">class</th><th scope=\"col\">before</th><th scope=\"col\">after</th>\
-         </tr></thead>\n<tbody>\n",
-    );
-    for class in listed(card) {
-        let cells: Vec<String> = card
-            .probabilities
-            .iter()
-            .map(|row| {
-                let share = percent(f64::from(row[class]));
-                let width = 100.0 * row[class];
-                format!(
-                    "<td><span class=\"bar\"><span style=\"width:{width:.1}%\"></span></span> {share}</td>"
-                )
-            })
-            .collect();
-        let bold = if class == card.target { " class=\"target\"" } else { "" };
-        let name = name(settings, class);
-        let _ = writeln!(out, "<tr{bold}><th scope=\"row\">{name}</th>{}</tr>", cells.concat());
+}
+
+fn probabilities(settings: &Settings, card: &Card) -> Markup {
+    html! {
+        table {
+            thead {
+                tr { th scope="col" { "class" } th scope="col" { "before" } th scope="col" { "after" } }
+            }
+            tbody {
+                @for class in listed(card) {
+                    tr.target[class == card.target] {
+                        th scope="row" { (name(settings, class)) }
+                        @for row in &card.probabilities {
+                            td {
+                                span.bar { span style={ "width:" (format!("{:.1}", 100.0 * row[class])) "%" } {} }
+                                " " (percent(f64::from(row[class])))
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
-    let _ = write!(
-        out,
-        "</tbody>\n</table>\n<p class=\"meta\">noise {} · α {} · {} steps · seed {} · mean change of a pixel {} · {:.2}&nbsp;s</p>\n\
-         </li>\n",
-        percent(settings.noise),
-        settings.alpha,
-        settings.steps[0],
-        settings.seed,
-        percent(card.change),
-        card.seconds
-    );
 }
 
 /// The classes that matter: both decisions, the target, then the next likely ones; the most probable first.
@@ -236,7 +271,7 @@ mod tests {
             "α 60",
             "20 steps",
             "seed 3",
-            "0.50&nbsp;s",
+            "0.50\u{a0}s",
             "true class: a",
             "2 of 3",
             "1 of 3",
