@@ -1,6 +1,9 @@
 //! The order in which training sees the data: a function of seed and step alone, so that a resumed run goes on exactly.
 
+use super::Dataset;
+use duet::Result;
 use duet::rng::{Seed, Stream, block, shuffle};
+use duet::train::Batch;
 
 /// Shuffled epochs without the incomplete last batch.
 pub struct BatchOrder {
@@ -29,6 +32,21 @@ impl BatchOrder {
         (0..batch).map(|i| self.order[(place * batch + i) % self.order.len()]).collect()
     }
 
+    /// Images and labels of step `step`, `batch` of them; with `flip`, half of the images mirrored.
+    ///
+    /// # Errors
+    /// [`duet::Error::Shape`] where the data have fewer labels than images.
+    pub fn batch(&mut self, data: &Dataset, step: u64, batch: usize, flip: bool) -> Result<Batch> {
+        let rows: Vec<usize> = self.indices(step, batch).into_iter().map(|row| row as usize).collect();
+        let mut images = data.images_f32(&rows);
+        if flip {
+            for (row, image) in images.chunks_mut(data.image_len()).enumerate() {
+                self.flip(step, row, image, data.size);
+            }
+        }
+        Ok(Batch { images, labels: data.labels.pick(&rows, data.class_names.len())? })
+    }
+
     /// Mirrors an image \[C,H,W\] of rows of `width` for half of all (step, row).
     pub fn flip(&self, step: u64, row: usize, image: &mut [f32], width: usize) {
         let words = block(self.seed, Stream::Shuffle as u32, step as u32, row as u32, u32::MAX);
@@ -41,6 +59,7 @@ impl BatchOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use duet::model::Labels;
 
     #[test]
     fn an_epoch_visits_each_image_once_and_any_step_can_be_asked_for() {
@@ -64,5 +83,26 @@ mod tests {
             image[0] == 1.0
         });
         assert!((150..250).contains(&mirrored.count()));
+    }
+
+    /// Four images of one grey level each; the labels say which are bright and which come first.
+    fn labelled() -> Dataset {
+        let images = [0u8, 255, 0, 255].iter().flat_map(|level| [*level; 64]).collect();
+        let labels = Labels::MultiLabel(vec![0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+        let class_names = vec!["bright".into(), "early".into()];
+        Dataset { images, labels, channels: 1, size: 8, class_names }
+    }
+
+    #[test]
+    fn a_batch_holds_each_image_with_its_labels() {
+        let mut order = BatchOrder::new(4, 3);
+        let rows = order.indices(0, 4);
+        let batch = order.batch(&labelled(), 0, 4, true).unwrap();
+        let expected: Vec<f32> =
+            rows.iter().flat_map(|row| [f32::from(row % 2 == 1), f32::from(*row < 2)]).collect();
+        assert_eq!(batch.labels, Labels::MultiLabel(expected));
+        for (image, row) in batch.images.chunks(64).zip(rows) {
+            assert!(image.iter().all(|value| *value == if row % 2 == 1 { 1.0 } else { -1.0 }));
+        }
     }
 }

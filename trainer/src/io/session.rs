@@ -1,9 +1,9 @@
 //! What commands share: the device, a loaded model, interruption.
 
 use crate::cli::{self, ChainArgs, ChainKind, Cli, Data, GuidanceKind, Model};
-use crate::data::{Split, load};
+use crate::data::{DataSpec, Split, load};
 use crate::io::tuning;
-use crate::recipe::{DataSpec, Recipe};
+use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};

@@ -1,6 +1,6 @@
 //! A run: steps, log lines, sample grids, tests of accuracy and checkpoints.
 
-use super::resume::{initial, resumable};
+use super::resume::{initial, labels_fit, resumable};
 use crate::cli::{Cli, Train};
 use crate::data::{BatchOrder, Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
@@ -9,10 +9,10 @@ use crate::io::render::Grid;
 use crate::io::session::{interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
 use duet::checkpoint::{Metrics as Figures, write_atomic};
-use duet::model::{JointModel, Labels, WeightSet};
+use duet::model::{JointModel, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Chain, ChainOptions, Guidance, Sampler, StepSpec};
-use duet::train::{Batch, ClassifierInput, Metrics, Trainer};
+use duet::train::{ClassifierInput, Metrics, Trainer};
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -43,21 +43,14 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     if recipe.model.class_names.is_empty() {
         recipe.model.class_names = split.train.class_names.clone();
     }
-    if split.train.class_names.len() > recipe.model.num_classes {
-        let detail = format!(
-            "the data have {} classes, the model {}",
-            split.train.class_names.len(),
-            recipe.model.num_classes
-        );
-        return Err(Error::config("model.num_classes", detail));
-    }
+    labels_fit(&split.train, &recipe.model)?;
     let device = open_device(arguments)?;
     watch_interrupts()?;
     let fingerprint = split.train.fingerprint();
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
     pollster::block_on(device.self_test())?;
     let trainer = if file.exists() {
-        let checkpoint = resumable(&file, &recipe, &fingerprint)?;
+        let checkpoint = resumable(&file, &recipe, &split.train)?;
         pollster::block_on(Trainer::resume(&device, &checkpoint, &recipe.train.options()))?
     } else if let Some(path) = &options.init {
         let checkpoint = initial(path, &recipe)?;
@@ -133,7 +126,8 @@ impl Run {
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         loop {
             let step = self.trainer.step();
-            let batch = self.batch(step);
+            let train = &self.recipe.train;
+            let batch = self.order.batch(&self.split.train, step, train.batch_size, train.flip)?;
             let rate = self.recipe.train.rate_at(step);
             self.trainer.train_step(&batch, rate)?;
             let step = step + 1;
@@ -183,22 +177,6 @@ impl Run {
             println!("step {step} of {steps} after {seconds} s{why}; saved {}", path.display());
         }
         Ok(())
-    }
-
-    fn batch(&mut self, step: u64) -> Batch {
-        let train = &self.recipe.train;
-        let indices = self.order.indices(step, train.batch_size);
-        let rows: Vec<usize> = indices.iter().map(|i| *i as usize).collect();
-        let mut images = self.split.train.images_f32(&rows);
-        if train.flip {
-            let size = self.split.train.size;
-            let len = self.split.train.channels * size * size;
-            for (row, image) in images.chunks_mut(len).enumerate() {
-                self.order.flip(step, row, image, size);
-            }
-        }
-        let labels = rows.iter().map(|i| self.split.train.labels[*i]).collect();
-        Batch { images, labels: Labels::Classes(labels) }
     }
 
     fn evaluate(&self) -> Result<f64> {
