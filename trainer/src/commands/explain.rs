@@ -163,12 +163,12 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
     let all = &made.all;
     let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
-    let mut report = Vec::new();
+    let mut rows = Vec::new();
     for (i, (path, &target)) in options.images.iter().zip(&made.targets).enumerate() {
         let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
-            report.push(serde_json::json!({
+            rows.push(serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
                 "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
                 "target_probability_by_step": curve, "seconds": made.seconds[i],
@@ -183,7 +183,7 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
     }
     let picture = options.out.display().to_string();
     if arguments.json {
-        let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": report});
+        let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
         println!("{json}");
         return;
     }

@@ -51,7 +51,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
         arguments.json,
     );
     let mut rows = Vec::new();
-    let mut report = Vec::new();
+    let mut recognised = Vec::new();
     for (number, class) in classes.iter().enumerate() {
         let first_row = (number * options.count) as u32;
         let seed = Seed(options.chain.seed);
@@ -70,7 +70,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
         let clipped: Vec<f32> = images.iter().map(|v| v.clamp(-1.0, 1.0)).collect();
         let answers = pollster::block_on(classifier.logits(&clipped))?;
         let right = argmax(&answers, config.num_classes).iter().filter(|a| *a == class).count();
-        report.push((*class, right));
+        recognised.push((*class, right));
         rows.push(clipped);
     }
     bar.finish_and_clear();
@@ -79,14 +79,14 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
     grid.save_rows(&options.out, &rows, &names)?;
     if arguments.json {
-        let list: Vec<_> = report
+        let list: Vec<_> = recognised
             .iter()
             .map(|(c, right)| serde_json::json!({"class": c, "images": options.count, "recognised": right}))
             .collect();
         println!("{}", serde_json::json!({"picture": options.out.display().to_string(), "classes": list}));
         return Ok(());
     }
-    for ((_, right), name) in report.iter().zip(&names) {
+    for ((_, right), name) in recognised.iter().zip(&names) {
         println!("{name}: the classifier recognises {right} of {}", options.count);
     }
     println!("wrote {}", options.out.display());

@@ -15,7 +15,7 @@ pub struct Accuracy {
     pub per_class: Vec<f64>,
 }
 
-/// Measures accuracy on the first `count` images.
+/// Accuracy on the first `count` images.
 ///
 /// # Errors
 /// Labels that the model has no head for; device errors.

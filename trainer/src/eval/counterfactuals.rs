@@ -29,7 +29,7 @@ pub struct Flips {
 ///
 /// # Errors
 /// Options out of range; device errors.
-pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<Flips>> {
+pub fn flips(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<Flips>> {
     if options.counterfactuals == 0 {
         return Ok(None);
     }
