@@ -158,7 +158,7 @@ fn explanations_become_a_report() {
     let page = std::fs::read_to_string(&report).unwrap();
     assert_eq!(page.matches("<img alt=").count(), 16);
     for text in
-        ["<!doctype html>", "true class: dark", "2 of a chain of 10", "make web", "checkpoint.safetensors"]
+        ["<!DOCTYPE html>", "true class: dark", "2 of a chain of 10", "make web", "checkpoint.safetensors"]
     {
         assert!(page.contains(text), "{text}");
     }
