@@ -3,6 +3,7 @@
 use super::order::BatchOrder;
 use crate::error::{Error, Result};
 use crate::model::{Labels, ModelConfig};
+use crate::picture;
 
 /// A batch on the host.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub struct Batch {
 /// Images \[N,C,H,W\] as they lie in memory.
 #[derive(Clone, Copy, Debug)]
 pub enum Pixels<'a> {
-    /// Grey levels, which become level / 127.5 − 1 as in the reference.
+    /// Grey levels, which [`picture::value`] scales.
     Levels(&'a [u8]),
     /// Values in −1..1.
     Values(&'a [f32]),
@@ -34,7 +35,7 @@ impl Pixels<'_> {
     fn extend(&self, range: std::ops::Range<usize>, images: &mut Vec<f32>) {
         match self {
             Pixels::Levels(levels) => {
-                images.extend(levels[range].iter().map(|level| f32::from(*level) / 127.5 - 1.0));
+                images.extend(levels[range].iter().copied().map(picture::value));
             }
             Pixels::Values(values) => images.extend_from_slice(&values[range]),
         }

@@ -12,7 +12,7 @@ pub struct Cli {
     /// Print JSON for machines instead of text.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Report what the program does on stderr.
+    /// Say on stderr what the program does.
     #[arg(long, short, global = true)]
     pub verbose: bool,
     /// Choose the GPU whose name contains this text.

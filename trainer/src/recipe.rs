@@ -1,49 +1,13 @@
 //! Recipes: what to train, on what, and how, as TOML.
 
+use crate::data::DataSpec;
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
 use duet::train::{ClassifierInput, Groups, TrainOptions};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-
-/// Format of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataKind {
-    /// The four idx files with Fashion-MNIST's class names.
-    FashionMnist,
-    /// The four idx files with the digits' names.
-    Mnist,
-    /// The four idx files; classes are numbered.
-    Idx,
-    /// A folder per class with PNG or JPEG images.
-    Folder,
-}
-
-/// Where the data are and how they are read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataSpec {
-    /// Format.
-    pub kind: DataKind,
-    /// Folder of the files.
-    pub path: PathBuf,
-    /// Zeros are put around smaller idx images up to this size.
-    #[serde(default)]
-    pub pad_to: Option<usize>,
-    /// Share of a folder's images held out for testing, where it has no `train` and `test` of its own.
-    #[serde(default = "default_test_share")]
-    pub test_share: f64,
-    /// Seed of that split.
-    #[serde(default)]
-    pub split_seed: u64,
-}
-
-fn default_test_share() -> f64 {
-    0.1
-}
+use std::path::Path;
 
 /// How the learning rate changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,9 @@
  * disk is not and one from this machine's own address is.
  *
  *     node scripts/serve.mjs FOLDER [--port N] [--open-message]
+ *
+ * Ours, since what `vite preview` does is not what the tests need (tried with Vite as locked): it serves one folder, not
+ * several under prefixes; follows symbolic links out of it; answers POST with the file; does not lead `/sub` to `/sub/`.
  */
 
 import { createReadStream } from 'node:fs';

@@ -128,8 +128,6 @@ pub struct Noised {
     pub coefficients: NodeId,
     /// Their timesteps \[N\] (f32).
     pub t: NodeId,
-    /// √ᾱ and √(1−ᾱ) of each \[2N\].
-    pub coefficients: NodeId,
 }
 
 /// What terms of one feed share.

@@ -15,9 +15,9 @@ pub struct Comparison {
     pub same_device: bool,
     /// Lines of both, in the second one's order.
     pub lines: Vec<Change>,
-    /// Names of lines that only the first report has.
+    /// Names of lines that only the first results have.
     pub only_before: Vec<String>,
-    /// Names of lines that only the second report has.
+    /// Names of lines that only the second results have.
     pub only_after: Vec<String>,
 }
 

@@ -188,7 +188,7 @@ impl Results {
         }
     }
 
-    /// Reads a report that `--json` wrote.
+    /// Reads the results that `--json` wrote.
     ///
     /// # Errors
     /// [`Error::Data`] naming the file: unreadable, no JSON, no such results, another schema.
@@ -202,9 +202,9 @@ impl Results {
             Some(schema) => {
                 return Err(failed(format!("has schema {schema}, this program reads schema {SCHEMA}")));
             }
-            None => return Err(failed("is no report of `duet bench --json`: it has no \"schema\"".into())),
+            None => return Err(failed("is no result of `duet bench --json`: it has no \"schema\"".into())),
         }
-        serde_json::from_value(value).map_err(|e| failed(format!("is no report of `duet bench --json`: {e}")))
+        serde_json::from_value(value).map_err(|e| failed(format!("is no result of `duet bench --json`: {e}")))
     }
 }
 

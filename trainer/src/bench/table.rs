@@ -1,4 +1,4 @@
-//! The report as tables for people.
+//! The results as tables for people.
 
 use super::results::{Kind, Line, Profile, ProfileRow, Results};
 use crate::io::output::{bytes, short};

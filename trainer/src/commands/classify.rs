@@ -2,7 +2,7 @@
 
 use crate::cli::{Classify, Cli};
 use crate::data::load_image;
-use crate::io::session::{Session, class_name};
+use crate::io::session::Session;
 use duet::infer::ImageClassifier;
 use duet::model::Head;
 use duet::{Error, Result};
@@ -28,7 +28,7 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
     let classifier = pollster::block_on(ImageClassifier::new(&session.weights, batch, session.set))?;
     let probabilities = pollster::block_on(classifier.probabilities(&images))?;
     session.close();
-    let mut report = Vec::new();
+    let mut rows = Vec::new();
     for (path, row) in options.images.iter().zip(probabilities.chunks_exact(config.num_classes)) {
         let mut order: Vec<usize> = (0..row.len()).collect();
         order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
@@ -40,19 +40,17 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
         if arguments.json {
             let classes: Vec<_> = shown
                 .iter()
-                .map(|c| serde_json::json!({"class": c, "name": class_name(config, *c), "probability": row[*c]}))
+                .map(|c| serde_json::json!({"class": c, "name": config.class_name(*c), "probability": row[*c]}))
                 .collect();
-            report.push(serde_json::json!({"image": path.display().to_string(), "classes": classes}));
+            rows.push(serde_json::json!({"image": path.display().to_string(), "classes": classes}));
         } else {
-            let text: Vec<String> = shown
-                .iter()
-                .map(|c| format!("{} {:.1} %", class_name(config, *c), 100.0 * row[*c]))
-                .collect();
+            let text: Vec<String> =
+                shown.iter().map(|c| format!("{} {:.1} %", config.class_name(*c), 100.0 * row[*c])).collect();
             println!("{}: {}", path.display(), text.join(", "));
         }
     }
     if arguments.json {
-        println!("{}", serde_json::Value::from(report));
+        println!("{}", serde_json::Value::from(rows));
     }
     Ok(())
 }

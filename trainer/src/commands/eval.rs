@@ -1,7 +1,7 @@
 //! `duet eval`: accuracy on the test set, and the noise error by quarter of the chain.
 
 use crate::cli::{Cli, Eval};
-use crate::eval::{accuracy::accuracy, counterfactuals, noise_error};
+use crate::eval::{accuracy::accuracy, counterfactuals::flips, noise_error::noise_error};
 use crate::io::session::Session;
 use duet::{Error, Result};
 
@@ -19,21 +19,21 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
     let test = &split.test;
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let accuracy = accuracy(&session.weights, session.set, test, count, options.batch, arguments.json)?;
-    let quarters = noise_error::measure(&session, options, test)?;
-    let flips = counterfactuals::measure(&session, options, test)?;
+    let quarters = noise_error(&session, options, test)?;
+    let flips = flips(&session, options, test)?;
     session.close();
     if arguments.json {
-        let report = serde_json::json!({
+        let row = serde_json::json!({
             "images": count, "accuracy": accuracy.share, "per_class": accuracy.per_class,
             "mse_by_quarter": quarters, "mse_images": options.loss_images.min(test.len()),
             "counterfactuals": flips,
         });
-        println!("{report}");
+        println!("{row}");
         return Ok(());
     }
     println!("accuracy {:.2} % of {count} test images", 100.0 * accuracy.share);
     for (class, share) in accuracy.per_class.iter().enumerate() {
-        println!("  {:<12} {:.1} %", crate::io::session::class_name(config, class), 100.0 * share);
+        println!("  {:<12} {:.1} %", config.class_name(class), 100.0 * share);
     }
     if let Some(quarters) = quarters {
         println!("noise error (MSE of eps) by quarter of the chain, from image to noise:");

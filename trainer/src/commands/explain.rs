@@ -4,7 +4,7 @@ use crate::cli::{Cli, Explain};
 use crate::data::{load_image, true_class};
 use crate::eval::explanations::{Made, explain_all};
 use crate::io::render::{Grid, Palette};
-use crate::io::session::{Session, class_name, find_class, guidance, solver, watch_interrupts};
+use crate::io::session::{Session, guidance, solver, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
 use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer};
@@ -25,7 +25,7 @@ fn load_mask(path: &Path, size: usize) -> Result<Vec<f32>> {
 
 /// A class that was asked for; `None`: each image's second.
 fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
-    match find_class(config, text) {
+    match config.find_class(text) {
         Err(_) if text.trim() == SECOND && config.head == Head::Multiclass && config.num_classes > 1 => {
             Ok(None)
         }
@@ -114,7 +114,7 @@ fn settings(
         seed: options.chain.seed,
         chain: format!("{}; {guidance}", explain.solver),
         device: session.weights.device().info().name.clone(),
-        class_names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),
+        class_names: (0..config.num_classes).map(|c| config.class_name(c)).collect(),
     }
 }
 
@@ -159,12 +159,12 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
     let all = &made.all;
     let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
-    let mut report = Vec::new();
+    let mut rows = Vec::new();
     for (i, (path, &target)) in options.images.iter().zip(&made.targets).enumerate() {
         let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
-            report.push(serde_json::json!({
+            rows.push(serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
                 "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
                 "target_probability_by_step": curve, "seconds": made.seconds[i],
@@ -173,13 +173,13 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
         }
         println!("{}:", path.display());
         for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
-            let share = |c: usize| format!("{} {:.1} %", class_name(config, c), 100.0 * row[c]);
+            let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
             println!("  {word}  {}, {}", share(decision), share(target));
         }
     }
     let picture = options.out.display().to_string();
     if arguments.json {
-        let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": report});
+        let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
         println!("{json}");
         return;
     }

@@ -19,10 +19,11 @@ pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
         .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
     let grid = Grid { channels: test.channels, size: test.size, scale: 1 };
     let mut index = Vec::new();
-    for row in first_of_each(&test.labels, test.class_names.len(), options.count) {
+    let classes = test.classes()?;
+    for row in first_of_each(classes, test.class_names.len(), options.count) {
         let file = format!("{row:05}.png");
         grid.save_one(&options.out.join(&file), &test.images_f32(&[row]))?;
-        index.push(Indexed { file, label: test.class_names[test.labels[row] as usize].clone() });
+        index.push(Indexed { file, label: test.class_names[classes[row] as usize].clone() });
     }
     let path = options.out.join(INDEX);
     let bad = |e: serde_json::Error| Error::Data { path: path.clone(), detail: e.to_string() };

@@ -65,11 +65,11 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
                 (name.trim().to_owned(), row)
             })
             .collect();
-        let report = serde_json::json!({
+        let row = serde_json::json!({
             "parameters": parameters, "batch": options.batch, "plans": plans,
             "model": model.config, "diffusion": diffusion, "info": info,
         });
-        println!("{report}");
+        println!("{row}");
         return Ok(());
     }
     let c = &model.config;

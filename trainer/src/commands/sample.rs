@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Sample};
 use crate::io::output::progress;
 use crate::io::render::Grid;
-use crate::io::session::{Session, class_name, find_class, go_on, guidance, solver, watch_interrupts};
+use crate::io::session::{Session, go_on, guidance, solver, watch_interrupts};
 use duet::infer::ImageClassifier;
 use duet::model::argmax;
 use duet::model::{Head, Labels};
@@ -28,7 +28,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let classes: Vec<usize> = if options.class.is_empty() {
         (0..config.num_classes).collect()
     } else {
-        options.class.iter().map(|c| find_class(&config, c)).collect::<Result<_>>()?
+        options.class.iter().map(|c| config.find_class(c)).collect::<Result<_>>()?
     };
     watch_interrupts()?;
     let spec = StepSpec {
@@ -52,7 +52,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
         arguments.json,
     );
     let mut rows = Vec::new();
-    let mut report = Vec::new();
+    let mut recognised = Vec::new();
     for (number, class) in classes.iter().enumerate() {
         let first_row = (number * options.count) as u32;
         let seed = Seed(options.chain.seed);
@@ -70,23 +70,23 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
             return Err(Error::NotFinite { detail });
         }
         let right = argmax(&made.logits, config.num_classes).iter().filter(|a| *a == class).count();
-        report.push((*class, right));
+        recognised.push((*class, right));
         rows.push(made.images);
     }
     bar.finish_and_clear();
     session.close();
-    let names: Vec<String> = classes.iter().map(|c| class_name(&config, *c)).collect();
+    let names: Vec<String> = classes.iter().map(|c| config.class_name(*c)).collect();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
     grid.save_rows(&options.out, &rows, &names)?;
     if arguments.json {
-        let list: Vec<_> = report
+        let list: Vec<_> = recognised
             .iter()
             .map(|(c, right)| serde_json::json!({"class": c, "images": options.count, "recognised": right}))
             .collect();
         println!("{}", serde_json::json!({"picture": options.out.display().to_string(), "classes": list}));
         return Ok(());
     }
-    for ((_, right), name) in report.iter().zip(&names) {
+    for ((_, right), name) in recognised.iter().zip(&names) {
         println!("{name}: the classifier recognises {right} of {}", options.count);
     }
     println!("wrote {}", options.out.display());

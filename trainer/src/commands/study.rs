@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
 use crate::io::output::progress;
-use crate::io::session::{Session, class_name, go_on, watch_interrupts};
+use crate::io::session::{Session, go_on, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
 use duet::{Error, Result};
@@ -35,11 +35,12 @@ fn check(session: &Session, options: &Study) -> Result<()> {
 /// Images of the test set: those to compare with, and as many others where there are enough.
 fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
     let (count, classes) = (options.per_class, session.config().num_classes);
-    let rows = test.of_each_class(0..count);
+    let rows = test.of_each_class(0..count)?;
+    let truths = test.classes()?;
     for class in 0..classes {
-        let found = rows.iter().filter(|row| test.labels[**row] as usize == class).count();
+        let found = rows.iter().filter(|row| truths[**row] as usize == class).count();
         if found < count {
-            let name = class_name(session.config(), class);
+            let name = session.config().class_name(class);
             let detail = format!("is {count}, but there are only {found} test images of the class {name}");
             return Err(Error::config("per_class", detail));
         }
@@ -47,7 +48,7 @@ fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Ve
     if rows.len() != count * classes {
         return Err(Error::config("num_classes", format!("is {classes}, but the data have more classes")));
     }
-    let others = test.of_each_class(count..2 * count);
+    let others = test.of_each_class(count..2 * count)?;
     let others = (others.len() == rows.len()).then(|| test.images_f32(&others));
     Ok((test.images_f32(&rows), others))
 }

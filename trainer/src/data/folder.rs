@@ -1,10 +1,9 @@
 //! A folder per class with PNG or JPEG images, and single images.
 
-use super::{Dataset, Split, bad};
-use crate::recipe::DataSpec;
+use super::{DataSpec, Dataset, Split, bad};
 use duet::Result;
+use duet::model::Labels;
 use duet::picture::{Picture, PixelLayout, Preparation};
-use duet::rng::philox4x32;
 use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 use std::path::{Path, PathBuf};
 
@@ -18,37 +17,33 @@ const MOST_BYTES: u64 = 1 << 30;
 /// An empty folder, an unreadable image.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
     let (train, test) = (spec.path.join("train"), spec.path.join("test"));
-    let mut split = Split::default();
     if train.is_dir() && test.is_dir() {
         let classes = class_folders(&train)?;
         let others = class_folders(&test)?;
         if classes.iter().map(|c| &c.0).ne(others.iter().map(|c| &c.0)) {
             return Err(bad(&spec.path, "`train` and `test` have different class folders"));
         }
-        split.train = read(&classes, channels, size, |_| true)?;
-        split.test = read(&others, channels, size, |_| true)?;
-    } else {
-        let classes = class_folders(&spec.path)?;
-        // By contents, not by name: copies of one image land on one side.
-        let held_out = |bytes: &[u8]| share(bytes, spec.split_seed) < spec.test_share;
-        split.train = read(&classes, channels, size, |bytes| !held_out(bytes))?;
-        split.test = read(&classes, channels, size, held_out)?;
+        let all = |_: &[u8]| true;
+        return Ok(Split {
+            train: read(&classes, channels, size, all)?,
+            test: read(&others, channels, size, all)?,
+        });
     }
-    Ok(split)
+    let classes = class_folders(&spec.path)?;
+    // By contents, not by name: copies of one image land on one side.
+    let held_out = |bytes: &[u8]| share(bytes, spec.split_seed) < spec.test_share;
+    Ok(Split {
+        train: read(&classes, channels, size, |bytes| !held_out(bytes))?,
+        test: read(&classes, channels, size, held_out)?,
+    })
 }
 
 /// A number in 0..1 that depends on a file's contents and the seed.
 fn share(bytes: &[u8], seed: u64) -> f64 {
-    let mut state = [bytes.len() as u32, 0, 0, 0];
-    for chunk in bytes.chunks(8) {
-        let mut words = [0u8; 8];
-        words[..chunk.len()].copy_from_slice(chunk);
-        let number = u64::from_le_bytes(words);
-        state[0] ^= number as u32;
-        state[1] ^= (number >> 32) as u32;
-        state = philox4x32(state, [seed as u32, (seed >> 32) as u32]);
-    }
-    f64::from(state[0]) / 4_294_967_296.0
+    let mut word = [0u8; 8];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).update(bytes).finalize_xof().fill(&mut word);
+    // The 53 bits that an f64 holds exactly.
+    (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Sub-folders by name with their images by name.
@@ -91,17 +86,17 @@ fn read(
     wanted: impl Fn(&[u8]) -> bool,
 ) -> Result<Dataset> {
     let class_names = classes.iter().map(|c| c.0.clone()).collect();
-    let mut set = Dataset { channels, size, class_names, ..Dataset::default() };
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
     for (label, (_, paths)) in classes.iter().enumerate() {
         for path in paths {
             let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
             if wanted(&bytes) {
-                set.images.extend(decode(path, &bytes, channels, size)?);
-                set.labels.push(label as u32);
+                images.extend(decode(path, &bytes, channels, size)?);
+                labels.push(label as u32);
             }
         }
     }
-    Ok(set)
+    Ok(Dataset { images, labels: Labels::Classes(labels), channels, size, class_names })
 }
 
 /// Grey levels \[C,H,W\] of an image as [`Preparation`] makes them, turned upright as its EXIF says.
@@ -146,11 +141,12 @@ pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::DataKind;
+    use crate::data::DataKind;
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {
-        DataSpec { kind: DataKind::Folder, path: path.into(), pad_to: None, test_share: 0.3, split_seed: 1 }
+        let kind = DataKind::named("folder").unwrap();
+        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.3, split_seed: 1 }
     }
 
     fn picture(level: u8) -> image::RgbImage {

@@ -1,7 +1,8 @@
 //! The idx format of MNIST and its relatives: big-endian magic, counts, then bytes; plain or gzip.
 
-use super::{Dataset, Split, bad};
+use super::{DataSpec, Dataset, Split, bad};
 use duet::Result;
+use duet::model::Labels;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -32,14 +33,15 @@ const MOST_IMAGES: u32 = 10_000_000;
 ///
 /// # Errors
 /// A missing, truncated or overlong file, a wrong magic, labels out of range.
-pub fn load(folder: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
-    let part = |prefix: &str| -> Result<Dataset> {
+pub fn load(spec: &DataSpec, names: &[&str]) -> Result<Split> {
+    let folder = &spec.path;
+    let part = |prefix: &str| -> Result<Part> {
         let images = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
         let labels = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
-        read(&images, &labels, pad_to)
+        read(&images, &labels, spec.pad_to)
     };
-    let mut split = Split { train: part("train")?, test: part("t10k")? };
-    let largest = split.train.labels.iter().chain(&split.test.labels).max().copied().unwrap_or(0) as usize;
+    let (train, test) = (part("train")?, part("t10k")?);
+    let largest = train.classes.iter().chain(&test.classes).max().copied().unwrap_or(0) as usize;
     if !names.is_empty() && largest >= names.len() {
         return Err(bad(folder, format!("holds the label {largest}, but there are {} classes", names.len())));
     }
@@ -48,9 +50,21 @@ pub fn load(folder: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Spli
     } else {
         names.iter().map(|n| (*n).to_owned()).collect()
     };
-    split.train.class_names.clone_from(&class_names);
-    split.test.class_names = class_names;
-    Ok(split)
+    let named = |part: Part| Dataset {
+        images: part.images,
+        labels: Labels::Classes(part.classes),
+        channels: 1,
+        size: part.size,
+        class_names: class_names.clone(),
+    };
+    Ok(Split { train: named(train), test: named(test) })
+}
+
+/// What two files hold.
+struct Part {
+    images: Vec<u8>,
+    classes: Vec<u32>,
+    size: usize,
 }
 
 /// The file of a part: with or without `.gz`, with a dash or a dot before `idx`.
@@ -110,7 +124,7 @@ fn body(path: &Path, file: &mut dyn Read, count: u64) -> Result<Vec<u8>> {
     }
 }
 
-fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Dataset> {
+fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Part> {
     let mut file = open(images)?;
     let [count, height, width] = header(images, &mut file, 0x0803)?;
     if count == 0 || count > MOST_IMAGES || height == 0 || height > LARGEST_SIDE || height != width {
@@ -125,7 +139,7 @@ fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Dataset> 
     if label_count != count {
         return Err(bad(labels, format!("announces {label_count} labels for {count} images")));
     }
-    let labels = body(labels, &mut file, u64::from(label_count))?.into_iter().map(u32::from).collect();
+    let classes = body(labels, &mut file, u64::from(label_count))?.into_iter().map(u32::from).collect();
     let side = height as usize;
     let (pixels, size) = match pad_to {
         Some(size) if size < side => {
@@ -134,7 +148,7 @@ fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Dataset> 
         Some(size) => (pad(&pixels, side, size), size),
         None => (pixels, side),
     };
-    Ok(Dataset { images: pixels, labels, channels: 1, size, class_names: Vec::new() })
+    Ok(Part { images: pixels, classes, size })
 }
 
 /// Zeros around each image.
@@ -153,6 +167,7 @@ fn pad(pixels: &[u8], side: usize, size: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::DataKind;
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
@@ -180,6 +195,11 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn load(path: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
+        let kind = DataKind::named("idx")?;
+        super::load(&DataSpec { kind, path: path.into(), pad_to, test_share: 0.1, split_seed: 0 }, names)
+    }
+
     fn folder(train: &[u8], train_labels: &[u8]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, data: &[u8]| std::fs::write(folder.path().join(name), data).unwrap();
@@ -194,7 +214,7 @@ mod tests {
     fn plain_and_packed_files_are_read() {
         let folder = folder(&images(2, 2, &[0, 1, 2, 3, 4, 5, 6, 255]), &labels(&[2, 0]));
         let split = load(folder.path(), None, &[]).unwrap();
-        assert_eq!(split.train.labels, [2, 0]);
+        assert_eq!(split.train.classes().unwrap(), [2, 0]);
         assert_eq!(split.train.class_names, ["0", "1", "2"]);
         assert_eq!(split.train.images_f32(&[1])[3], 1.0);
         assert_eq!(split.test.images, [9; 4]);

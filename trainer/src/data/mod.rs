@@ -3,32 +3,38 @@
 mod folder;
 mod idx;
 mod index;
+mod spec;
 
 pub use folder::load_image;
 pub use index::{INDEX, Indexed, true_class};
+pub use spec::{DataKind, DataSpec};
 
-use crate::recipe::{DataKind, DataSpec};
+use duet::model::{Labels, ModelConfig};
 use duet::rng::philox4x32;
+use duet::train::{Examples, Pixels};
 use duet::{Error, Result};
 use std::path::Path;
 
+/// What fingerprints begin with: the function that made them.
+const HASH: &str = "blake3:";
+
 /// Labelled images of one size.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// Grey levels \[N,C,H,W\].
     pub images: Vec<u8>,
-    /// Class of each image.
-    pub labels: Vec<u32>,
+    /// What each image is: one class, or any number of labels.
+    pub labels: Labels,
     /// Channels.
     pub channels: usize,
     /// Height and width.
     pub size: usize,
-    /// Names of the classes.
+    /// Names of the classes, or of the labels.
     pub class_names: Vec<String>,
 }
 
 /// Images to train on and to test on; no image is in both.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     /// To train on.
     pub train: Dataset,
@@ -39,12 +45,34 @@ pub struct Split {
 impl Dataset {
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.labels.len(self.class_names.len())
     }
 
-    /// Whether there are no images.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
+    }
+
+    /// The one class of each image.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where images have any number of labels.
+    pub fn classes(&self) -> Result<&[u32]> {
+        match &self.labels {
+            Labels::Classes(classes) => Ok(classes),
+            Labels::MultiLabel(_) => {
+                let detail = "have any number of labels per image; this needs data of one class per image";
+                Err(Error::config("data", detail))
+            }
+        }
+    }
+
+    /// The images as training on a model of `config` reads them.
+    ///
+    /// # Errors
+    /// As [`Examples::new`].
+    pub fn examples(&self, config: &ModelConfig) -> Result<Examples<'_>> {
+        Examples::new(config, Pixels::Levels(&self.images), &self.labels)
     }
 
     /// Values of one image.
@@ -60,21 +88,48 @@ impl Dataset {
     }
 
     /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order.
-    pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Vec<usize> {
-        let mut seen = vec![0usize; self.labels.iter().max().map_or(0, |largest| *largest as usize + 1)];
+    ///
+    /// # Errors
+    /// As [`Dataset::classes`].
+    pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
+        let classes = self.classes()?;
+        let mut seen = vec![0usize; classes.iter().max().map_or(0, |largest| *largest as usize + 1)];
         let mut rows = Vec::new();
-        for (row, label) in self.labels.iter().enumerate() {
-            let rank = &mut seen[*label as usize];
+        for (row, class) in classes.iter().enumerate() {
+            let rank = &mut seen[*class as usize];
             if ranks.contains(rank) {
                 rows.push(row);
             }
             *rank += 1;
         }
-        rows
+        Ok(rows)
     }
 
     /// A short text that differs for other data: a run is not resumed on them by mistake.
     pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for number in [self.len(), self.channels, self.size, self.class_names.len()] {
+            hasher.update(&(number as u64).to_le_bytes());
+        }
+        hasher.update(&self.images);
+        match &self.labels {
+            Labels::Classes(list) => list.iter().for_each(|class| {
+                hasher.update(&class.to_le_bytes());
+            }),
+            Labels::MultiLabel(list) => list.iter().for_each(|target| {
+                hasher.update(&target.to_le_bytes());
+            }),
+        }
+        format!("{HASH}{}", hasher.finalize().to_hex())
+    }
+
+    /// Whether these are the data of a fingerprint that a checkpoint holds. One without a prefix is of a run begun before
+    /// fingerprints were BLAKE3 hashes: the sum of that time is compared, so that such runs go on.
+    pub fn has_fingerprint(&self, stored: &str) -> bool {
+        if stored.starts_with(HASH) { self.fingerprint() == stored } else { self.old_fingerprint() == stored }
+    }
+
+    fn old_fingerprint(&self) -> String {
         let mut state = [self.len() as u32, self.channels as u32, self.size as u32, 0];
         for chunk in self.images.chunks(1 << 16) {
             // Sum and weighted sum of a chunk, mixed into the state: any single changed pixel shows.
@@ -85,7 +140,8 @@ impl Dataset {
             }
             state = philox4x32(state, [a, b]);
         }
-        for label in &self.labels {
+        // There were only classes then.
+        for label in self.classes().unwrap_or_default() {
             state[0] = state[0].rotate_left(5) ^ label;
         }
         let [a, b, c, d] = philox4x32(state, [0, 0]);
@@ -98,12 +154,7 @@ impl Dataset {
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
-    let split = match spec.kind {
-        DataKind::Folder => folder::load(spec, channels, size)?,
-        DataKind::FashionMnist => idx::load(&spec.path, spec.pad_to, &idx::FASHION_MNIST)?,
-        DataKind::Mnist => idx::load(&spec.path, spec.pad_to, &idx::DIGITS)?,
-        DataKind::Idx => idx::load(&spec.path, spec.pad_to, &[])?,
-    };
+    let split = spec.kind.load(spec, channels, size)?;
     for (part, name) in [(&split.train, "training"), (&split.test, "test")] {
         if part.is_empty() {
             return Err(bad(&spec.path, format!("holds no {name} images")));
@@ -122,4 +173,41 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
 /// The error of a file.
 fn bad(path: &Path, detail: impl Into<String>) -> Error {
     Error::Data { path: path.to_owned(), detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(labels: Labels) -> Dataset {
+        let images = (0..12).collect();
+        Dataset { images, labels, channels: 1, size: 2, class_names: vec!["a".into(), "b".into()] }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_any_change_and_old_ones_are_still_compared() {
+        let set = data(Labels::Classes(vec![0, 1, 1]));
+        let fingerprint = set.fingerprint();
+        assert!(fingerprint.starts_with("blake3:") && set.has_fingerprint(&fingerprint));
+        // As the version before wrote it of these data.
+        let old = "b55ddd7895d374fc54ceca6a44ae0b46";
+        assert!(set.has_fingerprint(old));
+        let mut brighter = set.clone();
+        brighter.images[3] += 1;
+        for other in [brighter, data(Labels::Classes(vec![0, 1, 0])), data(Labels::MultiLabel(vec![0.0; 6]))]
+        {
+            assert!(!other.has_fingerprint(&fingerprint) && !other.has_fingerprint(old), "{other:?}");
+        }
+        assert!(!set.has_fingerprint("") && !set.has_fingerprint("blake3:"));
+    }
+
+    #[test]
+    fn several_labels_have_no_classes() {
+        let set = data(Labels::MultiLabel(vec![0.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
+        assert_eq!(set.len(), 3);
+        let error = set.of_each_class(0..1).unwrap_err().to_string();
+        assert!(error.contains("one class per image"), "{error}");
+        let classes = data(Labels::Classes(vec![1, 0, 1]));
+        assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 1]);
+    }
 }

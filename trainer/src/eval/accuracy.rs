@@ -3,7 +3,7 @@
 use crate::data::Dataset;
 use crate::io::output::progress;
 use duet::infer::ImageClassifier;
-use duet::model::{Head, WeightSet, argmax};
+use duet::model::{Head, Labels, WeightSet, argmax};
 use duet::weights::Weights;
 use duet::{Error, Result};
 
@@ -11,14 +11,14 @@ use duet::{Error, Result};
 pub struct Accuracy {
     /// Of all images (multi-label: of all labels).
     pub share: f64,
-    /// Of each class's images.
+    /// Of each class's images (multi-label: of all images, for each label).
     pub per_class: Vec<f64>,
 }
 
-/// Measures accuracy on the first `count` images.
+/// Accuracy on the first `count` images.
 ///
 /// # Errors
-/// Device errors.
+/// Labels that the model has no head for; device errors.
 pub fn accuracy(
     weights: &Weights,
     set: WeightSet,
@@ -28,9 +28,6 @@ pub fn accuracy(
     quiet: bool,
 ) -> Result<Accuracy> {
     let config = &weights.model().config;
-    if config.head == Head::MultiLabel {
-        return Err(Error::config("head", "the data sets here have one class per image"));
-    }
     let classes = config.num_classes;
     let classifier = pollster::block_on(ImageClassifier::new(weights, batch, set))?;
     let (mut right, mut seen) = (vec![0usize; classes], vec![0usize; classes]);
@@ -38,15 +35,26 @@ pub fn accuracy(
     let all: Vec<usize> = (0..count).collect();
     for part in all.chunks(batch) {
         let images = test.images_f32(part);
-        let answers = argmax(&pollster::block_on(classifier.logits(&images))?, classes);
-        for (image, answer) in part.iter().zip(answers) {
-            let label = test.labels[*image] as usize;
-            if label >= classes {
-                let detail = format!("label {label} in the data, {classes} classes in the model");
-                return Err(Error::config("num_classes", detail));
+        let logits = pollster::block_on(classifier.logits(&images))?;
+        match (config.head, test.labels.pick(part, test.class_names.len())?) {
+            (Head::Multiclass, Labels::Classes(truths)) => {
+                for (label, answer) in truths.into_iter().zip(argmax(&logits, classes)) {
+                    let label = label as usize;
+                    if label >= classes {
+                        let detail = format!("label {label} in the data, {classes} classes in the model");
+                        return Err(Error::config("num_classes", detail));
+                    }
+                    seen[label] += 1;
+                    right[label] += usize::from(answer == label);
+                }
             }
-            seen[label] += 1;
-            right[label] += usize::from(answer == label);
+            (Head::MultiLabel, Labels::MultiLabel(truths)) if truths.len() == logits.len() => {
+                for (i, (truth, logit)) in truths.into_iter().zip(logits).enumerate() {
+                    seen[i % classes] += 1;
+                    right[i % classes] += usize::from((truth > 0.5) == (logit > 0.0));
+                }
+            }
+            _ => return Err(Error::config("head", "the model's does not answer what the data's labels say")),
         }
         bar.inc(part.len() as u64);
     }

@@ -30,7 +30,7 @@ pub struct Flips {
 ///
 /// # Errors
 /// Options out of range; device errors.
-pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<Flips>> {
+pub fn flips(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<Flips>> {
     if options.counterfactuals == 0 {
         return Ok(None);
     }
@@ -39,7 +39,8 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
         return Err(Error::config("counterfactuals", "need a model with one class per image"));
     }
     let classes = config.num_classes;
-    let chosen = test.of_each_class(0..options.counterfactuals);
+    let chosen = test.of_each_class(0..options.counterfactuals)?;
+    let truths = test.classes()?;
     let explain = ExplainOptions {
         noise: options.way.noise,
         respacing: options.steps.clone(),
@@ -56,7 +57,7 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
     for (number, part) in chosen.chunks(batch).enumerate() {
         // The last batch is filled up with its own images, which do not count again.
         let rows: Vec<usize> = (0..batch).map(|i| part[i % part.len()]).collect();
-        let targets: Vec<u32> = rows.iter().map(|row| (test.labels[*row] + 1) % classes as u32).collect();
+        let targets: Vec<u32> = rows.iter().map(|row| (truths[*row] + 1) % classes as u32).collect();
         let images = test.images_f32(&rows);
         let first = (number * batch) as u32;
         let made = pollster::block_on(explainer.explain(

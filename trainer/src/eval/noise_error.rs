@@ -11,14 +11,14 @@ use duet::rng::{Seed, Stream, uniform_u32_below};
 ///
 /// # Errors
 /// Device errors.
-pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
+pub fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
     let count = options.loss_images.min(test.len());
     if count == 0 {
         return Ok(None);
     }
     let diffusion = &session.checkpoint.diffusion;
     let new = DenoisingError::new(&session.weights, diffusion, options.batch, session.set);
-    let measure = pollster::block_on(new)?;
+    let error = pollster::block_on(new)?;
     let steps = diffusion.diffusion_steps;
     let seed = Seed(options.seed);
     let mut sums = [0.0f64; 4];
@@ -37,7 +37,7 @@ pub fn measure(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
                 })
                 .collect();
             let images = test.images_f32(&rows);
-            let values = pollster::block_on(measure.measure(&images, &times, seed, part[0] as u32))?;
+            let values = pollster::block_on(error.measure(&images, &times, seed, part[0] as u32))?;
             *sum += values[..part.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
         }
         *sum /= count as f64;

@@ -1,6 +1,6 @@
 //! Pictures: grids of images with a name per row, and strips of explanations.
 
-use super::text::{self, Face};
+use super::text;
 use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -53,14 +53,13 @@ impl Grid {
     /// # Errors
     /// [`Error::Data`] where the file cannot be written.
     pub fn save_rows(&self, path: &Path, rows: &[Vec<f32>], names: &[String]) -> Result<()> {
-        let face = Face::new()?;
-        let margin = margin(&face, names.iter().map(String::as_str));
+        let margin = margin(names.iter().map(String::as_str));
         let columns = rows.iter().map(|r| r.len() / self.image_len()).max().unwrap_or(0) as u32;
         let (width, height) = (margin + columns * self.cell(), rows.len() as u32 * self.cell() + GAP);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
         for (y, (row, name)) in (0u32..).zip(rows.iter().zip(names)) {
             let top = y * self.cell() + GAP;
-            face.write(&mut picture, [GAP, self.middle(top)], name, INK);
+            text::write(&mut picture, [GAP, self.middle(top)], name, INK);
             for (x, image) in (0u32..).zip(row.chunks_exact(self.image_len())) {
                 self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image);
             }
@@ -94,8 +93,7 @@ impl Grid {
     /// [`Error::Data`] where the file cannot be written.
     pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
         let titles = ["original", "noised", "counterfactual", "difference"];
-        let face = Face::new()?;
-        let margin = margin(&face, titles);
+        let margin = margin(titles);
         let count = (parts[0].len() / self.image_len()) as u32;
         let blocks = count.div_ceil(BLOCK_COLUMNS).max(1);
         let columns = count.div_ceil(blocks);
@@ -106,7 +104,7 @@ impl Grid {
             let palette = if y == 3 { Palette::Difference } else { Palette::Image };
             let top = GAP + y * self.cell();
             for b in 0..blocks {
-                face.write(&mut picture, [GAP, self.middle(b * block + top)], title, INK);
+                text::write(&mut picture, [GAP, self.middle(b * block + top)], title, INK);
             }
             for (i, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
                 let place = [margin + i % columns * self.cell(), i / columns * block + top];
@@ -146,8 +144,8 @@ impl Grid {
 }
 
 /// Room for the longest of `names`.
-fn margin<'a>(face: &Face, names: impl IntoIterator<Item = &'a str>) -> u32 {
-    names.into_iter().map(|name| face.width(name)).max().unwrap_or(0) + 3 * GAP
+fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
+    names.into_iter().map(text::width).max().unwrap_or(0) + 3 * GAP
 }
 
 /// Grey level of a value in −1..1, what is outside clipped.
@@ -200,7 +198,7 @@ mod tests {
         let rows = vec![vec![1.0; 8], vec![-1.0; 4]];
         grid.save_rows(&path, &rows, &["a".into(), "bc".into()]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(&Face::new().unwrap(), ["bc"]);
+        let margin = super::margin(["bc"]);
         assert_eq!(picture.dimensions(), (margin + 16, 18));
         assert_eq!(picture.get_pixel(margin, GAP), &Rgb([255; 3]));
         assert_eq!(picture.get_pixel(margin + 5, 8 + GAP + 5), &Rgb([0; 3]));
@@ -208,7 +206,7 @@ mod tests {
         let part = [0.0f32; 4];
         grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(&Face::new().unwrap(), ["counterfactual"]);
+        let margin = super::margin(["counterfactual"]);
         assert_eq!(picture.dimensions(), (margin + 8, 4 * 8 + GAP));
         let (left, top) = (margin, GAP + 3 * 8);
         let pixels = [
@@ -230,7 +228,7 @@ mod tests {
         parts[4 * 39..].fill(1.0);
         grid.save_strips(&path, [&parts, &parts, &parts, &parts]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(&Face::new().unwrap(), ["counterfactual"]);
+        let margin = super::margin(["counterfactual"]);
         let block = 4 * 8 + 4 * GAP;
         assert_eq!(picture.dimensions(), (margin + 14 * 8, 3 * block - 3 * GAP));
         let third = 2 * block + GAP;

@@ -1,9 +1,9 @@
-//! What commands share: the device, a loaded model, class names, interruption.
+//! What commands share: the device, a loaded model, interruption.
 
 use crate::cli::{self, ChainArgs, Cli, Data, GuidanceKind, Model};
-use crate::data::{Split, load};
+use crate::data::{DataSpec, Split, load};
 use crate::io::tuning;
-use crate::recipe::{DataSpec, Recipe};
+use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
 use duet::families::Choices;
@@ -125,32 +125,8 @@ impl Session {
 /// [`Error::Checkpoint`] naming what is wrong.
 pub fn load_checkpoint(path: &std::path::Path) -> Result<(Checkpoint, Arc<JointModel>)> {
     let checkpoint = Checkpoint::load(path)?;
-    let model = JointModel::new(&checkpoint.model)
-        .map_err(|e| Error::Checkpoint { path: path.into(), detail: format!("configuration: {e}") })?;
-    checkpoint
-        .diffusion
-        .validate()
-        .map_err(|e| Error::Checkpoint { path: path.into(), detail: format!("configuration: {e}") })?;
-    checkpoint.check(path, &model.params.expected(false), &model.params.expected(true))?;
+    let model = checkpoint.joint_model(path)?;
     Ok((checkpoint, Arc::new(model)))
-}
-
-/// Name of a class, or its number where it has none.
-pub fn class_name(config: &ModelConfig, class: usize) -> String {
-    config.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
-}
-
-/// The class of a name or number.
-///
-/// # Errors
-/// [`Error::Config`] listing the classes there are.
-pub fn find_class(config: &ModelConfig, text: &str) -> Result<usize> {
-    let named = config.class_names.iter().position(|n| n.eq_ignore_ascii_case(text.trim()));
-    let numbered = text.trim().parse::<usize>().ok().filter(|c| *c < config.num_classes);
-    named.or(numbered).ok_or_else(|| {
-        let known: Vec<String> = (0..config.num_classes.min(40)).map(|c| class_name(config, c)).collect();
-        Error::config("class", format!("there is no class {text:?}; there are: {}", known.join(", ")))
-    })
 }
 
 /// The solver that the command line asks for.

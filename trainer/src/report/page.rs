@@ -1,10 +1,13 @@
 //! Explanations as one HTML file: no network, no script, images inside.
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// Classes a card lists at least, where there are as many.
 const LISTED: usize = 3;
+/// The file itself and its pictures are all it needs.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
 const STYLE: &str = include_str!("page.css");
 
 /// How all images were explained.
@@ -20,7 +23,7 @@ pub struct Settings {
     pub steps: [usize; 2],
     /// Seed of the noise.
     pub seed: u64,
-    /// Solver and guidance, in words.
+    /// Sampler and guidance, in words.
     pub chain: String,
     /// Device's name.
     pub device: String,
@@ -49,6 +52,7 @@ pub struct Card {
     pub seconds: f64,
 }
 
+/// A share in per cent.
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
@@ -57,7 +61,7 @@ fn name(settings: &Settings, class: usize) -> &str {
     settings.class_names.get(class).map_or("?", String::as_str)
 }
 
-/// What all images have in common, as terms and values.
+/// What holds for all images, as terms and values.
 fn facts(settings: &Settings, cards: &[Card]) -> Vec<(&'static str, String)> {
     let count = cards.len();
     let changed = cards.iter().filter(|c| c.decisions[0] != c.decisions[1]).count();
@@ -88,7 +92,6 @@ fn facts(settings: &Settings, cards: &[Card]) -> Vec<(&'static str, String)> {
 
 /// The whole file.
 pub fn page(settings: &Settings, cards: &[Card]) -> String {
-    let policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -96,7 +99,7 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(policy);
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
                 title { "Duet: what would have to change?" }
                 style { (PreEscaped(STYLE)) }
             }
@@ -105,8 +108,8 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
                     h1 { "What would have to change?" }
                     p.lead {
                         "Each image below was noised part of the way and then denoised towards another class, by the same \
-                         network that classifies it. What comes out is a counterfactual: an image close to the original \
-                         that the network takes for something else."
+                         network that classifies it. What comes out is a counterfactual: an image close to the original that \
+                         the network takes for something else."
                     }
                     dl.facts {
                         @for (term, value) in facts(settings, cards) {
@@ -114,10 +117,10 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
                         }
                     }
                     h2 { "How to read it" }
-                    ul.how { (legend()) }
+                    (how_to_read())
                     h2 { "Images" }
                     ol.cards {
-                        @for (number, card) in (1..).zip(cards) { (item(settings, number, card)) }
+                        @for (number, card) in (1..).zip(cards) { (card_item(settings, number, card)) }
                     }
                 }
                 footer {
@@ -133,25 +136,27 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
     page.into_string()
 }
 
-fn legend() -> Markup {
+fn how_to_read() -> Markup {
     html! {
-        li {
-            strong { "Noised" } " is where the way back begins: what the noise hides may change, what shows through it stays."
-        }
-        li {
-            strong { "Difference" } " is counterfactual minus original: " span.up { "red" } " became lighter, "
-            span.down { "blue" } " became darker, white stayed. Strong colours mark where it had to change; faint ones all \
-            over are what noise and denoising leave in any image."
-        }
-        li {
-            "The bars are the network's probabilities of the original (before) and of the counterfactual (after). It \
-             explains this network's decision, not what makes such a thing in the world."
+        ul.how {
+            li {
+                strong { "Noised" } " is where the way back begins: what the noise hides may change, what shows through it \
+                 stays."
+            }
+            li {
+                strong { "Difference" } " is counterfactual minus original: " span.up { "red" } " became lighter, "
+                span.down { "blue" } " became darker, white stayed. Strong colours mark where it had to change; faint ones all \
+                 over are what noise and denoising leave in any image."
+            }
+            li {
+                "The bars are the network's probabilities of the original (before) and of the counterfactual (after). It \
+                 explains this network's decision, not what makes such a thing in the world."
+            }
         }
     }
 }
 
-/// One image's card.
-fn item(settings: &Settings, number: usize, card: &Card) -> Markup {
+fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
     let [was, is] = card.decisions.map(|class| name(settings, class));
     let (mark, verdict) = if card.decisions[1] == card.target && card.decisions[0] != card.target {
         ("yes", "decision changed to the target")
@@ -160,53 +165,57 @@ fn item(settings: &Settings, number: usize, card: &Card) -> Markup {
     } else {
         ("no", "decision not changed")
     };
-    let change = percent(card.change);
+    let (noise, change) = (percent(settings.noise), percent(card.change));
     let texts = [
         ("original", format!("the original, decided as {was}")),
-        ("noised", format!("the original with {} noise", percent(settings.noise))),
+        ("noised", format!("the original with {noise} noise")),
         ("counterfactual", format!("the counterfactual, decided as {is}")),
         ("difference", format!("what changed; a pixel by {change} of the range on average")),
     ];
-    let data = |bytes: &[u8]| {
-        format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes))
-    };
     html! {
         li.card id={ "image-" (number) } {
             h3 { (was) " " span aria-label="to" { "→" } " " (is) }
             p.meta {
-                (card.name) " · true class: " (card.truth.as_deref().unwrap_or("not known")) " · target: "
-                (name(settings, card.target))
+                (card.name) " · true class: " (card.truth.as_deref().unwrap_or("not known"))
+                " · target: " (name(settings, card.target))
             }
             p.verdict.(mark) { (verdict) }
             div.pictures {
                 @for ((title, text), bytes) in texts.iter().zip(&card.pictures) {
-                    figure { img alt={ (card.name) ": " (text) } src=(data(bytes)); figcaption { (title) } }
-                }
-            }
-            table {
-                thead { tr { th scope="col" { "class" } th scope="col" { "before" } th scope="col" { "after" } } }
-                tbody {
-                    @for class in listed(card) {
-                        tr.target[class == card.target] {
-                            th scope="row" { (name(settings, class)) }
-                            @for row in &card.probabilities { (probability(row[class])) }
-                        }
+                    figure {
+                        img alt={ (card.name) ": " (text) } src={ "data:image/png;base64," (STANDARD.encode(bytes)) };
+                        figcaption { (title) }
                     }
                 }
             }
+            (probabilities(settings, card))
             p.meta {
-                "noise " (percent(settings.noise)) " · α " (settings.alpha) " · " (settings.steps[0]) " steps · seed "
-                (settings.seed) " · mean change of a pixel " (change) " · " (format!("{:.2}\u{a0}s", card.seconds))
+                "noise " (noise) " · α " (settings.alpha) " · " (settings.steps[0]) " steps · seed " (settings.seed)
+                " · mean change of a pixel " (change) " · " (format!("{:.2}\u{a0}s", card.seconds))
             }
         }
     }
 }
 
-/// A cell with a bar.
-fn probability(share: f32) -> Markup {
+fn probabilities(settings: &Settings, card: &Card) -> Markup {
     html! {
-        td {
-            span.bar { span style=(format!("width:{:.1}%", 100.0 * share)) {} } " " (percent(f64::from(share)))
+        table {
+            thead {
+                tr { th scope="col" { "class" } th scope="col" { "before" } th scope="col" { "after" } }
+            }
+            tbody {
+                @for class in listed(card) {
+                    tr.target[class == card.target] {
+                        th scope="row" { (name(settings, class)) }
+                        @for row in &card.probabilities {
+                            td {
+                                span.bar { span style={ "width:" (format!("{:.1}", 100.0 * row[class])) "%" } {} }
+                                " " (percent(f64::from(row[class])))
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }

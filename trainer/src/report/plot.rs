@@ -79,8 +79,8 @@ pub fn rising(share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", mix(0), mix(1), mix(2))
 }
 
-/// Text for SVG: what has a meaning there is written as an entity. Ours, because XML, unlike HTML, also forbids control
-/// characters, which crates that escape HTML let through.
+/// Text for XML: what has a meaning there is written as an entity. Ours, since HTML escapes as `maud` has them leave control
+/// characters that XML does not allow.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -6,7 +6,7 @@ use crate::eval::chains::{Chains, Generated};
 use crate::eval::likeness::Qualities;
 use crate::eval::manifold::Quality;
 use crate::io::render::Grid;
-use crate::io::session::{Session, class_name};
+use crate::io::session::Session;
 use duet::Result;
 use duet::checkpoint::write_atomic;
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ impl StudyFiles {
         StudyFiles {
             out: options.out.clone(),
             settings,
-            names: (0..config.num_classes).map(|c| class_name(config, c)).collect(),
+            names: (0..config.num_classes).map(|c| config.class_name(c)).collect(),
             labels: chains.labels().to_vec(),
             timesteps: chains.timesteps(),
             reference,

@@ -3,4 +3,5 @@
 mod resume;
 mod run;
 
+pub use resume::labels_fit;
 pub use run::train;

@@ -1,17 +1,44 @@
-//! Which checkpoints a run may begin with.
+//! What a run may begin with: data that fit the model, and checkpoints.
 
+use crate::data::Dataset;
 use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
-use duet::model::ModelConfig;
+use duet::model::{Head, Labels, ModelConfig};
 use duet::{Error, Result};
 use std::path::Path;
+
+/// Whether the model has a head for the data's labels.
+///
+/// # Errors
+/// [`Error::Config`] saying what to change.
+pub fn labels_fit(data: &Dataset, model: &ModelConfig) -> Result<()> {
+    let (names, classes) = (data.class_names.len(), model.num_classes);
+    match (&data.labels, model.head) {
+        (Labels::Classes(_), Head::Multiclass) if names > classes => {
+            let detail = format!("the data have {names} classes, the model {classes}");
+            Err(Error::config("model.num_classes", detail))
+        }
+        (Labels::MultiLabel(_), Head::MultiLabel) if names != classes => {
+            let detail = format!("the data have {names} labels, the model {classes}");
+            Err(Error::config("model.num_classes", detail))
+        }
+        (Labels::Classes(_), Head::MultiLabel) => {
+            Err(Error::config("model.head", "the data have one class per image: use \"multiclass\""))
+        }
+        (Labels::MultiLabel(_), Head::Multiclass) => Err(Error::config(
+            "model.head",
+            "the data have any number of labels per image: use \"multi_label\"",
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// The checkpoint to go on from, unless it belongs to another model or other data.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] saying what differs.
-pub fn resumable(file: &Path, recipe: &Recipe, fingerprint: &str) -> Result<Checkpoint> {
+pub fn resumable(file: &Path, recipe: &Recipe, data: &Dataset) -> Result<Checkpoint> {
     let (checkpoint, _) = load_checkpoint(file)?;
     let refuse = |detail: &str| Err(Error::Checkpoint { path: file.into(), detail: detail.into() });
     let Some(state) = &checkpoint.training else {
@@ -23,8 +50,11 @@ pub fn resumable(file: &Path, recipe: &Recipe, fingerprint: &str) -> Result<Chec
     if state.seed != recipe.train.seed {
         return refuse("its seed differs from the recipe's: the order of the data would change");
     }
-    if state.data_fingerprint != fingerprint {
-        return refuse("it was trained on other data");
+    if !data.has_fingerprint(&state.data_fingerprint) {
+        return refuse(
+            "it was trained on other data (or on a folder without `train` and `test`, by an earlier version that held out \
+             other images)",
+        );
     }
     Ok(checkpoint)
 }

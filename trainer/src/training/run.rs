@@ -1,19 +1,19 @@
 //! A run: steps, log lines, sample grids, tests of accuracy and checkpoints.
 
-use super::resume::{initial, resumable};
+use super::resume::{initial, labels_fit, resumable};
 use crate::cli::{Cli, Train};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::output::progress;
 use crate::io::render::Grid;
-use crate::io::session::{class_name, go_on, interrupted, open_device, watch_interrupts};
+use crate::io::session::{go_on, interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
 use duet::checkpoint::{Figures, write_atomic};
 use duet::diffusion::Solver;
-use duet::model::{JointModel, Labels, WeightSet};
+use duet::model::{JointModel, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
-use duet::train::{Batch, BatchOrder, ClassifierInput, Examples, Metrics, Pixels, Trainer};
+use duet::train::{Batch, BatchOrder, ClassifierInput, Metrics, Trainer};
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -44,21 +44,14 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     if recipe.model.class_names.is_empty() {
         recipe.model.class_names = split.train.class_names.clone();
     }
-    if split.train.class_names.len() > recipe.model.num_classes {
-        let detail = format!(
-            "the data have {} classes, the model {}",
-            split.train.class_names.len(),
-            recipe.model.num_classes
-        );
-        return Err(Error::config("model.num_classes", detail));
-    }
+    labels_fit(&split.train, &recipe.model)?;
     let device = open_device(arguments)?;
     watch_interrupts()?;
     let fingerprint = split.train.fingerprint();
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
     pollster::block_on(device.self_test())?;
     let trainer = if file.exists() {
-        let checkpoint = resumable(&file, &recipe, &fingerprint)?;
+        let checkpoint = resumable(&file, &recipe, &split.train)?;
         pollster::block_on(Trainer::resume(&device, &checkpoint, &recipe.train.options()))?
     } else if let Some(path) = &options.init {
         let checkpoint = initial(path, &recipe)?;
@@ -68,7 +61,6 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         pollster::block_on(Trainer::new(&device, model, &recipe.diffusion, &recipe.train.options()))?
     };
     let order = BatchOrder::new(split.train.len(), recipe.train.seed);
-    let labels = Labels::Classes(split.train.labels.clone());
     let log = open_log(&options.out.join("log.csv"), trainer.step())?;
     let limit = options.minutes.map(|m| Duration::from_secs_f64(60.0 * m.max(0.0)));
     let json = arguments.json;
@@ -76,7 +68,6 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         folder: options.out.clone(),
         recipe,
         split,
-        labels,
         trainer,
         order,
         log,
@@ -113,8 +104,6 @@ struct Run {
     folder: PathBuf,
     recipe: Recipe,
     split: Split,
-    /// Of the training images.
-    labels: Labels,
     trainer: Trainer,
     order: BatchOrder,
     log: File,
@@ -191,8 +180,8 @@ impl Run {
     }
 
     fn batch(&mut self, step: u64) -> Result<Batch> {
-        let (train, images) = (&self.recipe.train, Pixels::Levels(&self.split.train.images));
-        let examples = Examples::new(&self.recipe.model, images, &self.labels)?;
+        let train = &self.recipe.train;
+        let examples = self.split.train.examples(&self.recipe.model)?;
         examples.next(&mut self.order, step, train.batch_size, train.flip)
     }
 
@@ -278,7 +267,7 @@ impl Run {
             .chunks(images.len() / config.num_classes)
             .map(|row| row.iter().map(|v| if v.is_finite() { v.clamp(-1.0, 1.0) } else { 0.0 }).collect())
             .collect();
-        let names: Vec<String> = (0..config.num_classes).map(|c| class_name(config, c)).collect();
+        let names: Vec<String> = (0..config.num_classes).map(|c| config.class_name(c)).collect();
         let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
         grid.save_rows(&self.folder.join(format!("samples_{step:07}.png")), &rows, &names)
     }

@@ -160,7 +160,7 @@ fn two_benchmarks_are_compared_line_by_line() {
     std::fs::write(path("list.json"), "[1]").unwrap();
     fails(&["bench", "--compare", &before, &path("nowhere.json")], &["nowhere.json", "cannot be read"]);
     fails(&["bench", "--compare", &path("broken.json"), &after], &["broken.json", "no JSON"]);
-    fails(&["bench", "--compare", &before, &path("list.json")], &["list.json", "no report"]);
+    fails(&["bench", "--compare", &before, &path("list.json")], &["list.json", "no result"]);
     fails(&["bench", "--against", &path("other.json")], &["other.json", "schema 99"]);
     let against = ["bench", "--against", &before, "--only", "upsample 64", "--batch", "2", "--seconds", "0"];
     let text = ok(&against);
