@@ -5,7 +5,6 @@ use crate::engine::{array, set};
 use crate::error::to_js;
 use duet::checkpoint::Checkpoint;
 use duet::families::Tuning;
-use duet::families::Tuning;
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{JointModel, Labels};
 use duet::ops::measure;
