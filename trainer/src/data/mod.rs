@@ -44,6 +44,11 @@ impl Dataset {
         self.labels.len()
     }
 
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
     /// Values of one image.
     pub fn image_len(&self) -> usize {
         self.channels * self.size * self.size
@@ -102,7 +107,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         DataKind::Idx => idx::load(&spec.path, spec.pad_to, &[])?,
     };
     for (part, name) in [(&split.train, "training"), (&split.test, "test")] {
-        if part.len() == 0 {
+        if part.is_empty() {
             return Err(bad(&spec.path, format!("holds no {name} images")));
         }
         if (part.channels, part.size) != (channels, size) {
