@@ -6,16 +6,18 @@ CARGO ?= cargo
 PORT ?= 8080
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: test web-check demo web study train setup lint web-build web-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test clean
+# Every call of cargo selects the whole workspace and then what to build of it: features are united over what is
+# selected, and a single package, or the root alone, would have most dependencies compiled a second time.
+BUILD = $(CARGO) build --release --workspace --bin duet
+
+.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
 
-# Cargo is always given the whole workspace, with filters: to select a single package is to select other features of the
-# dependencies, and all of them would be compiled a second time.
 test: setup lint
 	$(CARGO) test --release --workspace
-	$(MAKE) --no-print-directory web-check
+	$(MAKE) --no-print-directory browser-test
 
 # The paper's 128-channel network and other checks that take minutes on a software device.
 slow-test: setup
@@ -31,12 +33,14 @@ web-build:
 	sh web/scripts/build.sh
 	cd web && npx --no-install tsc -p demo --noEmit && npx --no-install vite build demo --logLevel warn
 
-# Browser tests. Their fixtures are written by native tests: `make test` has run these, by itself `web-test` does.
-web-test: setup
-	$(CARGO) test --release --workspace --test suite web_fixtures
-	$(MAKE) --no-print-directory web-check
+# Browser tests. What they compare with is written by native tests: `make test` has run those already.
+web-test: web-fixtures
+	$(MAKE) --no-print-directory browser-test
 
-web-check: web-build
+web-fixtures: setup
+	$(CARGO) test --release --workspace --test suite web_fixtures
+
+browser-test: web-build
 	@sh trainer/scripts/setup.sh browser
 	cd web && npm pack --dry-run --silent >/dev/null && npx --no-install typedoc --emit none && node tests/run.mjs
 
@@ -48,7 +52,7 @@ web-docs: web-build
 	cd web && npx --no-install typedoc
 
 bench: setup
-	$(CARGO) build --release --workspace --bin duet
+	$(BUILD)
 	target/release/duet bench
 
 # Compares with PyTorch, burn and ONNX Runtime Web: an hour, 10 GB of downloads and builds (benches/peers/README.md).
@@ -65,19 +69,19 @@ gpu-hour-tiny: setup
 	sh benches/gpu/run.sh --tiny --minutes 6 --out target/gpu-hour/tiny
 
 demo: setup
-	$(CARGO) build --release --workspace --bin duet
+	$(BUILD)
 	sh trainer/scripts/demo.sh
 
 # Measures what the step size of guidance does, into the folder study, and renews the README's pictures of it: about
 # seven minutes on a software device with two cores. MODEL=… takes another model.
 MODEL ?= web/demo/public/model.safetensors
 study: setup
-	$(CARGO) build --release --workspace --bin duet
+	$(BUILD)
 	sh trainer/scripts/study.sh $(MODEL)
 
 # Trains the default model, or goes on with it; Ctrl-C saves.
 train: setup
-	$(CARGO) build --release --workspace --bin duet
+	$(BUILD)
 	sh trainer/scripts/train.sh
 
 clean:

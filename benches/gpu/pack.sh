@@ -14,8 +14,7 @@ cd "$root"
 binaries() {
     mkdir -p "$1"
     # The whole workspace is selected, for another selection would compile the dependencies anew with other features.
-    cargo build --quiet --release --workspace --bins
-    suite=$(cargo test --release --workspace --test suite --no-run --message-format=json 2>/dev/null |
+    suite=$(cargo build --quiet --release --workspace --bin duet --test suite --message-format=json |
         sed -n 's/.*"executable":"\([^"]*suite-[^"]*\)".*/\1/p' | tail -n 1)
     [ -x "$suite" ] || { echo "pack.sh: the suite was not built" >&2 && exit 1; }
     target=$(dirname "$(dirname "$suite")")

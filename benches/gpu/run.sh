@@ -167,7 +167,7 @@ if $tiny; then
 else
     golden=golden
     # Families of kernels, forward and gradients; the names of the modules that go through all of them.
-    families="families variants convolution matmul attention"
+    families="families convolution matmul attention"
     models="28x28-c32 32x32-c128 64x64-c128"
     batches="8 64"
     bench_share=5 profile_share=3

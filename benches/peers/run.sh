@@ -62,7 +62,7 @@ say "PyTorch $torch"
 "$dir/venv/bin/pip" install --quiet "torch==$torch" numpy safetensors onnx onnxscript
 if wants duet; then
     say "Duet"
-    cargo build --quiet --release --manifest-path "$root/Cargo.toml" --example peers
+    cargo build --quiet --release --manifest-path "$root/Cargo.toml" --workspace --example peers
 fi
 if wants burn || wants burn-late; then
     say "burn $burn"

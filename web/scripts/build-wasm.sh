@@ -21,7 +21,8 @@ else
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld \
         /usr/bin/cargo build -Zbuild-std=std,panic_abort --profile wasm --package duet-web --target $target
 fi
-# Of the whole workspace, as everything native is built: alone it would have other features of shared dependencies.
+# Of the whole workspace, for another selection would compile the dependencies anew with other features. The module above
+# is the only thing of its profile: it alone is selected.
 cargo build --release --workspace --bin duet-bindgen
 rm -rf web/src/wasm
 target/release/duet-bindgen $output/$target/wasm/duet_web.wasm web/src/wasm

@@ -23,9 +23,7 @@ export const FIXTURES = path.join(root, 'target/web-fixtures');
 export function fixture(name) {
   const file = path.join(FIXTURES, name);
   if (!existsSync(file)) {
-    throw new Error(
-      `target/web-fixtures/${name} is missing: run \`cargo test --release --workspace --test suite web_fixtures\` in the repository`,
-    );
+    throw new Error(`target/web-fixtures/${name} is missing: run \`make web-fixtures\` in the repository`);
   }
   return file;
 }
