@@ -1,7 +1,10 @@
 //! How often the classifier is right.
 
+use super::Measured;
+use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::output::progress;
+use crate::io::session::Session;
 use duet::infer::ImageClassifier;
 use duet::model::{Head, Labels, WeightSet, argmax};
 use duet::weights::Weights;
@@ -64,4 +67,17 @@ pub fn accuracy(
         share: share(right.iter().sum(), seen.iter().sum()),
         per_class: right.iter().zip(&seen).map(|(r, s)| share(*r, *s)).collect(),
     })
+}
+
+/// Accuracy on the images `options` ask for.
+pub(super) fn metric(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
+    let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
+    let found = accuracy(&session.weights, session.set, test, count, options.batch, quiet)?;
+    let mut lines = vec![format!("accuracy {:.2} % of {count} test images", 100.0 * found.share)];
+    for (class, share) in found.per_class.iter().enumerate() {
+        lines.push(format!("  {:<12} {:.1} %", session.config().class_name(class), 100.0 * share));
+    }
+    let fields =
+        serde_json::json!({ "images": count, "accuracy": found.share, "per_class": found.per_class });
+    Ok(Measured::new(fields, lines))
 }

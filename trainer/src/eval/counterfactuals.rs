@@ -1,5 +1,6 @@
 //! How often counterfactuals change the classifier's decision, over many test images.
 
+use super::Measured;
 use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::output::progress;
@@ -14,15 +15,15 @@ use serde::Serialize;
 
 /// What came of the counterfactuals.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Flips {
+struct Flips {
     /// Images explained.
-    pub images: usize,
+    images: usize,
     /// Share whose decision after is another one than before.
-    pub changed: f64,
+    changed: f64,
     /// Share whose decision after is the target.
-    pub reached: f64,
+    reached: f64,
     /// Mean absolute difference of a pixel, as a share of the range.
-    pub mean_change: f64,
+    mean_change: f64,
 }
 
 /// Explains the first `options.counterfactuals` test images of each class towards the next class; `None` where none are
@@ -30,7 +31,7 @@ pub struct Flips {
 ///
 /// # Errors
 /// Options out of range; device errors.
-pub fn flips(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<Flips>> {
+fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Option<Flips>> {
     if options.counterfactuals == 0 {
         return Ok(None);
     }
@@ -52,7 +53,7 @@ pub fn flips(session: &Session, options: &Eval, test: &Dataset) -> Result<Option
     let diffusion = &session.checkpoint.diffusion;
     let new = Explainer::new(&session.weights, diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
-    let bar = progress(chosen.len() as u64, 0, "explaining {wide_bar} {pos}/{len} {eta}", false);
+    let bar = progress(chosen.len() as u64, 0, "explaining {wide_bar} {pos}/{len} {eta}", quiet);
     let mut sums = Flips::default();
     for (number, part) in chosen.chunks(batch).enumerate() {
         // The last batch is filled up with its own images, which do not count again.
@@ -83,4 +84,21 @@ pub fn flips(session: &Session, options: &Eval, test: &Dataset) -> Result<Option
         *share /= count;
     }
     Ok(Some(sums))
+}
+
+/// What counterfactuals change.
+pub(super) fn metric(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
+    let flips = flips(session, options, test, quiet)?;
+    let mut lines = Vec::new();
+    if let Some(flips) = flips {
+        let (noise, alpha, steps) = (options.way.noise, options.way.alpha, &options.steps);
+        let (changed, reached) = (100.0 * flips.changed, 100.0 * flips.reached);
+        lines.push(format!(
+            "{} counterfactuals (noise {noise}, alpha {alpha}, steps {steps}): {changed:.1} % change the decision, \
+             {reached:.1} % to the target",
+            flips.images
+        ));
+        lines.push(format!("  mean change of a pixel {:.1} % of the range", 100.0 * flips.mean_change));
+    }
+    Ok(Measured::new(serde_json::json!({ "counterfactuals": flips }), lines))
 }

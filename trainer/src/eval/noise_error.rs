@@ -1,5 +1,6 @@
 //! How well the network predicts noise, by quarter of the chain.
 
+use super::Measured;
 use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::session::Session;
@@ -11,7 +12,7 @@ use duet::rng::{Seed, Stream, uniform_u32_below};
 ///
 /// # Errors
 /// Device errors.
-pub fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
+fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
     let count = options.loss_images.min(test.len());
     if count == 0 {
         return Ok(None);
@@ -43,4 +44,16 @@ pub fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<
         *sum /= count as f64;
     }
     Ok(Some(sums))
+}
+
+/// The noise error by quarter of the chain.
+pub(super) fn metric(session: &Session, options: &Eval, test: &Dataset, _quiet: bool) -> Result<Measured> {
+    let quarters = noise_error(session, options, test)?;
+    let mut lines = Vec::new();
+    if let Some(quarters) = quarters {
+        lines.push("noise error (MSE of eps) by quarter of the chain, from image to noise:".into());
+        lines.extend(quarters.iter().enumerate().map(|(i, value)| format!("  {}/4  {value:.5}", i + 1)));
+    }
+    let images = options.loss_images.min(test.len());
+    Ok(Measured::new(serde_json::json!({ "mse_by_quarter": quarters, "mse_images": images }), lines))
 }
