@@ -6,6 +6,17 @@ use std::path::PathBuf;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong. Library code never panics on input: it returns one of these.
+///
+/// An error says which option is wrong and what would be right, for people; programs match on its kind.
+///
+/// ```
+/// use duet::Error;
+/// use duet::diffusion::respaced_steps;
+///
+/// let error = respaced_steps(1000, "fast").unwrap_err();
+/// assert!(error.to_string().contains("write \"100\", \"10,10,5\" or \"ddim25\""));
+/// assert!(matches!(error, Error::Config { field, .. } if field == "respacing"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

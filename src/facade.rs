@@ -21,6 +21,22 @@ use std::sync::Arc;
 const BATCH: usize = 8;
 
 /// How a model is opened.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::gpu::{Device, DeviceOptions};
+/// use duet::{Duet, LoadOptions};
+///
+/// // Two models on one device.
+/// let device = Device::open(&DeviceOptions::default()).await?;
+/// let options = LoadOptions { adopted: Some(device.clone()), ..LoadOptions::default() };
+/// let path = "web/demo/public/model.safetensors";
+/// let one = Duet::load_with(path, &options).await?;
+/// let other = Duet::load_with(path, &options).await?;
+/// assert!(device.counters().live_bytes >= one.weights().bytes() + other.weights().bytes());
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// A device that is open already; `None`: one is opened as `device` says.
@@ -34,6 +50,22 @@ pub struct LoadOptions {
 }
 
 /// What a model says of an image.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+///
+/// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// // Two images [N,C,H,W], black and white: an answer each.
+/// let images = [vec![-1.0; duet.image_len()], vec![1.0; duet.image_len()]].concat();
+/// for answer in duet.classify(&images).await? {
+///     let probability = answer.probabilities[answer.class];
+///     println!("{} {:.1} %", answer.name, 100.0 * probability);
+///     assert!(answer.probabilities.iter().all(|other| *other <= probability));
+/// }
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     /// The most probable class; of a multi-label model the most probable label.
@@ -45,6 +77,21 @@ pub struct Classification {
 }
 
 /// How images are generated.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::rng::Seed;
+/// use duet::{Duet, SampleOptions};
+///
+/// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// // Two sneakers in five steps; the default's 50 make better ones.
+/// let sneakers = duet.labels(duet.config().find_class("sneaker")?, 2)?;
+/// let options = SampleOptions { respacing: "5".into(), seed: Seed(1), ..SampleOptions::default() };
+/// let images = duet.sample(Some(&sneakers), 2, &options).await?;
+/// assert_eq!(images.len(), 2 * duet.image_len()); // [N,C,H,W] in −1..1
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleOptions {
     /// Steps of the chain: "" for all, "100", "10,10,5", "ddim25".

@@ -125,6 +125,23 @@ impl RowsOf {
 }
 
 /// Classifies any number of images, `batch` at a time.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::ImageClassifier;
+/// use duet::model::WeightSet;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let classifier = ImageClassifier::new(duet.weights(), 4, WeightSet::Raw).await?;
+/// // Six images [N,C,H,W] in two batches of four: probabilities [N,K].
+/// let images = vec![-1.0; 6 * duet.image_len()];
+/// let rows = classifier.probabilities(&images).await?;
+/// assert_eq!(rows.len(), 6 * 10);
+/// assert!(rows.chunks(10).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+/// # Ok(()) }) }
+/// ```
 pub struct ImageClassifier {
     rows: RowsOf,
     config: ModelConfig,
@@ -166,6 +183,23 @@ impl ImageClassifier {
 }
 
 /// The representations the classifier reads: every encoder level and the bottleneck of clean images (t = 0), average-pooled.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::ImageFeatures;
+/// use duet::model::WeightSet;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let features = ImageFeatures::new(duet.weights(), 2, WeightSet::Raw).await?;
+/// // A black and a grey image [N,C,H,W] as rows [N,F], to compare or to train another classifier on.
+/// let images = [vec![-1.0; duet.image_len()], vec![0.0; duet.image_len()]].concat();
+/// let rows = features.get(&images).await?;
+/// let (black, grey) = rows.split_at(features.columns());
+/// assert!(black.len() == grey.len() && black != grey);
+/// # Ok(()) }) }
+/// ```
 pub struct ImageFeatures {
     rows: RowsOf,
 }
@@ -203,6 +237,26 @@ impl ImageFeatures {
 }
 
 /// Predicts the noise in any number of noised images, `batch` at a time: a chain's step is its caller's to make.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::NoisePredictor;
+/// use duet::model::WeightSet;
+/// use duet::rng::{Seed, Stream, normal_fill};
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let diffusion = &duet.checkpoint().diffusion;
+/// let predictor = NoisePredictor::new(duet.weights(), diffusion, 1, WeightSet::Raw).await?;
+/// // At the chain's end an image is all noise, and the network finds it.
+/// let mut noise = vec![0.0; duet.image_len()];
+/// normal_fill(Seed(0), Stream::InitialNoise, 0, 0, &mut noise);
+/// let found = predictor.predict(&noise, &[999]).await?;
+/// let error = found.iter().zip(&noise).map(|(found, eps)| (found - eps).powi(2)).sum::<f32>();
+/// assert!(error / (noise.len() as f32) < 0.1); // of a variance of 1
+/// # Ok(()) }) }
+/// ```
 pub struct NoisePredictor {
     loaded: Loaded,
     images: Images,
@@ -268,6 +322,24 @@ impl NoisePredictor {
 }
 
 /// Measures the noise error of images at given timesteps.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::DenoisingError;
+/// use duet::model::WeightSet;
+/// use duet::rng::Seed;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let diffusion = &duet.checkpoint().diffusion;
+/// let error = DenoisingError::new(duet.weights(), diffusion, 2, WeightSet::Raw).await?;
+/// // The same black image twice: a little noise on it is harder to tell than much.
+/// let images = vec![-1.0; 2 * duet.image_len()];
+/// let mse = error.measure(&images, &[20, 900], Seed(0), 0).await?;
+/// assert!(mse[0] > mse[1]);
+/// # Ok(()) }) }
+/// ```
 pub struct DenoisingError {
     loaded: Loaded,
     images: Images,

@@ -7,6 +7,26 @@
 //!
 //! A model is a [`graph`] of [`ops`]; a graph is differentiated as a graph ([`autodiff`]) and compiled once into a plan; a
 //! plan is a fixed list of kernels over planned memory that a [`gpu::Device`] runs.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use duet::blocking::Duet;
+//! use duet::explain::ExplainOptions;
+//! use duet::picture::{Picture, PixelLayout};
+//!
+//! let mut duet = Duet::load("web/demo/public/model.safetensors")?;
+//! let grey = image::open("web/demo/public/images/00009.png")?.into_luma8();
+//! let data = grey.as_raw(); // 28 × 28 grey levels
+//! let image = duet.image(&Picture { width: 28, height: 28, layout: PixelLayout::Grey, data, orientation: 1 })?;
+//! assert_eq!(duet.classify(&image)?[0].name, "Sneaker");
+//!
+//! // What would have to change for it to be an ankle boot? A fifth of a chain of 25 steps is five steps.
+//! let boot = duet.config().find_class("Ankle boot")?;
+//! let options = ExplainOptions { respacing: "25".into(), ..ExplainOptions::default() };
+//! let made = duet.explain(&image, boot, &options)?;
+//! assert!(made.after[boot] > made.before[boot]);
+//! # Ok(()) }
+//! ```
 
 pub mod autodiff;
 #[cfg(not(target_arch = "wasm32"))]

@@ -46,6 +46,18 @@ impl PixelLayout {
 }
 
 /// A decoded picture: rows from top to bottom, 8 bits a value.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::picture::{Picture, PixelLayout, Preparation};
+///
+/// // A black and a white pixel, as a camera held sideways writes them: orientation 6 is a quarter turn clockwise.
+/// let data = [0, 0, 0, 255, 255, 255];
+/// let picture = Picture { width: 2, height: 1, layout: PixelLayout::Rgb, data: &data, orientation: 6 };
+/// // Of two pixels one above the other the central square is the first one.
+/// assert_eq!(Preparation::new(1, 1).values(&picture)?, [-1.0]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     /// Pixels of a row.
@@ -61,6 +73,19 @@ pub struct Picture<'a> {
 }
 
 /// What a model's pictures are.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::picture::{Picture, PixelLayout, Preparation};
+///
+/// // Four grey pixels, the last one transparent, for a model of 2 × 2 grey pixels.
+/// let data = [0, 255, 255, 255, 51, 255, 255, 0];
+/// let picture = Picture { width: 2, height: 2, layout: PixelLayout::GreyAlpha, data: &data, orientation: 1 };
+/// assert_eq!(Preparation::new(1, 2).levels(&picture)?, [0, 255, 51, 0]);
+/// let white = Preparation { ground: 255, ..Preparation::new(1, 2) };
+/// assert_eq!(white.values(&picture)?, [-1.0, 1.0, -0.6, 1.0]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preparation {
     /// 1 grey, 3 colour.

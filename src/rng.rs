@@ -7,6 +7,19 @@
 //! a row. Elements of images count in channel, row, column order, whatever the layout on the device.
 
 /// Seed of a run.
+///
+/// Numbers are looked up, not drawn: asked for again, in any order, they are the same.
+///
+/// ```
+/// use duet::rng::{Seed, Stream, normal_fill};
+///
+/// // Noise of image 3 at step 10: one value for each of its 28 × 28 pixels, mean 0, variance 1.
+/// let [mut noise, mut other, mut again] = [[0.0; 784]; 3];
+/// normal_fill(Seed(7), Stream::InitialNoise, 10, 3, &mut noise);
+/// normal_fill(Seed(7), Stream::InitialNoise, 10, 4, &mut other);
+/// normal_fill(Seed(7), Stream::InitialNoise, 10, 3, &mut again);
+/// assert!(noise == again && noise != other);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed(pub u64);
 

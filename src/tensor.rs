@@ -7,6 +7,19 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
 /// A tensor on the host: the reference's shape and row-major order, nothing padded.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::checkpoint::Checkpoint;
+///
+/// // The first convolution of the shipped model: 24 channels of one, 3 × 3 pixels each.
+/// let mut weights = Checkpoint::load("web/demo/public/model.safetensors".as_ref())?.weights;
+/// let first = weights.get_mut("input_blocks.0.0.weight").expect("every network has one");
+/// assert_eq!(first.shape, [24, 1, 3, 3]);
+/// assert_eq!(first.data.len(), 24 * 9);
+/// first.data.iter_mut().for_each(|value| *value *= 0.5);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostTensor {
     /// Length of each dimension; empty for a scalar.
@@ -47,6 +60,19 @@ pub fn unpad_rows(data: &[f32], columns: usize) -> Vec<f32> {
 }
 
 /// Size of a batch of images and its layouts: \[N,C,H,W\] on the host, \[N,H,W,pitch(C)\] on the device.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::tensor::Images;
+///
+/// // One image of three channels and two pixels: red 1, 2; green 3, 4; blue 5, 6.
+/// let images = Images { batch: 1, channels: 3, pixels: 2 };
+/// let host = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// let device = images.to_device(&host)?;
+/// assert_eq!(device, [1.0, 3.0, 5.0, 0.0, 2.0, 4.0, 6.0, 0.0]);
+/// assert_eq!(images.to_host(&device), host);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Images {
     /// Images.

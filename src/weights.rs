@@ -10,6 +10,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A model's parameters, averages and running statistics on a device.
+///
+/// Uploaded once, they serve every plan of the model.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::checkpoint::Checkpoint;
+/// use duet::gpu::{Device, DeviceOptions};
+/// use duet::infer::ImageClassifier;
+/// use duet::model::WeightSet;
+/// use duet::weights::Weights;
+/// use std::{path::Path, sync::Arc};
+///
+/// let path = Path::new("web/demo/public/model.safetensors");
+/// let checkpoint = Checkpoint::load(path)?;
+/// let model = Arc::new(checkpoint.joint_model(path)?);
+/// let device = Device::open(&DeviceOptions::default()).await?;
+/// let weights = Weights::upload(&device, model, &checkpoint.weights, None).await?;
+/// let classifier = ImageClassifier::new(&weights, 1, WeightSet::Raw).await?;
+/// assert_eq!(classifier.logits(&[-1.0; 28 * 28]).await?.len(), 10);
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone)]
 pub struct Weights {
     device: Device,

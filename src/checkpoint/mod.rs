@@ -83,6 +83,21 @@ pub struct TrainingState {
 }
 
 /// Everything a checkpoint file holds.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::checkpoint::{Checkpoint, Dtype};
+/// use std::path::Path;
+///
+/// let checkpoint = Checkpoint::load(Path::new("web/demo/public/model.safetensors"))?;
+/// assert_eq!(checkpoint.model.class_name(7), "Sneaker");
+/// assert_eq!(checkpoint.diffusion.diffusion_steps, 1000);
+/// assert!(checkpoint.training.is_none()); // exported for inference alone
+/// // For shipping: half the bytes.
+/// let [exact, half] = [Dtype::F32, Dtype::F16].map(|dtype| checkpoint.export(dtype, false));
+/// assert!((half?.len() as f64) < 0.52 * exact?.len() as f64);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The network.

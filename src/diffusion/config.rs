@@ -15,6 +15,22 @@ pub enum NoiseSchedule {
 }
 
 /// The diffusion process; the defaults are the reference's.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::{DiffusionConfig, NoiseSchedule, Schedule};
+///
+/// // A shorter chain whose noise grows by the cosine schedule.
+/// let config = DiffusionConfig {
+///     diffusion_steps: 200,
+///     noise_schedule: NoiseSchedule::Cosine,
+///     ..DiffusionConfig::default()
+/// };
+/// // At its end next to nothing of the image is left.
+/// let schedule = Schedule::new(&config)?;
+/// assert!(schedule.len() == 200 && schedule.alphas_cumprod[199] < 1e-4);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "File", into = "File")]
 pub struct DiffusionConfig {

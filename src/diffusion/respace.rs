@@ -9,6 +9,15 @@ use crate::error::{Error, Result};
 /// - "10,10,5" cuts the chain into equal sections (the first ones a step longer where it does not divide) and takes so
 ///   many of each, evenly, first and last included; "100" is one section.
 ///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::respaced_steps;
+/// assert_eq!(respaced_steps(10, "4")?, [0, 3, 6, 9]);
+/// assert_eq!(respaced_steps(10, "ddim5")?, [0, 2, 4, 6, 8]);
+/// assert_eq!(respaced_steps(10, "3,1")?, [0, 2, 4, 5]); // dense near the image, sparse near the noise
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// [`Error::Config`] for anything else, and where a section has too few steps.
 pub fn respaced_steps(steps: usize, spec: &str) -> Result<Vec<usize>> {

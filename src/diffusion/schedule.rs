@@ -5,6 +5,21 @@ use super::respace::respaced_steps;
 use crate::error::Result;
 
 /// Tables of a chain, one entry per step.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::{DiffusionConfig, Schedule};
+///
+/// // 50 steps out of 1000; each knows which step of the whole chain it is.
+/// let schedule = Schedule::respaced(&DiffusionConfig::default(), "50")?;
+/// assert_eq!(schedule.timestep_map[49], 999);
+/// // An image x0 and noise ε, noised to step 10: √ᾱ · x0 + √(1 − ᾱ) · ε.
+/// let [kept, noised] = schedule.q_sample_coefficients(10);
+/// let (x0, eps) = ([0.5, -1.0], [0.3, 0.1]);
+/// let x_t = [0, 1].map(|pixel| kept * x0[pixel] + noised * eps[pixel]);
+/// assert!((kept * kept + noised * noised - 1.0).abs() < 1e-6 && x_t[1] > x0[1]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the standard names of the quantities")]
 pub struct Schedule {

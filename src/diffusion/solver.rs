@@ -124,6 +124,15 @@ impl StepAt<'_> {
 }
 
 /// One way to denoise: an entry of the list of methods.
+///
+/// ```
+/// use duet::diffusion::Solver;
+///
+/// for method in Solver::methods() {
+///     println!("{}: {}", method.name, method.description);
+///     assert!(Solver::named(method.name, 1.0).is_ok());
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Method {
     /// Its name on the command line.
@@ -139,6 +148,26 @@ pub struct Method {
 }
 
 /// Which chain denoises: a method and, where it takes one, its share of noise η.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::{DiffusionConfig, Prediction, Schedule, Solver, StepAt};
+///
+/// // DDIM adds as much noise as η says; its last step of all, index 0, adds none.
+/// let schedule = Schedule::respaced(&DiffusionConfig::default(), "25")?;
+/// let step = |index| StepAt {
+///     schedule: &schedule,
+///     index,
+///     before: None,
+///     prediction: Prediction::Eps,
+///     learned_variance: false,
+///     scale: 0.0,
+/// };
+/// assert_eq!(Solver::ddim(0.0).coefficients(&step(10))?.noise, 0.0);
+/// assert!(Solver::ddim(1.0).coefficients(&step(10))?.noise > 0.0);
+/// assert_eq!(Solver::ddim(1.0).coefficients(&step(0))?.noise, 0.0);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Solver {
     method: &'static Method,

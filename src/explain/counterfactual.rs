@@ -13,6 +13,23 @@ use crate::tensor::{Images, unpad_rows};
 use crate::weights::{Loaded, Weights};
 
 /// How a counterfactual is made; the defaults are the paper's where it gives any.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::explain::ExplainOptions;
+///
+/// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let image = vec![-1.0; duet.image_len()];
+/// // Only the upper half of 28 × 28 pixels may change.
+/// let mask: Vec<f32> = (0..28 * 28).map(|pixel| if pixel < 14 * 28 { 1.0 } else { 0.0 }).collect();
+/// let options = ExplainOptions { respacing: "25".into(), mask: Some(mask), ..ExplainOptions::default() };
+/// let made = duet.explain(&image, 8, &options).await?;
+/// let (upper, lower) = made.difference.split_at(14 * 28);
+/// assert!(upper.iter().any(|d| *d != 0.0) && lower.iter().all(|d| d.abs() < 1e-5));
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainOptions {
     /// Share of the chain the image is noised by, above 0 to 1 (paper: 0.2).
@@ -53,6 +70,24 @@ impl Default for ExplainOptions {
 }
 
 /// Counterfactuals of a batch of images, \[N,C,H,W\] in −1..1.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::explain::ExplainOptions;
+///
+/// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let image = vec![-1.0; duet.image_len()];
+/// let options = ExplainOptions { respacing: "25".into(), ..ExplainOptions::default() };
+/// let made = duet.explain(&image, 8, &options).await?;
+/// // How sure the classifier is of class 8 (a bag): of the image, on the way, of the counterfactual.
+/// println!("{:.2} {:.2?} {:.2}", made.before[8], made.curve, made.after[8]);
+/// assert_eq!(made.curve.len(), 5); // a fifth of 25 steps
+/// let darkest = made.difference.iter().copied().fold(0.0, f32::min);
+/// assert!(darkest >= -1e-6); // what was black can only become lighter
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// The images noised.
@@ -70,6 +105,27 @@ pub struct Explanation {
 }
 
 /// Compiled plans to explain batches of images.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::explain::{ExplainOptions, Explainer};
+/// use duet::model::WeightSet;
+/// use duet::sampling::Watch;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let diffusion = &duet.checkpoint().diffusion;
+/// let options = ExplainOptions { respacing: "10".into(), ..ExplainOptions::default() };
+/// let explainer = Explainer::new(duet.weights(), diffusion, 2, &options, WeightSet::Raw).await?;
+/// // Two images at once: one towards class 7, one towards class 9.
+/// let images = vec![-1.0; 2 * duet.image_len()];
+/// let targets = explainer.targets(&images, &[7, 9]).await?;
+/// let made = explainer.explain(&images, &targets, 0, Watch::None).await?;
+/// assert_eq!(made.counterfactual.len(), images.len());
+/// assert!(made.curve.len() == explainer.steps() && made.curve[0].len() == 2);
+/// # Ok(()) }) }
+/// ```
 pub struct Explainer {
     sampler: Sampler,
     finish: Finish,

@@ -101,6 +101,22 @@ enum Failure {
 }
 
 /// A GPU device with its compiled pipelines. Cheap to clone; clones share everything.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::gpu::{Device, DeviceOptions};
+///
+/// let device = Device::open(&DeviceOptions::default()).await?;
+/// println!("{} through {}", device.info().name, device.info().backend);
+/// // Memory is counted in bytes; it is zeroed, and free again when its last handle is gone.
+/// let buffer = device.buffer("numbers", 16).await?;
+/// device.write(&buffer, 4, bytemuck::cast_slice(&[1.5f32, -2.0]))?;
+/// assert_eq!(device.read_f32(&buffer, 4).await?, [0.0, 1.5, -2.0, 0.0]);
+/// drop(buffer);
+/// assert_eq!(device.counters().live_bytes, 0);
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone)]
 pub struct Device {
     pub(super) shared: Arc<Shared>,

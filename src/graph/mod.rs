@@ -65,6 +65,27 @@ impl Node {
 }
 
 /// Operations in execution order.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::gpu::{Device, DeviceOptions};
+/// use duet::graph::{Graph, Place};
+///
+/// // y = 3 · x of one row of four numbers, in buffers named "x" and "y".
+/// let mut graph = Graph::new();
+/// let x = graph.leaf(&[1, 4], Place::whole("x"));
+/// let y = graph.scale(x, 3.0);
+/// graph.place(y, Place::whole("y"));
+/// let plan = graph.compile()?;
+///
+/// let device = Device::open(&DeviceOptions::default()).await?;
+/// let (x, y) = (device.buffer("x", 16).await?, device.buffer("y", 16).await?);
+/// device.write(&x, 0, bytemuck::cast_slice(&[1.0f32, 2.0, 3.0, 4.0]))?;
+/// plan.load(&device, |name| Some(if name == "x" { x.clone() } else { y.clone() })).await?.run();
+/// assert_eq!(device.read_f32(&y, 4).await?, [3.0, 6.0, 9.0, 12.0]);
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,

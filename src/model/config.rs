@@ -7,6 +7,24 @@ use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
 
 /// The UNet and the classifier (paper section 5.1; defaults are the reference's).
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::model::ModelConfig;
+///
+/// let config = ModelConfig {
+///     image_size: 32,
+///     in_channels: 3,
+///     num_classes: 2,
+///     class_names: vec!["cat".into(), "dog".into()],
+///     ..ModelConfig::default()
+/// };
+/// config.validate()?;
+/// assert_eq!(config.levels()?, [1, 2, 2, 2]); // widths 128, 256, 256, 256 at 32, 16, 8 and 4 pixels
+/// assert_eq!(config.find_class("Dog")?, 1);
+/// assert_eq!(config.images(8).len(), 8 * 3 * 32 * 32);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {

@@ -11,6 +11,15 @@ use std::ops::Range;
 pub const UNLABELLED: u32 = u32::MAX;
 
 /// What the classifier head answers.
+///
+/// ```
+/// use duet::model::Head;
+///
+/// // Logits [N,K] of one image and two classes: one of them, or each of them for itself.
+/// let logits = [2.0, 2.0];
+/// assert_eq!(Head::Multiclass.probabilities(&logits, 2), [0.5, 0.5]);
+/// assert!(Head::MultiLabel.probabilities(&logits, 2).iter().all(|p| (p - 0.881).abs() < 1e-3));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Head {
@@ -21,6 +30,20 @@ pub enum Head {
 }
 
 /// What images are, or are to become: of the kind that a [`Head`] answers.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::model::{Labels, UNLABELLED};
+///
+/// // Three images, the last one of unknown class.
+/// let classes = Labels::Classes(vec![7, 9, UNLABELLED]);
+/// assert_eq!(classes.rows(1..3, 10)?, Labels::Classes(vec![9, UNLABELLED]));
+/// // Two images with any of three labels.
+/// let several = Labels::MultiLabel(vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+/// assert_eq!(several.len(3), 2);
+/// assert_eq!(several.pick(&[1], 3)?, Labels::MultiLabel(vec![0.0, 0.0, 1.0]));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     /// A class each; [`UNLABELLED`] for none.

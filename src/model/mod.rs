@@ -20,6 +20,20 @@ pub use unet::{Encoded, UNet};
 use crate::error::Result;
 
 /// The joint model: one encoder shared by the denoising decoder and the classifier.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::infer::classify_plan;
+/// use duet::model::{JointModel, ModelConfig, WeightSet};
+///
+/// // What a network will cost is known before there is a device.
+/// let config = ModelConfig { num_channels: 32, num_res_blocks: 1, num_classes: 2, ..ModelConfig::default() };
+/// let model = JointModel::new(&config)?;
+/// println!("{} parameters", model.params.parameter_count());
+/// let cost = classify_plan(&model, 1, WeightSet::Raw)?.stats();
+/// assert!(cost.multiply_adds > 1_000_000 && cost.slot_bytes >= cost.lower_bound);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct JointModel {
     /// The configuration.

@@ -1,6 +1,21 @@
 //! Which numbers of the parameters' layout: the weights themselves, their average, what training keeps beside them.
 
 /// Which of a model's weights are used.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::model::WeightSet;
+/// use duet::{Duet, LoadOptions};
+///
+/// // A checkpoint of training has both; the shipped file was exported of one set, and the other is missed at once.
+/// let path = "web/demo/public/model.safetensors";
+/// let options = LoadOptions { weights: Some(WeightSet::Averaged), ..LoadOptions::default() };
+/// assert!(Duet::load_with(path, &options).await.is_err());
+/// let duet = Duet::load(path).await?;
+/// assert!(duet.weights().has(WeightSet::Raw) && !duet.weights().has(WeightSet::Averaged));
+/// # Ok(()) }) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightSet {
     /// As trained; of a file exported for inference the only ones there are.

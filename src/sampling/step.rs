@@ -25,6 +25,21 @@ pub enum NoiseSource {
 }
 
 /// What one step's plan is compiled for, and the solver whose numbers it is given.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::model::{JointModel, ModelConfig, WeightSet};
+/// use duet::sampling::{Guidance, StepSpec, step_plan};
+///
+/// // What guidance costs a step: the classifier, and the way back to what it read.
+/// let config = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
+/// let model = JointModel::new(&config)?;
+/// let plain = StepSpec::new(8);
+/// let guided = StepSpec { guidance: Guidance::Representation, ..plain };
+/// let cost = |spec| step_plan(&model, &spec, WeightSet::Raw).map(|plan| plan.stats().multiply_adds);
+/// assert!(cost(guided)? > cost(plain)?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepSpec {
     /// Images denoised together.

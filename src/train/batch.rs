@@ -43,6 +43,25 @@ impl Pixels<'_> {
 }
 
 /// Labelled images to train on.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::model::{Labels, ModelConfig};
+/// use duet::train::{BatchOrder, Examples, Pixels};
+///
+/// // Three images of 2 × 2 grey levels.
+/// let config = ModelConfig { image_size: 2, ..ModelConfig::default() };
+/// let levels = [0, 0, 0, 0, 51, 51, 51, 51, 255, 255, 255, 255];
+/// let labels = Labels::Classes(vec![4, 5, 6]);
+/// let examples = Examples::new(&config, Pixels::Levels(&levels), &labels)?;
+/// let batch = examples.batch(&[2, 0])?;
+/// assert_eq!(batch.images, [1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0]);
+/// assert_eq!(batch.labels, Labels::Classes(vec![6, 4]));
+/// // The batch of step 0 of a run: two images, shuffled, each mirrored or not.
+/// let batch = examples.next(&mut BatchOrder::new(examples.len(), 0), 0, 2, true)?;
+/// assert_eq!(batch.images.len(), 2 * 4);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Examples<'a> {
     pixels: Pixels<'a>,

@@ -53,6 +53,19 @@ impl Rate {
 }
 
 /// The rate of each part of the network; by default all learn with the learning rate itself.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::model::Part;
+/// use duet::train::{Groups, Rate, TrainOptions};
+///
+/// // To a new domain: the decoder stays as it is, the encoder learns ten times slower than the classifier.
+/// let groups = Groups { encoder: Rate::Factor(0.1), decoder: Rate::Frozen, ..Groups::default() };
+/// assert!(groups.trains(Part::Encoder) && !groups.trains(Part::Decoder));
+/// assert_eq!(groups.factors(), [0.1, 1.0]);
+/// TrainOptions { groups, ..TrainOptions::default() }.validate()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Groups {

@@ -21,6 +21,23 @@ pub enum ClassifierInput {
 }
 
 /// Hyper-parameters of training; the defaults are the reference's.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::train::{ClassifierInput, TrainOptions};
+///
+/// // A classifier that can guide: it sees noised images too.
+/// let options = TrainOptions {
+///     batch_size: 128,
+///     micro_batches: 4, // 32 images at a time, where memory is short
+///     classifier_input: ClassifierInput::Both,
+///     clip_grad_norm: Some(1.0),
+///     ..TrainOptions::default()
+/// };
+/// options.validate()?;
+/// assert!(TrainOptions { micro_batches: 3, ..options }.validate().is_err());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainOptions {

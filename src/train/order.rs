@@ -3,6 +3,19 @@
 use crate::rng::{Seed, Stream, block, shuffle};
 
 /// Shuffled epochs without the incomplete last batch.
+///
+/// ```
+/// use duet::train::BatchOrder;
+///
+/// // Ten images in batches of four: two batches an epoch.
+/// let mut order = BatchOrder::new(10, 7);
+/// let mut epoch = [order.indices(0, 4), order.indices(1, 4)].concat();
+/// epoch.sort();
+/// epoch.dedup();
+/// assert_eq!(epoch.len(), 8); // none twice
+/// // Step 5 is the same whether the steps before it were asked for or not.
+/// assert_eq!(order.indices(5, 4), BatchOrder::new(10, 7).indices(5, 4));
+/// ```
 #[derive(Clone, Debug)]
 pub struct BatchOrder {
     seed: Seed,

@@ -34,6 +34,44 @@ pub struct Metrics {
 
 /// A training run on a device. A step has three parts: backward passes leave gradients, an [`Exchange`] may replace them,
 /// and they are applied.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::diffusion::DiffusionConfig;
+/// use duet::gpu::{Device, DeviceOptions};
+/// use duet::model::{JointModel, Labels, ModelConfig};
+/// use duet::train::{Batch, TrainOptions, Trainer};
+/// use std::sync::Arc;
+///
+/// // `config` says 8 × 8 grey pixels and two classes.
+/// # let config = ModelConfig {
+/// #     image_size: 8,
+/// #     num_channels: 8,
+/// #     num_res_blocks: 1,
+/// #     channel_mult: vec![1, 2],
+/// #     attention_resolutions: vec![],
+/// #     num_groups: 4,
+/// #     num_classes: 2,
+/// #     ..ModelConfig::default()
+/// # };
+/// let device = Device::open(&DeviceOptions::default()).await?;
+/// let model = Arc::new(JointModel::new(&config)?);
+/// let options = TrainOptions { batch_size: 4, ..TrainOptions::default() };
+/// let mut trainer = Trainer::new(&device, model, &DiffusionConfig::default(), &options).await?;
+/// // Four images [N,C,H,W] in −1..1, two black and two white ones.
+/// let images = [vec![-1.0; 2 * 64], vec![1.0; 2 * 64]].concat();
+/// let batch = Batch { images, labels: Labels::Classes(vec![0, 0, 1, 1]) };
+/// for _ in 0..3 {
+///     trainer.train_step(&batch, options.learning_rate)?;
+/// }
+/// let metrics = trainer.metrics().await?;
+/// assert!(metrics.steps == 3 && metrics.mse > 0.0 && metrics.classifier_loss > 0.0);
+/// // Another run goes on from here.
+/// let resumed = Trainer::resume(&device, &trainer.checkpoint().await?, &options).await?;
+/// assert_eq!(resumed.step(), 3);
+/// # Ok(()) }) }
+/// ```
 pub struct Trainer {
     weights: Weights,
     backward: Loaded,

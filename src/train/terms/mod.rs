@@ -21,6 +21,22 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// A batch that terms read.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::Prediction;
+/// use duet::train::terms::{ClassifierLoss, Feed, NoiseError, Seen, Terms, feeds};
+///
+/// // Noise is learned from 48 images without labels, the classifier from 16 others that have them.
+/// let (all, few) = (Feed::first(48), Feed { prefix: "labelled.".into(), batch: 16 });
+/// let terms: Terms = vec![
+///     Box::new(NoiseError { feed: all.clone(), prediction: Prediction::Eps }),
+///     Box::new(ClassifierLoss { feed: few.clone(), seen: Seen::Clean, scaling: 0.001 }),
+/// ];
+/// // `Trainer::train_step_of` takes a batch for each of them.
+/// assert_eq!(feeds(&terms)?, [all, few]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feed {
     /// What its buffers' names begin with: nothing for the first feed, as "labelled." for another.
@@ -66,6 +82,38 @@ pub struct Loss {
 }
 
 /// A part of the loss.
+///
+/// A term of one's own puts operations on the pass's graph, or builds on a term that is there:
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::Prediction;
+/// # use duet::model::{JointModel, ModelConfig};
+/// use duet::train::terms::{Feed, Loss, NoiseError, Pass, Term};
+/// use duet::train::{TrainOptions, TrainSpec, backward_plan_of};
+///
+/// /// The noise error at half its weight.
+/// #[derive(Debug)]
+/// struct Halved(NoiseError);
+///
+/// impl Term for Halved {
+///     fn feed(&self) -> &Feed {
+///         self.0.feed()
+///     }
+///     fn forward(&self, pass: &mut Pass<'_, '_>) -> duet::Result<Loss> {
+///         Ok(Loss { scale: Some(0.5), ..self.0.forward(pass)? })
+///     }
+/// }
+///
+/// // Of a `model` and a specification `spec` of 8 images a step:
+/// # let config = ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() };
+/// # let model = JointModel::new(&config)?;
+/// # let spec = TrainSpec::of(&TrainOptions { batch_size: 8, ..TrainOptions::default() });
+/// let term = Halved(NoiseError { feed: Feed::first(spec.batch), prediction: Prediction::Eps });
+/// let plan = backward_plan_of(&model, &spec, &[Box::new(term)])?;
+/// assert!(plan.externals().any(|(name, _)| name == "x_start"));
+/// # Ok(()) }
+/// ```
 pub trait Term: Debug + Send + Sync {
     /// The batch it reads.
     fn feed(&self) -> &Feed;
