@@ -1,12 +1,11 @@
 //! [`Duet`](crate::Duet) for programs without async: each call waits for its answer.
 
-use crate::checkpoint::Dtype;
 use crate::error::Result;
 use crate::explain::{ExplainOptions, Explanation};
 use crate::facade::{self, Classification, LoadOptions, SampleOptions};
-use crate::model::{Labels, ModelConfig};
-use crate::picture::Picture;
+use crate::model::Labels;
 use pollster::block_on;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 /// A trained model on a device.
@@ -15,7 +14,7 @@ use std::path::Path;
 /// # fn main() -> duet::Result<()> {
 /// use duet::blocking::Duet;
 /// let mut duet = Duet::load("web/demo/public/model.safetensors")?;
-/// let image = vec![-1.0; duet.inner().image_len()];
+/// let image = vec![-1.0; duet.image_len()];
 /// println!("{}", duet.classify(&image)?[0].name);
 /// # Ok(()) }
 /// ```
@@ -36,19 +35,6 @@ impl Duet {
     /// As there.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Duet> {
         block_on(facade::Duet::load_with(path, options)).map(Duet)
-    }
-
-    /// The model's configuration: sizes, classes and their names.
-    pub fn config(&self) -> &ModelConfig {
-        self.0.config()
-    }
-
-    /// See [`Duet::image`](crate::Duet::image).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn image(&self, picture: &Picture<'_>) -> Result<Vec<f32>> {
-        self.0.image(picture)
     }
 
     /// See [`Duet::classify`](crate::Duet::classify).
@@ -79,17 +65,19 @@ impl Duet {
     ) -> Result<Vec<f32>> {
         block_on(self.0.sample(wanted, count, options))
     }
+}
 
-    /// See [`Duet::save`](crate::Duet::save).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn save(&self, path: impl AsRef<Path>, dtype: Dtype) -> Result<()> {
-        self.0.save(path, dtype)
+/// What needs no waiting (configuration, pictures, labels, saving) and, for everything else, the model behind it.
+impl Deref for Duet {
+    type Target = facade::Duet;
+
+    fn deref(&self) -> &facade::Duet {
+        &self.0
     }
+}
 
-    /// The model behind it, for everything else.
-    pub fn inner(&mut self) -> &mut facade::Duet {
+impl DerefMut for Duet {
+    fn deref_mut(&mut self) -> &mut facade::Duet {
         &mut self.0
     }
 }

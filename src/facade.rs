@@ -218,6 +218,11 @@ impl Duet {
         &self.weights
     }
 
+    /// Which of its weights it uses.
+    pub fn weight_set(&self) -> WeightSet {
+        self.set
+    }
+
     /// The device.
     pub fn device(&self) -> &Device {
         self.weights.device()

@@ -1,7 +1,7 @@
 //! `duet eval`: every metric of a model on the test set.
 
 use crate::cli::{Cli, Eval};
-use crate::eval::METRICS;
+use crate::eval::MEASURES;
 use crate::io::session::Session;
 use duet::{Error, Result};
 
@@ -16,8 +16,8 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
     let split = session.data(&options.data)?;
     let mut row = serde_json::Map::new();
-    for metric in METRICS {
-        let measured = metric(&session, options, &split.test, arguments.json)?;
+    for measure in MEASURES {
+        let measured = measure(&session, options, &split.test, arguments.json)?;
         if !arguments.json {
             measured.lines.iter().for_each(|line| println!("{line}"));
         }

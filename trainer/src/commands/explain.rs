@@ -174,7 +174,8 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
         println!("{}:", path.display());
         for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
             let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
-            println!("  {word}  {}, {}", share(decision), share(target));
+            let towards = if decision == target { String::new() } else { format!(", {}", share(target)) };
+            println!("  {word}  {}{towards}", share(decision));
         }
     }
     let picture = options.out.display().to_string();

@@ -70,7 +70,7 @@ pub fn accuracy(
 }
 
 /// Accuracy on the images `options` ask for.
-pub(super) fn metric(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
+pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let found = accuracy(&session.weights, session.set, test, count, options.batch, quiet)?;
     let mut lines = vec![format!("accuracy {:.2} % of {count} test images", 100.0 * found.share)];

@@ -87,7 +87,7 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
 }
 
 /// What counterfactuals change.
-pub(super) fn metric(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
+pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
     let flips = flips(session, options, test, quiet)?;
     let mut lines = Vec::new();
     if let Some(flips) = flips {

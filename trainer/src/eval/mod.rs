@@ -1,5 +1,5 @@
 //! What measures: each file takes a model on the device and data, and gives numbers. One more that `duet eval` prints is a
-//! file here and a line in [`METRICS`].
+//! file here and a line in [`MEASURES`].
 
 pub mod accuracy;
 pub mod chains;
@@ -33,7 +33,7 @@ impl Measured {
 }
 
 /// Measures a model on test images, as the options say; `quiet` shows no progress.
-pub type Metric = fn(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured>;
+pub type Measure = fn(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured>;
 
 /// Every metric of `duet eval`, in the order of its output.
-pub static METRICS: [Metric; 3] = [accuracy::metric, noise_error::metric, counterfactuals::metric];
+pub static MEASURES: [Measure; 3] = [accuracy::measure, noise_error::measure, counterfactuals::measure];

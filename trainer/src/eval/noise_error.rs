@@ -47,7 +47,7 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
 }
 
 /// The noise error by quarter of the chain.
-pub(super) fn metric(session: &Session, options: &Eval, test: &Dataset, _quiet: bool) -> Result<Measured> {
+pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, _quiet: bool) -> Result<Measured> {
     let quarters = noise_error(session, options, test)?;
     let mut lines = Vec::new();
     if let Some(quarters) = quarters {
