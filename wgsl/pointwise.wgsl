@@ -1,8 +1,8 @@
 // Element-wise operations over vec4 arrays.
 //
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
-//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b   6: relu(a)         7: relu'(a) * b
-//            operation 8: clamp(a, -factor, factor), NaN stays
+//            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
+//   bounded  operation 0: relu(a)          1: relu'(a) * b         2: clamp(a, -factor, factor), NaN stays
 //   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v;
@@ -61,14 +61,32 @@ fn forward(
             let s = sigmoid(v);
             result = b[index] * s * (1.0 + v * (1.0 - s));
         }
-        case 5u: {
+        default: {
             let d = b[index];
             result = select(size.factor * d, d, v > vec4<f32>(0.0));
         }
-        case 6u: {
+    }
+    y[index] = result;
+}
+
+// Apart from `forward`: every branch of a switch costs time where all of them run under a mask.
+@compute @workgroup_size(WG)
+fn bounded(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    if (index >= size.quads) {
+        return;
+    }
+    let v = a[index];
+    var result = v;
+    switch size.operation {
+        case 0u: {
             result = select(v, vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
-        case 7u: {
+        case 1u: {
             result = select(b[index], vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
         default: {

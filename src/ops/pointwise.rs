@@ -45,22 +45,22 @@ fn launch(
 
 /// y of x, both of `quads` vec4.
 pub fn activate(activation: Activation, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
-    let (number, slope) = match activation {
-        Activation::Silu => (0, 0.0),
-        Activation::LeakyRelu { slope } => (1, slope),
-        Activation::Relu => (6, 0.0),
+    let (entry, number, slope) = match activation {
+        Activation::Silu => ("forward", 0, 0.0),
+        Activation::LeakyRelu { slope } => ("forward", 1, slope),
+        Activation::Relu => ("bounded", 0, 0.0),
     };
-    vec![launch("forward", quads, number, slope, vec![x, x], y)]
+    vec![launch(entry, quads, number, slope, vec![x, x], y)]
 }
 
 /// dx of x and dy, all of `quads` vec4.
 pub fn activate_grad(activation: Activation, quads: usize, x: Slice, dy: Slice, dx: Slice) -> Vec<Launch> {
-    let (number, slope) = match activation {
-        Activation::Silu => (4, 0.0),
-        Activation::LeakyRelu { slope } => (5, slope),
-        Activation::Relu => (7, 0.0),
+    let (entry, number, slope) = match activation {
+        Activation::Silu => ("forward", 4, 0.0),
+        Activation::LeakyRelu { slope } => ("forward", 5, slope),
+        Activation::Relu => ("bounded", 1, 0.0),
     };
-    vec![launch("forward", quads, number, slope, vec![x, dy], dx)]
+    vec![launch(entry, quads, number, slope, vec![x, dy], dx)]
 }
 
 /// y = factor · x.
@@ -70,7 +70,7 @@ pub fn scale(factor: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
 
 /// y = x between −bound and bound; NaN stays.
 pub fn clamp(bound: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
-    vec![launch("forward", quads, 8, bound, vec![x, x], y)]
+    vec![launch("bounded", quads, 2, bound, vec![x, x], y)]
 }
 
 /// y = a + b.
