@@ -11,7 +11,7 @@ use crate::weights::{Loaded, Weights};
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
 fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
     let config = &model.config;
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(batch);
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.fill(batch, 0.0);
     let encoded = model.unet.encode(b, x, t)?;
@@ -37,7 +37,7 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result
 pub fn predict_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(batch);
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.leaf(&[batch], Place::whole("t"));
     let encoded = model.unet.encode(&mut b, x, t)?;
@@ -79,7 +79,7 @@ pub fn denoise_plan(
 ) -> Result<Plan> {
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(batch);
     let x_start = b.graph.leaf(&shape, Place::whole("x_start"));
     let t = b.graph.leaf(&[batch], Place::whole("t"));
     let coefficients = b.graph.leaf(&[2 * batch], Place::whole("coefficients"));

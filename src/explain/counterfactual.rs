@@ -143,7 +143,7 @@ pub struct Explainer {
 /// The plan that noises the images in "original" to "noised", with the generator's initial noise.
 fn noising_plan(config: &ModelConfig, batch: usize) -> Result<Plan> {
     let mut graph = Graph::new();
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(batch);
     let run = graph.leaf(&[4], Place::whole("run"));
     let original = graph.leaf(&shape, Place::whole("original"));
     let coefficients = graph.leaf(&[2 * batch], Place::whole("coefficients"));

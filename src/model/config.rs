@@ -161,6 +161,11 @@ impl ModelConfig {
         Images { batch, channels: self.in_channels, pixels: self.image_size * self.image_size }
     }
 
+    /// Shape \[N,H,W,C\] of a batch of its images in a graph.
+    pub fn image_shape(&self, batch: usize) -> [usize; 4] {
+        [batch, self.image_size, self.image_size, self.in_channels]
+    }
+
     /// Checks every field against every other.
     ///
     /// # Errors

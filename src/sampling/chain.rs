@@ -150,7 +150,7 @@ fn check(spec: &StepSpec, schedule: &Schedule) -> Result<()> {
 fn noise_plan(config: &ModelConfig, batch: usize) -> Result<Plan> {
     let mut graph = Graph::new();
     let run = graph.leaf(&[4], Place::whole("run"));
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(batch);
     let noise = graph.normal(run, shape, Stream::InitialNoise as u32);
     graph.place(noise, Place::whole("x"));
     graph.compile()
@@ -169,7 +169,7 @@ async fn results(
     steps: usize,
 ) -> Result<(Option<Buffer>, Staging)> {
     let logits = device_bytes(&[spec.batch, config.num_classes]);
-    let images = device_bytes(&[spec.batch, config.image_size, config.image_size, config.in_channels]);
+    let images = device_bytes(&config.image_shape(spec.batch));
     if !spec.trace {
         return Ok((None, device.staging(images.max(logits)).await?));
     }

@@ -21,7 +21,7 @@ pub struct Finished {
 /// The plan that copies "x", held to −1..1, to "finished".
 fn clamp_plan(config: &ModelConfig, batch: usize) -> Result<Plan> {
     let mut graph = Graph::new();
-    let shape = [batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(batch);
     let x = graph.leaf(&shape, Place::whole("x"));
     let finished = graph.clamp(x, 1.0);
     graph.place(finished, Place::whole("finished"));

@@ -92,7 +92,7 @@ impl StepSpec {
 /// As [`JointModel`]'s builders.
 pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<Plan> {
     let config = &model.config;
-    let shape = [spec.batch, config.image_size, config.image_size, config.in_channels];
+    let shape = config.image_shape(spec.batch);
     let mut b = Builder::new(&model.params, set, false);
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.leaf(&[spec.batch], Place::whole("t"));

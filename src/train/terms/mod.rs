@@ -271,7 +271,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             return known;
         }
         let config = &self.model.config;
-        let shape = [self.feed.batch, config.image_size, config.image_size, config.in_channels];
+        let shape = config.image_shape(self.feed.batch);
         let x_start = self.leaf("x_start", &shape);
         self.shared().x_start = Some(x_start);
         x_start
