@@ -132,6 +132,7 @@ pub struct Duet {
     classifiers: BTreeMap<usize, ImageClassifier>,
     predictors: BTreeMap<usize, NoisePredictor>,
     explainer: Option<Explainer>,
+    /// With the batch that was asked for.
     sampler: Option<(usize, Sampler)>,
 }
 
@@ -344,11 +345,12 @@ impl Duet {
         options: &SampleOptions,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
-        let batch = count.clamp(1, BATCH);
+        let asked = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
-        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(batch) };
+        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(asked) };
         let kept = match self.sampler.take() {
-            Some((size, mut sampler)) if size == batch => {
+            Some((size, mut sampler)) if size == asked => {
+                let spec = StepSpec { batch: sampler.batch(), ..spec };
                 sampler.change(&options.respacing, spec).await?.then_some(sampler)
             }
             _ => None,
@@ -357,10 +359,11 @@ impl Duet {
             Some(sampler) => sampler,
             None => {
                 let diffusion = &self.checkpoint.diffusion;
-                Sampler::new(&self.weights, diffusion, &options.respacing, spec, self.set).await?
+                Sampler::fitting(&self.weights, diffusion, &options.respacing, spec, self.set).await?
             }
         };
-        let (_, sampler) = self.sampler.insert((batch, sampler));
+        let (_, sampler) = self.sampler.insert((asked, sampler));
+        let batch = sampler.batch();
         let classes = self.checkpoint.model.num_classes;
         let steps = sampler.schedule().len();
         let total = steps * count.div_ceil(batch);

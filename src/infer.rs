@@ -30,6 +30,14 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result
     b.graph.compile()
 }
 
+/// The plan of the representations that the classifier reads, of `batch` clean images: buffers "x" and "features".
+fn features_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    let mut b = Builder::new(&model.params, set, false);
+    let features = clean_features(&mut b, model, batch)?;
+    b.graph.place(features, Place::whole("features"));
+    b.graph.compile()
+}
+
 /// The plan of the network alone, without classifier or step, for `batch` noised images: buffers "x", "t", "model_out".
 ///
 /// # Errors
@@ -148,12 +156,13 @@ pub struct ImageClassifier {
 }
 
 impl ImageClassifier {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageClassifier> {
-        let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
+        let plan = |batch| classify_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let config = weights.model().config.clone();
         let images = config.images(batch);
         let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
@@ -205,17 +214,16 @@ pub struct ImageFeatures {
 }
 
 impl ImageFeatures {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageFeatures> {
         let model = weights.model();
-        let mut b = Builder::new(&model.params, set, false);
-        let features = clean_features(&mut b, model, batch)?;
-        let columns = b.graph.shape(features).last().copied().unwrap_or(0);
-        b.graph.place(features, Place::whole("features"));
-        let loaded = weights.load(&b.graph.compile()?).await?;
+        let mut one = Builder::new(&model.params, set, false);
+        let features = clean_features(&mut one, model, 1)?;
+        let columns = one.graph.shape(features).last().copied().unwrap_or(0);
+        let (batch, loaded) = weights.load_fitting(batch, |batch| features_plan(model, batch, set)).await?;
         let images = model.config.images(batch);
         Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
     }
@@ -266,7 +274,7 @@ pub struct NoisePredictor {
 }
 
 impl NoisePredictor {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
@@ -277,7 +285,8 @@ impl NoisePredictor {
         set: WeightSet,
     ) -> Result<NoisePredictor> {
         let config = &weights.model().config;
-        let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
+        let plan = |batch| predict_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let images = config.images(batch);
         let out = Images { channels: config.out_channels(), ..images };
         let (schedule, prediction) = (Schedule::new(diffusion)?, diffusion.prediction);
@@ -347,7 +356,7 @@ pub struct DenoisingError {
 }
 
 impl DenoisingError {
-    /// Compiles and loads the plan for `batch` images.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold.
     ///
     /// # Errors
     /// Device errors.
@@ -357,15 +366,17 @@ impl DenoisingError {
         batch: usize,
         set: WeightSet,
     ) -> Result<DenoisingError> {
-        let loaded = weights.load(&denoise_plan(weights.model(), diffusion, batch, set)?).await?;
+        let plan = |batch| denoise_plan(weights.model(), diffusion, batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let images = weights.model().config.images(batch);
         Ok(DenoisingError { loaded, images, schedule: Schedule::new(diffusion)? })
     }
 
-    /// Mean squared error per image, image `i` at timestep `timesteps[i]` with noise of row `first_row + i`.
+    /// Mean squared error per image of any number of images, image `i` at timestep `timesteps[i]` with noise of row
+    /// `first_row + i`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the images are not one batch; device errors.
+    /// [`Error::Shape`] where the images are not one for each timestep, or one is past the chain's end; device errors.
     pub async fn measure(
         &self,
         images: &[f32],
@@ -373,19 +384,28 @@ impl DenoisingError {
         seed: Seed,
         first_row: u32,
     ) -> Result<Vec<f32>> {
-        if timesteps.len() != self.images.batch || timesteps.iter().any(|t| *t >= self.schedule.len()) {
-            return Err(Error::shape("measure", format!("timesteps {timesteps:?}")));
+        let (len, batch) = (self.images.image_len(), self.images.batch);
+        if images.len() != timesteps.len() * len || timesteps.iter().any(|t| *t >= self.schedule.len()) {
+            let detail = format!("{} values at timesteps {timesteps:?}", images.len());
+            return Err(Error::shape("measure", detail));
         }
-        self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(images)?))?;
-        let t: Vec<f32> = timesteps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
-        self.loaded.write("t", bytemuck::cast_slice(&t))?;
-        let mix: Vec<f32> = timesteps.iter().flat_map(|t| self.schedule.q_sample_coefficients(*t)).collect();
-        self.loaded.write("coefficients", bytemuck::cast_slice(&mix))?;
-        let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, first_row];
-        self.loaded.write("run", bytemuck::cast_slice(&run))?;
-        self.loaded.run();
-        let mut mse = self.loaded.read("mse").await?;
-        mse.truncate(self.images.batch);
-        Ok(mse)
+        let mut errors = Vec::with_capacity(timesteps.len());
+        for (part, steps) in images.chunks(batch * len).zip(timesteps.chunks(batch)) {
+            let mut padded = part.to_vec();
+            padded.resize(batch * len, 0.0);
+            // The last batch is filled up with images that are dropped.
+            let at = |i: usize| steps.get(i).copied().unwrap_or(0);
+            let t: Vec<f32> = (0..batch).map(|i| self.schedule.model_timestep(at(i))).collect();
+            let mix: Vec<f32> = (0..batch).flat_map(|i| self.schedule.q_sample_coefficients(at(i))).collect();
+            let row = first_row.wrapping_add(errors.len() as u32);
+            let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, row];
+            self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.write("t", bytemuck::cast_slice(&t))?;
+            self.loaded.write("coefficients", bytemuck::cast_slice(&mix))?;
+            self.loaded.write("run", bytemuck::cast_slice(&run))?;
+            self.loaded.run();
+            errors.extend_from_slice(&self.loaded.read("mse").await?[..steps.len()]);
+        }
+        Ok(errors)
     }
 }

@@ -14,6 +14,7 @@ mod golden;
 mod groupnorm;
 mod harness;
 mod layers;
+mod limits;
 mod loss;
 mod matmul;
 mod noise;
