@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test clean
+.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -22,6 +22,11 @@ test: setup lint
 # The paper's 128-channel network and other checks that take minutes on a software device.
 slow-test: setup
 	DUET_SLOW=1 $(CARGO) test --release --workspace
+
+# Runs the command on inputs that people sent (CASES: a folder of them) and compares with what it must do.
+cases: setup
+	$(BUILD)
+	trainer/tests/cases.sh $(CASES)
 
 lint:
 	$(CARGO) fmt --all --check
