@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "duet", bin_name = "duet", version, about)]
 pub struct Cli {
     /// Print JSON for machines instead of text.
     #[arg(long, global = true)]

@@ -2,6 +2,7 @@
 
 use crate::cli::{Classify, Cli};
 use crate::data::load_image;
+use crate::io::output::say;
 use crate::io::session::Session;
 use duet::infer::ImageClassifier;
 use duet::model::Head;
@@ -46,11 +47,11 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
         } else {
             let text: Vec<String> =
                 shown.iter().map(|c| format!("{} {:.1} %", config.class_name(*c), 100.0 * row[*c])).collect();
-            println!("{}: {}", path.display(), text.join(", "));
+            say!("{}: {}", path.display(), text.join(", "));
         }
     }
     if arguments.json {
-        println!("{}", serde_json::Value::from(rows));
+        say!("{}", serde_json::Value::from(rows));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::{Cli, Eval};
 use crate::eval::MEASURES;
+use crate::io::output::{self, say};
 use crate::io::session::Session;
 use duet::{Error, Result};
 
@@ -17,15 +18,18 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
     let split = session.data(&options.data)?;
     let mut row = serde_json::Map::new();
     for measure in MEASURES {
+        if output::failed() {
+            return Ok(());
+        }
         let measured = measure(&session, options, &split.test, arguments.json)?;
         if !arguments.json {
-            measured.lines.iter().for_each(|line| println!("{line}"));
+            measured.lines.iter().for_each(|line| say!("{line}"));
         }
         row.extend(measured.fields);
     }
     session.close();
     if arguments.json {
-        println!("{}", serde_json::Value::Object(row));
+        say!("{}", serde_json::Value::Object(row));
     }
     Ok(())
 }

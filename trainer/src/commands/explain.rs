@@ -3,6 +3,7 @@
 use crate::cli::{Cli, Explain};
 use crate::data::{load_image, true_class};
 use crate::eval::explanations::{Made, explain_all};
+use crate::io::output::say;
 use crate::io::render::{Grid, Palette};
 use crate::io::session::{Session, guidance, solver, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
@@ -171,21 +172,21 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
             }));
             continue;
         }
-        println!("{}:", path.display());
+        say!("{}:", path.display());
         for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
             let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
             let towards = if decision == target { String::new() } else { format!(", {}", share(target)) };
-            println!("  {word}  {}{towards}", share(decision));
+            say!("  {word}  {}{towards}", share(decision));
         }
     }
     let picture = options.out.display().to_string();
     if arguments.json {
         let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
-        println!("{json}");
+        say!("{json}");
         return;
     }
-    println!("wrote {picture}");
+    say!("wrote {picture}");
     if let Some(file) = report_file {
-        println!("wrote {file}");
+        say!("wrote {file}");
     }
 }

@@ -1,6 +1,7 @@
 //! `duet export`: the averaged weights alone, in 16-bit floats, for shipping.
 
 use crate::cli::{Cli, Export, WeightSet};
+use crate::io::output::say;
 use crate::io::session::load_checkpoint;
 use duet::Result;
 use duet::checkpoint::{Dtype, write_atomic};
@@ -21,9 +22,9 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
     write_atomic(&options.out, &bytes)?;
     let (path, count) = (options.out.display().to_string(), model.params.parameter_count());
     if arguments.json {
-        println!("{}", serde_json::json!({"file": path, "bytes": bytes.len(), "parameters": count}));
+        say!("{}", serde_json::json!({"file": path, "bytes": bytes.len(), "parameters": count}));
     } else {
-        println!("wrote {path}: {count} parameters in {}", crate::io::output::bytes(bytes.len() as u64));
+        say!("wrote {path}: {count} parameters in {}", crate::io::output::bytes(bytes.len() as u64));
     }
     Ok(())
 }

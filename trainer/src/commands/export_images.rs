@@ -2,6 +2,7 @@
 
 use crate::cli::{Cli, ExportImages};
 use crate::data::{INDEX, Indexed, load};
+use crate::io::output::say;
 use crate::io::render::Grid;
 use crate::recipe::Recipe;
 use duet::checkpoint::write_atomic;
@@ -33,9 +34,9 @@ pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
     write_atomic(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
     if arguments.json {
         let files: Vec<_> = index.iter().map(|e| options.out.join(&e.file).display().to_string()).collect();
-        println!("{}", serde_json::json!({"files": files}));
+        say!("{}", serde_json::json!({"files": files}));
     } else {
-        println!("wrote {} images and {INDEX} to {}", index.len(), options.out.display());
+        say!("wrote {} images and {INDEX} to {}", index.len(), options.out.display());
     }
     Ok(())
 }

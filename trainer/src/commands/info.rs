@@ -1,7 +1,7 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
-use crate::io::output::{bytes, short};
+use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
 use duet::autodiff::Activations;
@@ -32,7 +32,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     };
     let plan = |kind, activations| make_plan(&model, &diffusion, input, options.batch, kind, activations);
     if let Some(kind) = options.plan {
-        print!("{}", plan(kind, Activations::Keep)?);
+        say!("{}", plan(kind, Activations::Keep)?.to_string().trim_end());
         return Ok(());
     }
     let kinds = [
@@ -69,11 +69,11 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
             "parameters": parameters, "batch": options.batch, "plans": plans,
             "model": model.config, "diffusion": diffusion, "info": info,
         });
-        println!("{row}");
+        say!("{row}");
         return Ok(());
     }
     let c = &model.config;
-    println!(
+    say!(
         "{} parameters; {}×{}×{} images, {} classes; width {}, multipliers {:?}, {} blocks per level",
         short(parameters as f64),
         c.in_channels,
@@ -84,12 +84,12 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
-    println!(
+    say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch
     );
     for (name, s) in rows {
-        println!(
+        say!(
             "{name:<16} {:>15} {:>11} {:>10} {:>10} {:>12} {:>14}",
             short(s.multiply_adds as f64),
             s.dispatches,
@@ -100,7 +100,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         );
     }
     for (topic, text) in info {
-        println!("{topic}: {text}");
+        say!("{topic}: {text}");
     }
     Ok(())
 }

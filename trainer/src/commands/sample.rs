@@ -1,7 +1,7 @@
 //! `duet sample`: a grid of generated images, a row per class.
 
 use crate::cli::{Cli, Sample};
-use crate::io::output::progress;
+use crate::io::output::{progress, say};
 use crate::io::render::Grid;
 use crate::io::session::{Session, go_on, guidance, solver, watch_interrupts};
 use duet::infer::ImageClassifier;
@@ -83,12 +83,12 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
             .iter()
             .map(|(c, right)| serde_json::json!({"class": c, "images": options.count, "recognised": right}))
             .collect();
-        println!("{}", serde_json::json!({"picture": options.out.display().to_string(), "classes": list}));
+        say!("{}", serde_json::json!({"picture": options.out.display().to_string(), "classes": list}));
         return Ok(());
     }
     for ((_, right), name) in recognised.iter().zip(&names) {
-        println!("{name}: the classifier recognises {right} of {}", options.count);
+        say!("{name}: the classifier recognises {right} of {}", options.count);
     }
-    println!("wrote {}", options.out.display());
+    say!("wrote {}", options.out.display());
     Ok(())
 }

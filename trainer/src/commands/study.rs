@@ -5,7 +5,7 @@ use crate::cli::{Cli, Study};
 use crate::data::Dataset;
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
-use crate::io::output::progress;
+use crate::io::output::{progress, say};
 use crate::io::session::{Session, go_on, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
@@ -95,15 +95,15 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
         // After each step size, so that one that is interrupted leaves those before it.
         files.write()?;
         if !arguments.json {
-            bar.suspend(|| println!("{line}"));
+            bar.suspend(|| say!("{line}"));
         }
     }
     bar.finish_and_clear();
     session.close();
     if arguments.json {
-        println!("{}", files.json());
+        say!("{}", files.json());
     } else {
-        println!("wrote tables, plots and pictures to {}", options.out.display());
+        say!("wrote tables, plots and pictures to {}", options.out.display());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `duet tune`: measures every family of kernels for the shapes of a model and stores which is fastest on this adapter.
 
 use crate::cli::{Cli, Tune};
-use crate::io::output::progress;
+use crate::io::output::{progress, say};
 use crate::io::session::{load_checkpoint, open_untuned};
 use crate::io::tuning;
 use crate::recipe::Recipe;
@@ -54,11 +54,11 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     }
     duet::checkpoint::write_atomic(&out, table.to_json().as_bytes())?;
     if arguments.json {
-        print!("{}", table.to_json());
+        say!("{}", table.to_json().trim_end());
     } else {
-        println!("{name} ({})", device.info().driver);
+        say!("{name} ({})", device.info().driver);
         print(&rows, total - rows.len());
-        println!("written to {}", out.display());
+        say!("written to {}", out.display());
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn table(adapter: &str, driver: &str, options: &Tune, rows: &[(Key, usize, Times
 }
 
 fn print(rows: &[(Key, usize, Times)], single: usize) {
-    println!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
+    say!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
     let mut sums = [0.0f64; 2];
     for (key, runs, times) in rows {
         let cell = |family| match times.of(family) {
@@ -139,13 +139,13 @@ fn print(rows: &[(Key, usize, Times)], single: usize) {
         sums[0] += times.of(Family::Direct).unwrap_or(best) * *runs as f64;
         sums[1] += best * *runs as f64;
         let [direct, tiled, subgroup] = Family::ALL.map(cell);
-        println!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
+        say!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
     }
     let counts = Family::ALL.map(|family| {
         let count = rows.iter().filter(|(_, _, times)| times.best().0 == family).count();
         format!("{family} for {count}")
     });
-    println!(
+    say!(
         "{} of {} shapes ({single} more exist in one family only); with the choices these operations take {:.0} % of the \
          direct family's time",
         counts.join(", "),

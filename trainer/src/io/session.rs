@@ -2,6 +2,7 @@
 
 use crate::cli::{self, ChainArgs, Cli, Data, GuidanceKind, Model};
 use crate::data::{DataSpec, Split, load};
+use crate::io::output::tell;
 use crate::io::tuning;
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
@@ -158,7 +159,7 @@ pub fn watch_interrupts() -> Result<()> {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
     })
     .map_err(|e| Error::config("signals", e.to_string()))
 }
