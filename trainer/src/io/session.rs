@@ -89,11 +89,11 @@ impl Session {
         &self.checkpoint.model
     }
 
-    /// The data the command line names, or those the model was trained on.
+    /// Which data the command line names, or the model was trained on.
     ///
     /// # Errors
-    /// A checkpoint that does not say; bad recipes and data.
-    pub fn data(&self, options: &Data) -> Result<Split> {
+    /// A checkpoint that does not say; bad recipes.
+    pub fn data_spec(&self, options: &Data) -> Result<DataSpec> {
         let mut spec: DataSpec = match &options.recipe {
             Some(path) => Recipe::load(path)?.data,
             None => {
@@ -110,6 +110,15 @@ impl Session {
         if let Some(folder) = &options.data {
             spec.path.clone_from(folder);
         }
+        Ok(spec)
+    }
+
+    /// These data.
+    ///
+    /// # Errors
+    /// As [`Session::data_spec`]; bad data.
+    pub fn data(&self, options: &Data) -> Result<Split> {
+        let spec = self.data_spec(options)?;
         let config = self.config();
         load(&spec, config.in_channels, config.image_size)
     }
