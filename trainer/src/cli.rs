@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "duet", bin_name = "duet", version, about)]
 pub struct Cli {
-    /// Print JSON for machines instead of text.
+    /// Print JSON for machines instead of text, each line of stdout a value of its own; errors on stderr are {"error": …}.
     #[arg(long, global = true)]
     pub json: bool,
     /// Say on stderr what the program does.
@@ -129,7 +129,8 @@ pub struct Classify {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Images (PNG or JPEG).
+    /// Images (PNG or JPEG), or folders, whose images and those of the folders in them are taken sorted by name. Some that
+    /// cannot be read do not keep the others from being answered; they are named on stderr, and the exit code is 1.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Classes to print of each image.
@@ -219,7 +220,7 @@ pub struct Way {
     /// Share of the chain the image is noised by.
     #[arg(long, default_value_t = 0.2)]
     pub noise: f64,
-    /// Step size of Algorithm 1, or scale of Eq. 12.
+    /// Step size of Algorithm 1, or scale of Eq. 12: −1,000,000 to 1,000,000.
     #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
     pub alpha: f32,
 }
@@ -233,7 +234,7 @@ pub struct Sample {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Picture to write (PNG).
+    /// Picture to write: PNG or, where its name ends so, JPEG.
     #[arg(long, short, default_value = "samples.png")]
     pub out: PathBuf,
     /// Only these classes, by name or number; by default all.
@@ -242,9 +243,12 @@ pub struct Sample {
     /// Images per class.
     #[arg(long, short = 'n', default_value_t = 8)]
     pub count: usize,
-    /// Step size of Algorithm 1, or scale of Eq. 12.
+    /// Step size of Algorithm 1, or scale of Eq. 12: −1,000,000 to 1,000,000.
     #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
     pub alpha: f32,
+    /// Images at a time; their noise belongs to the images, so they are the same for any number.
+    #[arg(long, default_value_t = 16)]
+    pub batch: usize,
 }
 
 /// `duet study`.
@@ -285,20 +289,20 @@ pub struct Explain {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Images (PNG or JPEG).
+    /// Images (PNG or JPEG), or folders, as for `duet classify`.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Class to move to, by name or number: one for all images, or one for each, separated by commas; "second": the
     /// class that comes second in the decision about the image.
     #[arg(long, value_name = "CLASS", value_delimiter = ',', default_value = "second")]
     pub to: Vec<String>,
-    /// Picture to write (PNG): original, noised, counterfactual, difference.
+    /// Picture to write (PNG or, where its name ends so, JPEG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,
     /// How far.
     #[command(flatten)]
     pub way: Way,
-    /// Report to write (HTML), to be read in any browser: pictures, probabilities, what changed.
+    /// Report to write (.html), to be read in any browser: pictures, probabilities, what changed.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Images at a time.

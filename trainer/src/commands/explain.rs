@@ -1,19 +1,21 @@
 //! `duet explain`: what would have to change for the decision to change?
 
 use crate::cli::{Cli, Explain};
-use crate::data::{load_image, true_class};
+use crate::data::{INDEX, load_image, true_class};
 use crate::eval::explanations::{Made, explain_all};
+use crate::io::files::{self, Kind};
+use crate::io::output::say;
+use crate::io::pictures::{self, Failures, Pictures};
 use crate::io::render::{Grid, Palette};
 use crate::io::session::{Session, guidance, solver, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
-use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
 use duet::rng::Seed;
 use duet::sampling::Guidance;
 use duet::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Instead of a class: the second most probable one of each image.
 const SECOND: &str = "second";
@@ -34,8 +36,7 @@ fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
 }
 
 /// The class for each of `count` images.
-fn wanted_classes(config: &ModelConfig, options: &Explain) -> Result<Vec<Option<usize>>> {
-    let count = options.images.len();
+fn wanted_classes(config: &ModelConfig, options: &Explain, count: usize) -> Result<Vec<Option<usize>>> {
     let named: Vec<_> = options.to.iter().map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
     match named[..] {
         [one] => Ok(vec![one; count]),
@@ -47,23 +48,42 @@ fn wanted_classes(config: &ModelConfig, options: &Explain) -> Result<Vec<Option<
     }
 }
 
+/// Sees that the picture and the report can be written and replace nothing that is read.
+fn check_outputs(arguments: &Cli, options: &Explain, images: &[PathBuf]) -> Result<()> {
+    let mut outputs: Vec<(Kind, &Path)> = vec![(Kind::Picture, &options.out)];
+    outputs.extend(options.report.as_deref().map(|path| (Kind::Report, path)));
+    let lists: Vec<PathBuf> = images.iter().map(|image| image.with_file_name(INDEX)).collect();
+    let more = [Some(&options.model.model), options.mask.as_ref(), arguments.tuning.as_ref()];
+    let inputs = images.iter().chain(&lists).chain(more.into_iter().flatten());
+    files::check(&outputs, &inputs.map(PathBuf::as_path).collect::<Vec<_>>())
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// A bad checkpoint, image, class or chain; device errors; a file that cannot be written.
+/// A bad checkpoint, class or chain; device errors; a file that cannot be written; images that cannot be read, after all
+/// others were explained.
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
-    if options.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
+    let given = pictures::expand(&options.images)?;
+    check_outputs(arguments, options, &given)?;
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
-    let wanted = wanted_classes(config, options)?;
-    let mut images = Vec::new();
-    let mut truths = Vec::new();
-    for path in &options.images {
-        images.extend(load_image(path, config.in_channels, config.image_size)?);
-        truths.push(true_class(path, &config.class_names)?);
+    let wanted = wanted_classes(config, options, given.len())?;
+    let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
+    if given.len() > grid.most_strips() {
+        let detail = format!("{} are too many for one picture: at most {}", given.len(), grid.most_strips());
+        return Err(Error::config("images", detail));
     }
+    let Pictures { images, good, bad } = pictures::read(&given, config);
+    let mut failures = Failures::new(given.len(), arguments.json);
+    let unread: Vec<_> = bad.into_iter().map(|(i, error)| failures.add(&given[i], error)).collect();
+    if failures.all() {
+        return failures.outcome();
+    }
+    let wanted: Vec<_> = good.iter().map(|i| wanted[*i]).collect();
+    let paths: Vec<PathBuf> = good.iter().map(|i| given[*i].clone()).collect();
+    let truths: Vec<_> =
+        paths.iter().map(|path| true_class(path, &config.class_names)).collect::<Result<_>>()?;
     watch_interrupts()?;
     let explain = ExplainOptions {
         noise: options.way.noise,
@@ -76,21 +96,20 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         force: options.chain.force,
         mask: options.mask.as_deref().map(|path| load_mask(path, config.image_size)).transpose()?,
     };
-    let batch = options.batch.min(options.images.len());
+    let batch = options.batch.min(paths.len());
     let new = Explainer::new(&session.weights, &session.checkpoint.diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
     let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
-    let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
     let all = &made.all;
     grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;
     if let Some(path) = &options.report {
         let settings = settings(&session, options, &explain, &explainer);
-        let cards = cards(&session, options, &images, &made, &truths, path)?;
-        write_atomic(path, page(&settings, &cards).as_bytes())?;
+        let cards = cards(&session, &paths, &images, &made, &truths, path)?;
+        Kind::Report.write(path, page(&settings, &cards).as_bytes())?;
     }
-    print(arguments, options, config, &made, &truths);
-    Ok(())
+    print(arguments, options, config, &paths, &made, &truths, unread);
+    failures.outcome()
 }
 
 fn settings(
@@ -120,7 +139,7 @@ fn settings(
 
 fn cards(
     session: &Session,
-    options: &Explain,
+    paths: &[PathBuf],
     images: &[f32],
     made: &Made,
     truths: &[Option<String>],
@@ -134,7 +153,7 @@ fn cards(
         let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
         let all = &made.all;
         let difference = &all.difference[i * len..][..len];
-        let file = options.images[i].file_name().unwrap_or(options.images[i].as_os_str());
+        let file = paths[i].file_name().unwrap_or(paths[i].as_os_str());
         Ok(Card {
             name: file.to_string_lossy().into_owned(),
             truth: truths[i].clone(),
@@ -154,13 +173,21 @@ fn cards(
     (0..truths.len()).map(card).collect()
 }
 
-fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) {
+fn print(
+    arguments: &Cli,
+    options: &Explain,
+    config: &ModelConfig,
+    paths: &[PathBuf],
+    made: &Made,
+    truths: &[Option<String>],
+    unread: Vec<serde_json::Value>,
+) {
     let classes = config.num_classes;
     let all = &made.all;
     let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
     let mut rows = Vec::new();
-    for (i, (path, &target)) in options.images.iter().zip(&made.targets).enumerate() {
+    for (i, (path, &target)) in paths.iter().zip(&made.targets).enumerate() {
         let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
@@ -171,21 +198,22 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
             }));
             continue;
         }
-        println!("{}:", path.display());
+        say!("{}:", path.display());
         for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
             let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
             let towards = if decision == target { String::new() } else { format!(", {}", share(target)) };
-            println!("  {word}  {}{towards}", share(decision));
+            say!("  {word}  {}{towards}", share(decision));
         }
     }
     let picture = options.out.display().to_string();
     if arguments.json {
+        rows.extend(unread);
         let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
-        println!("{json}");
+        say!("{json}");
         return;
     }
-    println!("wrote {picture}");
+    say!("wrote {picture}");
     if let Some(file) = report_file {
-        println!("wrote {file}");
+        say!("wrote {file}");
     }
 }

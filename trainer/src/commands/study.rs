@@ -5,31 +5,41 @@ use crate::cli::{Cli, Study};
 use crate::data::Dataset;
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
-use crate::io::output::progress;
+use crate::io::files::{self, Kind, ending};
+use crate::io::output::{progress, say};
 use crate::io::session::{Session, go_on, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
 use duet::{Error, Result};
+use std::path::Path;
 
 fn check(session: &Session, options: &Study) -> Result<()> {
     let config = session.config();
     if config.head != Head::Multiclass {
         return Err(Error::config("head", "a study needs a model with one class per image"));
     }
-    for (name, value) in [("per_class", options.per_class), ("batch", options.batch)] {
-        if value == 0 {
-            return Err(Error::config(name, "must be at least 1"));
-        }
-    }
     let samples = options.per_class * config.num_classes;
     if options.neighbours == 0 || options.neighbours >= samples {
         let detail = format!("must be from 1 to {}, is {}", samples.saturating_sub(1), options.neighbours);
         return Err(Error::config("neighbours", detail));
     }
-    if let Some(bad) = options.step_sizes.iter().find(|alpha| !alpha.is_finite()) {
-        return Err(Error::config("step_sizes", format!("must be finite, one is {bad}")));
-    }
     Ok(())
+}
+
+/// Makes the folder and sees that what goes there can be written and replaces nothing that is read.
+fn check_outputs(arguments: &Cli, options: &Study, session: &Session) -> Result<()> {
+    let data = session.data_spec(&options.data)?;
+    if data.kind.is_folder() {
+        files::check_apart(&options.out, &data.path)?;
+    }
+    files::make_folder(&options.out)?;
+    let paths: Vec<_> =
+        StudyFiles::names(session.config()).iter().map(|name| options.out.join(name)).collect();
+    let kind = |path: &Path| if ending(path) == "png" { Kind::Picture } else { Kind::Table };
+    let outputs: Vec<(Kind, &Path)> = paths.iter().map(|path| (kind(path), path.as_path())).collect();
+    let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
+    files::check(&outputs, &inputs)
 }
 
 /// Images of the test set: those to compare with, and as many others where there are enough.
@@ -60,14 +70,13 @@ fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Ve
 pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
     check(&session, options)?;
+    check_outputs(arguments, options, &session)?;
     let split = session.data(&options.data)?;
     let (real, others) = real_images(&session, options, &split.test)?;
     let len = split.test.image_len();
     let mut alphas = options.step_sizes.clone();
     alphas.sort_by(f32::total_cmp);
     alphas.dedup();
-    std::fs::create_dir_all(&options.out)
-        .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
     watch_interrupts()?;
     let chains = Chains::new(&session, options)?;
     let real = Real::new(real, len, &chains, options.neighbours)?;
@@ -95,15 +104,15 @@ pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
         // After each step size, so that one that is interrupted leaves those before it.
         files.write()?;
         if !arguments.json {
-            bar.suspend(|| println!("{line}"));
+            bar.suspend(|| say!("{line}"));
         }
     }
     bar.finish_and_clear();
     session.close();
     if arguments.json {
-        println!("{}", files.json());
+        say!("{}", files.json());
     } else {
-        println!("wrote tables, plots and pictures to {}", options.out.display());
+        say!("wrote tables, plots and pictures to {}", options.out.display());
     }
     Ok(())
 }

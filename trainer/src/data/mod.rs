@@ -3,10 +3,12 @@
 mod folder;
 mod idx;
 mod index;
+mod listing;
 mod spec;
 
 pub use folder::load_image;
 pub use index::{INDEX, Indexed, true_class};
+pub use listing::pictures_in;
 pub use spec::{DataKind, DataSpec};
 
 use duet::model::{Labels, ModelConfig};

@@ -47,6 +47,11 @@ impl DataKind {
         self.0.name
     }
 
+    /// Whether the data are a folder of pictures, of which more would be read were they written into it.
+    pub fn is_folder(self) -> bool {
+        self.name() == "folder"
+    }
+
     pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         (self.0.load)(spec, channels, size)
     }

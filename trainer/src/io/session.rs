@@ -2,6 +2,7 @@
 
 use crate::cli::{self, ChainArgs, Cli, Data, GuidanceKind, Model};
 use crate::data::{DataSpec, Split, load};
+use crate::io::output::tell;
 use crate::io::tuning;
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
@@ -88,11 +89,11 @@ impl Session {
         &self.checkpoint.model
     }
 
-    /// The data the command line names, or those the model was trained on.
+    /// Which data the command line names, or the model was trained on.
     ///
     /// # Errors
-    /// A checkpoint that does not say; bad recipes and data.
-    pub fn data(&self, options: &Data) -> Result<Split> {
+    /// A checkpoint that does not say; bad recipes.
+    pub fn data_spec(&self, options: &Data) -> Result<DataSpec> {
         let mut spec: DataSpec = match &options.recipe {
             Some(path) => Recipe::load(path)?.data,
             None => {
@@ -109,6 +110,15 @@ impl Session {
         if let Some(folder) = &options.data {
             spec.path.clone_from(folder);
         }
+        Ok(spec)
+    }
+
+    /// These data.
+    ///
+    /// # Errors
+    /// As [`Session::data_spec`]; bad data.
+    pub fn data(&self, options: &Data) -> Result<Split> {
+        let spec = self.data_spec(options)?;
         let config = self.config();
         load(&spec, config.in_channels, config.image_size)
     }
@@ -158,7 +168,7 @@ pub fn watch_interrupts() -> Result<()> {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
     })
     .map_err(|e| Error::config("signals", e.to_string()))
 }

@@ -5,10 +5,11 @@ use crate::cli::Study;
 use crate::eval::chains::{Chains, Generated};
 use crate::eval::likeness::Qualities;
 use crate::eval::manifold::Quality;
+use crate::io::files::Kind;
 use crate::io::render::Grid;
 use crate::io::session::Session;
 use duet::Result;
-use duet::checkpoint::write_atomic;
+use duet::model::ModelConfig;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -48,6 +49,23 @@ fn slug(name: &str) -> String {
     name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
 }
 
+/// Files with numbers, and drawings of them.
+const TABLES: [&str; 6] = [
+    "study.json",
+    "precision_recall.csv",
+    "probability.csv",
+    "precision_recall.svg",
+    "probability.svg",
+    "probability_by_class.svg",
+];
+/// The picture of all classes.
+const SAMPLES: &str = "samples.png";
+
+/// The picture of one class.
+fn class_picture(class: usize, name: &str) -> String {
+    format!("samples_{class}_{}.png", slug(name))
+}
+
 impl StudyFiles {
     /// Of no step size yet; `reference` is the quality of other real images.
     pub fn new(
@@ -81,6 +99,17 @@ impl StudyFiles {
         }
     }
 
+    /// Names of all files that [`StudyFiles::write`] writes for a model.
+    pub fn names(config: &ModelConfig) -> Vec<String> {
+        let of_class = |class| class_picture(class, &config.class_name(class));
+        TABLES
+            .into_iter()
+            .chain([SAMPLES])
+            .map(str::to_owned)
+            .chain((0..config.num_classes).map(of_class))
+            .collect()
+    }
+
     /// Takes up a step size.
     pub fn add(&mut self, outcome: Outcome) {
         self.outcomes.push(outcome);
@@ -91,17 +120,20 @@ impl StudyFiles {
     /// # Errors
     /// [`duet::Error`] naming a file that cannot be written.
     pub fn write(&self) -> Result<()> {
-        let text = |name: &str, text: String| write_atomic(&self.out.join(name), text.as_bytes());
-        text("study.json", format!("{:#}\n", self.json()))?;
-        text("precision_recall.csv", self.quality_table())?;
-        text("probability.csv", self.curve_table())?;
-        text("precision_recall.svg", self.quality_figure().svg())?;
-        text("probability.svg", self.curve_figure().svg())?;
-        text("probability_by_class.svg", self.class_figure().svg())?;
+        let text = |name: &str, text: String| Kind::Table.write(&self.out.join(name), text.as_bytes());
+        let contents = [
+            format!("{:#}\n", self.json()),
+            self.quality_table(),
+            self.curve_table(),
+            self.quality_figure().svg(),
+            self.curve_figure().svg(),
+            self.class_figure().svg(),
+        ];
+        TABLES.into_iter().zip(contents).try_for_each(|(name, contents)| text(name, contents))?;
         let names: Vec<String> = self.outcomes.iter().map(|o| format!("alpha {}", o.made.alpha)).collect();
-        self.grid.save_rows(&self.out.join("samples.png"), &self.pictures(None), &names)?;
+        self.grid.save_rows(&self.out.join(SAMPLES), &self.pictures(None), &names)?;
         for (class, name) in self.names.iter().enumerate() {
-            let path = self.out.join(format!("samples_{class}_{}.png", slug(name)));
+            let path = self.out.join(class_picture(class, name));
             self.grid.save_rows(&path, &self.pictures(Some(class)), &names)?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::resume::{initial, labels_fit, resumable};
 use crate::cli::{Cli, Train};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
-use crate::io::output::progress;
+use crate::io::output::{progress, say};
 use crate::io::render::Grid;
 use crate::io::session::{go_on, interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
@@ -120,7 +120,13 @@ impl Run {
         let template = "{elapsed_precise} {wide_bar} {pos}/{len} {msg} ETA {eta}";
         let bar = progress(steps, first, template, self.json);
         if first >= steps {
-            println!("nothing to do: {first} of {steps} steps are done");
+            if self.json {
+                let file = self.folder.join(CHECKPOINT);
+                let file = file.exists().then(|| file.display().to_string());
+                say!("{}", serde_json::json!({"step": first, "seconds": 0, "checkpoint": file}));
+            } else {
+                say!("nothing to do: {first} of {steps} steps are done");
+            }
             return Ok(());
         }
         let (mut since, mut since_step) = (Instant::now(), first);
@@ -169,12 +175,12 @@ impl Run {
         let path = self.folder.join(CHECKPOINT);
         let (step, seconds) = (self.trainer.step(), self.started.elapsed().as_secs());
         if self.json {
-            println!(
+            say!(
                 "{}",
                 serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path.display().to_string()})
             );
         } else {
-            println!("step {step} of {steps} after {seconds} s{why}; saved {}", path.display());
+            say!("step {step} of {steps} after {seconds} s{why}; saved {}", path.display());
         }
         Ok(())
     }
@@ -218,12 +224,14 @@ impl Run {
                 "classifier_loss": metrics.classifier_loss, "vb": metrics.vb, "learning_rate": rate,
                 "images_per_second": speed, "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
             });
-            println!("{row}");
+            say!("{row}");
         } else if bar.is_hidden() || accuracy.is_some() {
             bar.suspend(|| {
-                println!(
+                say!(
                     "step {step}  loss {:.4}  mse {:.4}  ce {:.4}  {speed:.1} images/s{text}",
-                    metrics.loss, metrics.mse, metrics.classifier_loss
+                    metrics.loss,
+                    metrics.mse,
+                    metrics.classifier_loss
                 );
             });
         }

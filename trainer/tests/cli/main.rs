@@ -1,6 +1,8 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
+mod files;
 mod measuring;
+mod printing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
