@@ -24,12 +24,24 @@ const SUFFIX: &str = ".tmp";
 /// [`crate::Error::Checkpoint`] naming the file and the system's reason; the file at `path` is then unchanged, unless
 /// the very last step, syncing the folder, is what failed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, |sink| sink.write_all(bytes))
+    replace(path, bytes.len() as u64, |sink| sink.write_all(bytes))
 }
 
-/// As [`write_atomic`], the contents written by `write`.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    try_replace(path, write).map_err(|error| error_at(path, format!("cannot be written: {error}")))
+/// As [`write_atomic`], the contents, of `need` bytes, written by `write`.
+pub(super) fn replace(
+    path: &Path,
+    need: u64,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<()> {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    try_replace(path, write).map_err(|error| {
+        let room = match error.kind() {
+            // Beside what is there, which stays until the new file is whole.
+            StorageFull | QuotaExceeded | FileTooLarge => format!("; {need} bytes are needed"),
+            _ => String::new(),
+        };
+        error_at(path, format!("cannot be written: {error}{room}"))
+    })
 }
 
 fn try_replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
@@ -151,11 +163,12 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("file");
         write_atomic(&path, b"old").unwrap();
-        let failed = replace(&path, |sink| {
+        let failed = replace(&path, 200_000, |sink| {
             sink.write_all(&vec![1; 100_000])?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
-        assert!(failed.unwrap_err().to_string().contains("cannot be written"));
+        let error = failed.unwrap_err().to_string();
+        assert!(error.contains("cannot be written") && error.contains("200000 bytes are needed"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();

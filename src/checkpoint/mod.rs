@@ -208,7 +208,7 @@ impl Checkpoint {
             .entries(Dtype::F32)
             .and_then(|entries| write::Encoder::new(&self.metadata(), entries))
             .map_err(|detail| error_at(path, detail))?;
-        atomic::replace(path, |file| encoder.write(file))
+        atomic::replace(path, encoder.len(), |file| encoder.write(file))
     }
 
     fn decode(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {

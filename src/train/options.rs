@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use crate::model::Part;
 use serde::{Deserialize, Serialize};
 
+/// Most images of a step: more than any device holds, and few enough that sizes computed from it are far from overflow.
+const MOST_IMAGES: usize = 1 << 20;
+
 /// Which images the classifier sees in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +103,10 @@ impl TrainOptions {
             let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));
         }
+        if self.batch_size > MOST_IMAGES {
+            let detail = format!("must be at most {MOST_IMAGES}, is {}", self.batch_size);
+            return Err(Error::config("batch_size", detail));
+        }
         self.groups.validate()?;
         let classifies = self.classifier_input != ClassifierInput::None;
         let learns =
@@ -122,12 +129,12 @@ impl TrainOptions {
             ("weight_decay", self.weight_decay),
             ("classifier_loss_scaling", f64::from(self.classifier_loss_scaling)),
         ];
+        // Numbers of the step are f32 on the device.
         for (field, value) in amounts {
-            if !value.is_finite() || value < 0.0 {
+            if !(value as f32).is_finite() || value < 0.0 {
                 return Err(Error::config(field, format!("must be a number of at least 0, is {value}")));
             }
         }
-        // Numbers of the step are f32 on the device.
         if let Some(norm) = self.clip_grad_norm
             && !(norm as f32 > 0.0 && (norm as f32).is_finite())
         {

@@ -3,6 +3,7 @@
 mod folder;
 mod idx;
 mod index;
+mod labels_csv;
 mod spec;
 
 pub use folder::load_image;
