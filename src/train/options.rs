@@ -99,12 +99,12 @@ impl TrainOptions {
     /// [`Error::Config`] naming the field.
     pub fn validate(&self) -> Result<()> {
         let micro = self.micro_batches;
-        if self.batch_size == 0 || micro == 0 || !self.batch_size.is_multiple_of(micro) {
-            let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
+        if !(1..=MOST_IMAGES).contains(&self.batch_size) {
+            let detail = format!("must be from 1 to {MOST_IMAGES}, is {}", self.batch_size);
             return Err(Error::config("batch_size", detail));
         }
-        if self.batch_size > MOST_IMAGES {
-            let detail = format!("must be at most {MOST_IMAGES}, is {}", self.batch_size);
+        if micro == 0 || !self.batch_size.is_multiple_of(micro) {
+            let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));
         }
         self.groups.validate()?;
@@ -132,7 +132,8 @@ impl TrainOptions {
         // Numbers of the step are f32 on the device.
         for (field, value) in amounts {
             if !(value as f32).is_finite() || value < 0.0 {
-                return Err(Error::config(field, format!("must be a number of at least 0, is {value}")));
+                let detail = format!("must be a number from 0 to {:e}, is {value:?}", f32::MAX);
+                return Err(Error::config(field, detail));
             }
         }
         if let Some(norm) = self.clip_grad_norm

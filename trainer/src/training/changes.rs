@@ -213,7 +213,7 @@ mod tests {
             assert!(got.len() == 1 && got[0].starts_with(want), "{line}: {got:?}");
         }
         assert_eq!(told(""), ["train.classifier_loss_scaling was 0.1, is 0.001"]);
-        let other = format!("dropout = 0.5\nnum_heads = 2\n[diffusion]\ndiffusion_steps = 10\n{base}");
+        let other = format!("dropout = 0.5\nnum_heads = 2\n[diffusion]\ndiffusion_steps = 500\n{base}");
         assert_eq!(
             told(&other),
             [
