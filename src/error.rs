@@ -70,7 +70,7 @@ pub enum Error {
         /// What is wrong and what would be right.
         detail: String,
     },
-    /// A checkpoint that cannot be read or written.
+    /// A checkpoint that cannot be read, or holds what cannot be stored.
     #[error("checkpoint {}: {detail}", path.display())]
     Checkpoint {
         /// The file.
@@ -84,6 +84,16 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// What is wrong with it.
+        detail: String,
+    },
+    /// A file that cannot be written. What stood at its place before still does.
+    #[error("{what} {}: cannot be written: {detail}", path.display())]
+    Write {
+        /// What the file is to hold: "checkpoint", "picture", "report", or just "file".
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's words, or what else stands in the way.
         detail: String,
     },
     /// The loss or a weight became NaN or infinite.

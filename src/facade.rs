@@ -399,7 +399,7 @@ impl Duet {
     /// as a whole.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for values beyond f16's range, and for a file that cannot be written.
+    /// [`Error::Checkpoint`] for values beyond f16's range; [`Error::Write`] for a file that cannot be written.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save(&self, path: impl AsRef<Path>, dtype: Dtype) -> Result<()> {
         crate::checkpoint::write_atomic(path.as_ref(), &self.to_bytes(dtype)?)

@@ -17,13 +17,14 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod atomic;
+mod foreign;
 mod metadata;
 mod names;
 mod read;
 mod write;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use atomic::write_atomic;
+pub use atomic::{check_writable, write_atomic};
 pub use metadata::FORMAT;
 pub use names::check_names;
 
@@ -190,25 +191,26 @@ impl Checkpoint {
     /// Reads the checkpoint at `path`.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] as [`Checkpoint::from_bytes`], and for a file that cannot be read.
+    /// [`Error::Checkpoint`] as [`Checkpoint::from_bytes`], and for a file that cannot be read. One that is plainly something
+    /// else is refused by its first bytes, however long it is.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(path: &Path) -> Result<Checkpoint> {
-        let bytes =
-            std::fs::read(path).map_err(|error| error_at(path, format!("cannot be read: {error}")))?;
+        let bytes = foreign::read(path).map_err(|detail| error_at(path, detail))?;
         Self::from_bytes(&bytes, path)
     }
 
     /// Writes the checkpoint to `path` in F32, everything included, atomically and durably: see [`write_atomic`].
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] as [`Checkpoint::to_bytes`] and [`write_atomic`]; the file at `path` is then unchanged.
+    /// [`Error::Checkpoint`] as [`Checkpoint::to_bytes`], [`Error::Write`] as [`write_atomic`]; the file at `path` is then
+    /// unchanged.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save(&self, path: &Path) -> Result<()> {
         let encoder = self
             .entries(Dtype::F32)
             .and_then(|entries| write::Encoder::new(&self.metadata(), entries))
             .map_err(|detail| error_at(path, detail))?;
-        atomic::replace(path, encoder.len(), |file| encoder.write(file))
+        atomic::replace("checkpoint", encoder.len(), path, |file| encoder.write(file))
     }
 
     fn decode(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {

@@ -107,6 +107,10 @@ fn cause<T: std::fmt::Debug>(result: duet::Result<T>, file: &str) -> String {
             assert_eq!(path, Path::new(file), "{detail}");
             detail
         }
+        Err(duet::Error::Write { what, path, detail }) => {
+            assert_eq!((what, &*path), ("checkpoint", Path::new(file)), "{detail}");
+            format!("cannot be written: {detail}")
+        }
         other => panic!("not a checkpoint error: {other:?}"),
     }
 }
