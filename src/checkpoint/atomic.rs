@@ -23,7 +23,7 @@ const SUFFIX: &str = ".tmp";
 /// [`Error::Write`] naming the file and the system's reason; the file at `path` is then unchanged, unless the very last
 /// step, syncing the folder, is what failed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace("file", path, |sink| sink.write_all(bytes))
+    replace("file", bytes.len() as u64, path, |sink| sink.write_all(bytes))
 }
 
 /// Whether [`write_atomic`] could write the file at `path` now: its temporary file is made, and removed again.
@@ -36,20 +36,27 @@ pub fn check_writable(path: &Path) -> Result<()> {
         let (folder, name) = place(&target)?;
         Temporary::create(folder, name).map(drop)
     };
-    begin().map_err(|error| refused("file", path, &error))
+    begin().map_err(|error| refused("file", 0, path, &error))
 }
 
-/// As [`write_atomic`], the contents, which errors call `what`, written by `write`.
+/// As [`write_atomic`], the contents, which errors call `what`, and of which there are `need` bytes, written by `write`.
 pub(super) fn replace(
     what: &'static str,
+    need: u64,
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<()> {
-    try_replace(path, write).map_err(|error| refused(what, path, &error))
+    try_replace(path, write).map_err(|error| refused(what, need, path, &error))
 }
 
-fn refused(what: &'static str, path: &Path, error: &io::Error) -> Error {
-    Error::Write { what, path: path.to_owned(), detail: error.to_string() }
+fn refused(what: &'static str, need: u64, path: &Path, error: &io::Error) -> Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let detail = match error.kind() {
+        // Beside the file that is there, which stays until the new one is whole.
+        StorageFull | QuotaExceeded | FileTooLarge if need > 0 => format!("{error}; {need} bytes are needed"),
+        _ => error.to_string(),
+    };
+    Error::Write { what, path: path.to_owned(), detail }
 }
 
 /// Folder and name of a file.
@@ -185,12 +192,13 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("file");
         write_atomic(&path, b"old").unwrap();
-        let failed = replace("picture", &path, |sink| {
+        let failed = replace("picture", 200_000, &path, |sink| {
             sink.write_all(&vec![1; 100_000])?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
         let error = failed.unwrap_err().to_string();
         assert!(error.starts_with("picture ") && error.contains("cannot be written"), "{error}");
+        assert!(error.ends_with("200000 bytes are needed"), "{error}");
         check_writable(&path).unwrap();
         check_writable(&folder.join("new")).unwrap();
         assert!(check_writable(&folder.join("none/new")).is_err());

@@ -3,6 +3,7 @@
 mod folder;
 mod idx;
 mod index;
+mod labels_csv;
 mod listing;
 mod spec;
 
