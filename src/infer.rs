@@ -102,6 +102,14 @@ pub fn denoise_plan(
     b.graph.compile()
 }
 
+/// Refuses answers that are no numbers, as weights and images that overflow give; `columns` of them are one image's.
+fn finite(rows: &[f32], columns: usize, what: &str) -> Result<()> {
+    let Some(place) = rows.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let image = place / columns.max(1);
+    let detail = format!("the {what} of image {image} (counted from 0) became NaN or infinite");
+    Err(Error::NotFinite { detail })
+}
+
 /// A plan that makes a row of numbers of each image in its buffer "x", loaded.
 struct RowsOf {
     loaded: Loaded,
@@ -115,19 +123,20 @@ impl RowsOf {
     async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         let len = self.images.image_len();
-        if !images.len().is_multiple_of(len) {
+        if len == 0 || !images.len().is_multiple_of(len) {
             let detail = format!("{} values are no whole number of images of {len}", images.len());
             return Err(Error::shape(self.name, detail));
         }
-        for part in images.chunks(self.images.len()) {
+        for part in images.chunks(self.images.len().max(1)) {
             let count = part.len() / len;
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.run();
             let read = unpad_rows(&self.loaded.read(self.name).await?, self.columns);
-            rows.extend_from_slice(&read[..count * self.columns]);
+            rows.extend(read.into_iter().take(count * self.columns));
         }
+        finite(&rows, self.columns, self.name)?;
         Ok(rows)
     }
 }
@@ -177,7 +186,7 @@ impl ImageClassifier {
     /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose answer is no number; device errors.
     pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         self.rows.get(images).await
     }
@@ -187,7 +196,7 @@ impl ImageClassifier {
     /// # Errors
     /// As [`ImageClassifier::logits`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
-        Ok(self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes))
+        self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes)
     }
 }
 
@@ -230,17 +239,18 @@ impl ImageFeatures {
 
     /// Numbers per image.
     pub fn columns(&self) -> usize {
-        self.rows.columns - 1
+        self.rows.columns.saturating_sub(1)
     }
 
     /// Representations \[N,F\] of `images` \[N,C,H,W\] in −1..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// As [`ImageClassifier::logits`].
     pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let rows = self.rows.get(images).await?;
         // Without the timestep at the end.
-        Ok(rows.chunks_exact(self.rows.columns).flat_map(|row| &row[..row.len() - 1]).copied().collect())
+        let features = |row: &'_ [f32]| row.iter().take(self.columns()).copied().collect::<Vec<f32>>();
+        Ok(rows.chunks_exact(self.rows.columns.max(1)).flat_map(features).collect())
     }
 }
 
@@ -298,10 +308,10 @@ impl NoisePredictor {
     ///
     /// # Errors
     /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
-    /// end; device errors.
+    /// end; [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn predict(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
         let len = self.images.image_len();
-        if images.len() != timesteps.len() * len {
+        if Some(images.len()) != timesteps.len().checked_mul(len) {
             let detail = format!("{} values for {} images of {len}", images.len(), timesteps.len());
             return Err(Error::shape("predict noise", detail));
         }
@@ -313,19 +323,20 @@ impl NoisePredictor {
         for (part, steps) in images.chunks(self.images.len()).zip(timesteps.chunks(self.images.batch)) {
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
-            let mut t: Vec<f32> = steps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
+            let mut t = self.schedule.model_timesteps(steps)?;
             t.resize(self.images.batch, 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.write("t", bytemuck::cast_slice(&t))?;
             self.loaded.run();
-            let out = self.out.to_host(&self.loaded.read("model_out").await?);
+            let out = self.out.to_host(&self.loaded.read("model_out").await?)?;
             let rows = part.chunks_exact(len).zip(out.chunks_exact(self.out.image_len()));
             for ((x, row), t) in rows.zip(steps) {
                 // Behind the prediction, where there is more, comes the variance.
-                let levels = self.schedule.q_sample_coefficients(*t);
+                let levels = self.schedule.q_sample_coefficients(*t)?;
                 noise.extend(x.iter().zip(row).map(|(x, out)| self.prediction.eps(*x, *out, levels)));
             }
         }
+        finite(&noise, len, "predicted noise")?;
         Ok(noise)
     }
 }
@@ -376,7 +387,8 @@ impl DenoisingError {
     /// `first_row + i`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the images are not one for each timestep, or one is past the chain's end; device errors.
+    /// [`Error::Shape`] where the images are not one for each timestep, or one is past the chain's end;
+    /// [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn measure(
         &self,
         images: &[f32],
@@ -391,21 +403,24 @@ impl DenoisingError {
         }
         let mut errors = Vec::with_capacity(timesteps.len());
         for (part, steps) in images.chunks(batch * len).zip(timesteps.chunks(batch)) {
-            let mut padded = part.to_vec();
-            padded.resize(batch * len, 0.0);
             // The last batch is filled up with images that are dropped.
-            let at = |i: usize| steps.get(i).copied().unwrap_or(0);
-            let t: Vec<f32> = (0..batch).map(|i| self.schedule.model_timestep(at(i))).collect();
-            let mix: Vec<f32> = (0..batch).flat_map(|i| self.schedule.q_sample_coefficients(at(i))).collect();
+            let (mut padded, mut steps_of) = (part.to_vec(), steps.to_vec());
+            padded.resize(batch * len, 0.0);
+            steps_of.resize(batch, 0);
+            let t = self.schedule.model_timesteps(&steps_of)?;
+            let mix = steps_of.iter().map(|t| self.schedule.q_sample_coefficients(*t));
+            let mix = mix.collect::<Result<Vec<_>>>()?;
             let row = first_row.wrapping_add(errors.len() as u32);
             let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, row];
             self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.write("t", bytemuck::cast_slice(&t))?;
-            self.loaded.write("coefficients", bytemuck::cast_slice(&mix))?;
+            self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
             self.loaded.write("run", bytemuck::cast_slice(&run))?;
             self.loaded.run();
-            errors.extend_from_slice(&self.loaded.read("mse").await?[..steps.len()]);
+            let mse = self.loaded.read("mse").await?;
+            errors.extend(mse.into_iter().take(steps.len()));
         }
+        finite(&errors, 1, "noise error")?;
         Ok(errors)
     }
 }

@@ -108,7 +108,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         let cards = cards(&session, &paths, &images, &made, &truths, path)?;
         Kind::Report.write(path, page(&settings, &cards).as_bytes())?;
     }
-    print(arguments, options, config, &paths, &made, &truths, unread);
+    print(arguments, options, config, &paths, &made, &truths, unread)?;
     failures.outcome()
 }
 
@@ -148,7 +148,7 @@ fn cards(
     let config = session.config();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 1 };
     let (classes, len) = (config.num_classes, images.len() / truths.len());
-    let (was, is) = (argmax(&made.all.before, classes), argmax(&made.all.after, classes));
+    let (was, is) = (argmax(&made.all.before, classes)?, argmax(&made.all.after, classes)?);
     let card = |i: usize| {
         let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
         let all = &made.all;
@@ -181,10 +181,10 @@ fn print(
     made: &Made,
     truths: &[Option<String>],
     unread: Vec<serde_json::Value>,
-) {
+) -> Result<()> {
     let classes = config.num_classes;
     let all = &made.all;
-    let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
+    let (was, is) = (argmax(&all.before, classes)?, argmax(&all.after, classes)?);
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
     let mut rows = Vec::new();
     for (i, (path, &target)) in paths.iter().zip(&made.targets).enumerate() {
@@ -210,10 +210,11 @@ fn print(
         rows.extend(unread);
         let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
         say!("{json}");
-        return;
+        return Ok(());
     }
     say!("wrote {picture}");
     if let Some(file) = report_file {
         say!("wrote {file}");
     }
+    Ok(())
 }

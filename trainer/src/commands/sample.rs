@@ -40,18 +40,18 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
             format!("must be at most {most}, or the picture becomes too large; is {}", options.count);
         return Err(Error::config("count", detail));
     }
-    let batch = options.batch.min(options.count);
     watch_interrupts()?;
     let spec = StepSpec {
         solver: solver(&options.chain)?,
         guidance: guided,
         clip: !options.chain.no_clip,
         force: options.chain.force,
-        ..StepSpec::new(batch)
+        ..StepSpec::new(options.batch.min(options.count))
     };
     let diffusion = &session.checkpoint.diffusion;
-    let sampler = Sampler::new(&session.weights, diffusion, &options.chain.steps, spec, session.set);
+    let sampler = Sampler::fitting(&session.weights, diffusion, &options.chain.steps, spec, session.set);
     let sampler = pollster::block_on(sampler)?;
+    let batch = sampler.batch();
     let classifier = ImageClassifier::new(&session.weights, batch, session.set);
     let finish = Finish::new(&session.weights, &sampler, pollster::block_on(classifier)?);
     let finish = pollster::block_on(finish)?;
@@ -80,11 +80,11 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
             };
             pollster::block_on(sampler.run(steps, &chain, Watch::Progress(&mut step)))?;
             let made = pollster::block_on(finish.read())?;
-            if made.images.iter().any(|v| v.is_nan()) {
+            if made.images.iter().any(|v| !v.is_finite()) {
                 let detail = format!("sampling class {class} gave NaN; try a smaller --alpha");
                 return Err(Error::NotFinite { detail });
             }
-            let decisions = argmax(&made.logits, config.num_classes);
+            let decisions = argmax(&made.logits, config.num_classes)?;
             right += decisions.iter().take(kept).filter(|a| *a == class).count();
             images.extend_from_slice(&made.images[..kept * config.images(1).image_len()]);
         }
