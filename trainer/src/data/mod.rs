@@ -1,5 +1,6 @@
 //! Data sets: the idx files of the MNIST family, and folders of labelled images.
 
+mod classes;
 mod folder;
 mod idx;
 mod index;

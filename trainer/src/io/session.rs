@@ -88,10 +88,10 @@ impl Session {
         &self.checkpoint.model
     }
 
-    /// The data the command line names, or those the model was trained on.
+    /// The data the command line names, or those the model was trained on, with the model's classes: matched by name.
     ///
     /// # Errors
-    /// A checkpoint that does not say; bad recipes and data.
+    /// A checkpoint that does not say; bad recipes and data; classes that the model does not have.
     pub fn data(&self, options: &Data) -> Result<Split> {
         let mut spec: DataSpec = match &options.recipe {
             Some(path) => Recipe::load(path)?.data,
@@ -110,7 +110,8 @@ impl Session {
             spec.path.clone_from(folder);
         }
         let config = self.config();
-        load(&spec, config.in_channels, config.image_size)
+        let split = load(&spec, config.in_channels, config.image_size)?;
+        split.for_model(config).map_err(|e| Error::Data { path: spec.path, detail: e.to_string() })
     }
 
     /// Keeps compiled pipelines for the next run.

@@ -1,6 +1,6 @@
 //! A run: steps, log lines, sample grids, tests of accuracy and checkpoints.
 
-use super::resume::{initial, labels_fit, resumable};
+use super::resume::{class_names, initial, labels_fit, resumable};
 use crate::cli::{Cli, Train};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
@@ -42,9 +42,10 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     }
     let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
     if recipe.model.class_names.is_empty() {
-        recipe.model.class_names = split.train.class_names.clone();
+        recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
     }
     labels_fit(&split.train, &recipe.model)?;
+    let split = split.for_model(&recipe.model)?;
     let device = open_device(arguments)?;
     watch_interrupts()?;
     let fingerprint = split.train.fingerprint();
