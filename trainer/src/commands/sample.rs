@@ -28,7 +28,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let classes: Vec<usize> = if options.class.is_empty() {
         (0..config.num_classes).collect()
     } else {
-        options.class.iter().map(|c| config.find_class(c)).collect::<Result<_>>()?
+        config.find_classes(&options.class)?
     };
     watch_interrupts()?;
     let spec = StepSpec {

@@ -16,7 +16,8 @@ pub fn labels_fit(data: &Dataset, model: &ModelConfig) -> Result<()> {
     let (names, classes) = (data.class_names.len(), model.num_classes);
     match (&data.labels, model.head) {
         (Labels::Classes(_), Head::Multiclass) if names > classes => {
-            let detail = format!("the data have {names} classes, the model {classes}");
+            let detail =
+                format!("the data have {names} classes, the model {classes}: set num_classes = {names}");
             Err(Error::config("model.num_classes", detail))
         }
         (Labels::MultiLabel(_), Head::MultiLabel) if names != classes => {
