@@ -81,7 +81,8 @@ pub struct Model {
 /// Which data a trained model is measured on.
 #[derive(Debug, Args)]
 pub struct Data {
-    /// Recipe whose data are used; by default the one the model was trained by.
+    /// Recipe whose data are used; by default the one the model was trained by. Their classes are matched to the model's by
+    /// name, in any case; numbers are numbers of classes where no class is called so.
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Folder of the data (overrides the recipe).
@@ -159,13 +160,13 @@ pub struct Eval {
     /// Which data.
     #[command(flatten)]
     pub data: Data,
-    /// Test images for accuracy; 0: all.
+    /// Test images for accuracy, of each class its share; 0: all.
     #[arg(long, default_value_t = 0)]
     pub images: usize,
-    /// Test images for the noise error; 0: none.
+    /// Test images for the noise error, of each class its share; 0: none.
     #[arg(long, default_value_t = 256)]
     pub loss_images: usize,
-    /// Counterfactuals of this many test images per class, each towards the next class; 0: none.
+    /// Counterfactuals of this many test images per class, each towards the model's next class; 0: none.
     #[arg(long, default_value_t = 0)]
     pub counterfactuals: usize,
     /// How far.
@@ -249,8 +250,9 @@ pub struct Sample {
     /// Picture to write: PNG or, where its name ends so, JPEG.
     #[arg(long, short, default_value = "samples.png")]
     pub out: PathBuf,
-    /// Only these classes, by name or number; by default all.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these classes, by name (in any case) or number; by default all. Several are separated by commas, or the option is
+    /// repeated; a name that holds commas is given whole. What is both a name and a number is the name.
+    #[arg(long)]
     pub class: Vec<String>,
     /// Images per class.
     #[arg(long, short = 'n', default_value_t = 8)]
@@ -304,9 +306,10 @@ pub struct Explain {
     /// Images (PNG or JPEG), or folders, as for `duet classify`.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Class to move to, by name or number: one for all images, or one for each, separated by commas; "second": the
-    /// class that comes second in the decision about the image.
-    #[arg(long, value_name = "CLASS", value_delimiter = ',', default_value = "second")]
+    /// Class to move to, by name (in any case) or number: one for all images, or one for each, separated by commas or by
+    /// repeating the option; a name that holds commas is given whole. "second": the class that comes second in the decision
+    /// about the image.
+    #[arg(long, value_name = "CLASS", default_value = "second")]
     pub to: Vec<String>,
     /// Picture to write (PNG or, where its name ends so, JPEG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]

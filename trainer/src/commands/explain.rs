@@ -2,7 +2,7 @@
 
 use crate::cli::{Cli, Explain};
 use crate::data::{INDEX, load_image, true_class};
-use crate::eval::explanations::{Made, explain_all};
+use crate::eval::explanations::{Made, Verdict, explain_all, shares};
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::pictures::{self, Failures, Pictures};
@@ -37,7 +37,8 @@ fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
 
 /// The class for each of `count` images.
 fn wanted_classes(config: &ModelConfig, options: &Explain, count: usize) -> Result<Vec<Option<usize>>> {
-    let named: Vec<_> = options.to.iter().map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
+    let parts = options.to.iter().flat_map(|text| config.split_classes(text));
+    let named: Vec<_> = parts.map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
     match named[..] {
         [one] => Ok(vec![one; count]),
         _ if named.len() == count => Ok(named),
@@ -82,8 +83,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     }
     let wanted: Vec<_> = good.iter().map(|i| wanted[*i]).collect();
     let paths: Vec<PathBuf> = good.iter().map(|i| given[*i].clone()).collect();
-    let truths: Vec<_> =
-        paths.iter().map(|path| true_class(path, &config.class_names)).collect::<Result<_>>()?;
+    let truths: Vec<_> = paths.iter().map(|path| true_class(path, config)).collect::<Result<_>>()?;
     watch_interrupts()?;
     let explain = ExplainOptions {
         noise: options.way.noise,
@@ -153,13 +153,15 @@ fn cards(
         let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
         let all = &made.all;
         let difference = &all.difference[i * len..][..len];
+        let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
         let file = paths[i].file_name().unwrap_or(paths[i].as_os_str());
         Ok(Card {
             name: file.to_string_lossy().into_owned(),
             truth: truths[i].clone(),
             target: made.targets[i],
             decisions: [was[i], is[i]],
-            probabilities: [&all.before, &all.after].map(|p| p[i * classes..][..classes].to_vec()),
+            verdict: Verdict::of(config.head, made.targets[i], before, after)?,
+            probabilities: [before.to_vec(), after.to_vec()],
             pictures: [
                 png(images, Palette::Image)?,
                 png(&all.noised, Palette::Image)?,
@@ -189,21 +191,24 @@ fn print(
     let mut rows = Vec::new();
     for (i, (path, &target)) in paths.iter().zip(&made.targets).enumerate() {
         let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
+        let verdict = Verdict::of(config.head, target, before, after)?;
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
             rows.push(serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
+                "target_name": config.class_name(target), "already": verdict == Verdict::Already,
+                "reached": verdict == Verdict::Reached, "verdict": verdict,
                 "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
                 "target_probability_by_step": curve, "seconds": made.seconds[i],
             }));
             continue;
         }
         say!("{}:", path.display());
-        for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
-            let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
-            let towards = if decision == target { String::new() } else { format!(", {}", share(target)) };
-            say!("  {word}  {}{towards}", share(decision));
-        }
+        let [first, then] = shares(config, [target, was[i], is[i]], before, after);
+        say!("  before  {first}");
+        say!("  after   {then}");
+        let [target, was, is] = [target, was[i], is[i]].map(|class| config.class_name(class));
+        say!("  {}", verdict.words(&target, &was, &is));
     }
     let picture = options.out.display().to_string();
     if arguments.json {

@@ -30,7 +30,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let classes: Vec<usize> = if options.class.is_empty() {
         (0..config.num_classes).collect()
     } else {
-        options.class.iter().map(|c| config.find_class(c)).collect::<Result<_>>()?
+        config.find_classes(&options.class)?
     };
     let names: Vec<String> = classes.iter().map(|c| config.class_name(*c)).collect();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };

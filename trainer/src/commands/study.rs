@@ -13,15 +13,10 @@ use duet::model::Head;
 use duet::{Error, Result};
 use std::path::Path;
 
-fn check(session: &Session, options: &Study) -> Result<()> {
+fn check(session: &Session) -> Result<()> {
     let config = session.config();
     if config.head != Head::Multiclass {
         return Err(Error::config("head", "a study needs a model with one class per image"));
-    }
-    let samples = options.per_class * config.num_classes;
-    if options.neighbours == 0 || options.neighbours >= samples {
-        let detail = format!("must be from 1 to {}, is {}", samples.saturating_sub(1), options.neighbours);
-        return Err(Error::config("neighbours", detail));
     }
     Ok(())
 }
@@ -42,25 +37,39 @@ fn check_outputs(arguments: &Cli, options: &Study, session: &Session) -> Result<
     files::check(&outputs, &inputs)
 }
 
-/// Images of the test set: those to compare with, and as many others where there are enough.
-fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-    let (count, classes) = (options.per_class, session.config().num_classes);
+/// What generated images are compared with.
+struct TestImages {
+    /// The model's classes that have test images: those that are studied.
+    classes: Vec<usize>,
+    /// As many images of each as are generated.
+    real: Vec<f32>,
+    /// As many others, where there are enough.
+    others: Option<Vec<f32>>,
+}
+
+/// Images of the test set.
+fn test_images(session: &Session, options: &Study, test: &Dataset) -> Result<TestImages> {
+    let count = options.per_class;
     let rows = test.of_each_class(0..count)?;
     let truths = test.classes()?;
-    for class in 0..classes {
-        let found = rows.iter().filter(|row| truths[**row] as usize == class).count();
-        if found < count {
-            let name = session.config().class_name(class);
-            let detail = format!("is {count}, but there are only {found} test images of the class {name}");
-            return Err(Error::config("per_class", detail));
-        }
+    let mut found = vec![0usize; session.config().num_classes];
+    for row in &rows {
+        found[truths[*row] as usize] += 1;
     }
-    if rows.len() != count * classes {
-        return Err(Error::config("num_classes", format!("is {classes}, but the data have more classes")));
+    let classes: Vec<usize> = (0..found.len()).filter(|class| found[*class] > 0).collect();
+    if let Some(class) = classes.iter().find(|class| found[**class] < count) {
+        let (name, found) = (session.config().class_name(*class), found[*class]);
+        let detail = format!("is {count}, but there are only {found} test images of the class {name}");
+        return Err(Error::config("per_class", detail));
+    }
+    let samples = count * classes.len();
+    if options.neighbours == 0 || options.neighbours >= samples {
+        let detail = format!("must be from 1 to {}, is {}", samples.saturating_sub(1), options.neighbours);
+        return Err(Error::config("neighbours", detail));
     }
     let others = test.of_each_class(count..2 * count)?;
     let others = (others.len() == rows.len()).then(|| test.images_f32(&others));
-    Ok((test.images_f32(&rows), others))
+    Ok(TestImages { classes, real: test.images_f32(&rows), others })
 }
 
 /// Runs the command.
@@ -69,16 +78,20 @@ fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Ve
 /// A bad checkpoint, data, chain or option; device errors; files that cannot be written.
 pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
-    check(&session, options)?;
+    check(&session)?;
     check_outputs(arguments, options, &session)?;
     let split = session.data(&options.data)?;
-    let (real, others) = real_images(&session, options, &split.test)?;
+    let TestImages { classes, real, others } = test_images(&session, options, &split.test)?;
+    if classes.len() < session.config().num_classes && !arguments.json {
+        let names: Vec<String> = classes.iter().map(|class| session.config().class_name(*class)).collect();
+        say!("only the classes with test images are studied: {}", names.join(", "));
+    }
     let len = split.test.image_len();
     let mut alphas = options.step_sizes.clone();
     alphas.sort_by(f32::total_cmp);
     alphas.dedup();
     watch_interrupts()?;
-    let chains = Chains::new(&session, options)?;
+    let chains = Chains::new(&session, options, &classes)?;
     let real = Real::new(real, len, &chains, options.neighbours)?;
     let reference = others.map(|images| real.compare(images, len, &chains)).transpose()?;
     let mut files = StudyFiles::new(&session, options, &chains, reference);

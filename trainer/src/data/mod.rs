@@ -1,5 +1,6 @@
 //! Data sets: the idx files of the MNIST family, and folders of labelled images.
 
+mod classes;
 mod folder;
 mod idx;
 mod index;
@@ -12,7 +13,7 @@ pub use index::{INDEX, Indexed, true_class};
 pub use listing::pictures_in;
 pub use spec::{DataKind, DataSpec};
 
-use duet::model::{Labels, ModelConfig};
+use duet::model::{Labels, ModelConfig, UNLABELLED};
 use duet::rng::philox4x32;
 use duet::train::{Examples, Pixels};
 use duet::{Error, Result};
@@ -90,15 +91,17 @@ impl Dataset {
         levels.copied().map(duet::picture::value).collect()
     }
 
-    /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order.
+    /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order; images without
+    /// a class are passed over.
     ///
     /// # Errors
     /// As [`Dataset::classes`].
     pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
         let classes = self.classes()?;
-        let mut seen = vec![0usize; classes.iter().max().map_or(0, |largest| *largest as usize + 1)];
+        let labelled = || classes.iter().enumerate().filter(|(_, class)| **class != UNLABELLED);
+        let mut seen = vec![0usize; labelled().map(|(_, class)| *class as usize + 1).max().unwrap_or(0)];
         let mut rows = Vec::new();
-        for (row, class) in classes.iter().enumerate() {
+        for (row, class) in labelled() {
             let rank = &mut seen[*class as usize];
             if ranks.contains(rank) {
                 rows.push(row);
@@ -210,7 +213,7 @@ mod tests {
         assert_eq!(set.len(), 3);
         let error = set.of_each_class(0..1).unwrap_err().to_string();
         assert!(error.contains("one class per image"), "{error}");
-        let classes = data(Labels::Classes(vec![1, 0, 1]));
-        assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 1]);
+        let classes = data(Labels::Classes(vec![1, UNLABELLED, 0, 1]));
+        assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 2]);
     }
 }

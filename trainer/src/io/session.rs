@@ -113,14 +113,15 @@ impl Session {
         Ok(spec)
     }
 
-    /// These data.
+    /// These data, with the model's classes: matched by name.
     ///
     /// # Errors
-    /// As [`Session::data_spec`]; bad data.
+    /// As [`Session::data_spec`]; bad data; classes that the model does not have.
     pub fn data(&self, options: &Data) -> Result<Split> {
         let spec = self.data_spec(options)?;
         let config = self.config();
-        load(&spec, config.in_channels, config.image_size)
+        let split = load(&spec, config.in_channels, config.image_size)?;
+        split.for_model(config).map_err(|e| Error::Data { path: spec.path, detail: e.to_string() })
     }
 
     /// Keeps compiled pipelines for the next run.

@@ -1,5 +1,6 @@
 //! Explanations as one HTML file: no network, no script, images inside.
 
+use crate::eval::explanations::Verdict;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -42,6 +43,8 @@ pub struct Card {
     pub target: usize,
     /// Decision before and after.
     pub decisions: [usize; 2],
+    /// What became of it.
+    pub verdict: Verdict,
     /// Probabilities before and after.
     pub probabilities: [Vec<f32>; 2],
     /// Original, noised, counterfactual, difference as PNG files.
@@ -65,15 +68,20 @@ fn name(settings: &Settings, class: usize) -> &str {
 fn facts(settings: &Settings, cards: &[Card]) -> Vec<(&'static str, String)> {
     let count = cards.len();
     let changed = cards.iter().filter(|c| c.decisions[0] != c.decisions[1]).count();
-    let reached = cards.iter().filter(|c| c.decisions[1] == c.target).count();
-    let known: Vec<&Card> = cards.iter().filter(|c| c.truth.is_some()).collect();
-    let right = known.iter().filter(|c| c.truth.as_ref() == settings.class_names.get(c.decisions[0])).count();
+    let count_of = |verdict: Verdict| cards.iter().filter(|c| c.verdict == verdict).count();
+    // An image said to be of a class that the model does not know tells nothing of its decisions.
+    let class_of = |c: &Card| settings.class_names.iter().position(|name| Some(name) == c.truth.as_ref());
+    let known: Vec<(usize, &Card)> = cards.iter().filter_map(|c| Some((class_of(c)?, c))).collect();
+    let right = known.iter().filter(|(class, c)| *class == c.decisions[0]).count();
     let seconds: f64 = cards.iter().map(|c| c.seconds).sum();
     let mut facts = vec![
         ("Images", count.to_string()),
         ("Decision changed", format!("{changed} of {count}")),
-        ("Target reached", format!("{reached} of {count}")),
+        ("Target reached", format!("{} of {count}", count_of(Verdict::Reached))),
     ];
+    if count_of(Verdict::Already) > 0 {
+        facts.push(("Of the target's class already", format!("{} of {count}", count_of(Verdict::Already))));
+    }
     if !known.is_empty() {
         facts.push(("First decision right", format!("{right} of {}", known.len())));
     }
@@ -158,12 +166,11 @@ fn how_to_read() -> Markup {
 
 fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
     let [was, is] = card.decisions.map(|class| name(settings, class));
-    let (mark, verdict) = if card.decisions[1] == card.target && card.decisions[0] != card.target {
-        ("yes", "decision changed to the target")
-    } else if card.decisions[0] != card.decisions[1] {
-        ("part", "decision changed, but not to the target")
-    } else {
-        ("no", "decision not changed")
+    let (mark, verdict) = match card.verdict {
+        Verdict::Reached => ("yes", "decision changed to the target".to_owned()),
+        Verdict::Other => ("part", "decision changed, but not to the target".to_owned()),
+        Verdict::Unchanged => ("no", "decision not changed".to_owned()),
+        Verdict::Already => ("no", card.verdict.words(name(settings, card.target), was, is)),
     };
     let (noise, change) = (percent(settings.noise), percent(card.change));
     let texts = [
@@ -243,6 +250,12 @@ mod tests {
             truth: Some("a".into()),
             target,
             decisions,
+            verdict: match decisions {
+                [was, _] if was == target => Verdict::Already,
+                [_, is] if is == target => Verdict::Reached,
+                [was, is] if was == is => Verdict::Unchanged,
+                _ => Verdict::Other,
+            },
             probabilities: [vec![0.7, 0.2, 0.06, 0.04], vec![0.1, 0.2, 0.65, 0.05]],
             pictures: [vec![1], vec![2], vec![3], vec![4]],
             change: 0.05,
@@ -265,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_page_tells_everything_and_escapes_text() {
-        let page = page(&settings(), &[card(2, [0, 2]), card(3, [0, 0]), card(1, [0, 2])]);
+        let page = page(&settings(), &[card(2, [0, 2]), card(3, [0, 0]), card(1, [0, 2]), card(0, [0, 0])]);
         for text in [
             "20.0 %",
             "α 60",
@@ -273,18 +286,23 @@ mod tests {
             "seed 3",
             "0.50\u{a0}s",
             "true class: a",
-            "2 of 3",
-            "1 of 3",
+            "2 of 4",
+            "1 of 4",
             "70.0 %",
         ] {
             assert!(page.contains(text), "{text}: {page}");
         }
-        let verdicts = ["changed to the target", "not changed<", "but not to the target"];
+        let verdicts = [
+            "changed to the target",
+            "not changed<",
+            "but not to the target",
+            ">already a: nothing to change<",
+        ];
         assert!(verdicts.iter().all(|text| page.matches(text).count() == 1), "{page}");
         assert!(page.contains("&lt;b&gt;&amp;&quot;.png") && page.contains("&lt;c&gt;"), "{page}");
         assert!(!page.contains("<b>") && !page.contains("<c>") && !page.contains("<card>"), "{page}");
-        assert_eq!(page.matches("<img alt=\"&lt;b").count(), 12, "every picture has words");
-        assert_eq!(page.matches("data:image/png;base64,").count(), 12);
+        assert_eq!(page.matches("<img alt=\"&lt;b").count(), 16, "every picture has words");
+        assert_eq!(page.matches("data:image/png;base64,").count(), 16);
         assert!(!page.contains("<script") && page.matches("http").count() <= 4, "nothing is fetched");
     }
 

@@ -31,7 +31,8 @@ pub struct Outcome {
 pub struct StudyFiles {
     out: PathBuf,
     settings: Value,
-    names: Vec<String>,
+    /// The classes studied: number in the model and name.
+    classes: Vec<(usize, String)>,
     labels: Vec<usize>,
     timesteps: Vec<f32>,
     reference: Option<Qualities>,
@@ -90,7 +91,7 @@ impl StudyFiles {
         StudyFiles {
             out: options.out.clone(),
             settings,
-            names: (0..config.num_classes).map(|c| config.class_name(c)).collect(),
+            classes: chains.classes().map(|c| (c, config.class_name(c))).collect(),
             labels: chains.labels().to_vec(),
             timesteps: chains.timesteps(),
             reference,
@@ -132,9 +133,9 @@ impl StudyFiles {
         TABLES.into_iter().zip(contents).try_for_each(|(name, contents)| text(name, contents))?;
         let names: Vec<String> = self.outcomes.iter().map(|o| format!("alpha {}", o.made.alpha)).collect();
         self.grid.save_rows(&self.out.join(SAMPLES), &self.pictures(None), &names)?;
-        for (class, name) in self.names.iter().enumerate() {
-            let path = self.out.join(class_picture(class, name));
-            self.grid.save_rows(&path, &self.pictures(Some(class)), &names)?;
+        for (class, name) in &self.classes {
+            let path = self.out.join(class_picture(*class, name));
+            self.grid.save_rows(&path, &self.pictures(Some(*class)), &names)?;
         }
         Ok(())
     }
@@ -168,7 +169,7 @@ impl StudyFiles {
             .outcomes
             .iter()
             .map(|Outcome { made, quality }| {
-                let by_class: Vec<_> = (0..self.names.len()).map(|c| self.curve(made, Some(c))).collect();
+                let by_class: Vec<_> = self.classes.iter().map(|(c, _)| self.curve(made, Some(*c))).collect();
                 json!({
                     "alpha": made.alpha, "quality": quality, "recognised": made.recognised,
                     "images": self.labels.len(), "probability": self.curve(made, None),
@@ -176,8 +177,9 @@ impl StudyFiles {
                 })
             })
             .collect();
+        let names: Vec<&str> = self.classes.iter().map(|(_, name)| name.as_str()).collect();
         json!({
-            "settings": self.settings, "classes": self.names, "timesteps": self.timesteps,
+            "settings": self.settings, "classes": names, "timesteps": self.timesteps,
             "other_test_images": self.reference, "step_sizes": outcomes,
         })
     }
@@ -203,8 +205,8 @@ impl StudyFiles {
     fn curve_table(&self) -> String {
         let mut table = "alpha,class,step,timestep,probability\n".to_owned();
         for Outcome { made, .. } in &self.outcomes {
-            for class in std::iter::once(None).chain((0..self.names.len()).map(Some)) {
-                let name = class.map_or("all", |c| self.names[c].as_str());
+            let each = self.classes.iter().map(|(class, name)| (Some(*class), name.as_str()));
+            for (class, name) in std::iter::once((None, "all")).chain(each) {
                 let name = if name.contains([',', '"', '\n']) {
                     format!("\"{}\"", name.replace('"', "\"\""))
                 } else {
@@ -289,13 +291,14 @@ impl StudyFiles {
     }
 
     fn class_figure(&self) -> Figure {
-        let panel = |c: usize| Panel { title: self.names[c].clone(), series: self.curves(Some(c)) };
+        let panel =
+            |(c, name): &(usize, String)| Panel { title: name.clone(), series: self.curves(Some(*c)) };
         Figure {
             title: "Probability of the wanted class along the chain, by class".into(),
             x_label: "steps done".into(),
             columns: 5,
             size: [120.0, 90.0],
-            panels: (0..self.names.len()).map(panel).collect(),
+            panels: self.classes.iter().map(panel).collect(),
             ..self.curve_figure()
         }
     }

@@ -45,12 +45,34 @@ pub fn labelled_for(mut data: Dataset, model: &ModelConfig) -> Dataset {
     data
 }
 
+/// The names of the classes of a model that is to learn `data`: the data's own, but in the order of the model it begins with
+/// where that has just these, so that its head goes on to mean what it meant.
+///
+/// # Errors
+/// [`Error::Checkpoint`] for a file that cannot be read.
+pub fn class_names(init: Option<&Path>, data: &Dataset) -> Result<Vec<String>> {
+    if let Some(file) = init {
+        let before = load_checkpoint(file)?.0.model;
+        let known = before.match_classes(&data.class_names);
+        if before.class_names.len() == data.class_names.len() && known.is_ok() {
+            return Ok(before.class_names);
+        }
+    }
+    Ok(data.class_names.clone())
+}
+
 /// The checkpoint to go on from, made ready for `recipe`. What would change the steps to come is refused, and only told
 /// where it is `meant`.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming each setting that differs, with what it was and what it is.
-pub fn resumable(file: &Path, recipe: &Recipe, data: &Dataset, meant: bool, json: bool) -> Result<Checkpoint> {
+pub fn resumable(
+    file: &Path,
+    recipe: &Recipe,
+    data: &Dataset,
+    meant: bool,
+    json: bool,
+) -> Result<Checkpoint> {
     let (mut checkpoint, _) = load_checkpoint(file)?;
     let refuse = |detail: String| Err(Error::Checkpoint { path: file.into(), detail });
     let Some(state) = &checkpoint.training else {
@@ -70,7 +92,8 @@ pub fn resumable(file: &Path, recipe: &Recipe, data: &Dataset, meant: bool, json
     }
     if let Some(steps) = other_length(state, recipe) {
         let now = recipe.train.steps;
-        let detail = format!("train.steps was {steps}, is {now}: the rates of a cosine over {now} steps from now on");
+        let detail =
+            format!("train.steps was {steps}, is {now}: the rates of a cosine over {now} steps from now on");
         warn(json, &detail);
     }
     checkpoint.model.clone_from(&recipe.model);
@@ -97,6 +120,8 @@ pub fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
         let detail = format!("is of another network than the recipe's: {other}");
         return Err(Error::Checkpoint { path: file.into(), detail });
     }
+    same_order(&checkpoint.model, &recipe.model)
+        .map_err(|e| Error::Checkpoint { path: file.into(), detail: e.to_string() })?;
     checkpoint.model.clone_from(&recipe.model);
     Ok(checkpoint.into_inference())
 }
@@ -106,12 +131,33 @@ fn named<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
     texts.join("; ")
 }
 
+/// Refuses the names of one model in another order: its head would begin with one class taken for another.
+fn same_order(before: &ModelConfig, now: &ModelConfig) -> Result<()> {
+    if before.class_names.is_empty() || now.class_names.len() != before.num_classes {
+        return Ok(());
+    }
+    match before.match_classes(&now.class_names) {
+        Ok(order) if !order.iter().copied().eq(0..before.num_classes) => {
+            let detail =
+                "has the recipe's class_names in another order: give them in the model's, or leave them out";
+            Err(Error::config("class_names", format!("{detail}; the model's are {}", before.class_list())))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn data(labels: Labels) -> Dataset {
-        Dataset { images: vec![0; 3], labels, channels: 1, size: 1, class_names: vec!["a".into(), "b".into()] }
+        Dataset {
+            images: vec![0; 3],
+            labels,
+            channels: 1,
+            size: 1,
+            class_names: vec!["a".into(), "b".into()],
+        }
     }
 
     #[test]
@@ -119,7 +165,9 @@ mod tests {
         let single = data(Labels::Classes(vec![1, 0, 1]));
         let several = data(Labels::MultiLabel(vec![1.0; 6]));
         let model = |head, num_classes| ModelConfig { head, num_classes, ..ModelConfig::default() };
-        for (head, set) in [(Head::Multiclass, &single), (Head::MultiLabel, &single), (Head::MultiLabel, &several)] {
+        for (head, set) in
+            [(Head::Multiclass, &single), (Head::MultiLabel, &single), (Head::MultiLabel, &several)]
+        {
             labels_fit(set, &model(head, 2)).unwrap();
             for classes in [1, 5] {
                 let error = labels_fit(set, &model(head, classes)).unwrap_err().to_string();
@@ -136,5 +184,23 @@ mod tests {
         assert_eq!(labelled.len(), 3);
         assert_eq!(labelled_for(single.clone(), &model(Head::Multiclass, 2)), single);
         assert_eq!(labelled_for(several.clone(), &model(Head::MultiLabel, 2)), several);
+    }
+
+    #[test]
+    fn a_model_to_begin_with_keeps_the_order_of_its_names() {
+        let model = |names: &[&str]| ModelConfig {
+            num_classes: names.len(),
+            class_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..ModelConfig::default()
+        };
+        let before = model(&["dog", "cat"]);
+        for names in
+            [vec!["dog", "cat"], vec!["Dog", "CAT"], vec!["hen", "pig"], vec!["cat", "hen"], vec!["0", "1"]]
+        {
+            same_order(&before, &model(&names)).unwrap();
+        }
+        let error = same_order(&before, &model(&["cat", "dog"])).unwrap_err().to_string();
+        assert!(error.contains("another order") && error.contains("\"dog\", \"cat\""), "{error}");
+        same_order(&model(&[]), &before).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::log::Log;
-use super::resume::{initial, labelled_for, labels_fit, resumable};
+use super::resume::{class_names, initial, labelled_for, labels_fit, resumable};
 use super::{grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
@@ -44,17 +44,18 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     let _lock = Lock::take(&options.out, json)?;
     // Once more: a run that had the lock until now may have saved.
     let resumed = goes_on(options, &file)?;
-    let mut split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
     labels_fit(&split.train, &recipe.model)?;
     if recipe.model.class_names.is_empty() {
-        recipe.model.class_names.clone_from(&split.train.class_names);
+        recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
     }
     let begin = match (resumed, &options.init) {
         (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
         (false, Some(path)) => Some(initial(path, &recipe)?),
         (false, None) => None,
     };
-    let step = begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref()).map_or(0, |state| state.step);
+    let step =
+        begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref()).map_or(0, |state| state.step);
     if options.resume.is_some() {
         tell_begin(json, resumed, step, &file);
     }
@@ -63,6 +64,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         return Ok(());
     }
     let fingerprint = split.train.fingerprint();
+    let mut split = split.for_model(&recipe.model)?;
     split.train = labelled_for(split.train, &recipe.model);
     let device = open_device(arguments)?;
     watch_interrupts()?;
@@ -133,7 +135,10 @@ fn time_limit(minutes: Option<f64>) -> Result<Option<Duration>> {
 fn tell_begin(json: bool, resumed: bool, step: u64, file: &Path) {
     let file = file.display().to_string();
     if json {
-        say!("{}", serde_json::json!({"resumed": resumed, "step": step, "checkpoint": resumed.then_some(file)}));
+        say!(
+            "{}",
+            serde_json::json!({"resumed": resumed, "step": step, "checkpoint": resumed.then_some(file)})
+        );
     } else if resumed {
         say!("goes on from step {step} of {file}");
     } else {
@@ -144,7 +149,10 @@ fn tell_begin(json: bool, resumed: bool, step: u64, file: &Path) {
 fn nothing_to_do(json: bool, done: u64, steps: u64, file: Option<&Path>) {
     if json {
         let file = file.map(|file| file.display().to_string());
-        say!("{}", serde_json::json!({"nothing_to_do": true, "step": done, "steps": steps, "checkpoint": file}));
+        say!(
+            "{}",
+            serde_json::json!({"nothing_to_do": true, "step": done, "steps": steps, "checkpoint": file})
+        );
     } else {
         say!("nothing to do: {done} of {steps} steps are done");
     }
