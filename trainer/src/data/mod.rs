@@ -1,11 +1,13 @@
 //! Data sets: the idx files of the MNIST family, and folders of labelled images.
 
 mod folder;
+mod foreign;
 mod idx;
 mod index;
 mod spec;
 
 pub use folder::load_image;
+pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
 pub use spec::{DataKind, DataSpec};
 
