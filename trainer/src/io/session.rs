@@ -107,7 +107,7 @@ impl Session {
             }
         };
         if let Some(folder) = &options.data {
-            spec.path.clone_from(folder);
+            spec.set_path(folder);
         }
         let config = self.config();
         load(&spec, config.in_channels, config.image_size)

@@ -41,6 +41,10 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         return Err(Error::Data { path: options.out.clone(), detail: detail.into() });
     }
     let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    println!("{}", split.summary.text(arguments.json));
+    for warning in &split.summary.warnings {
+        eprintln!("duet: warning: {warning}");
+    }
     if recipe.model.class_names.is_empty() {
         recipe.model.class_names = split.train.class_names.clone();
     }
