@@ -223,6 +223,14 @@ mod tests {
     }
 
     #[test]
+    fn the_data_s_path_counts_from_the_recipe_s_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, TEXT).unwrap();
+        assert_eq!(Recipe::load(&path).unwrap().data.path, folder.path().join("data"));
+    }
+
+    #[test]
     fn what_is_left_out_is_the_reference_s() {
         let recipe = load(TEXT).unwrap();
         assert_eq!((recipe.model.num_channels, recipe.model.num_res_blocks), (32, 3));

@@ -145,3 +145,53 @@ pub fn read(path: &Path) -> Result<(ImageFormat, Vec<u8>)> {
     file.take(LONGEST).read_to_end(&mut bytes).map_err(failed)?;
     Ok((format, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_picture_is_named_by_its_first_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases: [(&[u8], &str); 10] = [
+            (b"", "is empty"),
+            (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+            (b"\n<!doctype html>", "HTML page"),
+            (b"\0\0\0\x20ftypheic\0\0\0\0mif1", "a HEIC picture"),
+            (b"\0\0\0\x20ftypavif", "an AVIF picture"),
+            (b"%PDF-1.7", "a PDF"),
+            (b"<?xml version=\"1.0\"?><svg xmlns=\"\">", "an SVG drawing"),
+            (b"\0\0\0\0\0\0\0\0", "zeros only"),
+            (b"BMW, Audi", "text"),
+            (b"\x89PNG\n\x1a\n", "transfer as text"),
+        ];
+        for (bytes, word) in cases {
+            let path = folder.path().join("some.png");
+            std::fs::write(&path, bytes).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("some.png") && error.contains(word), "{word}: {error}");
+            assert_eq!(kind(&path), Kind::Picture, "it pretends to be one");
+        }
+        assert!(read(folder.path()).unwrap_err().to_string().contains("is a folder"));
+        assert!(read(&folder.path().join("none.png")).unwrap_err().to_string().contains("none.png"));
+        let raw = folder.path().join("photo.NEF");
+        std::fs::write(&raw, b"MM\0*\0\0\0\x08").unwrap();
+        assert!(read(&raw).unwrap_err().to_string().contains("raw file"));
+        assert_eq!(kind(&raw), Kind::Unread);
+    }
+
+    #[test]
+    fn a_long_file_is_not_read_to_be_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, start, word) in
+            [("a.png", &b"text"[..], "no PNG"), ("b.png", b"\x89PNG\r\n\x1a\n", "bytes")]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, start).unwrap();
+            // Without its blocks on the disk.
+            File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -260,7 +260,7 @@ fn take_out(images: &mut Vec<u8>, chosen: &[bool]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataKind;
+    use crate::data::{DataKind, load_image};
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {
@@ -297,15 +297,167 @@ mod tests {
     #[test]
     fn bad_folders_and_images_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
-        assert!(error.contains("0 class folders"), "{error}");
-        for class in ["a", "b"] {
-            std::fs::create_dir(folder.path().join(class)).unwrap();
-        }
-        assert!(load(&spec(folder.path()), 1, 8).unwrap_err().to_string().contains("no PNG or JPEG"));
-        picture(1).save(folder.path().join("a/1.png")).unwrap();
+        let failure = || load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
+        assert!(failure().contains("0 class folders"), "{}", failure());
+        fill(folder.path(), &[("a/notes.txt", None), ("b/photo.heic", None)]);
+        let error = failure();
+        assert!(
+            error.contains("no pictures") && error.contains("1 .txt") && error.contains("1 .heic"),
+            "{error}"
+        );
+        fill(folder.path(), &[("a/1.png", Some(1))]);
         std::fs::write(folder.path().join("b/broken.png"), b"\x89PNG\r\n\x1a\nnonsense").unwrap();
-        let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
-        assert!(error.contains("broken.png") && error.contains("no readable"), "{error}");
+        std::fs::write(folder.path().join("b/page.jpg"), "<!DOCTYPE html><html>").unwrap();
+        let error = failure();
+        for word in ["2 of 3 pictures", "b/broken.png: is no readable PNG", "b/page.jpg: is an HTML page"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        for i in 0..20 {
+            std::fs::write(folder.path().join(format!("a/empty{i}.gif")), "").unwrap();
+        }
+        assert!(failure().contains("22 of 23") && failure().contains("and 12 more"), "{}", failure());
+    }
+
+    /// Writes files: pictures of a level, or text.
+    fn fill(folder: &Path, files: &[(&str, Option<u8>)]) {
+        for (name, level) in files {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match level {
+                Some(level) => picture(*level).save(&path).unwrap(),
+                None => std::fs::write(&path, "some text").unwrap(),
+            }
+        }
+    }
+
+    fn loaded(folder: &Path) -> Split {
+        let mut split = load(&spec(folder), 3, 8).unwrap();
+        split.summary.count(&split.train, &split.test);
+        split
+    }
+
+    #[test]
+    fn sub_folders_and_any_format_are_read_and_systems_files_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("a/1.png", Some(1)),
+            ("a/2.bmp", Some(2)),
+            ("a/more/3.gif", Some(3)),
+            ("a/more/deep/4.tiff", Some(4)),
+            ("a/more/5.webp", Some(5)),
+            ("b/1.jpg", Some(101)),
+            ("b/2.PNG", Some(102)),
+            ("a/._1.png", None),
+            ("a/.hidden/1.png", None),
+            ("a/Thumbs.db", None),
+            ("a/.DS_Store", None),
+            ("__MACOSX/a/._1.png", None),
+            (".git/1.png", None),
+            ("a/list.csv", None),
+            ("a/more/about.txt", None),
+            ("README.md", None),
+        ];
+        fill(folder.path(), &files);
+        // By contents, whatever the name says.
+        std::fs::rename(folder.path().join("a/1.png"), folder.path().join("a/1.jpeg")).unwrap();
+        std::fs::rename(folder.path().join("a/2.bmp"), folder.path().join("a/without")).unwrap();
+        let split = loaded(folder.path());
+        assert_eq!(split.train.class_names, ["a", "b"]);
+        let line = split.summary.text(false);
+        for part in [
+            "data: 7 images of 2 classes (a 5, b 2)",
+            "2 files that are no pictures (1 .csv, 1 .txt)",
+            "1 file beside the class folders (1 .md)",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_a_circle_end_and_pipes_are_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("a/in/1.png", Some(1)), ("b/1.png", Some(2)), ("b/2.png", Some(3))]);
+        std::os::unix::fs::symlink(folder.path().join("a"), folder.path().join("a/in/again")).unwrap();
+        std::os::unix::fs::symlink("..", folder.path().join("b/up")).unwrap();
+        let pipe = folder.path().join("b/pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = load_image(&pipe, 1, 8).unwrap_err().to_string();
+        assert!(error.contains("pipe.png") && error.contains("must be a file"), "{error}");
+        let line = loaded(folder.path()).summary.text(false);
+        assert!(line.contains("a 1, ") && line.contains("1 pipe or device (1 .png)"), "{line}");
+    }
+
+    #[test]
+    fn train_goes_with_test_or_val_or_alone() {
+        let pictures = [("train/a/1.png", Some(1)), ("train/b/2.png", Some(2)), ("train/b/3.png", Some(3))];
+        let cases: [(&[(&str, Option<u8>)], &[&str]); 5] = [
+            (
+                &[("val/a/4.png", Some(4)), ("val/b/5.png", Some(5))],
+                &["2 of them to test on; `val` is the test set"],
+            ),
+            (
+                &[("Test/a/4.png", Some(4)), ("val/b/5.png", Some(5))],
+                &["1 of them to test on", "not read: `val`"],
+            ),
+            (
+                &[("validation/A/4.png", Some(4)), ("docs/a.txt", None)],
+                &["of 2 classes (a 2, b 2)", "not read: `docs`"],
+            ),
+            (&[("test/c/4.png", Some(4))], &["of 3 classes (a 1, b 2, c 1)"]),
+            (&[], &["of 2 classes (a 1, b 2)", "`train` has no `test` or `val` beside it: a share of 0.3"]),
+        ];
+        for (more, words) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            fill(folder.path(), &pictures);
+            fill(folder.path(), more);
+            let split = loaded(folder.path());
+            let line = split.summary.text(false);
+            assert!(words.iter().all(|word| line.contains(word)), "{words:?}: {line}");
+            let warns = split.summary.warnings.iter().any(|w| w == "the class \"c\" has no training images");
+            assert_eq!(warns, words[0].contains("c 1"), "{:?}", split.summary.warnings);
+        }
+        for (more, word) in
+            [("car/1.png", "no `test` or `val` lies beside it, only `car`"), ("train/c.png", "")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            // Where `train` is a class its pictures lie in it.
+            let pictures = if word.is_empty() { &[("bus/1.png", Some(9))] } else { &pictures[..1] };
+            fill(folder.path(), pictures);
+            fill(folder.path(), &[(more, Some(8))]);
+            match load(&spec(folder.path()), 3, 8) {
+                Ok(split) => {
+                    assert_eq!((split.train.class_names, word), (vec!["bus".into(), "train".into()], ""))
+                }
+                Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("test/a/1.png", Some(1)), ("val/b/2.png", Some(1))]);
+        let error = load(&spec(folder.path()), 3, 8).unwrap_err().to_string();
+        assert!(error.contains("`test` is there, but no `train`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_likely_a_mistake_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("train/a/1.png", Some(1)),
+            ("train/b/2.png", Some(2)),
+            ("test/a/3.png", Some(3)),
+            ("test/b/4.png", Some(4)),
+        ];
+        fill(folder.path(), &files);
+        assert!(loaded(folder.path()).summary.warnings.is_empty());
+        // The same pixels in another format, and a class that has no pictures yet.
+        fill(folder.path(), &[("test/a/x.bmp", Some(1))]);
+        std::fs::create_dir(folder.path().join("train/c")).unwrap();
+        let split = loaded(folder.path());
+        assert_eq!(split.train.class_names, ["a", "b", "c"]);
+        let expected = [
+            "1 of 3 test images is a training image too (test/a/x.bmp is train/a/1.png): accuracy on them tells nothing",
+            "the class \"c\" has no images",
+        ];
+        assert_eq!(split.summary.warnings, expected);
     }
 }

@@ -240,6 +240,7 @@ mod tests {
         assert_eq!(split.train.class_names, ["0", "1", "2"]);
         assert_eq!(split.train.images_f32(&[1])[3], 1.0);
         assert_eq!(split.test.images, [9; 4]);
+        assert!(split.summary.warnings.is_empty());
         let padded = load(folder.path(), Some(4), &[]).unwrap().train;
         assert_eq!((padded.size, padded.images[5], padded.images[6], padded.images[0]), (4, 0, 1, 0));
     }
@@ -264,7 +265,14 @@ mod tests {
             assert!(error.contains(word) && error.contains("train-"), "{word}: {error}");
         }
         let outside = folder(&good, &labels(&[0, 7]));
-        assert!(load(outside.path(), None, &["a", "b"]).unwrap_err().to_string().contains("label 7"));
+        let error = load(outside.path(), None, &["a", "b"]).unwrap_err().to_string();
+        assert!(
+            error.contains("train-labels-idx1-ubyte.gz") && error.contains("label 1 (from 0) is 7"),
+            "{error}"
+        );
+        let pointer = folder(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", &labels(&[0]));
+        let error = load(pointer.path(), None, &[]).unwrap_err().to_string();
+        assert!(error.contains("train-images") && error.contains("git lfs pull"), "{error}");
         let empty = tempfile::tempdir().unwrap();
         assert!(load(empty.path(), None, &[]).unwrap_err().to_string().contains("has no file train-images"));
     }

@@ -32,6 +32,13 @@ pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>>
 /// [`duet::Error::Data`] naming the file: a picture too large, broken, or with data that end early.
 pub fn levels(path: &Path, format: ImageFormat, bytes: &[u8], preparation: &Preparation) -> Result<Vec<u8>> {
     let failed = |error: image::ImageError| bad(path, fault(format, &error));
+    // A WebP says in its header how long it is; the decoder calls one cut short corrupt.
+    if let (ImageFormat::WebP, Some(&[a, b, c, d])) = (format, bytes.get(4..8)) {
+        let whole = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
+        if (bytes.len() as u64) < whole {
+            return Err(bad(path, format!("its data end early: {} of {whole} bytes are there", bytes.len())));
+        }
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MOST_BYTES);
@@ -107,21 +114,23 @@ fn memory(format: ImageFormat, bytes: &[u8], pixels: u64, decoder: &impl ImageDe
 
 /// What is wrong with a picture, in words.
 fn fault(format: ImageFormat, error: &image::ImageError) -> String {
-    let mut text = error.to_string();
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = source {
-        let early = cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof);
-        if early {
-            return format!("its data end early ({text})");
-        }
-        source = cause.source();
+    let text = error.to_string();
+    let text = text.trim_end();
+    let text = text.strip_prefix("Format error decoding ").unwrap_or(text);
+    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |e| e.source());
+    let of_reading = |cause: &(dyn std::error::Error + 'static)| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof)
+    };
+    // Not every decoder passes its cause on.
+    let words = text.to_lowercase();
+    let said = ["end of file", "unexpected eof", "fill whole buffer", "not enough bytes"]
+        .iter()
+        .any(|word| words.contains(word));
+    if said || causes.any(of_reading) {
+        return format!("its data end early ({text})");
     }
     let name = format.to_mime_type().trim_start_matches("image/").to_uppercase();
-    if let Some(rest) = text.strip_prefix("Format error decoding ") {
-        text = rest.to_owned();
-    }
     format!("is no readable {name}: {text}")
 }
 
@@ -193,5 +202,115 @@ mod tests {
         let values = load_image(&path, 1, 5).unwrap();
         assert!(values.iter().all(|v| *v > 0.99), "{values:?}");
         assert_eq!(load_image(&path, 3, 5).unwrap().len(), 75);
+    }
+
+    fn fixture(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures").join(name)
+    }
+
+    /// Grey or colour levels of bytes at their own size.
+    fn read(bytes: &[u8], channels: usize, size: usize) -> Result<Vec<u8>> {
+        let format = file::format(bytes).unwrap();
+        levels(Path::new("some.picture"), format, bytes, &Preparation::new(channels, size))
+    }
+
+    fn written(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        picture.write_to(&mut file, format).unwrap();
+        file.into_inner()
+    }
+
+    fn noise(size: u32) -> image::RgbImage {
+        let mut state = 1u32;
+        image::RgbImage::from_fn(size, size, |_, _| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            image::Rgb([state >> 24, state >> 16 & 255, state >> 8 & 255].map(|v| v as u8))
+        })
+    }
+
+    #[test]
+    fn lossless_formats_keep_every_level_and_none_is_read_in_part() {
+        let picture = noise(16);
+        let planes: Vec<u8> = (0..3)
+            .flat_map(|c| picture.as_raw().iter().skip(c).step_by(3).copied().collect::<Vec<_>>())
+            .collect();
+        let picture = DynamicImage::from(picture);
+        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP] {
+            assert_eq!(read(&written(&picture, format), 3, 16).unwrap(), planes, "{format:?}");
+        }
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+            ImageFormat::WebP,
+            ImageFormat::Gif,
+            ImageFormat::Jpeg,
+        ] {
+            let whole = written(&picture, format);
+            for length in
+                (0..99).map(|share| 4 + (whole.len() - 4) * share / 100).filter(|length| *length >= 18)
+            {
+                let error = read(&whole[..length], 3, 16).unwrap_err().to_string();
+                assert!(error.contains("some.picture"), "{error}");
+                // Of a header cut in two a decoder may say something else.
+                assert!(
+                    length < 100 || error.contains("data end early"),
+                    "{format:?} cut to {length}: {error}"
+                );
+            }
+        }
+        for name in ["lossy.webp", "lossy-alpha.webp"] {
+            let whole = std::fs::read(fixture(name)).unwrap();
+            assert!(read(&whole, 3, 16).is_ok());
+            for length in 18..whole.len() {
+                let error = read(&whole[..length], 3, 16).unwrap_err().to_string();
+                assert!(error.contains("data end early"), "{name} cut to {length}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_bits_palettes_and_four_channels_have_the_levels_that_viewers_show() {
+        // rgb(191, 64, 96), by its file's two ways to say so.
+        for name in ["cmyk.jpg", "ycck.jpg"] {
+            let got = read(&std::fs::read(fixture(name)).unwrap(), 3, 1).unwrap();
+            let near = got.iter().zip([191, 64, 96]).all(|(got, want)| got.abs_diff(want) <= 2);
+            assert!(near, "{name}: {got:?}");
+        }
+        let wide =
+            image::ImageBuffer::<image::Rgba<u16>, _>::from_pixel(2, 2, image::Rgba([65535, 257, 0, 32896]));
+        assert_eq!(read(&written(&wide.into(), ImageFormat::Png), 3, 1).unwrap(), [128, 1, 0]);
+        let grey = image::ImageBuffer::<image::LumaA<u16>, _>::from_pixel(2, 2, image::LumaA([51400, 65535]));
+        assert_eq!(read(&written(&grey.into(), ImageFormat::Png), 1, 1).unwrap(), [200]);
+        // Of several frames the first.
+        let first = read(&std::fs::read(fixture("two.gif")).unwrap(), 1, 4).unwrap();
+        assert_eq!(first, [0; 16]);
+        // Orientation 6: the stored upper half is the right one.
+        let turned = read(&std::fs::read(fixture("turned.webp")).unwrap(), 1, 16).unwrap();
+        assert!(turned.chunks(16).all(|row| row[..8] == [0; 8] && row[8..] == [255; 8]), "{turned:?}");
+    }
+
+    #[test]
+    fn sizes_are_refused_by_the_header() {
+        // Screens of GIFs, whose header is short, and a JPEG's frame.
+        let gif = |width: u16, height: u16| -> Vec<u8> {
+            let [w, h] = [width, height].map(u16::to_le_bytes);
+            [b"GIF89a".as_slice(), &w, &h, &[0, 0, 0], b",\0\0\0\0", &w, &h, &[0, 2]].concat()
+        };
+        let large = read(&gif(30_000, 30_000), 1, 8).unwrap_err().to_string();
+        for word in ["some.picture", "30000×30000", "900 megapixels", "200 megapixels"] {
+            assert!(large.contains(word), "{word}: {large}");
+        }
+        // The largest cameras' pictures pass this check.
+        let fits = read(&gif(16_320, 12_240), 1, 8).unwrap_err().to_string();
+        assert!(!fits.contains("megapixels"), "{fits}");
+        let mut jpeg = std::fs::read(fixture("jpeg/colour-444-progressive.jpg")).unwrap();
+        let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC2]).unwrap();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0xFF; 4]);
+        assert!(read(&jpeg, 1, 8).unwrap_err().to_string().contains("65535×65535"));
+        // 14,000² pixels of which all coefficients wait in memory.
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0x36, 0xB0, 0x36, 0xB0]);
+        let error = read(&jpeg, 1, 8).unwrap_err().to_string();
+        assert!(error.contains("1024 MiB are allowed"), "{error}");
     }
 }

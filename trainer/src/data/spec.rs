@@ -166,4 +166,30 @@ mod tests {
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
         assert!(error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder"), "{error}");
     }
+
+    #[test]
+    fn a_recipe_s_path_counts_from_its_folder_and_others_from_the_working_directory() {
+        let spec = |path: &str| -> DataSpec {
+            let mut spec: DataSpec = toml::from_str(&format!("kind = \"idx\"\npath = {path:?}")).unwrap();
+            spec.resolve(Path::new("/some/recipes"));
+            spec
+        };
+        assert_eq!(spec("data").path, Path::new("/some/recipes/data"));
+        assert_eq!(spec("/data").path, Path::new("/data"));
+        let user = std::env::home_dir().unwrap();
+        assert_eq!(spec("~/data").path, user.join("data"));
+        assert_eq!(spec("~").path, user);
+        assert_eq!(spec("~data").path, Path::new("/some/recipes/~data"));
+        let mut given = spec("data");
+        given.set_path(Path::new("here"));
+        assert_eq!((given.path.as_path(), &given.written), (Path::new("here"), &None));
+        // Tests run in the package's folder, where `src` lies.
+        let error = spec("src").must_exist().unwrap_err().to_string();
+        let here = std::env::current_dir().unwrap().join("src");
+        for word in ["/some/recipes/src", "is not there", &here.display().to_string(), "give --data src"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let error = spec("nowhere").must_exist().unwrap_err().to_string();
+        assert!(error.contains("not there either"), "{error}");
+    }
 }
