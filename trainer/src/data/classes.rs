@@ -10,7 +10,8 @@ impl Split {
     /// # Errors
     /// As [`Dataset::for_model`].
     pub fn for_model(self, model: &ModelConfig) -> Result<Split> {
-        Ok(Split { train: self.train.for_model(model)?, test: self.test.for_model(model)? })
+        let Split { train, test, summary } = self;
+        Ok(Split { train: train.for_model(model)?, test: test.for_model(model)?, summary })
     }
 }
 

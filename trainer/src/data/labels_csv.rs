@@ -6,7 +6,7 @@
 //! a/2.png,1,1
 //! ```
 
-use super::{DataSpec, Dataset, Split, bad, load_image};
+use super::{DataSpec, Dataset, Split, Summary, bad, load_image};
 use duet::Result;
 use duet::model::Labels;
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
                 format!("`train` and `test` have different labels in their {TABLE}"),
             ));
         }
-        return Ok(Split { train, test });
+        return Ok(Split { train, test, summary: Summary::default() });
     }
     let all = read(&spec.path, channels, size)?;
     // By contents, not by name: copies of one image land on one side.
@@ -38,7 +38,8 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         .chunks_exact(all.image_len())
         .map(|image| share(image, spec.split_seed) < spec.test_share)
         .collect();
-    Ok(Split { train: part(&all, &held_out, false)?, test: part(&all, &held_out, true)? })
+    let [train, test] = [part(&all, &held_out, false)?, part(&all, &held_out, true)?];
+    Ok(Split { train, test, summary: Summary::default() })
 }
 
 /// A number in 0..1 that depends on an image's grey levels and the seed.
@@ -126,7 +127,7 @@ mod tests {
 
     fn spec(path: &Path) -> DataSpec {
         let kind = DataKind::named("labels-csv").unwrap();
-        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.5, split_seed: 1 }
+        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.5, split_seed: 1, written: None }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use duet::model::ModelConfig;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The files that are meant: those given, and all pictures in a folder that is given (see [`pictures_in`]).
+/// The files that are meant: those given, and all pictures in a folder that is given (see [`pictures_in`]); what is passed over
+/// there is told.
 ///
 /// # Errors
 /// A folder that cannot be listed or holds no picture.
@@ -15,7 +16,12 @@ pub fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in given {
         if path.is_dir() {
-            files.extend(pictures_in(path)?);
+            let (found, passed_over) = pictures_in(path)?;
+            let words = passed_over.words();
+            if !words.is_empty() {
+                tell!("duet: {}: passed over {words}", path.display());
+            }
+            files.extend(found);
         } else {
             files.push(path.clone());
         }

@@ -108,7 +108,7 @@ impl Session {
             }
         };
         if let Some(folder) = &options.data {
-            spec.path.clone_from(folder);
+            spec.set_path(folder);
         }
         Ok(spec)
     }

@@ -45,6 +45,8 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     // Once more: a run that had the lock until now may have saved.
     let resumed = goes_on(options, &file)?;
     let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    say!("{}", split.summary.text(json));
+    split.summary.warnings.iter().for_each(|warning| warn(json, warning));
     labels_fit(&split.train, &recipe.model)?;
     if recipe.model.class_names.is_empty() {
         recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
