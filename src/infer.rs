@@ -336,15 +336,16 @@ impl NoisePredictor {
 /// let diffusion = &duet.checkpoint().diffusion;
 /// let protocol = Protocol::new(diffusion);
 /// let profiles = NoiseProfiles::new(duet.weights(), diffusion, &protocol, WeightSet::Raw).await?;
-/// // Of two images a row of logarithms each; a little noise is harder to tell than much.
+/// // Of two images a row each that begins with the error's logarithm at little noise, which is harder to tell than much.
 /// let rows = profiles.get(&[vec![-1.0; duet.image_len()], vec![0.5; duet.image_len()]].concat()).await?;
-/// assert_eq!((rows.len(), rows[0].len()), (2, protocol.timesteps().len()));
-/// assert!(rows.iter().all(|row| row[0] > row[7]));
+/// assert_eq!((rows.len(), rows[0].len()), (2, protocol.profile_len()));
+/// assert!(rows.iter().all(|row| row[0] > row[3]));
 /// # Ok(()) }) }
 /// ```
 pub struct NoiseProfiles {
     predictor: NoisePredictor,
     protocol: Protocol,
+    size: usize,
 }
 
 impl NoiseProfiles {
@@ -359,7 +360,8 @@ impl NoiseProfiles {
         set: WeightSet,
     ) -> Result<NoiseProfiles> {
         let predictor = NoisePredictor::new(weights, diffusion, protocol.timesteps().len(), set).await?;
-        Ok(NoiseProfiles { predictor, protocol: protocol.clone() })
+        let size = weights.model().config.image_size;
+        Ok(NoiseProfiles { predictor, protocol: protocol.clone(), size })
     }
 
     /// The profile of each of any number of images \[N,C,H,W\] in −1..1; it does not depend on the others.
@@ -376,7 +378,7 @@ impl NoiseProfiles {
         for image in images.chunks_exact(len) {
             let noised = self.protocol.noised(&self.predictor.schedule, image)?;
             let predicted = self.predictor.predict(&noised, self.protocol.timesteps()).await?;
-            rows.push(self.protocol.profile(&predicted)?);
+            rows.push(self.protocol.profile(&predicted, self.size)?);
         }
         Ok(rows)
     }

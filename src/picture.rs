@@ -233,8 +233,9 @@ impl Preparation {
         let (Some(darkest), Some(lightest)) = (corners().min(), corners().max()) else {
             return false;
         };
-        // Nearer to what inverting the ground gives than to the ground itself.
-        let far = |level: u8| level.abs_diff(self.ground) > level.abs_diff(255 - self.ground);
+        // Clearly nearer to what inverting the ground gives than to the ground itself: never where that is a middle grey.
+        let far =
+            |level: u8| level.abs_diff(self.ground) > level.abs_diff(255 - self.ground).saturating_add(PLAIN);
         lightest - darkest <= PLAIN && far(darkest) && far(lightest)
     }
 

@@ -99,6 +99,9 @@ pub struct PictureArgs {
     /// How a picture that is not square becomes square; by default as the model's training pictures did.
     #[arg(long, value_parser = fits())]
     pub fit: Option<Fit>,
+    /// Do not measure whether pictures are unlike the training data: of many pictures it takes most of the time.
+    #[arg(long)]
+    pub no_typicality: bool,
 }
 
 /// The ways to fit, by name.

@@ -28,10 +28,10 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
     let batch = options.images.len().min(BATCH);
     let classifier = pollster::block_on(ImageClassifier::new(&session.weights, batch, session.set))?;
     let probabilities = pollster::block_on(classifier.probabilities(&images))?;
-    let remarks = Remarks::of(&session, &preparation, &pictures)?;
+    let remarks = Remarks::of(&session, &options.picture, &preparation, &pictures)?;
     session.close();
     if !arguments.json {
-        hint_unknown(&session);
+        hint_unknown(&session, &options.picture);
     }
     let mut rows = Vec::new();
     let answers = probabilities.chunks_exact(config.num_classes).zip(&remarks);

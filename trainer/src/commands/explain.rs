@@ -83,7 +83,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let batch = options.batch.min(options.images.len());
     let new = Explainer::new(&session.weights, &session.checkpoint.diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
-    let remarks = Remarks::of(&session, &preparation, &pictures)?;
+    let remarks = Remarks::of(&session, &options.picture, &preparation, &pictures)?;
     let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
@@ -95,7 +95,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         write_atomic(path, page(&settings, &cards).as_bytes())?;
     }
     if !arguments.json {
-        hint_unknown(&session);
+        hint_unknown(&session, &options.picture);
     }
     print(arguments, options, config, &made, &truths, &remarks)
 }

@@ -33,9 +33,14 @@ impl Remarks {
     ///
     /// # Errors
     /// Device errors.
-    pub fn of(session: &Session, preparation: &Preparation, pictures: &[Prepared]) -> Result<Vec<Remarks>> {
+    pub fn of(
+        session: &Session,
+        options: &PictureArgs,
+        preparation: &Preparation,
+        pictures: &[Prepared],
+    ) -> Result<Vec<Remarks>> {
         let images: Vec<f32> = pictures.iter().flat_map(Prepared::values).collect();
-        let typicality = session.typicality(&images)?;
+        let typicality = if options.no_typicality { None } else { session.typicality(&images)? };
         let remarks = |(i, picture): (usize, &Prepared)| Remarks {
             preparation: *preparation,
             cut_off: picture.cut_off,
@@ -93,8 +98,8 @@ impl Remarks {
 }
 
 /// Says, once, that nothing can be said of how like its training data pictures are.
-pub fn hint_unknown(session: &Session) {
-    if session.reference().is_none() {
+pub fn hint_unknown(session: &Session, options: &PictureArgs) {
+    if session.reference().is_none() && !options.no_typicality {
         eprintln!(
             "duet: the model's file has no statistics of its training data: whether a picture is unlike them is not known \
              (`duet export --recipe` stores them)"

@@ -1,7 +1,7 @@
 //! Pictures to numbers, by the function that the command uses too.
 
 use crate::error::to_js;
-use duet::picture::{Fit, Picture, PixelLayout, Pictures, Preparation};
+use duet::picture::{Fit, Picture, Pictures, PixelLayout, Preparation};
 use wasm_bindgen::prelude::*;
 
 /// RGBA pixels of an upright picture as the numbers \[C,H,W\] in −1..1 that a model of `channels` and `size` reads, laid
