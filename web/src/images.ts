@@ -7,6 +7,7 @@ import { fromModule, pictureValues } from './module.js';
 import type { ImageInput, ModelInfo } from './types.js';
 
 type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
+type Preparation = Size & Partial<Pick<ModelInfo, 'ground' | 'fit'>>;
 
 /** A canvas of the given size: off-screen where there is such a thing, as in workers. */
 function canvas(width: number, height: number): OffscreenCanvas | HTMLCanvasElement {
@@ -57,7 +58,7 @@ function pixelsOf(image: Exclude<ImageInput, Float32Array | Uint8Array | Uint8Cl
 }
 
 /** Any image as numbers in −1..1, in the order channel, row, column. */
-export function toNumbers(image: ImageInput, { imageSize, channels }: Size): Float32Array {
+export function toNumbers(image: ImageInput, { imageSize, channels, ground, fit }: Preparation): Float32Array {
   if (image instanceof Float32Array || image instanceof Uint8Array || image instanceof Uint8ClampedArray) {
     const wanted = channels * imageSize * imageSize;
     if (image.length !== wanted) {
@@ -77,18 +78,19 @@ export function toNumbers(image: ImageInput, { imageSize, channels }: Size): Flo
   const { data, width } = pixelsOf(image);
   try {
     // The one function that the command uses too, so that both see the same.
-    return pictureValues(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, channels, imageSize);
+    const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return pictureValues(rgba, width, channels, imageSize, ground, fit);
   } catch (error) {
     throw fromModule(error);
   }
 }
 
-/** A mask as numbers in 0..1, one a pixel. */
-export function toMask(mask: ImageInput, { imageSize }: Size): Float32Array {
+/** A mask as numbers in 0..1, one a pixel, fitted as the images are; what is transparent may not change. */
+export function toMask(mask: ImageInput, { imageSize, fit }: Size & Partial<Pick<ModelInfo, 'fit'>>): Float32Array {
   const numbers =
     mask instanceof Float32Array
       ? toNumbers(mask, { imageSize, channels: 1 })
-      : toNumbers(mask, { imageSize, channels: 1 }).map((v) => (v + 1) / 2);
+      : toNumbers(mask, { imageSize, channels: 1, fit }).map((v) => (v + 1) / 2);
   return numbers.map((v) => Math.min(1, Math.max(0, v)));
 }
 

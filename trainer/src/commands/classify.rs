@@ -1,6 +1,7 @@
 //! `duet classify`: the most probable classes of images.
 
 use crate::cli::{Classify, Cli};
+use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::output::{self, say};
 use crate::io::pictures::{self, Failures, Pictures};
 use crate::io::session::Session;
@@ -21,28 +22,36 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
     let paths = pictures::expand(&options.images)?;
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
+    let preparation = preparation(&session, &options.picture);
     let batch = paths.len().min(BATCH);
     let classifier = pollster::block_on(ImageClassifier::new(&session.weights, batch, session.set))?;
+    if !arguments.json {
+        hint_unknown(&session, &options.picture);
+    }
     let (mut rows, mut failures) = (Vec::new(), Failures::new(paths.len(), arguments.json));
     for part in paths.chunks(BATCH) {
         if output::failed() {
             break;
         }
-        let Pictures { images, good, bad } = pictures::read(part, config);
+        let Pictures { prepared, images, good, bad } = pictures::read(part, &preparation);
         let probabilities = pollster::block_on(classifier.probabilities(&images))?;
-        let mut answers = good.iter().zip(probabilities.chunks_exact(config.num_classes));
+        let remarks = Remarks::of(&session, &options.picture, &preparation, &prepared)?;
+        let mut answers = good.iter().zip(probabilities.chunks_exact(config.num_classes).zip(&remarks));
         let mut bad = bad.into_iter().peekable();
         for (i, path) in part.iter().enumerate() {
             if let Some((_, error)) = bad.next_if(|(at, _)| *at == i) {
                 rows.push(failures.add(path, error));
-            } else if let Some((_, row)) = answers.next() {
+            } else if let Some((_, (row, remarks))) = answers.next() {
                 let shown = shown(config, options.top, row);
                 if arguments.json {
-                    rows.push(as_json(config, path, row, &shown));
+                    let mut row = as_json(config, path, row, &shown);
+                    remarks.add_to(&mut row)?;
+                    rows.push(row);
                 } else {
                     let share = |c: &usize| format!("{} {:.1} %", config.class_name(*c), 100.0 * row[*c]);
                     let text: Vec<String> = shown.iter().map(share).collect();
-                    say!("{}: {}", path.display(), text.join(", "));
+                    say!("{}: {}{}", path.display(), text.join(", "), remarks.words());
+                    remarks.hint(path);
                 }
             }
         }

@@ -4,6 +4,7 @@ use crate::cli::{Cli, Explain};
 use crate::data::{INDEX, load_image, true_class};
 use crate::eval::explanations::{Made, Verdict, explain_all, shares};
 use crate::io::files::{self, Kind};
+use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::output::say;
 use crate::io::pictures::{self, Failures, Pictures};
 use crate::io::render::{Grid, Palette};
@@ -12,6 +13,7 @@ use crate::report::page::{Card, Settings, page};
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
+use duet::picture::Preparation;
 use duet::rng::Seed;
 use duet::sampling::Guidance;
 use duet::{Error, Result};
@@ -20,9 +22,10 @@ use std::path::{Path, PathBuf};
 /// Instead of a class: the second most probable one of each image.
 const SECOND: &str = "second";
 
-/// A grey picture as the share by which each pixel may change.
-fn load_mask(path: &Path, size: usize) -> Result<Vec<f32>> {
-    Ok(load_image(path, 1, size)?.iter().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
+/// A grey picture as the share by which each pixel may change, fitted as the images are. What is transparent may not.
+fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
+    let mask = load_image(path, &Preparation { fit: images.fit, ..Preparation::new(1, images.size) })?;
+    Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 
 /// A class that was asked for; `None`: each image's second.
@@ -75,7 +78,8 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         let detail = format!("{} are too many for one picture: at most {}", given.len(), grid.most_strips());
         return Err(Error::config("images", detail));
     }
-    let Pictures { images, good, bad } = pictures::read(&given, config);
+    let preparation = preparation(&session, &options.picture);
+    let Pictures { prepared, images, good, bad } = pictures::read(&given, &preparation);
     let mut failures = Failures::new(given.len(), arguments.json);
     let unread: Vec<_> = bad.into_iter().map(|(i, error)| failures.add(&given[i], error)).collect();
     if failures.all() {
@@ -94,21 +98,25 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
-        mask: options.mask.as_deref().map(|path| load_mask(path, config.image_size)).transpose()?,
+        mask: options.mask.as_deref().map(|path| load_mask(path, &preparation)).transpose()?,
     };
-    let batch = options.batch.min(paths.len());
-    let new = Explainer::new(&session.weights, &session.checkpoint.diffusion, batch, &explain, session.set);
+    let (diffusion, batch) = (&session.checkpoint.diffusion, options.batch.min(paths.len()));
+    let new = Explainer::fitting(&session.weights, diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
+    let remarks = Remarks::of(&session, &options.picture, &preparation, &prepared)?;
     let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
     let all = &made.all;
     grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;
     if let Some(path) = &options.report {
         let settings = settings(&session, options, &explain, &explainer);
-        let cards = cards(&session, &paths, &images, &made, &truths, path)?;
+        let cards = cards(&session, &paths, &images, &made, &truths, &remarks, path)?;
         Kind::Report.write(path, page(&settings, &cards).as_bytes())?;
     }
-    print(arguments, options, config, &paths, &made, &truths, unread)?;
+    if !arguments.json {
+        hint_unknown(&session, &options.picture);
+    }
+    print(arguments, options, config, (&paths, &truths, &remarks), &made, unread)?;
     failures.outcome()
 }
 
@@ -143,6 +151,7 @@ fn cards(
     images: &[f32],
     made: &Made,
     truths: &[Option<String>],
+    remarks: &[Remarks],
     path: &Path,
 ) -> Result<Vec<Card>> {
     let config = session.config();
@@ -158,6 +167,7 @@ fn cards(
         Ok(Card {
             name: file.to_string_lossy().into_owned(),
             truth: truths[i].clone(),
+            typicality: remarks[i].typicality,
             target: made.targets[i],
             decisions: [was[i], is[i]],
             verdict: Verdict::of(config.head, made.targets[i], before, after)?,
@@ -179,9 +189,8 @@ fn print(
     arguments: &Cli,
     options: &Explain,
     config: &ModelConfig,
-    paths: &[PathBuf],
+    (paths, truths, remarks): (&[PathBuf], &[Option<String>], &[Remarks]),
     made: &Made,
-    truths: &[Option<String>],
     unread: Vec<serde_json::Value>,
 ) -> Result<()> {
     let classes = config.num_classes;
@@ -194,16 +203,19 @@ fn print(
         let verdict = Verdict::of(config.head, target, before, after)?;
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
-            rows.push(serde_json::json!({
+            let mut row = serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
                 "target_name": config.class_name(target), "already": verdict == Verdict::Already,
                 "reached": verdict == Verdict::Reached, "verdict": verdict,
                 "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
                 "target_probability_by_step": curve, "seconds": made.seconds[i],
-            }));
+            });
+            remarks[i].add_to(&mut row)?;
+            rows.push(row);
             continue;
         }
-        say!("{}:", path.display());
+        say!("{}:{}", path.display(), remarks[i].words());
+        remarks[i].hint(path);
         let [first, then] = shares(config, [target, was[i], is[i]], before, after);
         say!("  before  {first}");
         say!("  after   {then}");

@@ -39,7 +39,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         picture.test.unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
     };
     let (mut images, held_out) =
-        decode(&spec.path, &found.pictures, &Preparation::new(channels, size), side)?;
+        decode(&spec.path, &found.pictures, &spec.preparation(channels, size), side)?;
     let test_images = take_out(&mut images, &held_out);
     let part = |images: Vec<u8>, test: bool| {
         let rows = found.pictures.iter().zip(&held_out).filter(|(_, side)| **side == test);
@@ -196,7 +196,7 @@ fn decode(
     let (mut images, mut sides) = (vec![0u8; total], vec![false; pictures.len()]);
     let one = |picture: &Found, levels: &mut [u8], test: &mut bool| -> Result<()> {
         let (format, bytes) = file::read(&picture.path)?;
-        levels.copy_from_slice(&picture::levels(&picture.path, format, &bytes, preparation)?);
+        levels.copy_from_slice(&picture::prepare(&picture.path, format, &bytes, preparation)?.levels);
         *test = side(picture, &bytes);
         Ok(())
     };
@@ -261,11 +261,21 @@ fn take_out(images: &mut Vec<u8>, chosen: &[bool]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::data::{DataKind, load_image};
+    use duet::picture::Fit;
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {
         let kind = DataKind::named("folder").unwrap();
-        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.3, split_seed: 1, written: None }
+        DataSpec {
+            kind,
+            path: path.into(),
+            pad_to: None,
+            test_share: 0.3,
+            split_seed: 1,
+            written: None,
+            ground: 0,
+            fit: Fit::Crop,
+        }
     }
 
     fn picture(level: u8) -> image::RgbImage {
@@ -382,7 +392,7 @@ mod tests {
         std::os::unix::fs::symlink("..", folder.path().join("b/up")).unwrap();
         let pipe = folder.path().join("b/pipe.png");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let error = load_image(&pipe, 1, 8).unwrap_err().to_string();
+        let error = load_image(&pipe, &Preparation::new(1, 8)).err().unwrap().to_string();
         assert!(error.contains("pipe.png") && error.contains("must be a file"), "{error}");
         let line = loaded(folder.path()).summary.text(false);
         assert!(line.contains("a 1, ") && line.contains("1 pipe or device (1 .png)"), "{line}");
@@ -459,5 +469,30 @@ mod tests {
             "the class \"c\" has no images",
         ];
         assert_eq!(split.summary.warnings, expected);
+    }
+
+    #[test]
+    fn a_recipe_says_on_what_ground_pictures_lie_and_how_they_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(class)).unwrap();
+            for i in 0..8u8 {
+                // Six by two pixels: grey, transparent, grey; all different.
+                let pixel =
+                    |x: u32, _| image::Rgba([40 + i, 0, 0, if (2..4).contains(&x) { 0 } else { 255 }]);
+                let path = folder.path().join(class).join(format!("{i}.png"));
+                image::RgbaImage::from_fn(6, 2, pixel).save(path).unwrap();
+            }
+        }
+        let first = |ground, fit| {
+            let spec = DataSpec { ground, fit, test_share: 0.0, ..spec(folder.path()) };
+            load(&spec, 3, 6).unwrap().train.images[..36].to_vec()
+        };
+        let white = first(255, Fit::Pad);
+        let [a, g] = [40, 255];
+        assert_eq!(white[12..18], [a, a, g, g, a, a]);
+        assert!(white[..12].iter().chain(&white[24..]).all(|v| *v == g), "{white:?}");
+        assert_eq!(first(0, Fit::Stretch)[30..], [a, a, 0, 0, a, a]);
+        assert!(first(0, Fit::Crop).iter().all(|v| *v == 0), "the middle is transparent");
     }
 }

@@ -15,7 +15,7 @@ mod tree;
 
 pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
-pub use picture::load_image;
+pub use picture::{Prepared, load_image};
 pub use spec::{DataKind, DataSpec};
 pub use summary::{PassedOver, Summary, Why};
 pub use tree::pictures_in;

@@ -15,22 +15,41 @@ const MOST_MEGAPIXELS: u64 = 200;
 /// Most memory for decoding a picture, and for all that are decoded at a time.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// One image for a model, \[C,H,W\] in −1..1.
-///
-/// # Errors
-/// As [`levels`].
-pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>> {
-    let (format, bytes) = file::read(path)?;
-    let levels = levels(path, format, &bytes, &Preparation::new(channels, size))?;
-    Ok(levels.into_iter().map(duet::picture::value).collect())
+/// A picture as a model sees it.
+pub struct Prepared {
+    /// Grey levels \[C,H,W\].
+    pub levels: Vec<u8>,
+    /// Share of the picture that was cut off, 0 to 1.
+    pub cut_off: f64,
 }
 
-/// Grey levels \[C,H,W\] of a file's contents as a preparation makes them, turned upright as its EXIF says. Of several pictures
+impl Prepared {
+    /// The levels in −1..1.
+    pub fn values(&self) -> impl Iterator<Item = f32> {
+        self.levels.iter().copied().map(duet::picture::value)
+    }
+}
+
+/// One image for a model.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn load_image(path: &Path, preparation: &Preparation) -> Result<Prepared> {
+    let (format, bytes) = file::read(path)?;
+    prepare(path, format, &bytes, preparation)
+}
+
+/// A file's contents as a preparation makes them, turned upright as its EXIF says. Of several pictures
 /// in a file it is the first.
 ///
 /// # Errors
 /// [`duet::Error::Data`] naming the file: a picture too large, broken, or with data that end early.
-pub fn levels(path: &Path, format: ImageFormat, bytes: &[u8], preparation: &Preparation) -> Result<Vec<u8>> {
+pub fn prepare(
+    path: &Path,
+    format: ImageFormat,
+    bytes: &[u8],
+    preparation: &Preparation,
+) -> Result<Prepared> {
     let failed = |error: image::ImageError| bad(path, fault(format, &error));
     // A WebP says in its header how long it is; the decoder calls one cut short corrupt.
     if let (ImageFormat::WebP, Some(&[a, b, c, d])) = (format, bytes.get(4..8)) {
@@ -85,7 +104,8 @@ pub fn levels(path: &Path, format: ImageFormat, bytes: &[u8], preparation: &Prep
         other => (PixelLayout::Rgba, other.into_rgba8().into_raw()),
     };
     let picture = Picture { width, height, layout, data: &data, orientation };
-    preparation.levels(&picture).map_err(|e| bad(path, e.to_string()))
+    let levels = preparation.levels(&picture).map_err(|e| bad(path, e.to_string()))?;
+    Ok(Prepared { levels, cut_off: preparation.cut_off(&picture) })
 }
 
 /// EXIF's orientation; a picture whose EXIF cannot be read is upright.
@@ -164,6 +184,10 @@ impl Drop for Room {
 mod tests {
     use super::*;
 
+    fn read_values(path: &Path, preparation: &Preparation) -> Vec<f32> {
+        load_image(path, preparation).unwrap().values().collect()
+    }
+
     #[test]
     fn pictures_are_turned_upright_and_laid_over_black() {
         use image::ImageEncoder as _;
@@ -177,7 +201,7 @@ mod tests {
             image::codecs::jpeg::JpegEncoder::new_with_quality(std::fs::File::create(&path).unwrap(), 100);
         encoder.set_exif_metadata(exif).unwrap();
         encoder.write_image(stored.as_raw(), 16, 16, image::ExtendedColorType::L8).unwrap();
-        let values = load_image(&path, 1, 16).unwrap();
+        let values = read_values(&path, &Preparation::new(1, 16));
         let bright = |value: &f32| *value > 0.9;
         assert!(values.chunks(16).all(|row| row[8..].iter().all(bright) && !row[..8].iter().any(bright)));
 
@@ -185,7 +209,7 @@ mod tests {
         image::RgbaImage::from_fn(4, 4, |x, _| image::Rgba([255, 255, 255, if x < 2 { 255 } else { 0 }]))
             .save(&path)
             .unwrap();
-        let values = load_image(&path, 1, 4).unwrap();
+        let values = read_values(&path, &Preparation::new(1, 4));
         assert!(
             values.chunks(4).all(|row| row == [1.0, 1.0, -1.0, -1.0]),
             "hidden white is black: {values:?}"
@@ -199,9 +223,10 @@ mod tests {
         image::GrayImage::from_fn(20, 10, |x, _| image::Luma([if (5..15).contains(&x) { 255 } else { 0 }]))
             .save(&path)
             .unwrap();
-        let values = load_image(&path, 1, 5).unwrap();
-        assert!(values.iter().all(|v| *v > 0.99), "{values:?}");
-        assert_eq!(load_image(&path, 3, 5).unwrap().len(), 75);
+        let grey = load_image(&path, &Preparation::new(1, 5)).unwrap();
+        assert!(grey.values().all(|v| v > 0.99), "{:?}", grey.levels);
+        assert_eq!(grey.cut_off, 0.5);
+        assert_eq!(read_values(&path, &Preparation::new(3, 5)).len(), 75);
     }
 
     fn fixture(name: &str) -> std::path::PathBuf {
@@ -211,7 +236,8 @@ mod tests {
     /// Grey or colour levels of bytes at their own size.
     fn read(bytes: &[u8], channels: usize, size: usize) -> Result<Vec<u8>> {
         let format = file::format(bytes).unwrap();
-        levels(Path::new("some.picture"), format, bytes, &Preparation::new(channels, size))
+        prepare(Path::new("some.picture"), format, bytes, &Preparation::new(channels, size))
+            .map(|made| made.levels)
     }
 
     fn written(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {

@@ -2,8 +2,8 @@
 //! being answered.
 
 use super::output::tell;
-use crate::data::{load_image, pictures_in};
-use duet::model::ModelConfig;
+use crate::data::{Prepared, load_image, pictures_in};
+use duet::picture::Preparation;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -30,9 +30,11 @@ pub fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// What came of reading pictures.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pictures {
-    /// Those that could be read, as a model takes them: \[N,C,H,W\] in −1..1.
+    /// Those that could be read.
+    pub prepared: Vec<Prepared>,
+    /// They as a model takes them: \[N,C,H,W\] in −1..1.
     pub images: Vec<f32>,
     /// Which of the paths these are.
     pub good: Vec<usize>,
@@ -40,13 +42,14 @@ pub struct Pictures {
     pub bad: Vec<(usize, Error)>,
 }
 
-/// Reads pictures for a model of `config`, whichever can be read.
-pub fn read(paths: &[PathBuf], config: &ModelConfig) -> Pictures {
+/// Reads pictures as `preparation` makes them, whichever can be read.
+pub fn read(paths: &[PathBuf], preparation: &Preparation) -> Pictures {
     let mut pictures = Pictures::default();
     for (i, path) in paths.iter().enumerate() {
-        match load_image(path, config.in_channels, config.image_size) {
-            Ok(image) => {
-                pictures.images.extend(image);
+        match load_image(path, preparation) {
+            Ok(prepared) => {
+                pictures.images.extend(prepared.values());
+                pictures.prepared.push(prepared);
                 pictures.good.push(i);
             }
             Err(error) => pictures.bad.push((i, error)),

@@ -9,12 +9,16 @@ use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};
+use duet::infer::NoiseProfiles;
 use duet::model::{JointModel, ModelConfig, WeightSet};
+use duet::picture::Pictures;
 use duet::sampling::Guidance;
+use duet::typicality::{Reference, Typicality};
 use duet::weights::Weights;
 use duet::{Error, Result};
+use std::cell::OnceCell;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -60,6 +64,8 @@ pub struct Session {
     pub checkpoint: Checkpoint,
     /// Which weights to use.
     pub set: WeightSet,
+    /// What measures how like the training data images are, made at its first use.
+    profiles: OnceCell<NoiseProfiles>,
 }
 
 impl Session {
@@ -78,10 +84,28 @@ impl Session {
             (cli::WeightSet::Ema | cli::WeightSet::Auto, true) => WeightSet::Averaged,
             _ => WeightSet::Raw,
         };
+        Self::with(arguments, checkpoint, model, set)
+    }
+
+    /// Uploads the weights of a checkpoint without an average.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit its configuration; device errors.
+    pub fn of(arguments: &Cli, checkpoint: Checkpoint, path: &Path) -> Result<Session> {
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        Self::with(arguments, checkpoint, model, WeightSet::Raw)
+    }
+
+    fn with(
+        arguments: &Cli,
+        checkpoint: Checkpoint,
+        model: Arc<JointModel>,
+        set: WeightSet,
+    ) -> Result<Session> {
         let device = open_device(arguments)?;
         let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
         let weights = pollster::block_on(upload)?;
-        Ok(Session { weights, checkpoint, set })
+        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new() })
     }
 
     /// The model's configuration.
@@ -110,7 +134,9 @@ impl Session {
         if let Some(folder) = &options.data {
             spec.set_path(folder);
         }
-        Ok(spec)
+        // The model reads pictures its own way, whatever a recipe says.
+        let Pictures { ground, fit } = self.checkpoint.pictures;
+        Ok(DataSpec { ground, fit, ..spec })
     }
 
     /// These data, with the model's classes: matched by name.
@@ -124,6 +150,32 @@ impl Session {
         split.for_model(config).map_err(|e| Error::Data { path: spec.path, detail: e.to_string() })
     }
 
+    /// The statistics of the training data under the weights in use, where the file has them.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.checkpoint.typicality_of(self.set == WeightSet::Averaged)
+    }
+
+    /// How like the training data each of any number of images \[N,C,H,W\] is; `None` where the file does not say.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn typicality(&self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.reference() else {
+            return Ok(None);
+        };
+        let (diffusion, protocol) = (&self.checkpoint.diffusion, reference.protocol());
+        let profiles = match self.profiles.get() {
+            Some(profiles) => profiles,
+            None => {
+                let new = NoiseProfiles::new(&self.weights, diffusion, protocol, self.set);
+                let new = pollster::block_on(new)?;
+                self.profiles.get_or_init(|| new)
+            }
+        };
+        let rows = pollster::block_on(profiles.get(images))?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
+    }
+
     /// Keeps compiled pipelines for the next run.
     pub fn close(&self) {
         self.weights.device().save_pipeline_cache();
@@ -134,7 +186,7 @@ impl Session {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming what is wrong.
-pub fn load_checkpoint(path: &std::path::Path) -> Result<(Checkpoint, Arc<JointModel>)> {
+pub fn load_checkpoint(path: &Path) -> Result<(Checkpoint, Arc<JointModel>)> {
     let checkpoint = Checkpoint::load(path)?;
     let model = checkpoint.joint_model(path)?;
     Ok((checkpoint, Arc::new(model)))
