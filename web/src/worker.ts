@@ -24,6 +24,8 @@ async function answer(request: Exclude<Request, { abort: true }>, signal: AbortS
   }
   if (!model) throw new DuetError('disposed', 'no model is loaded');
   switch (request.call) {
+    case 'prepare':
+      return model.prepare(...request.arguments);
     case 'classifyAll':
       return model.classifyAll(request.arguments[0], { signal });
     case 'predictNoise':
@@ -56,7 +58,8 @@ scope.addEventListener('message', ({ data: request }) => {
   running.set(request.id, controller);
   answer(request, controller.signal)
     .then(
-      (result) => scope.postMessage({ id: request.id, result }),
+      // A model that lost its device may be on another GPU now.
+      (result) => scope.postMessage({ id: request.id, result, ...(model && { adapter: model.info.adapter }) }),
       (error: unknown) => scope.postMessage({ id: request.id, error: plainError(error) }),
     )
     .finally(() => running.delete(request.id));
