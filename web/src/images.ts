@@ -76,11 +76,10 @@ export function readImages(images: ImageInput[], size: Size): Promise<Float32Arr
 
 /** A mask as numbers in 0..1, one a pixel. */
 export async function readMask(mask: ImageInput, { imageSize }: Size): Promise<Float32Array> {
-  const [numbers = new Float32Array()] = await readImages([mask], { imageSize, channels: 1 });
-  if (!(mask instanceof Float32Array)) return numbers.map((value) => (value + 1) / 2);
-  const outside = numbers.find((value) => value < 0 || value > 1);
+  const outside = mask instanceof Float32Array ? mask.find((value) => !(value >= 0 && value <= 1)) : undefined;
   if (outside !== undefined) throw new BadInputError(`a mask has values from 0 to 1, this one holds ${outside}`);
-  return numbers;
+  const [numbers = new Float32Array()] = await readImages([mask], { imageSize, channels: 1 });
+  return mask instanceof Float32Array ? numbers : numbers.map((value) => (value + 1) / 2);
 }
 
 /** Numbers in −1..1 as a picture. */
