@@ -6,11 +6,12 @@ use crate::error::{Error, Result};
 use crate::explain::{ExplainOptions, Explainer, Explanation};
 use crate::families::{Choices, Tuning};
 use crate::gpu::{Device, DeviceOptions};
-use crate::infer::{ImageClassifier, NoisePredictor};
+use crate::infer::{ImageClassifier, NoisePredictor, NoiseProfiles};
 use crate::model::{Head, JointModel, Labels, ModelConfig, WeightSet, argmax};
-use crate::picture::{Picture, Preparation};
+use crate::picture::Picture;
 use crate::rng::Seed;
 use crate::sampling::{ChainOptions, Guidance, Progress, Sampler, StepSpec, Watch};
+use crate::typicality::Typicality;
 use crate::weights::Weights;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -131,6 +132,7 @@ pub struct Duet {
     set: WeightSet,
     classifiers: BTreeMap<usize, ImageClassifier>,
     predictors: BTreeMap<usize, NoisePredictor>,
+    profiles: Option<NoiseProfiles>,
     explainer: Option<Explainer>,
     sampler: Option<(usize, Sampler)>,
 }
@@ -198,6 +200,7 @@ impl Duet {
             set,
             classifiers: BTreeMap::new(),
             predictors: BTreeMap::new(),
+            profiles: None,
             explainer: None,
             sampler: None,
         })
@@ -233,12 +236,12 @@ impl Duet {
         self.config().images(1).image_len()
     }
 
-    /// A picture as the model sees it, \[C,H,W\] in −1..1.
+    /// A picture as the model sees it, \[C,H,W\] in −1..1: on its ground and fitted as its training pictures were.
     ///
     /// # Errors
-    /// As [`Preparation::levels`].
+    /// As [`Preparation::levels`](crate::picture::Preparation::levels).
     pub fn image(&self, picture: &Picture<'_>) -> Result<Vec<f32>> {
-        Preparation::new(self.config().in_channels, self.config().image_size).values(picture)
+        self.checkpoint.preparation().values(picture)
     }
 
     /// What the model says of any number of images \[N,C,H,W\].
@@ -266,6 +269,41 @@ impl Duet {
             None => ImageClassifier::new(&self.weights, batch, self.set).await?,
         };
         self.classifiers.entry(batch).or_insert(classifier).probabilities(images).await
+    }
+
+    /// How like its training data the model takes any number of images \[N,C,H,W\] to be; `None` where the file holds no
+    /// statistics to compare with, or they are not of the weights in use.
+    ///
+    /// ```
+    /// # fn main() -> duet::Result<()> {
+    /// # pollster::block_on(async {
+    /// use duet::Duet;
+    ///
+    /// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+    /// // A black and a white image: no garment is either.
+    /// let images = [vec![-1.0; duet.image_len()], vec![1.0; duet.image_len()]].concat();
+    /// for answer in duet.typicality(&images).await?.unwrap_or_default() {
+    ///     assert!(answer.unlike);
+    ///     assert_eq!(answer.to_string(), "unlike the training data (beyond all of it)");
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`NoiseProfiles::get`].
+    pub async fn typicality(&mut self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.checkpoint.typicality_of(self.set == WeightSet::Averaged) else {
+            return Ok(None);
+        };
+        let profiles = match self.profiles.take() {
+            Some(known) => known,
+            None => {
+                let diffusion = &self.checkpoint.diffusion;
+                NoiseProfiles::new(&self.weights, diffusion, reference.protocol(), self.set).await?
+            }
+        };
+        let rows = self.profiles.insert(profiles).get(images).await?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 
     /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.

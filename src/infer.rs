@@ -6,6 +6,7 @@ use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
 use crate::tensor::{Images, unpad_rows};
+use crate::typicality::Protocol;
 use crate::weights::{Loaded, Weights};
 
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
@@ -318,6 +319,68 @@ impl NoisePredictor {
             }
         }
         Ok(noise)
+    }
+}
+
+/// The noise error of images at the timesteps of a [`Protocol`], an image at a time.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::NoiseProfiles;
+/// use duet::model::WeightSet;
+/// use duet::typicality::Protocol;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let diffusion = &duet.checkpoint().diffusion;
+/// let protocol = Protocol::new(diffusion);
+/// let profiles = NoiseProfiles::new(duet.weights(), diffusion, &protocol, WeightSet::Raw).await?;
+/// // Of two images a row each that begins with the error's logarithm at little noise, which is harder to tell than much.
+/// let rows = profiles.get(&[vec![-1.0; duet.image_len()], vec![0.5; duet.image_len()]].concat()).await?;
+/// assert_eq!((rows.len(), rows[0].len()), (2, protocol.profile_len()));
+/// assert!(rows.iter().all(|row| row[0] > row[3]));
+/// # Ok(()) }) }
+/// ```
+pub struct NoiseProfiles {
+    predictor: NoisePredictor,
+    protocol: Protocol,
+    size: usize,
+}
+
+impl NoiseProfiles {
+    /// Compiles and loads the plan for the protocol's timesteps with the weights of `set`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        protocol: &Protocol,
+        set: WeightSet,
+    ) -> Result<NoiseProfiles> {
+        let predictor = NoisePredictor::new(weights, diffusion, protocol.timesteps().len(), set).await?;
+        let size = weights.model().config.image_size;
+        Ok(NoiseProfiles { predictor, protocol: protocol.clone(), size })
+    }
+
+    /// The profile of each of any number of images \[N,C,H,W\] in −1..1; it does not depend on the others.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`]; device errors.
+    pub async fn get(&self, images: &[f32]) -> Result<Vec<Vec<f64>>> {
+        let len = self.predictor.images.image_len();
+        if !images.len().is_multiple_of(len) {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape("typicality", detail));
+        }
+        let mut rows = Vec::with_capacity(images.len() / len);
+        for image in images.chunks_exact(len) {
+            let noised = self.protocol.noised(&self.predictor.schedule, image)?;
+            let predicted = self.predictor.predict(&noised, self.protocol.timesteps()).await?;
+            rows.push(self.protocol.profile(&predicted, self.size)?);
+        }
+        Ok(rows)
     }
 }
 

@@ -47,9 +47,9 @@ impl<'a> Container<'a> {
         Ok(Container { header, data })
     }
 
-    /// Our part of the header.
-    pub fn metadata(&self) -> Option<&str> {
-        self.header.metadata().as_ref()?.get(metadata::KEY).map(String::as_str)
+    /// The text of one of our keys in the header.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     /// The tensors whose name is `wanted`, as f32.

@@ -347,6 +347,8 @@ impl Trainer {
             weights: self.weights.download(ParamSet::Weights, true).await?,
             ema: Some(self.weights.download(ParamSet::Average, false).await?),
             training: Some(training),
+            pictures: Default::default(),
+            typicality: None,
             info: std::collections::BTreeMap::new(),
         })
     }

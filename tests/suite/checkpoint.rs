@@ -6,6 +6,7 @@ mod unix;
 use duet::checkpoint::{Checkpoint, Dtype, FORMAT, Figures, TrainingState, check_names, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
+use duet::picture::Pictures;
 use duet::tensor::{HostTensor, Tensors};
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,6 +73,8 @@ fn inference_only() -> Checkpoint {
         weights: small_weights(),
         ema: None,
         training: None,
+        pictures: Pictures::default(),
+        typicality: None,
         info: BTreeMap::from([("data".to_owned(), "synthetic\n100% digits".to_owned())]),
     }
 }

@@ -78,6 +78,8 @@ fn web_fixtures_golden_model() {
         weights: weights(&setup.model, &setup.prefix),
         ema: None,
         training: None,
+        pictures: Default::default(),
+        typicality: None,
         info: BTreeMap::new(),
     };
     write("golden.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
@@ -97,7 +99,16 @@ fn web_fixtures_tiny_model() {
     as_trained_on_noise(&mut weights);
     let info = BTreeMap::from([("data".to_owned(), "none".to_owned())]);
     let diffusion = DiffusionConfig::default();
-    let checkpoint = Checkpoint { model: config, diffusion, weights, ema: None, training: None, info };
+    let checkpoint = Checkpoint {
+        model: config,
+        diffusion,
+        weights,
+        ema: None,
+        training: None,
+        pictures: Default::default(),
+        typicality: None,
+        info,
+    };
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
     // One whose numbers leave their range on the way to the answer, as after a training that went wrong.
     let mut broken = checkpoint.clone();

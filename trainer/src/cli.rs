@@ -1,8 +1,9 @@
 //! The command line.
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use duet::diffusion::Solver;
+use duet::picture::Fit;
 use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
@@ -89,6 +90,32 @@ pub struct Data {
     pub data: Option<PathBuf>,
 }
 
+/// How pictures are made into what the model reads.
+#[derive(Debug, Args)]
+pub struct PictureArgs {
+    /// Invert the pictures' colours: of a dark thing on white, or drawn on nothing, a light one on black.
+    #[arg(long)]
+    pub invert: bool,
+    /// How a picture that is not square becomes square; by default as the model's training pictures did.
+    #[arg(long, value_parser = fits())]
+    pub fit: Option<Fit>,
+    /// Do not measure whether pictures are unlike the training data: of many pictures it takes most of the time.
+    #[arg(long)]
+    pub no_typicality: bool,
+}
+
+/// The ways to fit, by name.
+fn fits() -> impl TypedValueParser<Value = Fit> {
+    let named = |fit: Fit| {
+        PossibleValue::new(fit.name()).help(match fit {
+            Fit::Crop => "Its central square",
+            Fit::Pad => "All of it, on the model's ground",
+            Fit::Stretch => "All of it, longer or wider than it is",
+        })
+    };
+    PossibleValuesParser::new(Fit::ALL.map(named)).try_map(|name| Fit::named(&name))
+}
+
 /// `duet train`.
 #[derive(Debug, Args)]
 pub struct Train {
@@ -132,6 +159,9 @@ pub struct Classify {
     /// Images (PNG or JPEG).
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
+    /// How pictures are read.
+    #[command(flatten)]
+    pub picture: PictureArgs,
     /// Classes to print of each image.
     #[arg(long, default_value_t = 3)]
     pub top: usize,
@@ -288,6 +318,9 @@ pub struct Explain {
     /// Images (PNG or JPEG).
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
+    /// How pictures are read.
+    #[command(flatten)]
+    pub picture: PictureArgs,
     /// Class to move to, by name or number: one for all images, or one for each, separated by commas; "second": the
     /// class that comes second in the decision about the image.
     #[arg(long, value_name = "CLASS", value_delimiter = ',', default_value = "second")]
@@ -347,6 +380,13 @@ pub struct Export {
     /// Keep 32-bit floats.
     #[arg(long)]
     pub f32: bool,
+    /// The data the model was trained on. With --recipe or --data its noise error on training images is measured and stored,
+    /// so that `classify` and `explain` can tell pictures unlike them.
+    #[command(flatten)]
+    pub data: Data,
+    /// Training images to measure.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2048)]
+    pub typicality_images: usize,
 }
 
 /// `duet export-images`.

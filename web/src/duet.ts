@@ -32,8 +32,6 @@ const UNLABELLED = 0xffffffff;
 const SAMPLE_ALPHA = 20;
 /** One that changes the decision of most images in the short chain of a counterfactual. */
 const EXPLAIN_ALPHA = 60;
-/** Beyond this percentile of the training images a picture is unlike them. */
-const UNLIKE = 99;
 /** Images classified, or looked at for noise, between two looks at the signal. */
 const IMAGE_BATCH = 8;
 
@@ -300,11 +298,10 @@ export class Duet implements DuetModel {
 
   /** How typical images are, one answer each; none where the model's file has nothing to compare with. */
   async #typicality(images: Float32Array[]): Promise<(Typicality | null)[]> {
-    const { typicality }: { typicality?: (images: Float32Array) => Promise<Float32Array> } = this.#engine as object;
-    const percentiles = await typicality?.call(this.#engine, joined(images));
-    return Array.from(percentiles ?? [], (percentile) =>
-      Number.isNaN(percentile) ? null : { percentile, unlike: percentile > UNLIKE },
-    );
+    const { unlikeBeyond } = this.info;
+    if (unlikeBeyond === null) return [];
+    const percentiles = await this.#engine.typicality(joined(images));
+    return Array.from(percentiles ?? [], (percentile) => ({ percentile, unlike: percentile > unlikeBeyond }));
   }
 
   #classification(rows: Float32Array, row: number): Classification {

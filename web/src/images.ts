@@ -8,6 +8,8 @@ import { pixelsOf, readPicture } from './pixels.js';
 import type { ImageInput, ModelInfo, Pixels } from './types.js';
 
 type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
+/** What a model's pictures are: black ground and the middle square where nothing is said. */
+type Preparation = Size & Partial<Pick<ModelInfo, 'ground' | 'fit'>>;
 
 /** Beyond what noised images reach: such numbers are no image in −1..1. */
 const FAR = 16;
@@ -30,13 +32,15 @@ function arrayNumbers(array: Pixels, { imageSize, channels }: Size): Float32Arra
 }
 
 /** A picture's pixels as numbers in −1..1, in the order channel, row, column. */
-function pictureNumbers({ data, width }: ImageData, { imageSize, channels }: Size): Float32Array {
+function pictureNumbers({ data, width }: ImageData, preparation: Preparation): Float32Array {
+  const { imageSize, channels, ground, fit } = preparation;
   if (channels !== 1 && channels !== 3) {
     throw new BadInputError(`pictures have 1 or 3 channels, this model ${channels}: give a typed array`);
   }
   try {
     // The one function that the command uses too, so that both see the same.
-    return pictureValues(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, channels, imageSize);
+    const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return pictureValues(rgba, width, channels, imageSize, ground, fit);
   } catch (error) {
     // The module gets as much memory as the browser gives it, and has no other end than this one where that is too little.
     if (error instanceof WebAssembly.RuntimeError) {
@@ -52,7 +56,7 @@ function isArray(image: ImageInput): image is Pixels {
 }
 
 /** Any image but a file as numbers in −1..1, in the order channel, row, column. */
-function toNumbers(image: Exclude<ImageInput, Blob>, size: Size): Float32Array {
+function toNumbers(image: Exclude<ImageInput, Blob>, size: Preparation): Float32Array {
   return isArray(image) ? arrayNumbers(image, size) : pictureNumbers(pixelsOf(image), size);
 }
 
@@ -60,7 +64,7 @@ function toNumbers(image: Exclude<ImageInput, Blob>, size: Size): Float32Array {
  * Images as numbers in −1..1. What a caller may draw on is read at once; files are decoded one after the other, so that
  * no more than one is unpacked at a time.
  */
-export function readImages(images: ImageInput[], size: Size): Promise<Float32Array[]> {
+export function readImages(images: ImageInput[], size: Preparation): Promise<Float32Array[]> {
   const read = (async () => {
     const begun = images.map((image) => (image instanceof Blob ? image : toNumbers(image, size)));
     const numbers: Float32Array[] = [];
@@ -74,11 +78,11 @@ export function readImages(images: ImageInput[], size: Size): Promise<Float32Arr
   return read;
 }
 
-/** A mask as numbers in 0..1, one a pixel. */
-export async function readMask(mask: ImageInput, { imageSize }: Size): Promise<Float32Array> {
+/** A mask as numbers in 0..1, one a pixel, fitted as the images are; what is transparent may not change. */
+export async function readMask(mask: ImageInput, { imageSize, fit }: Preparation): Promise<Float32Array> {
   const outside = mask instanceof Float32Array ? mask.find((value) => !(value >= 0 && value <= 1)) : undefined;
   if (outside !== undefined) throw new BadInputError(`a mask has values from 0 to 1, this one holds ${outside}`);
-  const [numbers = new Float32Array()] = await readImages([mask], { imageSize, channels: 1 });
+  const [numbers = new Float32Array()] = await readImages([mask], { imageSize, channels: 1, ...(fit && { fit }) });
   return mask instanceof Float32Array ? numbers : numbers.map((value) => (value + 1) / 2);
 }
 

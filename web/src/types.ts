@@ -60,6 +60,15 @@ export interface ModelInfo {
   diffusionSteps: number;
   /** Whether the classifier saw noised images, so that guiding by it works. */
   guidable: boolean;
+  /** Grey level of the ground its pictures lie on, 0 (black) to 255: what shows through where a picture is transparent. */
+  ground: number;
+  /** How pictures that are not square become square: their middle, all of them on the ground, or stretched. */
+  fit: 'crop' | 'pad' | 'stretch';
+  /**
+   * Percentile of the training data beyond which a picture counts as unlike them; `null` where the checkpoint does not
+   * tell what they look like.
+   */
+  unlikeBeyond: number | null;
   /** Free text of the checkpoint: data set, figures, licence. */
   info: Record<string, string>;
   /** The GPU. */

@@ -1,8 +1,9 @@
 //! `duet explain`: what would have to change for the decision to change?
 
 use crate::cli::{Cli, Explain};
-use crate::data::{load_image, true_class};
+use crate::data::{Prepared, load_image, true_class};
 use crate::eval::explanations::{Made, explain_all};
+use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::render::{Grid, Palette};
 use crate::io::session::{Session, guidance, solver, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
@@ -10,6 +11,7 @@ use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
+use duet::picture::Preparation;
 use duet::rng::Seed;
 use duet::sampling::Guidance;
 use duet::{Error, Result};
@@ -18,9 +20,10 @@ use std::path::Path;
 /// Instead of a class: the second most probable one of each image.
 const SECOND: &str = "second";
 
-/// A grey picture as the share by which each pixel may change.
-fn load_mask(path: &Path, size: usize) -> Result<Vec<f32>> {
-    Ok(load_image(path, 1, size)?.iter().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
+/// A grey picture as the share by which each pixel may change, fitted as the images are. What is transparent may not.
+fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
+    let mask = load_image(path, &Preparation { fit: images.fit, ..Preparation::new(1, images.size) })?;
+    Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 
 /// A class that was asked for; `None`: each image's second.
@@ -58,12 +61,13 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
     let wanted = wanted_classes(config, options)?;
-    let mut images = Vec::new();
-    let mut truths = Vec::new();
+    let preparation = preparation(&session, &options.picture);
+    let (mut pictures, mut truths) = (Vec::new(), Vec::new());
     for path in &options.images {
-        images.extend(load_image(path, config.in_channels, config.image_size)?);
+        pictures.push(load_image(path, &preparation)?);
         truths.push(true_class(path, &config.class_names)?);
     }
+    let images: Vec<f32> = pictures.iter().flat_map(Prepared::values).collect();
     watch_interrupts()?;
     let explain = ExplainOptions {
         noise: options.way.noise,
@@ -74,11 +78,12 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
-        mask: options.mask.as_deref().map(|path| load_mask(path, config.image_size)).transpose()?,
+        mask: options.mask.as_deref().map(|path| load_mask(path, &preparation)).transpose()?,
     };
     let batch = options.batch.min(options.images.len());
     let new = Explainer::new(&session.weights, &session.checkpoint.diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
+    let remarks = Remarks::of(&session, &options.picture, &preparation, &pictures)?;
     let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
@@ -86,11 +91,13 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;
     if let Some(path) = &options.report {
         let settings = settings(&session, options, &explain, &explainer);
-        let cards = cards(&session, options, &images, &made, &truths, path)?;
+        let cards = cards(&session, options, &images, &made, &truths, &remarks, path)?;
         write_atomic(path, page(&settings, &cards).as_bytes())?;
     }
-    print(arguments, options, config, &made, &truths);
-    Ok(())
+    if !arguments.json {
+        hint_unknown(&session, &options.picture);
+    }
+    print(arguments, options, config, &made, &truths, &remarks)
 }
 
 fn settings(
@@ -124,6 +131,7 @@ fn cards(
     images: &[f32],
     made: &Made,
     truths: &[Option<String>],
+    remarks: &[Remarks],
     path: &Path,
 ) -> Result<Vec<Card>> {
     let config = session.config();
@@ -138,6 +146,7 @@ fn cards(
         Ok(Card {
             name: file.to_string_lossy().into_owned(),
             truth: truths[i].clone(),
+            typicality: remarks[i].typicality,
             target: made.targets[i],
             decisions: [was[i], is[i]],
             probabilities: [&all.before, &all.after].map(|p| p[i * classes..][..classes].to_vec()),
@@ -154,7 +163,14 @@ fn cards(
     (0..truths.len()).map(card).collect()
 }
 
-fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) {
+fn print(
+    arguments: &Cli,
+    options: &Explain,
+    config: &ModelConfig,
+    made: &Made,
+    truths: &[Option<String>],
+    remarks: &[Remarks],
+) -> Result<()> {
     let classes = config.num_classes;
     let all = &made.all;
     let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
@@ -164,14 +180,17 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
         let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
-            rows.push(serde_json::json!({
+            let mut row = serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
                 "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
                 "target_probability_by_step": curve, "seconds": made.seconds[i],
-            }));
+            });
+            remarks[i].add_to(&mut row)?;
+            rows.push(row);
             continue;
         }
-        println!("{}:", path.display());
+        println!("{}:{}", path.display(), remarks[i].words());
+        remarks[i].hint(path);
         for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
             let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
             let towards = if decision == target { String::new() } else { format!(", {}", share(target)) };
@@ -182,10 +201,11 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
     if arguments.json {
         let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
         println!("{json}");
-        return;
+        return Ok(());
     }
     println!("wrote {picture}");
     if let Some(file) = report_file {
         println!("wrote {file}");
     }
+    Ok(())
 }

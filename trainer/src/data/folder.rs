@@ -16,6 +16,7 @@ const MOST_BYTES: u64 = 1 << 30;
 /// # Errors
 /// An empty folder, an unreadable image.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
+    let preparation = spec.preparation(channels, size);
     let (train, test) = (spec.path.join("train"), spec.path.join("test"));
     if train.is_dir() && test.is_dir() {
         let classes = class_folders(&train)?;
@@ -25,16 +26,16 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         }
         let all = |_: &[u8]| true;
         return Ok(Split {
-            train: read(&classes, channels, size, all)?,
-            test: read(&others, channels, size, all)?,
+            train: read(&classes, &preparation, all)?,
+            test: read(&others, &preparation, all)?,
         });
     }
     let classes = class_folders(&spec.path)?;
     // By contents, not by name: copies of one image land on one side.
     let held_out = |bytes: &[u8]| share(bytes, spec.split_seed) < spec.test_share;
     Ok(Split {
-        train: read(&classes, channels, size, |bytes| !held_out(bytes))?,
-        test: read(&classes, channels, size, held_out)?,
+        train: read(&classes, &preparation, |bytes| !held_out(bytes))?,
+        test: read(&classes, &preparation, held_out)?,
     })
 }
 
@@ -81,8 +82,7 @@ fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
 
 fn read(
     classes: &[(String, Vec<PathBuf>)],
-    channels: usize,
-    size: usize,
+    preparation: &Preparation,
     wanted: impl Fn(&[u8]) -> bool,
 ) -> Result<Dataset> {
     let class_names = classes.iter().map(|c| c.0.clone()).collect();
@@ -91,16 +91,32 @@ fn read(
         for path in paths {
             let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
             if wanted(&bytes) {
-                images.extend(decode(path, &bytes, channels, size)?);
+                images.extend(prepare(path, &bytes, preparation)?.levels);
                 labels.push(label as u32);
             }
         }
     }
+    let &Preparation { channels, size, .. } = preparation;
     Ok(Dataset { images, labels: Labels::Classes(labels), channels, size, class_names })
 }
 
-/// Grey levels \[C,H,W\] of an image as [`Preparation`] makes them, turned upright as its EXIF says.
-fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec<u8>> {
+/// A picture as a model sees it.
+pub struct Prepared {
+    /// Grey levels \[C,H,W\].
+    pub levels: Vec<u8>,
+    /// Share of the picture that was cut off, 0 to 1.
+    pub cut_off: f64,
+}
+
+impl Prepared {
+    /// The levels in −1..1.
+    pub fn values(&self) -> impl Iterator<Item = f32> {
+        self.levels.iter().copied().map(duet::picture::value)
+    }
+}
+
+/// An image as [`Preparation`] makes it, turned upright as its EXIF says.
+fn prepare(path: &Path, bytes: &[u8], preparation: &Preparation) -> Result<Prepared> {
     let unreadable = |e: image::ImageError| bad(path, format!("is no readable PNG or JPEG: {e}"));
     let mut reader = ImageReader::new(std::io::Cursor::new(bytes))
         .with_guessed_format()
@@ -125,28 +141,37 @@ fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec
         other => (PixelLayout::Rgba, other.into_rgba8().into_raw()),
     };
     let picture = Picture { width, height, layout, data: &data, orientation };
-    Preparation::new(channels, size).levels(&picture).map_err(|e| bad(path, e.to_string()))
+    let levels = preparation.levels(&picture).map_err(|e| bad(path, e.to_string()))?;
+    Ok(Prepared { levels, cut_off: preparation.cut_off(&picture) })
 }
 
-/// One image for a model, \[C,H,W\] in −1..1.
+/// One image for a model.
 ///
 /// # Errors
 /// An unreadable image.
-pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>> {
+pub fn load_image(path: &Path, preparation: &Preparation) -> Result<Prepared> {
     let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
-    let levels = decode(path, &bytes, channels, size)?;
-    Ok(levels.into_iter().map(duet::picture::value).collect())
+    prepare(path, &bytes, preparation)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::DataKind;
+    use duet::picture::Fit;
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {
         let kind = DataKind::named("folder").unwrap();
-        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.3, split_seed: 1 }
+        DataSpec {
+            kind,
+            path: path.into(),
+            pad_to: None,
+            test_share: 0.3,
+            split_seed: 1,
+            ground: 0,
+            fit: Fit::Crop,
+        }
     }
 
     fn picture(level: u8) -> image::RgbImage {
@@ -188,7 +213,8 @@ mod tests {
         std::fs::write(folder.path().join("b/broken.png"), b"\x89PNG\r\n\x1a\nnonsense").unwrap();
         let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
         assert!(error.contains("broken.png") && error.contains("no readable"), "{error}");
-        let missing = load_image(&folder.path().join("none.png"), 1, 8).unwrap_err().to_string();
+        let missing =
+            load_image(&folder.path().join("none.png"), &Preparation::new(1, 8)).err().unwrap().to_string();
         assert!(missing.contains("none.png"), "{missing}");
     }
 
@@ -205,7 +231,7 @@ mod tests {
             image::codecs::jpeg::JpegEncoder::new_with_quality(std::fs::File::create(&path).unwrap(), 100);
         encoder.set_exif_metadata(exif).unwrap();
         encoder.write_image(stored.as_raw(), 16, 16, image::ExtendedColorType::L8).unwrap();
-        let values = load_image(&path, 1, 16).unwrap();
+        let values = read_values(&path, &Preparation::new(1, 16));
         let bright = |value: &f32| *value > 0.9;
         assert!(values.chunks(16).all(|row| row[8..].iter().all(bright) && !row[..8].iter().any(bright)));
 
@@ -213,11 +239,40 @@ mod tests {
         image::RgbaImage::from_fn(4, 4, |x, _| image::Rgba([255, 255, 255, if x < 2 { 255 } else { 0 }]))
             .save(&path)
             .unwrap();
-        let values = load_image(&path, 1, 4).unwrap();
+        let values = read_values(&path, &Preparation::new(1, 4));
         assert!(
             values.chunks(4).all(|row| row == [1.0, 1.0, -1.0, -1.0]),
             "hidden white is black: {values:?}"
         );
+    }
+
+    #[test]
+    fn a_recipe_says_on_what_ground_pictures_lie_and_how_they_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(class)).unwrap();
+            for i in 0..8u8 {
+                // Six by two pixels: grey, transparent, grey; all different.
+                let pixel =
+                    |x: u32, _| image::Rgba([40 + i, 0, 0, if (2..4).contains(&x) { 0 } else { 255 }]);
+                let path = folder.path().join(class).join(format!("{i}.png"));
+                image::RgbaImage::from_fn(6, 2, pixel).save(path).unwrap();
+            }
+        }
+        let first = |ground, fit| {
+            let spec = DataSpec { ground, fit, test_share: 0.0, ..spec(folder.path()) };
+            load(&spec, 3, 6).unwrap().train.images[..36].to_vec()
+        };
+        let white = first(255, Fit::Pad);
+        let [a, g] = [40, 255];
+        assert_eq!(white[12..18], [a, a, g, g, a, a]);
+        assert!(white[..12].iter().chain(&white[24..]).all(|v| *v == g), "{white:?}");
+        assert_eq!(first(0, Fit::Stretch)[30..], [a, a, 0, 0, a, a]);
+        assert!(first(0, Fit::Crop).iter().all(|v| *v == 0), "the middle is transparent");
+    }
+
+    fn read_values(path: &Path, preparation: &Preparation) -> Vec<f32> {
+        load_image(path, preparation).unwrap().values().collect()
     }
 
     #[test]
@@ -227,8 +282,9 @@ mod tests {
         image::GrayImage::from_fn(20, 10, |x, _| image::Luma([if (5..15).contains(&x) { 255 } else { 0 }]))
             .save(&path)
             .unwrap();
-        let values = load_image(&path, 1, 5).unwrap();
-        assert!(values.iter().all(|v| *v > 0.99), "{values:?}");
-        assert_eq!(load_image(&path, 3, 5).unwrap().len(), 75);
+        let grey = load_image(&path, &Preparation::new(1, 5)).unwrap();
+        assert!(grey.values().all(|v| v > 0.99), "{:?}", grey.levels);
+        assert_eq!(grey.cut_off, 0.5);
+        assert_eq!(read_values(&path, &Preparation::new(3, 5)).len(), 75);
     }
 }

@@ -38,7 +38,7 @@ pub fn load(spec: &DataSpec, names: &[&str]) -> Result<Split> {
     let part = |prefix: &str| -> Result<Part> {
         let images = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
         let labels = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
-        read(&images, &labels, spec.pad_to)
+        read(&images, &labels, spec.pad_to, spec.ground)
     };
     let (train, test) = (part("train")?, part("t10k")?);
     let largest = train.classes.iter().chain(&test.classes).max().copied().unwrap_or(0) as usize;
@@ -124,7 +124,7 @@ fn body(path: &Path, file: &mut dyn Read, count: u64) -> Result<Vec<u8>> {
     }
 }
 
-fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Part> {
+fn read(images: &Path, labels: &Path, pad_to: Option<usize>, ground: u8) -> Result<Part> {
     let mut file = open(images)?;
     let [count, height, width] = header(images, &mut file, 0x0803)?;
     if count == 0 || count > MOST_IMAGES || height == 0 || height > LARGEST_SIDE || height != width {
@@ -145,16 +145,16 @@ fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Part> {
         Some(size) if size < side => {
             return Err(bad(images, format!("images of {side} pixels cannot be padded to {size}")));
         }
-        Some(size) => (pad(&pixels, side, size), size),
+        Some(size) => (pad(&pixels, side, size, ground), size),
         None => (pixels, side),
     };
     Ok(Part { images: pixels, classes, size })
 }
 
-/// Zeros around each image.
-fn pad(pixels: &[u8], side: usize, size: usize) -> Vec<u8> {
+/// Ground around each image.
+fn pad(pixels: &[u8], side: usize, size: usize, ground: u8) -> Vec<u8> {
     let before = (size - side) / 2;
-    let mut out = vec![0; pixels.len() / (side * side) * size * size];
+    let mut out = vec![ground; pixels.len() / (side * side) * size * size];
     for (from, to) in pixels.chunks_exact(side * side).zip(out.chunks_exact_mut(size * size)) {
         for (y, row) in from.chunks_exact(side).enumerate() {
             let at = (y + before) * size + before;
@@ -197,7 +197,18 @@ mod tests {
 
     fn load(path: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
         let kind = DataKind::named("idx")?;
-        super::load(&DataSpec { kind, path: path.into(), pad_to, test_share: 0.1, split_seed: 0 }, names)
+        super::load(
+            &DataSpec {
+                kind,
+                path: path.into(),
+                pad_to,
+                test_share: 0.1,
+                split_seed: 0,
+                ground: 0,
+                fit: Default::default(),
+            },
+            names,
+        )
     }
 
     fn folder(train: &[u8], train_labels: &[u8]) -> tempfile::TempDir {

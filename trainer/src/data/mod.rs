@@ -5,7 +5,7 @@ mod idx;
 mod index;
 mod spec;
 
-pub use folder::load_image;
+pub use folder::{Prepared, load_image};
 pub use index::{INDEX, Indexed, true_class};
 pub use spec::{DataKind, DataSpec};
 

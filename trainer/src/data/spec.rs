@@ -1,6 +1,7 @@
 //! Which data, as recipes say it, and the list of formats there are.
 
 use super::{Split, folder, idx};
+use duet::picture::{Fit, Pictures, Preparation};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -86,7 +87,7 @@ pub struct DataSpec {
     pub kind: DataKind,
     /// Folder of the files.
     pub path: PathBuf,
-    /// Zeros are put around smaller idx images up to this size.
+    /// The ground is put around smaller idx images up to this size.
     #[serde(default)]
     pub pad_to: Option<usize>,
     /// Share of a folder's images held out for testing, where it has no `train` and `test` of its own.
@@ -95,6 +96,34 @@ pub struct DataSpec {
     /// Seed of that split.
     #[serde(default)]
     pub split_seed: u64,
+    /// Grey level of the ground that pictures lie on, 0 (black) to 255: part of the model. A folder's pictures show it where
+    /// they are transparent.
+    #[serde(default, skip_serializing_if = "is_black")]
+    pub ground: u8,
+    /// How pictures that are not square become square: "crop", "pad" or "stretch"; part of the model.
+    #[serde(default, skip_serializing_if = "is_crop")]
+    pub fit: Fit,
+}
+
+impl DataSpec {
+    /// What pictures these are, as models hold it.
+    pub fn pictures(&self) -> Pictures {
+        Pictures { ground: self.ground, fit: self.fit }
+    }
+
+    /// What they become for a model of so many channels and pixels a side.
+    pub fn preparation(&self, channels: usize, size: usize) -> Preparation {
+        Preparation::of(self.pictures(), channels, size)
+    }
+}
+
+/// What is left out was not known to earlier versions, which read such files.
+fn is_black(ground: &u8) -> bool {
+    *ground == 0
+}
+
+fn is_crop(fit: &Fit) -> bool {
+    *fit == Fit::Crop
 }
 
 fn default_test_share() -> f64 {
@@ -110,8 +139,16 @@ mod tests {
         for name in ["fashion-mnist", "mnist", "idx", "folder"] {
             let spec: DataSpec = toml::from_str(&format!("kind = {name:?}\npath = \"x\"")).unwrap();
             assert_eq!(spec.kind.name(), name);
-            assert!(toml::to_string(&spec).unwrap().contains(&format!("kind = {name:?}")));
+            let written = toml::to_string(&spec).unwrap();
+            assert!(written.contains(&format!("kind = {name:?}")));
+            assert!(!written.contains("ground") && !written.contains("fit"), "as before: {written}");
         }
+        let text = "kind = \"folder\"\npath = \"x\"\nground = 255\nfit = \"pad\"";
+        let spec: DataSpec = toml::from_str(text).unwrap();
+        assert_eq!(spec.pictures(), Pictures { ground: 255, fit: Fit::Pad });
+        assert_eq!(toml::from_str::<DataSpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+        let error = toml::from_str::<DataSpec>(&text.replace("pad", "squeeze")).unwrap_err().to_string();
+        assert!(error.contains("squeeze") && error.contains("stretch"), "{error}");
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
         assert!(error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder"), "{error}");
     }

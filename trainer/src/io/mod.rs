@@ -1,5 +1,6 @@
 //! What touches the world outside: the terminal, pictures, the device, checkpoints and tuning tables.
 
+pub mod given;
 pub mod output;
 pub mod render;
 pub mod session;

@@ -8,12 +8,15 @@ use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};
+use duet::infer::NoiseProfiles;
 use duet::model::{JointModel, ModelConfig, WeightSet};
+use duet::picture::Pictures;
 use duet::sampling::Guidance;
+use duet::typicality::{Reference, Typicality};
 use duet::weights::Weights;
 use duet::{Error, Result};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -77,6 +80,24 @@ impl Session {
             (cli::WeightSet::Ema | cli::WeightSet::Auto, true) => WeightSet::Averaged,
             _ => WeightSet::Raw,
         };
+        Self::with(arguments, checkpoint, model, set)
+    }
+
+    /// Uploads the weights of a checkpoint without an average.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit its configuration; device errors.
+    pub fn of(arguments: &Cli, checkpoint: Checkpoint, path: &Path) -> Result<Session> {
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        Self::with(arguments, checkpoint, model, WeightSet::Raw)
+    }
+
+    fn with(
+        arguments: &Cli,
+        checkpoint: Checkpoint,
+        model: Arc<JointModel>,
+        set: WeightSet,
+    ) -> Result<Session> {
         let device = open_device(arguments)?;
         let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
         let weights = pollster::block_on(upload)?;
@@ -109,8 +130,30 @@ impl Session {
         if let Some(folder) = &options.data {
             spec.path.clone_from(folder);
         }
+        // The model reads pictures its own way, whatever a recipe says.
+        let Pictures { ground, fit } = self.checkpoint.pictures;
+        spec = DataSpec { ground, fit, ..spec };
         let config = self.config();
         load(&spec, config.in_channels, config.image_size)
+    }
+
+    /// The statistics of the training data under the weights in use, where the file has them.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.checkpoint.typicality_of(self.set == WeightSet::Averaged)
+    }
+
+    /// How like the training data each of any number of images \[N,C,H,W\] is; `None` where the file does not say.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn typicality(&self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.reference() else {
+            return Ok(None);
+        };
+        let (diffusion, protocol) = (&self.checkpoint.diffusion, reference.protocol());
+        let profiles = pollster::block_on(NoiseProfiles::new(&self.weights, diffusion, protocol, self.set))?;
+        let rows = pollster::block_on(profiles.get(images))?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 
     /// Keeps compiled pipelines for the next run.
@@ -123,7 +166,7 @@ impl Session {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming what is wrong.
-pub fn load_checkpoint(path: &std::path::Path) -> Result<(Checkpoint, Arc<JointModel>)> {
+pub fn load_checkpoint(path: &Path) -> Result<(Checkpoint, Arc<JointModel>)> {
     let checkpoint = Checkpoint::load(path)?;
     let model = checkpoint.joint_model(path)?;
     Ok((checkpoint, Arc::new(model)))

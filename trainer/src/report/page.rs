@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use duet::typicality::{Typicality, UNLIKE};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// Classes a card lists at least, where there are as many.
@@ -38,6 +39,8 @@ pub struct Card {
     pub name: String,
     /// Its class, where known.
     pub truth: Option<String>,
+    /// How like the training data it is, where known.
+    pub typicality: Option<Typicality>,
     /// Class to move to.
     pub target: usize,
     /// Decision before and after.
@@ -117,7 +120,7 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
                         }
                     }
                     h2 { "How to read it" }
-                    (how_to_read())
+                    (how_to_read(cards))
                     h2 { "Images" }
                     ol.cards {
                         @for (number, card) in (1..).zip(cards) { (card_item(settings, number, card)) }
@@ -136,7 +139,17 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
     page.into_string()
 }
 
-fn how_to_read() -> Markup {
+fn how_to_read(cards: &[Card]) -> Markup {
+    let likeness = if cards.iter().any(|card| card.typicality.is_none()) {
+        "The model's file does not tell what its training data look like to it, so nothing here tells whether an image is \
+         unlike them."
+            .to_owned()
+    } else {
+        format!(
+            "An image is marked as unlike the training data where the network's noise errors on it are more unusual than on \
+             {UNLIKE} % of the training images."
+        )
+    };
     html! {
         ul.how {
             li {
@@ -147,6 +160,9 @@ fn how_to_read() -> Markup {
                 strong { "Difference" } " is counterfactual minus original: " span.up { "red" } " became lighter, "
                 span.down { "blue" } " became darker, white stayed. Strong colours mark where it had to change; faint ones all \
                  over are what noise and denoising leave in any image."
+            }
+            li {
+                (likeness) " Of pictures unlike it the network's decisions mean little."
             }
             li {
                 "The bars are the network's probabilities of the original (before) and of the counterfactual (after). It \
@@ -180,6 +196,9 @@ fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
                 " · target: " (name(settings, card.target))
             }
             p.verdict.(mark) { (verdict) }
+            @if let Some(unlike) = card.typicality.filter(|t| t.unlike) {
+                p.verdict.no { (unlike) ": what the network says of it means little" }
+            }
             div.pictures {
                 @for ((title, text), bytes) in texts.iter().zip(&card.pictures) {
                     figure {
@@ -241,6 +260,7 @@ mod tests {
         Card {
             name: "<b>&\".png".into(),
             truth: Some("a".into()),
+            typicality: Some(Typicality { percentile: 99.96, unlike: target == 3 }),
             target,
             decisions,
             probabilities: [vec![0.7, 0.2, 0.06, 0.04], vec![0.1, 0.2, 0.65, 0.05]],
@@ -281,6 +301,11 @@ mod tests {
         }
         let verdicts = ["changed to the target", "not changed<", "but not to the target"];
         assert!(verdicts.iter().all(|text| page.matches(text).count() == 1), "{page}");
+        assert_eq!(page.matches("unlike the training data (beyond 99.9 % of it)").count(), 1, "{page}");
+        assert!(page.contains(&format!("more unusual than on {UNLIKE} % of")), "{page}");
+        let silent = Card { typicality: None, ..card(3, [0, 0]) };
+        let silent = super::page(&settings(), &[silent]);
+        assert!(silent.contains("nothing here tells") && !silent.contains("beyond"), "{silent}");
         assert!(page.contains("&lt;b&gt;&amp;&quot;.png") && page.contains("&lt;c&gt;"), "{page}");
         assert!(!page.contains("<b>") && !page.contains("<c>") && !page.contains("<card>"), "{page}");
         assert_eq!(page.matches("<img alt=\"&lt;b").count(), 12, "every picture has words");

@@ -292,6 +292,7 @@ impl Run {
                 .collect(),
             });
         }
+        checkpoint.pictures = self.recipe.data.pictures();
         let data = serde_json::to_string(&self.recipe.data).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), self.trainer.step().to_string());
