@@ -6,7 +6,7 @@ import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
 import { finite, guarded } from './guard.js';
 import { readImages, readMask, toHeatMap, toImage } from './images.js';
-import { Engine, fetchCheckpoint, fromModule, startModule } from './module.js';
+import { Engine, fetchCheckpoint, fromModule, oppositeGround, startModule } from './module.js';
 import { chainText, checkSignal, classNumber, ranged } from './options.js';
 import type {
   CallOptions,
@@ -22,7 +22,6 @@ import type {
   SampleOptions,
   TrainOptions,
   TrainResult,
-  Typicality,
   Usage,
 } from './types.js';
 
@@ -56,7 +55,7 @@ export class Duet implements DuetModel {
     this.#memory = memory;
     this.#adopted = adopted;
     this.#own = open.own;
-    this.info = { ...(JSON.parse(engine.info()) as Omit<ModelInfo, 'adapter'>), adapter: open.adapter };
+    this.info = { ...told(engine), adapter: open.adapter };
   }
 
   /**
@@ -106,8 +105,8 @@ export class Duet implements DuetModel {
         this.#checkStopped(signal);
         const part = numbers.slice(from, from + IMAGE_BATCH);
         const rows = finite('probabilities', await this.#engine.classify(joined(part)));
-        const typicality = await this.#typicality(part);
-        part.forEach((_, i) => answers.push({ ...this.#classification(rows, i), typicality: typicality[i] ?? null }));
+        const likeness = await this.#likeness(part);
+        part.forEach((_, i) => answers.push({ ...this.#classification(rows, i), ...likeness[i] }));
       }
       return answers;
     });
@@ -171,6 +170,7 @@ export class Duet implements DuetModel {
     return this.#again(signal, async () => {
       const [numbers = new Float32Array()] = await reading;
       const mask = await masking;
+      const [likeness] = await this.#likeness([numbers]);
       const made = (await this.#watched(signal, (report) =>
         this.#engine.explain(text, numbers.slice(), target, mask, (done: number, total: number, curve: Float32Array) =>
           report(() => onStep?.({ done, total, curve })),
@@ -188,7 +188,7 @@ export class Duet implements DuetModel {
         differenceValues: made.difference,
         counterfactualValues: made.counterfactual,
         target,
-        before: this.#classification(made.before, 0),
+        before: { ...this.#classification(made.before, 0), ...likeness },
         after: this.#classification(made.after, 0),
         curve: made.curve,
       };
@@ -227,6 +227,9 @@ export class Duet implements DuetModel {
         const typed = fromModule(error);
         if (typed instanceof DeviceLostError) await this.#reopen(typed);
         throw typed;
+      } finally {
+        // A trained model no longer knows how its training data looked to it.
+        if (!this.#broken) Object.assign(info, told(this.#engine));
       }
     });
   }
@@ -296,12 +299,18 @@ export class Duet implements DuetModel {
     return Float32Array.from({ length: this.info.numClasses }, (_, c) => (c === which ? 1 : 0));
   }
 
-  /** How typical images are, one answer each; none where the model's file has nothing to compare with. */
-  async #typicality(images: Float32Array[]): Promise<(Typicality | null)[]> {
-    const { unlikeBeyond } = this.info;
-    if (unlikeBeyond === null) return [];
-    const percentiles = await this.#engine.typicality(joined(images));
-    return Array.from(percentiles ?? [], (percentile) => ({ percentile, unlike: percentile > unlikeBeyond }));
+  /** How images compare with what the model was trained on, as far as its file tells. */
+  async #likeness(images: Float32Array[]): Promise<Pick<Classification, 'typicality' | 'oppositeGround'>[]> {
+    const { unlikeBeyond, channels, imageSize, ground } = this.info;
+    const percentiles = unlikeBeyond === null ? undefined : await this.#engine.typicality(joined(images));
+    return images.map((image, i) => {
+      const percentile = percentiles?.[i];
+      const known = percentile !== undefined && unlikeBeyond !== null;
+      return {
+        typicality: known ? { percentile, unlike: percentile > unlikeBeyond } : null,
+        oppositeGround: oppositeGround(image, channels, imageSize, ground),
+      };
+    });
   }
 
   #classification(rows: Float32Array, row: number): Classification {
@@ -352,9 +361,14 @@ export class Duet implements DuetModel {
     if (this.#adopted) throw lost;
     const open = await openDevice(this.#engine, undefined);
     this.#own = open.own;
-    // It may be another GPU: one that was unplugged is gone.
+    // Another GPU, where the one of before was unplugged.
     this.info.adapter = open.adapter;
   }
+}
+
+/** What an engine tells of its model. */
+function told(engine: Engine): Omit<ModelInfo, 'adapter'> {
+  return JSON.parse(engine.info()) as Omit<ModelInfo, 'adapter'>;
 }
 
 /** An error of the caller's own `onStep`, on its way back to the caller. */

@@ -46,5 +46,5 @@ export type Request =
 /** From the worker. */
 export type Response =
   | { id: number; progress: Progress }
-  | { id: number; result: unknown; adapter?: string }
-  | { id: number; error: PlainError };
+  | { id: number; result: unknown; info?: ModelInfo }
+  | { id: number; error: PlainError; info?: ModelInfo };

@@ -93,6 +93,8 @@ export interface Classification {
   probabilities: Float32Array;
   /** Whether the image is like the training data; `null` where the model's file does not say what those are like. */
   typicality?: Typicality | null;
+  /** Whether the image lies on a plain ground that is the opposite of the model's: inverted it may be one that it knows. */
+  oppositeGround?: boolean;
 }
 
 /** State of a chain after a step. */
@@ -167,7 +169,7 @@ export interface Explanation {
   target: number;
   /** What the model says of the original. */
   before: Classification;
-  /** What it says of the counterfactual. */
+  /** What it says of the counterfactual, its class and probabilities. */
   after: Classification;
   /** Probability of the target after each step, of the noised image on its way. */
   curve: Float32Array;

@@ -186,11 +186,9 @@ export class DuetWorker implements DuetModel {
       return;
     }
     this.#pending.delete(data.id);
+    if (this.info && data.info) Object.assign(this.info, data.info);
     if ('error' in data) pending.reject(typedError(data.error));
-    else {
-      if (this.info && data.adapter !== undefined) this.info.adapter = data.adapter;
-      pending.resolve(data.result as never);
-    }
+    else pending.resolve(data.result as never);
   };
 
   readonly #onFailure = (event: Event) => {

@@ -58,9 +58,10 @@ scope.addEventListener('message', ({ data: request }) => {
   running.set(request.id, controller);
   answer(request, controller.signal)
     .then(
-      // A model that lost its device may be on another GPU now.
-      (result) => scope.postMessage({ id: request.id, result, ...(model && { adapter: model.info.adapter }) }),
-      (error: unknown) => scope.postMessage({ id: request.id, error: plainError(error) }),
+      // What is known of the model may have changed: it is on another GPU, or trained.
+      (result) => scope.postMessage({ id: request.id, result, ...(model && { info: model.info }) }),
+      (error: unknown) =>
+        scope.postMessage({ id: request.id, error: plainError(error), ...(model && { info: model.info }) }),
     )
     .finally(() => running.delete(request.id));
 });
