@@ -12,19 +12,24 @@ export { Engine, oppositeGround, pictureValues };
 
 let started: Promise<{ memory: WebAssembly.Memory }> | undefined;
 
+async function instantiate(source: LoadOptions['wasm']): Promise<{ memory: WebAssembly.Memory }> {
+  if (source instanceof WebAssembly.Module) return initSync({ module: source });
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
+    return initSync({ module: await WebAssembly.compile(source as BufferSource) });
+  }
+  return source === undefined ? init() : init({ module_or_path: source });
+}
+
 /** Starts the module, once for all models of a page or worker. */
 export async function startModule(source: LoadOptions['wasm']): Promise<{ memory: WebAssembly.Memory }> {
   started ??= (async () => {
-    if (source instanceof WebAssembly.Module) return initSync({ module: source });
-    if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
-      return initSync({ module: await WebAssembly.compile(source as BufferSource) });
-    }
-    return source === undefined ? init() : init({ module_or_path: source });
-  })();
-  try {
-    const module = await started;
+    const module = await instantiate(source);
+    // Once: a module that has panicked takes no other listener.
     onPanic(panicked);
     return module;
+  })();
+  try {
+    return await started;
   } catch (error) {
     // The next call may have better luck with the network.
     started = undefined;

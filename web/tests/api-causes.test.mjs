@@ -22,7 +22,7 @@ async function stubbed(stub, body, argument) {
     const { page, context, url } = visit;
     await context.addInitScript(stub);
     // Scripts put before a page's own do not run in its workers.
-    await context.route(/worker[^/]*\.js$/, async (route) => {
+    await context.route(/\/worker\.js$/, async (route) => {
       const response = await route.fetch();
       await route.fulfill({ response, body: `(${stub})();\n${await response.text()}` });
     });
