@@ -113,12 +113,9 @@ impl Engine {
         outcome.await.map_err(|e| to_js(&e))
     }
 
-    /// Frees everything on the device; `destroy`: the device too, which must be our own.
-    pub fn release(&mut self, destroy: bool) {
-        let device = self.close();
-        if let (true, Some(device)) = (destroy, device) {
-            device.destroy();
-        }
+    /// Frees everything on the device. The device itself is its opener's to destroy.
+    pub fn release(&mut self) {
+        self.close();
     }
 
     /// What is known of the model, as JSON.
@@ -234,9 +231,9 @@ pub(crate) fn closed() -> Error {
 
 impl Engine {
     /// Lets go of everything on the device, and of the device.
-    fn close(&mut self) -> Option<Device> {
+    fn close(&mut self) {
         self.duet = None;
-        self.device.take()
+        self.device = None;
     }
 
     /// Puts the checkpoint's weights on the device.

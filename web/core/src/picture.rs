@@ -22,3 +22,11 @@ pub fn picture_values(
     let picture = Picture { width, height, layout: PixelLayout::Rgba, data: rgba, orientation: 1 };
     Preparation::of(pictures, channels, size).values(&picture).map_err(|e| to_js(&e))
 }
+
+/// Whether an image \[C,H,W\] in −1..1 lies on a plain ground that is the opposite of the model's: inverting it may help.
+#[wasm_bindgen(js_name = oppositeGround)]
+pub fn opposite_ground(values: &[f32], channels: usize, size: usize, ground: u8) -> bool {
+    let levels: Vec<u8> = values.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
+    let pictures = Pictures { ground, ..Pictures::default() };
+    Preparation::of(pictures, channels, size).opposite_ground(&levels)
+}
