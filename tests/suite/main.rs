@@ -11,6 +11,7 @@ mod explain;
 mod families;
 mod features;
 mod golden;
+mod graphs;
 mod groupnorm;
 mod harness;
 mod layers;
