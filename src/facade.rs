@@ -244,15 +244,15 @@ impl Duet {
     /// What the model says of any number of images \[N,C,H,W\].
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] where the answer is no number; device errors.
     pub async fn classify(&mut self, images: &[f32]) -> Result<Vec<Classification>> {
         let classes = self.config().num_classes;
         let rows = self.probabilities(images).await?;
-        let answer = |row: &[f32]| {
-            let class = argmax(row, classes).first().copied().unwrap_or(0);
-            Classification { class, name: self.config().class_name(class), probabilities: row.to_vec() }
+        let answer = |(row, class): (&[f32], usize)| {
+            let name = self.config().class_name(class);
+            Classification { class, name, probabilities: row.to_vec() }
         };
-        Ok(rows.chunks_exact(classes).map(answer).collect())
+        Ok(rows.chunks_exact(classes.max(1)).zip(argmax(&rows, classes)?).map(answer).collect())
     }
 
     /// Probabilities \[N,K\] of any number of images.
@@ -305,19 +305,22 @@ impl Duet {
         options: &ExplainOptions,
         watch: Watch<'_, [Vec<f32>]>,
     ) -> Result<Explanation> {
-        let kept = match self.explainer.take() {
-            Some(mut explainer) => explainer.change(options).await?.then_some(explainer),
-            None => None,
+        // Options that are refused leave what is kept for others.
+        let fits = match &mut self.explainer {
+            Some(explainer) => explainer.change(options).await?,
+            None => false,
         };
-        let explainer = match kept {
-            Some(explainer) => explainer,
-            None => Explainer::new(&self.weights, &self.checkpoint.diffusion, 1, options, self.set).await?,
+        let explainer = match &mut self.explainer {
+            Some(explainer) if fits => explainer,
+            kept => {
+                // Memory of the one before is freed first.
+                *kept = None;
+                let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
+                kept.insert(Explainer::new(weights, diffusion, 1, options, self.set).await?)
+            }
         };
-        let explainer = self.explainer.insert(explainer);
         let targets = explainer.targets(image, &[target]).await?;
-        let made = explainer.explain(image, &targets, 0, watch).await?;
-        finite(&made.counterfactual)?;
-        Ok(made)
+        explainer.explain(image, &targets, 0, watch).await
     }
 
     /// New images \[N,C,H,W\], one for each label; `None`: `count` images of no class.
@@ -347,25 +350,24 @@ impl Duet {
         let batch = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
         let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(batch) };
-        let kept = match self.sampler.take() {
-            Some((size, mut sampler)) if size == batch => {
-                sampler.change(&options.respacing, spec).await?.then_some(sampler)
-            }
-            _ => None,
+        let fits = match &mut self.sampler {
+            Some((size, sampler)) if *size == batch => sampler.change(&options.respacing, spec).await?,
+            _ => false,
         };
-        let sampler = match kept {
-            Some(sampler) => sampler,
-            None => {
-                let diffusion = &self.checkpoint.diffusion;
-                Sampler::new(&self.weights, diffusion, &options.respacing, spec, self.set).await?
+        let sampler = match &mut self.sampler {
+            Some((_, sampler)) if fits => sampler,
+            kept => {
+                *kept = None;
+                let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
+                let new = Sampler::new(weights, diffusion, &options.respacing, spec, self.set).await?;
+                &mut kept.insert((batch, new)).1
             }
         };
-        let (_, sampler) = self.sampler.insert((batch, sampler));
         let classes = self.checkpoint.model.num_classes;
         let steps = sampler.schedule().len();
         let total = steps * count.div_ceil(batch);
         let len = self.checkpoint.model.images(1).image_len();
-        let mut images = Vec::with_capacity(count * len);
+        let mut images = room(count, len)?;
         for (part, first) in (0..count).step_by(batch).enumerate() {
             // The last batch is filled up with images that are dropped.
             let rows: Vec<usize> = (first..first + batch).map(|row| row.min(count - 1)).collect();
@@ -379,20 +381,26 @@ impl Duet {
             let mut report = |p: Progress| on_step(Progress { done: part * steps + p.done, total });
             sampler.run(steps, &chain, Watch::Progress(&mut report)).await?;
             let made = sampler.get_images().await?;
-            images.extend_from_slice(&made[..(count - first).min(batch) * len]);
+            images.extend(made.into_iter().take((count - first).min(batch) * len));
+            finite(&images)?;
         }
-        finite(&images)?;
         Ok(images)
     }
 
     /// The labels that steer `count` images to one class: of a multi-label model that label alone.
     ///
     /// # Errors
-    /// [`Error::Config`] for a class out of range.
+    /// [`Error::Config`] for a class out of range and for more images than memory has room for.
     pub fn labels(&self, class: usize, count: usize) -> Result<Labels> {
         let ModelConfig { head, num_classes, .. } = *self.config();
-        let none = if head == Head::MultiLabel { vec![0.0; count * num_classes] } else { Vec::new() };
-        head.toward(&none, &vec![class; count], num_classes)
+        let mut classes = room(count, 1)?;
+        classes.resize(count, class);
+        let mut none = Vec::new();
+        if head == Head::MultiLabel {
+            none = room(count, num_classes)?;
+            none.resize(count * num_classes, 0.0);
+        }
+        head.toward(&none, &classes, num_classes)
     }
 
     /// Writes the model for inference: the weights in use, as f32 or half the size as f16; the file is replaced at once and
@@ -412,6 +420,14 @@ impl Duet {
     pub fn to_bytes(&self, dtype: Dtype) -> Result<Vec<u8>> {
         self.checkpoint.export(dtype, self.set == WeightSet::Averaged)
     }
+}
+
+/// Memory for `count` times `len` values. Rows of noise are numbered by 32 bits: there are no more images.
+fn room<T>(count: usize, len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let fits = count <= u32::MAX as usize
+        && count.checked_mul(len).is_some_and(|need| values.try_reserve_exact(need).is_ok());
+    if fits { Ok(values) } else { Err(Error::config("count", format!("{count} images are too many"))) }
 }
 
 fn finite(images: &[f32]) -> Result<()> {

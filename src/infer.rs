@@ -94,6 +94,14 @@ pub fn denoise_plan(
     b.graph.compile()
 }
 
+/// Refuses answers that are no numbers, as weights and images that overflow give; `columns` of them are one image's.
+fn finite(rows: &[f32], columns: usize, what: &str) -> Result<()> {
+    let Some(place) = rows.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let image = place / columns.max(1);
+    let detail = format!("the {what} of image {image} (counted from 0) became NaN or infinite");
+    Err(Error::NotFinite { detail })
+}
+
 /// A plan that makes a row of numbers of each image in its buffer "x", loaded.
 struct RowsOf {
     loaded: Loaded,
@@ -107,19 +115,20 @@ impl RowsOf {
     async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         let len = self.images.image_len();
-        if !images.len().is_multiple_of(len) {
+        if len == 0 || !images.len().is_multiple_of(len) {
             let detail = format!("{} values are no whole number of images of {len}", images.len());
             return Err(Error::shape(self.name, detail));
         }
-        for part in images.chunks(self.images.len()) {
+        for part in images.chunks(self.images.len().max(1)) {
             let count = part.len() / len;
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.run();
             let read = unpad_rows(&self.loaded.read(self.name).await?, self.columns);
-            rows.extend_from_slice(&read[..count * self.columns]);
+            rows.extend(read.into_iter().take(count * self.columns));
         }
+        finite(&rows, self.columns, self.name)?;
         Ok(rows)
     }
 }
@@ -168,7 +177,7 @@ impl ImageClassifier {
     /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose answer is no number; device errors.
     pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         self.rows.get(images).await
     }
@@ -178,7 +187,7 @@ impl ImageClassifier {
     /// # Errors
     /// As [`ImageClassifier::logits`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
-        Ok(self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes))
+        self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes)
     }
 }
 
@@ -222,17 +231,18 @@ impl ImageFeatures {
 
     /// Numbers per image.
     pub fn columns(&self) -> usize {
-        self.rows.columns - 1
+        self.rows.columns.saturating_sub(1)
     }
 
     /// Representations \[N,F\] of `images` \[N,C,H,W\] in −1..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// As [`ImageClassifier::logits`].
     pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let rows = self.rows.get(images).await?;
         // Without the timestep at the end.
-        Ok(rows.chunks_exact(self.rows.columns).flat_map(|row| &row[..row.len() - 1]).copied().collect())
+        let features = |row: &'_ [f32]| row.iter().take(self.columns()).copied().collect::<Vec<f32>>();
+        Ok(rows.chunks_exact(self.rows.columns.max(1)).flat_map(features).collect())
     }
 }
 
@@ -289,10 +299,10 @@ impl NoisePredictor {
     ///
     /// # Errors
     /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
-    /// end; device errors.
+    /// end; [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn predict(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
         let len = self.images.image_len();
-        if images.len() != timesteps.len() * len {
+        if Some(images.len()) != timesteps.len().checked_mul(len) {
             let detail = format!("{} values for {} images of {len}", images.len(), timesteps.len());
             return Err(Error::shape("predict noise", detail));
         }
@@ -304,19 +314,20 @@ impl NoisePredictor {
         for (part, steps) in images.chunks(self.images.len()).zip(timesteps.chunks(self.images.batch)) {
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
-            let mut t: Vec<f32> = steps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
+            let mut t = self.schedule.model_timesteps(steps)?;
             t.resize(self.images.batch, 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.write("t", bytemuck::cast_slice(&t))?;
             self.loaded.run();
-            let out = self.out.to_host(&self.loaded.read("model_out").await?);
+            let out = self.out.to_host(&self.loaded.read("model_out").await?)?;
             let rows = part.chunks_exact(len).zip(out.chunks_exact(self.out.image_len()));
             for ((x, row), t) in rows.zip(steps) {
                 // Behind the prediction, where there is more, comes the variance.
-                let levels = self.schedule.q_sample_coefficients(*t);
+                let levels = self.schedule.q_sample_coefficients(*t)?;
                 noise.extend(x.iter().zip(row).map(|(x, out)| self.prediction.eps(*x, *out, levels)));
             }
         }
+        finite(&noise, len, "predicted noise")?;
         Ok(noise)
     }
 }
@@ -365,7 +376,7 @@ impl DenoisingError {
     /// Mean squared error per image, image `i` at timestep `timesteps[i]` with noise of row `first_row + i`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the images are not one batch; device errors.
+    /// [`Error::Shape`] where the images are not one batch; [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn measure(
         &self,
         images: &[f32],
@@ -377,15 +388,16 @@ impl DenoisingError {
             return Err(Error::shape("measure", format!("timesteps {timesteps:?}")));
         }
         self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(images)?))?;
-        let t: Vec<f32> = timesteps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
+        let t = self.schedule.model_timesteps(timesteps)?;
         self.loaded.write("t", bytemuck::cast_slice(&t))?;
-        let mix: Vec<f32> = timesteps.iter().flat_map(|t| self.schedule.q_sample_coefficients(*t)).collect();
-        self.loaded.write("coefficients", bytemuck::cast_slice(&mix))?;
+        let mix = timesteps.iter().map(|t| self.schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+        self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
         let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, first_row];
         self.loaded.write("run", bytemuck::cast_slice(&run))?;
         self.loaded.run();
         let mut mse = self.loaded.read("mse").await?;
         mse.truncate(self.images.batch);
+        finite(&mse, 1, "noise error")?;
         Ok(mse)
     }
 }

@@ -13,7 +13,8 @@
 //!
 //! where `NAME` and the tensor's shape are those of the reference's `state_dict`. Weights and averages are F32 or F16;
 //! running statistics and moments are always F32, for a variance easily leaves f16's range. Reading also accepts BF16
-//! and F64. Repeated JSON keys, holes, overlaps and values that are not finite are refused in reading and in writing.
+//! and F64. Repeated JSON keys, holes, overlaps, values that are not finite, negative variances and negative second moments
+//! are refused in reading and in writing.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod atomic;
@@ -122,7 +123,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a file that is truncated, damaged, not a checkpoint, of a newer format, or holds values
-    /// that are not finite.
+    /// that are not finite, or negative variances; it names the tensor and the first such value.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Checkpoint> {
         Self::decode(bytes).map_err(|detail| error_at(path, detail))
     }
@@ -209,6 +210,12 @@ impl Checkpoint {
             .and_then(|entries| write::Encoder::new(&self.metadata(), entries))
             .map_err(|detail| error_at(path, detail))?;
         atomic::replace(path, |file| encoder.write(file))
+    }
+
+    /// Says what no tensor may hold and one does.
+    pub(crate) fn finite(&self) -> std::result::Result<(), String> {
+        let entries = self.entries(Dtype::F32)?;
+        read::refuse_impossible(entries.iter().map(write::Entry::named))
     }
 
     fn decode(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {

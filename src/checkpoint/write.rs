@@ -27,6 +27,13 @@ pub(super) struct Entry<'a> {
     dtype: Dtype,
 }
 
+impl Entry<'_> {
+    /// The tensor and its name in the file.
+    pub fn named(&self) -> (&str, &HostTensor) {
+        (&self.name, self.tensor)
+    }
+}
+
 impl Checkpoint {
     /// All tensors.
     pub(super) fn entries(&self, dtype: Dtype) -> Result<Vec<Entry<'_>>, String> {
@@ -146,7 +153,7 @@ impl<'a> Encoder<'a> {
 
 /// Refuses what could not be read back as it was.
 fn check(metadata: &Metadata, entries: &[Entry<'_>]) -> Result<(), String> {
-    read::refuse_non_finite(entries.iter().map(|entry| (entry.name.as_str(), entry.tensor)))?;
+    read::refuse_impossible(entries.iter().map(Entry::named))?;
     for metrics in metadata.training.iter().flat_map(|training| [&training.best, &training.last]).flatten() {
         if let Some((name, value)) = metrics.values.iter().find(|(_, value)| !value.is_finite()) {
             return Err(format!("the metric `{name}` of step {} is {value}", metrics.step));

@@ -46,9 +46,9 @@ pub struct ChainOptions {
     pub seed: Seed,
     /// See `seed`.
     pub first_row: u32,
-    /// What each image is to become; a class of none: that image is not guided.
+    /// What each image is to become; a class of none: that image is not guided. Not looked at where nothing guides.
     pub labels: Labels,
-    /// Step size α of Algorithm 1, or the scale of Eq. 12.
+    /// Step size α of Algorithm 1, or the scale of Eq. 12; as `labels`.
     pub alpha: f32,
 }
 
@@ -286,7 +286,7 @@ impl Sampler {
         let mut t: Vec<f32> = Vec::with_capacity(indices.len());
         for &index in indices {
             words.extend(self.coefficients(index, None, scale)?.words());
-            t.push(self.schedule.model_timestep(index));
+            t.push(self.schedule.model_timestep(index)?);
         }
         self.step.write("t", bytemuck::cast_slice(&t))?;
         self.step.write("coefficients", bytemuck::cast_slice(&words))
@@ -295,10 +295,14 @@ impl Sampler {
     /// Sets the classes (or targets) and the step size.
     ///
     /// # Errors
-    /// [`Error::Config`] for a class out of range or a wrong number of labels.
+    /// [`Error::Config`] for a class out of range or a step size that is no number, [`Error::Shape`] for a wrong number of
+    /// labels.
     pub fn guide(&self, labels: &Labels, alpha: f32) -> Result<()> {
         if self.spec.guidance == Guidance::None {
             return Ok(());
+        }
+        if !alpha.is_finite() {
+            return Err(Error::config("alpha", format!("must be a finite number, is {alpha}")));
         }
         self.step.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
         self.step.write("labels", &self.config.head.pack(labels, self.spec.batch, self.config.num_classes)?)
@@ -384,10 +388,10 @@ impl Sampler {
             let index = from - 1 - done;
             let before = (done > 0).then_some(index + 1);
             // After the last step what is kept is the original itself.
-            let left = index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left));
+            let left = index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left)).transpose()?;
             Ok(Row {
                 coefficients: self.coefficients(index, before, options.alpha)?,
-                timestep: self.schedule.model_timestep(index),
+                timestep: self.schedule.model_timestep(index)?,
                 kept: left.unwrap_or([1.0, 0.0]),
                 run: run_words(options.seed, index as u32, options.first_row),
             })
@@ -413,7 +417,7 @@ impl Sampler {
     /// Device errors.
     pub async fn get_images(&self) -> Result<Vec<f32>> {
         let x = self.step.require("x")?;
-        Ok(self.images().to_host(&self.read(x, x.bytes()).await?))
+        self.images().to_host(&self.read(x, x.bytes()).await?)
     }
 
     /// The logits \[N,K\] of the last step, of x_t before that step.

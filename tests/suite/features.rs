@@ -96,10 +96,15 @@ fn batch_statistics_and_their_gradients() {
         let (tw, tb) = (h.input(&[columns], &weight), h.input(&[columns], &bias));
         let tdy = h.input(&[rows, columns], &dy);
         let trunning = h.input(&[2, columns], &running);
+        let (kept, learn) = (h.input(&[2, columns], &running), [0.0, 1.0].map(|v| h.input(&[1], &[v])));
         let stats = h.output(&[3, columns]);
         let y = h.output(&[rows, columns]);
         let (dx, dw) = (h.output(&[rows, columns]), h.output(&[columns]));
-        let mut launches = batchnorm::stats(rows, columns, tx.slice, stats.slice, trunning.slice);
+        // Once without learning.
+        let quiet = [stats.slice, kept.slice];
+        let mut launches = batchnorm::stats(rows, columns, [tx.slice, learn[0].slice], quiet);
+        let written = [stats.slice, trunning.slice];
+        launches.extend(batchnorm::stats(rows, columns, [tx.slice, learn[1].slice], written));
         let reads = [tx.slice, stats.slice, tw.slice, tb.slice];
         launches.extend(batchnorm::forward(rows, columns, true, reads, y.slice));
         let reads = [tx.slice, tdy.slice, stats.slice, tw.slice];
@@ -131,6 +136,7 @@ fn batch_statistics_and_their_gradients() {
             })
             .collect();
         assert_close(&name("running statistics"), &h.read(&trunning), &want, 1e-5);
+        assert_eq!(h.read(&kept), running, "what does not learn keeps its bits");
     }
 }
 

@@ -104,6 +104,6 @@ fn the_network_sees_the_original_timestep() {
     let config =
         DiffusionConfig { diffusion_steps: 500, rescale_timesteps: true, ..DiffusionConfig::default() };
     let schedule = Schedule::respaced(&config, "10").unwrap();
-    assert_eq!(schedule.model_timestep(9), 2.0 * schedule.timestep_map[9] as f32);
+    assert_eq!(schedule.model_timestep(9).unwrap(), 2.0 * schedule.timestep_map[9] as f32);
     assert_eq!(schedule.timestep_map[9], 499);
 }

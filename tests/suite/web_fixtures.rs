@@ -154,7 +154,7 @@ fn web_fixtures_a_counterfactual() {
     let report = serde_json::json!({
         "image": original, "target": target,
         "options": {"noise": options.noise, "steps": 50, "alpha": options.alpha, "seed": 7},
-        "best": argmax(&explained.after, checkpoint.model.num_classes)[0],
+        "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
         "before": explained.before, "after": explained.after,
         "counterfactual": explained.counterfactual, "curve": curve,
     });

@@ -70,7 +70,7 @@ fn to_device(shape: &[usize], data: &[f32]) -> Vec<f32> {
 fn to_host(shape: &[usize], data: &[f32]) -> Vec<f32> {
     match *shape {
         [batch, channels, ref rest @ ..] if !rest.is_empty() => {
-            Images { batch, channels, pixels: rest.iter().product() }.to_host(data)
+            Images { batch, channels, pixels: rest.iter().product() }.to_host(data).unwrap()
         }
         _ => {
             let mut rows = unpad_rows(data, *shape.last().unwrap());

@@ -18,7 +18,7 @@ pub fn forward(fixture: &mut Fixture) {
     let batch = t.len();
     let images = setup.images(batch);
     let (x_start, noise) = (fixture.take_f32("input.x_start"), fixture.take_f32("input.noise"));
-    let times: Vec<f32> = t.iter().map(|t| schedule.model_timestep(*t as usize)).collect();
+    let times: Vec<f32> = t.iter().map(|t| schedule.model_timestep(*t as usize).unwrap()).collect();
     let mix: Vec<f32> = t
         .iter()
         .flat_map(|t| {

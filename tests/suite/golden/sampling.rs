@@ -31,7 +31,7 @@ fn read_images(sampler: &Sampler, setup: &Setup, name: &str, batch: usize) -> Ve
     if name == "model_out" {
         images.channels = setup.model.config.out_channels();
     }
-    images.to_host(&data)
+    images.to_host(&data).unwrap()
 }
 
 /// The files of single steps.
@@ -148,7 +148,7 @@ fn gradients(fixture: &mut Fixture, setup: &Setup, weights: &Weights, x: &[f32],
     running.write_images("x", &setup.images(batch), x);
     for &t in times {
         let schedule = Schedule::new(&setup.diffusion).unwrap();
-        running.write("t", batch, &vec![schedule.model_timestep(t); batch]);
+        running.write("t", batch, &vec![schedule.model_timestep(t).unwrap(); batch]);
         running.run();
         fixture.check(&format!("t{t}.loss_sum"), &running.read("loss"), NETWORK);
         let last = targets.len() - 1;
@@ -266,7 +266,7 @@ fn image_gradient(
     let running = probe.load(weights);
     write_labels(&running.loaded, setup, y);
     running.write_images("x", &setup.images(batch), x);
-    let times: Vec<f32> = t.iter().map(|t| schedule.model_timestep(*t)).collect();
+    let times: Vec<f32> = t.iter().map(|t| schedule.model_timestep(*t).unwrap()).collect();
     running.write("t", batch, &times);
     running.run();
     fixture.check(&format!("{group}.cond_grad"), &running.read("gradient"), 1e-3);

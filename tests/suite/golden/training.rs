@@ -55,10 +55,10 @@ impl Step {
         let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());
         for index in fixture.take(&format!("{prefix}t")) {
             let index = index as usize;
-            t.push(schedule.model_timestep(index));
+            t.push(schedule.model_timestep(index).unwrap());
             q.push(schedule.sqrt_alphas_cumprod[index] as f32);
             q.push(schedule.sqrt_one_minus_alphas_cumprod[index] as f32);
-            vb.extend(schedule.vb_coefficients(index));
+            vb.extend(schedule.vb_coefficients(index).unwrap());
         }
         self.plan.write("t", bytemuck::cast_slice(&t)).unwrap();
         self.plan.write("coefficients", bytemuck::cast_slice(&q)).unwrap();
@@ -349,7 +349,7 @@ fn final_outputs(fixture: &mut Fixture, step: &Step) {
     running.write_images("x_start", &images, &fixture.take_f32("step0.x_start"));
     running.write_images("noise", &images, &fixture.take_f32("step0.noise"));
     let indices: Vec<usize> = fixture.take("step0.t").iter().map(|t| *t as usize).collect();
-    let times: Vec<f32> = indices.iter().map(|i| schedule.model_timestep(*i)).collect();
+    let times: Vec<f32> = indices.iter().map(|i| schedule.model_timestep(*i).unwrap()).collect();
     running.write("t", batch, &times);
     let mix: Vec<f32> = indices
         .iter()

@@ -89,8 +89,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         let cards = cards(&session, options, &images, &made, &truths, path)?;
         write_atomic(path, page(&settings, &cards).as_bytes())?;
     }
-    print(arguments, options, config, &made, &truths);
-    Ok(())
+    print(arguments, options, config, &made, &truths)
 }
 
 fn settings(
@@ -129,7 +128,7 @@ fn cards(
     let config = session.config();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 1 };
     let (classes, len) = (config.num_classes, images.len() / truths.len());
-    let (was, is) = (argmax(&made.all.before, classes), argmax(&made.all.after, classes));
+    let (was, is) = (argmax(&made.all.before, classes)?, argmax(&made.all.after, classes)?);
     let card = |i: usize| {
         let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
         let all = &made.all;
@@ -154,10 +153,10 @@ fn cards(
     (0..truths.len()).map(card).collect()
 }
 
-fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) {
+fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) -> Result<()> {
     let classes = config.num_classes;
     let all = &made.all;
-    let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
+    let (was, is) = (argmax(&all.before, classes)?, argmax(&all.after, classes)?);
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
     let mut rows = Vec::new();
     for (i, (path, &target)) in options.images.iter().zip(&made.targets).enumerate() {
@@ -182,10 +181,11 @@ fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, 
     if arguments.json {
         let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
         println!("{json}");
-        return;
+        return Ok(());
     }
     println!("wrote {picture}");
     if let Some(file) = report_file {
         println!("wrote {file}");
     }
+    Ok(())
 }

@@ -65,11 +65,11 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
         };
         pollster::block_on(sampler.run(steps, &chain, Watch::Progress(&mut step)))?;
         let made = pollster::block_on(finish.read())?;
-        if made.images.iter().any(|v| v.is_nan()) {
+        if made.images.iter().any(|v| !v.is_finite()) {
             let detail = format!("sampling class {class} gave NaN; try a smaller --alpha");
             return Err(Error::NotFinite { detail });
         }
-        let right = argmax(&made.logits, config.num_classes).iter().filter(|a| *a == class).count();
+        let right = argmax(&made.logits, config.num_classes)?.iter().filter(|a| *a == class).count();
         recognised.push((*class, right));
         rows.push(made.images);
     }

@@ -41,7 +41,7 @@ pub fn accuracy(
         let logits = pollster::block_on(classifier.logits(&images))?;
         match (config.head, test.labels.pick(part, test.class_names.len())?) {
             (Head::Multiclass, Labels::Classes(truths)) => {
-                for (label, answer) in truths.into_iter().zip(argmax(&logits, classes)) {
+                for (label, answer) in truths.into_iter().zip(argmax(&logits, classes)?) {
                     let label = label as usize;
                     if label >= classes {
                         let detail = format!("label {label} in the data, {classes} classes in the model");

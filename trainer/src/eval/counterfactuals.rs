@@ -67,7 +67,7 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
             first,
             Watch::None,
         ))?;
-        let (was, is) = (argmax(&made.before, classes), argmax(&made.after, classes));
+        let (was, is) = (argmax(&made.before, classes)?, argmax(&made.after, classes)?);
         for i in 0..part.len() {
             sums.images += 1;
             sums.changed += f64::from(u8::from(was[i] != is[i]));
