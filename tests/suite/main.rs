@@ -10,6 +10,7 @@ mod convolution;
 mod explain;
 mod families;
 mod features;
+mod folding;
 mod golden;
 mod graphs;
 mod groupnorm;

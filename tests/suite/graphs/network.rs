@@ -24,7 +24,7 @@ pub enum Op {
     MatMul { residual: bool },
     /// Of x, gamma, beta, perhaps the scale-shift.
     GroupNorm { groups: usize, scale_shift: bool, silu: bool },
-    /// Of x, weight, bias, running statistics.
+    /// Of x, weight, bias, running statistics, in training whether those learn.
     BatchNorm { train: bool },
     /// Of q, k, v side by side.
     Attention { heads: usize, new_order: bool },
@@ -313,7 +313,9 @@ impl Builder {
             let running = self.given(Op::Constant, vec![2, columns], statistics);
             // Statistics of two samples divide by differences of nearly equal numbers: no comparison of values holds there.
             let train = batch > 2 && self.random.coin();
-            x = self.push(Op::BatchNorm { train }, vec![x, gamma, beta, running], vec![batch, columns]);
+            let learn = train.then(|| self.given(Op::Constant, vec![1], vec![1.0]));
+            let inputs = [x, gamma, beta, running].into_iter().chain(learn).collect();
+            x = self.push(Op::BatchNorm { train }, inputs, vec![batch, columns]);
         }
         let classes = self.random.of(&[2, 3, 5, 10]);
         let weight = self.weight(None, columns, classes);
@@ -389,7 +391,9 @@ impl Network {
                     let scale_shift = last().filter(|_| *scale_shift);
                     g.group_norm(x(), inputs[1], inputs[2], *groups, scale_shift, *silu)?
                 }
-                Op::BatchNorm { train } => g.batch_norm(x(), inputs[1], inputs[2], inputs[3], *train)?,
+                Op::BatchNorm { train } => {
+                    g.batch_norm(x(), inputs[1], inputs[2], inputs[3], train.then(|| inputs[4]))?
+                },
                 Op::Attention { heads, new_order } => g.attention(x(), *heads, *new_order)?,
                 Op::Activate(activation) => g.activate(x(), *activation),
                 Op::Add => g.add(x(), inputs[1])?,
