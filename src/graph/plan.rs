@@ -140,6 +140,19 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
+        self.compile_over(choices, true)
+    }
+
+    /// As [`Graph::compile_for`], but every tensor has memory of its own: the same launches and numbers for more memory.
+    /// Where two such plans differ in a bit, memory was shared that was still in use.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn compile_unshared(&self, choices: &Choices) -> Result<Plan> {
+        self.compile_over(choices, false)
+    }
+
+    fn compile_over(&self, choices: &Choices, share: bool) -> Result<Plan> {
         let needed = self.needed();
         let mut compiler = Compiler {
             graph: self,
@@ -166,7 +179,7 @@ impl Graph {
             launches.extend(node.op.lower(&mut context));
             shapes.resize(launches.len(), self.shape_summary(node));
         }
-        Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals)
+        Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals, share)
     }
 }
 
@@ -176,6 +189,7 @@ impl Plan {
         shapes: Vec<String>,
         virtual_bytes: &[u64],
         externals: BTreeMap<String, (BufferId, u64)>,
+        share: bool,
     ) -> Result<Plan> {
         let mut external_of = BTreeMap::new();
         let mut buffers = Vec::new();
@@ -203,7 +217,7 @@ impl Plan {
                 conflicts.extend(launch.reads.iter().filter_map(own).map(|read| (write, read)));
             }
         }
-        let memory = plan_memory(&lifetimes, &conflicts, DEFAULT_MAX_BINDING, true);
+        let memory = plan_memory(&lifetimes, &conflicts, DEFAULT_MAX_BINDING, share);
         let base = buffers.len() as u32;
         buffers.extend(memory.slots.iter().map(|bytes| BufferSpec::Slot { bytes: *bytes }));
         for launch in &mut launches {

@@ -6,6 +6,9 @@ use crate::ops::Pooling;
 use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
 
+/// Most residual blocks of a level; the deepest published networks of this kind have three.
+const MOST_BLOCKS: usize = 64;
+
 /// The UNet and the classifier (paper section 5.1; defaults are the reference's).
 ///
 /// ```
@@ -167,6 +170,11 @@ impl ModelConfig {
             if value == 0 || value > 65_536 {
                 return Err(Error::config(field, format!("must be between 1 and 65536, is {value}")));
             }
+        }
+        // Each block is a dozen tensors: without a bound a file of a kilobyte would name a million of them.
+        if self.num_res_blocks > MOST_BLOCKS {
+            let detail = format!("must be at most {MOST_BLOCKS}, is {}", self.num_res_blocks);
+            return Err(Error::config("num_res_blocks", detail));
         }
         if self.num_head_channels == Some(0) {
             return Err(Error::config("num_head_channels", "must be at least 1"));
