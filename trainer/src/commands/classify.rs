@@ -1,6 +1,7 @@
 //! `duet classify`: the most probable classes of images.
 
 use crate::cli::{Classify, Cli};
+use crate::data::load_image;
 use crate::io::output::{self, say};
 use crate::io::pictures::{self, Failures, Pictures};
 use crate::io::session::Session;
@@ -28,14 +29,15 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
         if output::failed() {
             break;
         }
-        let Pictures { images, good, bad } = pictures::read(part, config);
-        let probabilities = pollster::block_on(classifier.probabilities(&images))?;
-        let mut answers = good.iter().zip(probabilities.chunks_exact(config.num_classes));
+        let load = |path: &Path| load_image(path, config.in_channels, config.image_size);
+        let Pictures { read, bad, .. } = pictures::read(part, load);
+        let probabilities = pollster::block_on(classifier.probabilities(&read.concat()))?;
+        let mut answers = probabilities.chunks_exact(config.num_classes);
         let mut bad = bad.into_iter().peekable();
         for (i, path) in part.iter().enumerate() {
             if let Some((_, error)) = bad.next_if(|(at, _)| *at == i) {
                 rows.push(failures.add(path, error));
-            } else if let Some((_, row)) = answers.next() {
+            } else if let Some(row) = answers.next() {
                 let shown = shown(config, options.top, row);
                 if arguments.json {
                     rows.push(as_json(config, path, row, &shown));

@@ -69,12 +69,10 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
     let wanted = wanted_classes(config, options, given.len())?;
-    let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
-    if given.len() > grid.most_strips() {
-        let detail = format!("{} are too many for one picture: at most {}", given.len(), grid.most_strips());
-        return Err(Error::config("images", detail));
-    }
-    let Pictures { images, good, bad } = pictures::read(&given, config);
+    let grid = Grid::for_strips(config.in_channels, config.image_size, given.len())?;
+    let load = |path: &Path| load_image(path, config.in_channels, config.image_size);
+    let Pictures { read, good, bad } = pictures::read(&given, load);
+    let images = read.concat();
     let mut failures = Failures::new(given.len(), arguments.json);
     let unread: Vec<_> = bad.into_iter().map(|(i, error)| failures.add(&given[i], error)).collect();
     if failures.all() {
