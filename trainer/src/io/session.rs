@@ -111,7 +111,7 @@ impl Session {
         }
         let config = self.config();
         let split = load(&spec, config.in_channels, config.image_size)?;
-        split.for_model(config).map_err(|e| Error::Data { path: spec.path, detail: e.to_string() })
+        split.for_model(config, &spec.path)
     }
 
     /// Keeps compiled pipelines for the next run.

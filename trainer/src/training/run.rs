@@ -45,7 +45,11 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
     }
     labels_fit(&split.train, &recipe.model)?;
-    let split = split.for_model(&recipe.model)?;
+    let absent = split.train.absent(&recipe.model);
+    let split = split.for_model(&recipe.model, &recipe.data.path)?;
+    if !absent.is_empty() {
+        eprintln!("duet: the data have no images of {}: these classes are not learnt", absent.join(", "));
+    }
     let device = open_device(arguments)?;
     watch_interrupts()?;
     let fingerprint = split.train.fingerprint();

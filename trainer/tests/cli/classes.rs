@@ -1,6 +1,6 @@
 //! Classes have names: data are matched to a model by them, and people are understood.
 
-use super::{Project, fails, ok};
+use super::{Project, duet, fails, ok};
 use serde_json::Value;
 use std::path::Path;
 
@@ -182,6 +182,12 @@ fn names_that_do_not_fit_are_explained_before_anything_is_trained() {
         "num_classes = 2\nclass_names = [\"cat\", \"dog\"]",
         &["\"dark\", \"light\"", "\"cat\", \"dog\""],
     );
+    // Who names a class without images means it, but is told.
+    let names = "num_classes = 3\nclass_names = [\"light\", \"grey\", \"dark\"]";
+    let more = recipe_with(&project, "more.toml", "num_classes = 2", names);
+    let trained = duet(&["train", &more, "--out", &out, "--steps", "2"]);
+    let told = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(trained.status.success() && told.contains("no images of grey"), "{told}");
 }
 
 #[test]
