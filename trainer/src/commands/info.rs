@@ -84,6 +84,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
+    println!("classes: {}", c.class_list());
     println!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch

@@ -111,6 +111,8 @@ fn names_with_commas_are_given_whole() {
         let made = json(&sample(given));
         made["classes"].as_array().unwrap().iter().map(|class| class["class"].as_u64().unwrap()).collect()
     };
+    let info = ok(&["info", &model]);
+    assert!(info.contains("classes: \"cats, big\", \"light\""), "{info}");
     assert_eq!(classes(&["cats, big"]), [0]);
     assert_eq!(classes(&["light,0"]), [1, 0]);
     assert_eq!(classes(&["light", "Cats, BIG"]), [1, 0]);
