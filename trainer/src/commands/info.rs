@@ -90,6 +90,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
+    say!("classes: {}", c.class_list());
     say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch

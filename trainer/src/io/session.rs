@@ -147,7 +147,7 @@ impl Session {
         let spec = self.data_spec(options)?;
         let config = self.config();
         let split = load(&spec, config.in_channels, config.image_size)?;
-        split.for_model(config).map_err(|e| Error::Data { path: spec.path, detail: e.to_string() })
+        split.for_model(config, &spec.path)
     }
 
     /// The statistics of the training data under the weights in use, where the file has them.

@@ -66,8 +66,14 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         return Ok(());
     }
     let fingerprint = split.train.fingerprint();
-    let mut split = split.for_model(&recipe.model)?;
+    let absent = split.train.absent(&recipe.model);
+    let mut split = split.for_model(&recipe.model, &recipe.data.path)?;
     split.train = labelled_for(split.train, &recipe.model);
+    if !absent.is_empty() {
+        let detail =
+            format!("the data have no images of {}: these classes are not learnt", absent.join(", "));
+        warn(json, &detail);
+    }
     let device = open_device(arguments)?;
     watch_interrupts()?;
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
