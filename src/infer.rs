@@ -5,13 +5,13 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
-use crate::tensor::{Images, unpad_rows};
+use crate::tensor::{Images, check_batch, unpad_rows};
 use crate::weights::{Loaded, Weights};
 
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
 fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
-    let config = &model.config;
-    let shape = config.image_shape(batch);
+    check_batch(batch)?;
+    let shape = model.config.image_shape(batch);
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.fill(batch, 0.0);
     let encoded = model.unet.encode(b, x, t)?;
@@ -35,6 +35,7 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn predict_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = config.image_shape(batch);
@@ -77,6 +78,7 @@ pub fn denoise_plan(
     batch: usize,
     set: WeightSet,
 ) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = config.image_shape(batch);

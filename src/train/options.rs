@@ -4,6 +4,7 @@ use super::groups::Groups;
 use crate::autodiff::Activations;
 use crate::error::{Error, Result};
 use crate::model::Part;
+use crate::tensor::check_batch;
 use serde::{Deserialize, Serialize};
 
 /// Which images the classifier sees in training.
@@ -96,7 +97,8 @@ impl TrainOptions {
     /// [`Error::Config`] naming the field.
     pub fn validate(&self) -> Result<()> {
         let micro = self.micro_batches;
-        if self.batch_size == 0 || micro == 0 || !self.batch_size.is_multiple_of(micro) {
+        check_batch(self.batch_size)?;
+        if micro == 0 || !self.batch_size.is_multiple_of(micro) {
             let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));
         }

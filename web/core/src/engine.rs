@@ -8,7 +8,6 @@ use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Progress, StepSpec, Watch};
-use duet::tensor::Tensors;
 use duet::weights::Weights;
 use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
 use js_sys::{Array, Float32Array, Function, Object, Reflect};
@@ -233,11 +232,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes on with other weights.
-    pub(crate) async fn replace(&mut self, weights: Tensors) -> Result<()> {
+    /// Goes on with the weights of `trained`, and keeps on the host what training goes on with: the step and the optimizer's
+    /// moments, twice the weights' memory. On the device nothing of it stays. The average, which starts anew with each
+    /// training, is not kept: the model in the page is the trained one itself.
+    pub(crate) async fn replace(&mut self, trained: Checkpoint) -> Result<()> {
         // The model on the device shares the checkpoint: without it there is nothing to copy.
         self.duet = None;
-        Arc::make_mut(&mut self.checkpoint).weights = weights;
+        let checkpoint = Arc::make_mut(&mut self.checkpoint);
+        (checkpoint.weights, checkpoint.training) = (trained.weights, trained.training);
         self.upload().await
     }
 
