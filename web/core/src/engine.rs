@@ -8,7 +8,6 @@ use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Progress, StepSpec, Watch};
-use duet::tensor::Tensors;
 use duet::typicality::{Typicality, UNLIKE};
 use duet::weights::Weights;
 use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
@@ -246,12 +245,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes on with other weights.
-    pub(crate) async fn replace(&mut self, weights: Tensors) -> Result<()> {
+    /// Goes on with the weights of `trained`, and keeps on the host what training goes on with: the step and the optimizer's
+    /// moments, twice the weights' memory. On the device nothing of it stays. The average, which starts anew with each
+    /// training, is not kept: the model in the page is the trained one itself.
+    pub(crate) async fn replace(&mut self, trained: Checkpoint) -> Result<()> {
         // The model on the device shares the checkpoint: without it there is nothing to copy.
         self.duet = None;
         let checkpoint = Arc::make_mut(&mut self.checkpoint);
-        checkpoint.weights = weights;
+        (checkpoint.weights, checkpoint.training) = (trained.weights, trained.training);
         // It told what the training data looked like to the weights of before.
         checkpoint.typicality = None;
         self.upload().await
