@@ -24,7 +24,10 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
     if train.join(TABLE).is_file() && test.join(TABLE).is_file() {
         let [train, test] = [read(&train, channels, size)?, read(&test, channels, size)?];
         if train.class_names != test.class_names {
-            return Err(bad(&spec.path, format!("`train` and `test` have different labels in their {TABLE}")));
+            return Err(bad(
+                &spec.path,
+                format!("`train` and `test` have different labels in their {TABLE}"),
+            ));
         }
         return Ok(Split { train, test });
     }
@@ -84,7 +87,9 @@ fn table(text: &str) -> std::result::Result<Table, String> {
         let file = PathBuf::from(columns.next().unwrap_or_default());
         let target = |text: String| match text.parse::<f32>() {
             Ok(target) if (0.0..=1.0).contains(&target) => Ok(target),
-            _ => Err(format!("line {number}: {text:?} is no label: 0 where it does not hold, 1 where it does")),
+            _ => {
+                Err(format!("line {number}: {text:?} is no label: 0 where it does not hold, 1 where it does"))
+            }
         };
         let targets = columns.map(target).collect::<std::result::Result<Vec<f32>, String>>()?;
         if targets.len() != names.len() {

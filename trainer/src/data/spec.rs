@@ -115,6 +115,9 @@ mod tests {
             assert!(toml::to_string(&spec).unwrap().contains(&format!("kind = {name:?}")));
         }
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
-        assert!(error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder, labels-csv"), "{error}");
+        assert!(
+            error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder, labels-csv"),
+            "{error}"
+        );
     }
 }

@@ -155,7 +155,13 @@ mod tests {
 
     fn data(first: u8) -> Dataset {
         let labels = Labels::Classes(vec![0, 1]);
-        Dataset { images: vec![first, 2], labels, channels: 1, size: 1, class_names: vec!["a".into(), "b".into()] }
+        Dataset {
+            images: vec![first, 2],
+            labels,
+            channels: 1,
+            size: 1,
+            class_names: vec!["a".into(), "b".into()],
+        }
     }
 
     fn saved(recipe: &Recipe, noted: Value) -> Checkpoint {
@@ -223,7 +229,10 @@ mod tests {
             ]
         );
         let named = format!("num_classes = 2\nclass_names = [\"a\", \"b\"]\n{base}");
-        assert_eq!(told(&named), ["model.class_names was [], is [\"a\",\"b\"]", "model.num_classes was 10, is 2!"]);
+        assert_eq!(
+            told(&named),
+            ["model.class_names was [], is [\"a\",\"b\"]", "model.num_classes was 10, is 2!"]
+        );
         let changed = super::tests::told(&saved, &begun, &data(9));
         assert!(changed.len() == 1 && changed[0].starts_with("data was blake3:"), "{changed:?}");
     }

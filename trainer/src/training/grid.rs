@@ -41,7 +41,8 @@ pub fn draw(weights: &Weights, recipe: &Recipe, path: &Path) -> Result<()> {
     let count = COLUMNS * rows;
     let batch = batch(count, train.batch_size / train.micro_batches);
     // The running statistics on the device are newer than the check that `force` skips.
-    let spec = StepSpec { solver: Solver::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
+    let spec =
+        StepSpec { solver: Solver::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
     let new = Sampler::new(weights, &recipe.diffusion, &train.sample_steps, spec, WeightSet::Averaged);
     let sampler = pollster::block_on(new)?;
     let mut images = Vec::new();
@@ -83,7 +84,9 @@ mod tests {
     #[test]
     fn grids_are_bounded_and_their_batches_too() {
         assert_eq!((shown(10), shown(32), shown(1000)), (10, 32, 32));
-        for (images, most, want) in [(40, 16, 14), (40, 40, 40), (40, 128, 40), (128, 3, 3), (8, 1, 1), (40, 0, 1)] {
+        for (images, most, want) in
+            [(40, 16, 14), (40, 40, 40), (40, 128, 40), (128, 3, 3), (8, 1, 1), (40, 0, 1)]
+        {
             let got = batch(images, most);
             assert_eq!(got, want, "{images} images, at most {most}");
             assert!(got <= most.max(1) && got * images.div_ceil(got) < images + got);

@@ -40,9 +40,7 @@ impl Lock {
                 let folder = folder.display();
                 warn(
                     json,
-                    &format!(
-                        "{folder} cannot be locked ({error}): see to it that no other run writes there"
-                    ),
+                    &format!("{folder} cannot be locked ({error}): see to it that no other run writes there"),
                 );
             }
         }

@@ -50,7 +50,13 @@ pub fn labelled_for(mut data: Dataset, model: &ModelConfig) -> Dataset {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming each setting that differs, with what it was and what it is.
-pub fn resumable(file: &Path, recipe: &Recipe, data: &Dataset, meant: bool, json: bool) -> Result<Checkpoint> {
+pub fn resumable(
+    file: &Path,
+    recipe: &Recipe,
+    data: &Dataset,
+    meant: bool,
+    json: bool,
+) -> Result<Checkpoint> {
     let (mut checkpoint, _) = load_checkpoint(file)?;
     let refuse = |detail: String| Err(Error::Checkpoint { path: file.into(), detail });
     let Some(state) = &checkpoint.training else {
@@ -70,7 +76,8 @@ pub fn resumable(file: &Path, recipe: &Recipe, data: &Dataset, meant: bool, json
     }
     if let Some(steps) = other_length(state, recipe) {
         let now = recipe.train.steps;
-        let detail = format!("train.steps was {steps}, is {now}: the rates of a cosine over {now} steps from now on");
+        let detail =
+            format!("train.steps was {steps}, is {now}: the rates of a cosine over {now} steps from now on");
         warn(json, &detail);
     }
     checkpoint.model.clone_from(&recipe.model);
@@ -111,7 +118,13 @@ mod tests {
     use super::*;
 
     fn data(labels: Labels) -> Dataset {
-        Dataset { images: vec![0; 3], labels, channels: 1, size: 1, class_names: vec!["a".into(), "b".into()] }
+        Dataset {
+            images: vec![0; 3],
+            labels,
+            channels: 1,
+            size: 1,
+            class_names: vec!["a".into(), "b".into()],
+        }
     }
 
     #[test]
@@ -119,7 +132,9 @@ mod tests {
         let single = data(Labels::Classes(vec![1, 0, 1]));
         let several = data(Labels::MultiLabel(vec![1.0; 6]));
         let model = |head, num_classes| ModelConfig { head, num_classes, ..ModelConfig::default() };
-        for (head, set) in [(Head::Multiclass, &single), (Head::MultiLabel, &single), (Head::MultiLabel, &several)] {
+        for (head, set) in
+            [(Head::Multiclass, &single), (Head::MultiLabel, &single), (Head::MultiLabel, &several)]
+        {
             labels_fit(set, &model(head, 2)).unwrap();
             for classes in [1, 5] {
                 let error = labels_fit(set, &model(head, classes)).unwrap_err().to_string();
