@@ -56,7 +56,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
         let last = saved();
         if done % 4 > 0 {
             // In the midst of its steps.
-            wait_for(|| saved() != last);
+            wait_for(|| saved() != last || child.try_wait().unwrap().is_some());
             std::thread::sleep(moment(done, 5 * one));
         } else {
             std::thread::sleep(moment(done, start));

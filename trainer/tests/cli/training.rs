@@ -62,10 +62,10 @@ impl Project {
     }
 }
 
-pub fn wait_for(what: impl Fn() -> bool) {
+pub fn wait_for(mut what: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !what() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "nothing happened");
+        assert!(begin.elapsed() < Duration::from_secs(300), "nothing happened");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
