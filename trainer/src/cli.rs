@@ -144,19 +144,19 @@ pub struct Train {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
     /// Stop after this many steps in all (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
     /// Stop after this many minutes, saving first; `inf`: never.
     #[arg(long, allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// Images per step (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub batch: Option<usize>,
     /// Learning rate (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Seed (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Folder of the data (overrides the recipe).
     #[arg(long, value_name = "FOLDER")]
