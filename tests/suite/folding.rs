@@ -26,14 +26,20 @@ fn attention_in_tiles() {
     let lse = h.scratch(attention::lse_bytes(&size));
     let scratch = h.scratch(attention::grad_scratch(&size));
     let forward = attention::forward(Family::Tiled, &size, given, out.slice, lse);
-    let backward = attention::grad(Family::Tiled, &size, [given, out.slice, lse, upstream], scratch, dqkv.slice);
+    let backward =
+        attention::grad(Family::Tiled, &size, [given, out.slice, lse, upstream], scratch, dqkv.slice);
     for launch in forward.iter().chain(&backward).filter(|launch| launch.kernel.file == "attention_tiled") {
         is_folded(launch.workgroups);
     }
     h.run(forward.into_iter().chain(backward).collect());
     let (out, dqkv) = (h.read(&out), h.read(&dqkv));
     for n in 0..WORKGROUPS {
-        assert!((out[n] - qkv[3 * n + 2]).abs() < 1e-6, "image {n}: {} instead of {}", out[n], qkv[3 * n + 2]);
+        assert!(
+            (out[n] - qkv[3 * n + 2]).abs() < 1e-6,
+            "image {n}: {} instead of {}",
+            out[n],
+            qkv[3 * n + 2]
+        );
         let got = &dqkv[3 * n..3 * n + 3];
         let right = got[0].abs() < 1e-6 && got[1].abs() < 1e-6 && (got[2] - dout[n]).abs() < 1e-6;
         assert!(right, "image {n}: gradient {got:?} instead of 0, 0, {}", dout[n]);

@@ -67,8 +67,9 @@ pub fn plan(kind: &str, what: &str) -> Plan {
 fn plans_are_as_committed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
     let all = [("fashion28", "train"), ("fashion28", "guided"), ("mnist28_c32", "guided")];
-    for ((kind, what), (ending, choices)) in
-        all.iter().flat_map(|plan| [("", Choices::default()), ("_gpu", gpu())].map(|families| (plan, families)))
+    for ((kind, what), (ending, choices)) in all
+        .iter()
+        .flat_map(|plan| [("", Choices::default()), ("_gpu", gpu())].map(|families| (plan, families)))
     {
         let path = folder.join(format!("{kind}_{what}_b8{ending}.txt"));
         let text = texts(kind, what, &choices);

@@ -154,8 +154,17 @@ fn launches_fit_their_shaders() {
 /// Functions that several files need: the same text in each.
 const SHARED: [&str; 6] = ["sigmoid", "qkv_quad", "qkv_tile", "out_quad", "dout_quad", "dout_tile"];
 /// Functions of one name that differ between files, for they are about a file's own bindings and tiles.
-const DIFFERENT: [&str; 9] =
-    ["add", "add_weighted", "in_head", "locate", "put", "put_gradient", "store_gradient", "store_out", "weights"];
+const DIFFERENT: [&str; 9] = [
+    "add",
+    "add_weighted",
+    "in_head",
+    "locate",
+    "put",
+    "put_gradient",
+    "store_gradient",
+    "store_out",
+    "weights",
+];
 
 /// What differs from those lists: a function of several files that is in neither, that is in the wrong one, or a name of the
 /// lists that no two files have.
@@ -171,7 +180,9 @@ fn strays(texts: &BTreeMap<String, Vec<String>>) -> Vec<String> {
         }
     }
     let several = |name: &&&str| texts.get(**name).is_none_or(|texts| texts.len() < 2);
-    strays.extend(SHARED.iter().chain(&DIFFERENT).filter(several).map(|name| format!("{name} is in no two files")));
+    strays.extend(
+        SHARED.iter().chain(&DIFFERENT).filter(several).map(|name| format!("{name} is in no two files")),
+    );
     strays
 }
 
@@ -181,7 +192,8 @@ fn functions_of_one_name_are_the_same_text_or_known_to_differ() {
     for Shader { source, module, .. } in shaders() {
         for (_, function) in module.functions.iter() {
             let name = function.name.clone().expect("a name");
-            let start = source.find(&format!("\nfn {name}(")).unwrap_or_else(|| panic!("{name} begins no line"));
+            let start =
+                source.find(&format!("\nfn {name}(")).unwrap_or_else(|| panic!("{name} begins no line"));
             let end = source[start..].find("\n}\n").expect("an end");
             texts.entry(name).or_default().push(source[start..start + end].to_owned());
         }

@@ -90,7 +90,13 @@ fn agreeing(fixture: &mut Fixture, name: &str, got: &[f32], bound: f64) {
 }
 
 /// Per-sample term in bits of the twin.
-pub fn twin(size: &Variational, out: &[f64], start: &[f64], noised: &[f64], coefficients: &[f64]) -> Vec<f64> {
+pub fn twin(
+    size: &Variational,
+    out: &[f64],
+    start: &[f64],
+    noised: &[f64],
+    coefficients: &[f64],
+) -> Vec<f64> {
     let (pixels, channels) = (size.pixels, size.channels);
     (0..size.batch)
         .map(|n| {

@@ -19,7 +19,17 @@ const FILES: usize = 3000;
 
 /// Numbers that are said to be too large, or just not.
 const NUMBERS: [&str; 12] = [
-    "0", "-1", "1", "255", "65536", "65537", "4294967296", "9223372036854775807", "18446744073709551615", "1e999", "0.5",
+    "0",
+    "-1",
+    "1",
+    "255",
+    "65536",
+    "65537",
+    "4294967296",
+    "9223372036854775807",
+    "18446744073709551615",
+    "1e999",
+    "0.5",
     "NaN",
 ];
 
@@ -52,7 +62,9 @@ fn damage(data: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     let at = random.below(data.len() + 1);
     match random.below(9) {
         0 if at < data.len() => data[at] ^= 1 << random.below(8),
-        1 if at < data.len() => data[at] = *b"\x00\x01\x7f\x80\xff\"[{}]:,.-9 \n".get(random.below(17)).unwrap_or(&0),
+        1 if at < data.len() => {
+            data[at] = *b"\x00\x01\x7f\x80\xff\"[{}]:,.-9 \n".get(random.below(17)).unwrap_or(&0)
+        }
         2 => {
             // A number of two, four or eight bytes.
             let width = 2 << random.below(3);
@@ -88,7 +100,8 @@ fn damage(data: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
         }
         _ => {
             // Nesting, and many of one thing.
-            let piece = [&b"["[..], b"{\"a\":", b"a = ", b",", b"\0"][random.below(5)].repeat(1 + random.below(400));
+            let piece =
+                [&b"["[..], b"{\"a\":", b"a = ", b",", b"\0"][random.below(5)].repeat(1 + random.below(400));
             data.splice(at..at, piece);
         }
     }

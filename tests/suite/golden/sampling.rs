@@ -40,7 +40,9 @@ fn halves(out: &[f32], setup: &Setup) -> [Vec<f32>; 2] {
     if !setup.model.config.learn_sigma {
         return [out.to_vec(), Vec::new()];
     }
-    let half = |second: usize| out.chunks(2 * whole).flat_map(|image| &image[second * whole..][..whole]).copied().collect();
+    let half = |second: usize| {
+        out.chunks(2 * whole).flat_map(|image| &image[second * whole..][..whole]).copied().collect()
+    };
     [half(0), half(1)]
 }
 
@@ -60,7 +62,8 @@ fn check_variances(fixture: &mut Fixture, prefix: &str, t: &[usize], out: &[f32]
     let [eps, v] = halves(out, setup);
     let each = eps.len() / t.len();
     let logs: Vec<f64> = if setup.model.config.learn_sigma {
-        let bounds = |row: usize| (schedule.log_betas[t[row]], schedule.posterior_log_variance_clipped[t[row]]);
+        let bounds =
+            |row: usize| (schedule.log_betas[t[row]], schedule.posterior_log_variance_clipped[t[row]]);
         let log = |(i, v): (usize, &f32)| {
             let ((largest, least), share) = (bounds(i / each), 0.5 * (f64::from(*v) + 1.0));
             share * largest + (1.0 - share) * least
@@ -357,7 +360,11 @@ pub fn chain(fixture: &mut Fixture) {
         if let Some(want) = per_step.get(2 * done..2 * done + 2) {
             let root = (x.len() as f64).sqrt();
             fixture.ratio("img_l2_sum_per_step", (norm - want[0]).abs() / (CHAIN * want[0]), "image norm");
-            fixture.ratio("img_l2_sum_per_step", (sum - want[1]).abs() / (CHAIN * want[0] * root), "image sum");
+            fixture.ratio(
+                "img_l2_sum_per_step",
+                (sum - want[1]).abs() / (CHAIN * want[0] * root),
+                "image sum",
+            );
         }
         if done == 4 {
             fixture.check_if_there("img_after_5_steps", &x, CHAIN);

@@ -99,18 +99,25 @@ fn a_learned_sigma_and_forty_labels_are_compared() {
     x_start[8..16].fill(1.0);
     let noise = exact("noise", batch * PIXELS, 1.7);
     let y: Vec<f64> = probe("y", batch * 40).iter().map(|v| f64::from(u8::from(*v > 0.0))).collect();
-    let roots = |i: usize| [schedule.sqrt_alphas_cumprod[steps[i]], schedule.sqrt_one_minus_alphas_cumprod[steps[i]]];
-    let x_t: Vec<f64> = (0..batch * PIXELS).map(|i| roots(i / PIXELS)[0] * x_start[i] + roots(i / PIXELS)[1] * noise[i]).collect();
+    let roots =
+        |i: usize| [schedule.sqrt_alphas_cumprod[steps[i]], schedule.sqrt_one_minus_alphas_cumprod[steps[i]]];
+    let x_t: Vec<f64> = (0..batch * PIXELS)
+        .map(|i| roots(i / PIXELS)[0] * x_start[i] + roots(i / PIXELS)[1] * noise[i])
+        .collect();
     let times: Vec<f32> = steps.iter().map(|t| schedule.model_timestep(*t).unwrap()).collect();
     let (out, logits_noised) = network(&setup, &x_t, &times, false);
     let (_, logits_clean) = network(&setup, &x_start, &[0.0; 3], false);
     let (_, logits) = network(&setup, &x_start, &[0.0; 3], true);
 
     // Planes of eps and v side by side, as the twin reads them.
-    let pairs: Vec<f64> = out.chunks(2 * PIXELS).flat_map(|o| (0..PIXELS).flat_map(|p| [o[p], o[PIXELS + p]])).collect();
-    let terms: Vec<f64> = steps.iter().flat_map(|t| schedule.vb_coefficients(*t).unwrap()).map(f64::from).collect();
+    let pairs: Vec<f64> =
+        out.chunks(2 * PIXELS).flat_map(|o| (0..PIXELS).flat_map(|p| [o[p], o[PIXELS + p]])).collect();
+    let terms: Vec<f64> =
+        steps.iter().flat_map(|t| schedule.vb_coefficients(*t).unwrap()).map(f64::from).collect();
     let vb = twin(&Variational { batch, pixels: PIXELS, channels: 1 }, &pairs, &x_start, &x_t, &terms);
-    let error = |n: usize| (0..PIXELS).map(|p| (noise[n * PIXELS + p] - out[2 * n * PIXELS + p]).powi(2)).sum::<f64>();
+    let error = |n: usize| {
+        (0..PIXELS).map(|p| (noise[n * PIXELS + p] - out[2 * n * PIXELS + p]).powi(2)).sum::<f64>()
+    };
     let mse: Vec<f64> = (0..batch).map(|n| error(n) / PIXELS as f64).collect();
     let classifier = entropy(&logits, &y);
     let diffusion: Vec<f64> = mse.iter().zip(&vb).map(|(mse, vb)| mse + vb).collect();
@@ -137,7 +144,12 @@ fn a_learned_sigma_and_forty_labels_are_compared() {
     .into_iter()
     .map(|(name, shape, values)| (name.to_owned(), (shape, values)))
     .collect();
-    accepts_and_notices("learned sigma", &config, &tensors, &["input.x_start", "input.noise", "input.t", "input.y"]);
+    accepts_and_notices(
+        "learned sigma",
+        &config,
+        &tensors,
+        &["input.x_start", "input.noise", "input.t", "input.y"],
+    );
 }
 
 /// One ancestral step in f64: x0, mean, log variance and next image.
@@ -145,13 +157,15 @@ fn ancestral(schedule: &Schedule, t: usize, [x, z, out]: [&[f64]; 3], clip: bool
     let at = |table: &[f64]| table[t];
     let mut made = [const { Vec::new() }; 4];
     for i in 0..PIXELS {
-        let mut x0 = at(&schedule.sqrt_recip_alphas_cumprod) * x[i] - at(&schedule.sqrt_recipm1_alphas_cumprod) * out[i];
+        let mut x0 = at(&schedule.sqrt_recip_alphas_cumprod) * x[i]
+            - at(&schedule.sqrt_recipm1_alphas_cumprod) * out[i];
         if clip {
             x0 = x0.clamp(-1.0, 1.0);
         }
         let mean = at(&schedule.posterior_mean_coef1) * x0 + at(&schedule.posterior_mean_coef2) * x[i];
         let share = 0.5 * (out[PIXELS + i] + 1.0);
-        let log = share * at(&schedule.log_betas) + (1.0 - share) * at(&schedule.posterior_log_variance_clipped);
+        let log =
+            share * at(&schedule.log_betas) + (1.0 - share) * at(&schedule.posterior_log_variance_clipped);
         let next = mean + if t > 0 { (0.5 * log).exp() * z[i] } else { 0.0 };
         for (list, value) in made.iter_mut().zip([x0, mean, log, next]) {
             list.push(value);
@@ -169,7 +183,8 @@ fn steps_without_guidance_or_labels_are_compared() {
     let (x, z) = (exact("x", batch * PIXELS, 1.0), exact("z", batch * PIXELS, 1.7));
     let times: Vec<f32> = t.iter().map(|t| schedule.model_timestep(*t).unwrap()).collect();
     let (out, _) = network(&setup, &x, &times, false);
-    let image = |list: &[f64], n: usize, planes: usize| list[n * planes * PIXELS..][..planes * PIXELS].to_vec();
+    let image =
+        |list: &[f64], n: usize, planes: usize| list[n * planes * PIXELS..][..planes * PIXELS].to_vec();
     let steps = |clip: bool| -> [Vec<f64>; 4] {
         let rows = (0..batch).map(|n| {
             let [x, z, out] = [image(&x, n, 1), image(&z, n, 1), image(&out, n, 2)];
@@ -224,7 +239,8 @@ fn a_chain_of_forty_labels_is_compared() {
         let noise = &z[index * batch * PIXELS..];
         x = (0..batch)
             .flat_map(|n| {
-                let part = |list: &[f64], planes: usize| list[n * planes * PIXELS..][..planes * PIXELS].to_vec();
+                let part =
+                    |list: &[f64], planes: usize| list[n * planes * PIXELS..][..planes * PIXELS].to_vec();
                 let [x, z, out] = [part(&x, 1), part(noise, 1), part(&out, 2)];
                 let [.., next] = ancestral(&schedule, index, [&x, &z, &out], false);
                 next

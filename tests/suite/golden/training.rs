@@ -104,7 +104,8 @@ fn variational(fixture: &mut Fixture, step: &Step) -> Vec<f32> {
     let shape = config.image_shape(*batch);
     let [start, noise] = ["x_start", "noise"].map(|name| probe.leaf(name, &shape));
     let time = probe.leaf("t", &[*batch]);
-    let [mix, terms] = [("coefficients", 2), ("vb_coefficients", 8)].map(|(name, n)| probe.leaf(name, &[n * batch]));
+    let [mix, terms] =
+        [("coefficients", 2), ("vb_coefficients", 8)].map(|(name, n)| probe.leaf(name, &[n * batch]));
     let x_t = probe.builder.graph.q_sample(start, noise, mix).unwrap();
     let encoded = setup.model.unet.encode(&mut probe.builder, x_t, time).unwrap();
     let out = setup.model.unet.decode(&mut probe.builder, &encoded).unwrap();
@@ -124,7 +125,8 @@ fn variational(fixture: &mut Fixture, step: &Step) -> Vec<f32> {
     running.write("vb_coefficients", 8 * batch, &terms);
     running.run();
     let diffusion = &setup.diffusion;
-    let scale = if diffusion.rescale_learned_sigmas { diffusion.diffusion_steps as f32 / 1000.0 } else { 1.0 };
+    let scale =
+        if diffusion.rescale_learned_sigmas { diffusion.diffusion_steps as f32 / 1000.0 } else { 1.0 };
     running.read("vb").iter().map(|value| value * scale).collect()
 }
 

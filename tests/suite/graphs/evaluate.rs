@@ -31,7 +31,15 @@ fn operation(node: &Node, inputs: &[&[f64]], shapes: &[&[usize]]) -> Vec<f64> {
         Op::Leaf | Op::Constant | Op::Labels => unreachable!("given"),
         Op::Conv3x3 { stride, residual } => {
             let window = Window { kernel: [3, 3], stride: [*stride; 2], padding: [1, 1] };
-            convolution(x, image(shapes[0]), inputs[1], inputs[2], image(&node.shape), window, residual.then(|| inputs[3]))
+            convolution(
+                x,
+                image(shapes[0]),
+                inputs[1],
+                inputs[2],
+                image(&node.shape),
+                window,
+                residual.then(|| inputs[3]),
+            )
         }
         Op::Conv2d(window) => {
             convolution(x, image(shapes[0]), inputs[1], inputs[2], image(&node.shape), *window, None)
@@ -60,7 +68,8 @@ fn operation(node: &Node, inputs: &[&[f64]], shapes: &[&[usize]]) -> Vec<f64> {
                     let variance = members.iter().map(|i| (sample[*i] - mean).powi(2)).sum::<f64>() / count;
                     for i in members {
                         let c = i % channels;
-                        let mut v = (sample[i] - mean) / (variance + 1e-5).sqrt() * inputs[1][c] + inputs[2][c];
+                        let mut v =
+                            (sample[i] - mean) / (variance + 1e-5).sqrt() * inputs[1][c] + inputs[2][c];
                         if *scale_shift {
                             let row = &inputs[3][n * 2 * channels..];
                             v = v * (1.0 + row[c]) + row[channels + c];
@@ -99,7 +108,9 @@ fn operation(node: &Node, inputs: &[&[f64]], shapes: &[&[usize]]) -> Vec<f64> {
         Op::Slice { from, count } => {
             x.chunks(shapes[0][3]).flat_map(|row| row[*from..from + count].to_vec()).collect()
         }
-        Op::Upsample => each_pixel(image(&node.shape), |n, i, j, c| x[at(image(shapes[0]), n, i / 2, j / 2, c)]),
+        Op::Upsample => {
+            each_pixel(image(&node.shape), |n, i, j, c| x[at(image(shapes[0]), n, i / 2, j / 2, c)])
+        }
         Op::AveragePool => each_pixel(image(&node.shape), |n, i, j, c| {
             let block = [(0, 0), (0, 1), (1, 0), (1, 1)];
             block.map(|(a, b)| x[at(image(shapes[0]), n, 2 * i + a, 2 * j + b, c)]).iter().sum::<f64>() / 4.0
@@ -138,7 +149,10 @@ fn operation(node: &Node, inputs: &[&[f64]], shapes: &[&[usize]]) -> Vec<f64> {
             let classes = shapes[0][1];
             let term = |(z, t): (&f64, &f64)| z.max(0.0) - z * t + (-z.abs()).exp().ln_1p();
             let sums = x.chunks(classes).zip(inputs[1].chunks(classes));
-            sums.map(|(z, t)| z.iter().zip(t).map(term).sum::<f64>() / if *mean { classes as f64 } else { 1.0 }).collect()
+            sums.map(|(z, t)| {
+                z.iter().zip(t).map(term).sum::<f64>() / if *mean { classes as f64 } else { 1.0 }
+            })
+            .collect()
         }
         Op::WeightedSum(weight) => vec![f64::from(*weight) * x.iter().sum::<f64>()],
     }
@@ -152,7 +166,13 @@ fn log_sum_exp(row: &[f64]) -> f64 {
 fn activation(kind: Activation, v: f64) -> f64 {
     match kind {
         Activation::Silu => v / (1.0 + (-v).exp()),
-        Activation::LeakyRelu { slope } => if v > 0.0 { v } else { f64::from(slope) * v },
+        Activation::LeakyRelu { slope } => {
+            if v > 0.0 {
+                v
+            } else {
+                f64::from(slope) * v
+            }
+        }
         Activation::Relu => v.max(0.0),
     }
 }
@@ -162,7 +182,10 @@ fn at([_, height, width, channels]: [usize; 4], n: usize, i: usize, j: usize, c:
     ((n * height + i) * width + j) * channels + c
 }
 
-fn each_pixel([batch, height, width, channels]: [usize; 4], f: impl Fn(usize, usize, usize, usize) -> f64) -> Vec<f64> {
+fn each_pixel(
+    [batch, height, width, channels]: [usize; 4],
+    f: impl Fn(usize, usize, usize, usize) -> f64,
+) -> Vec<f64> {
     let mut y = Vec::new();
     for n in 0..batch {
         for i in 0..height {
@@ -213,13 +236,19 @@ fn convolution(
     })
 }
 
-fn attention(qkv: &[f64], [batch, height, width, channels]: [usize; 4], heads: usize, new_order: bool) -> Vec<f64> {
+fn attention(
+    qkv: &[f64],
+    [batch, height, width, channels]: [usize; 4],
+    heads: usize,
+    new_order: bool,
+) -> Vec<f64> {
     let (tokens, depth) = (height * width, channels / heads);
     let mut out = vec![0.0; batch * tokens * channels];
     for n in 0..batch {
         for head in 0..heads {
             let row = |part: usize, token: usize| {
-                let column = if new_order { part * channels + head * depth } else { (3 * head + part) * depth };
+                let column =
+                    if new_order { part * channels + head * depth } else { (3 * head + part) * depth };
                 let start = (n * tokens + token) * 3 * channels + column;
                 &qkv[start..start + depth]
             };

@@ -23,7 +23,10 @@ pub fn check(shared: &Program, apart: &Program) {
     assert_eq!(shared.launches.len(), apart.launches.len());
     let mut tensors: BTreeMap<BufferId, Tensor> = BTreeMap::new();
     for (time, (there, own)) in shared.launches.iter().zip(&apart.launches).enumerate() {
-        assert_eq!((&there.kernel, &there.uniform, there.workgroups), (&own.kernel, &own.uniform, own.workgroups));
+        assert_eq!(
+            (&there.kernel, &there.uniform, there.workgroups),
+            (&own.kernel, &own.uniform, own.workgroups)
+        );
         let written: HashSet<BufferId> = there.writes.iter().map(|s| s.buffer).collect();
         let clash = there.reads.iter().find(|s| written.contains(&s.buffer));
         assert!(clash.is_none(), "launch {time}, {}: reads and writes one buffer", there.kernel);
@@ -50,7 +53,11 @@ pub fn check(shared: &Program, apart: &Program) {
                 assert!(writes, "launch {time}, {}: reads memory that nothing has written", kernel);
                 Tensor { first: time, last: time, buffer: there.buffer, offset, bytes }
             });
-            assert_eq!((tensor.buffer, tensor.offset), (there.buffer, offset), "launch {time}: the tensor moved");
+            assert_eq!(
+                (tensor.buffer, tensor.offset),
+                (there.buffer, offset),
+                "launch {time}: the tensor moved"
+            );
             tensor.last = time;
         }
     }
@@ -58,11 +65,15 @@ pub fn check(shared: &Program, apart: &Program) {
     for (number, a) in tensors.iter().enumerate() {
         for b in &tensors[number + 1..] {
             let meet = a.first <= b.last && b.first <= a.last;
-            let overlap = a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+            let overlap =
+                a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
             assert!(
                 !(meet && overlap),
                 "tensors of launches {}..={} and {}..={} lie over each other",
-                a.first, a.last, b.first, b.last
+                a.first,
+                a.last,
+                b.first,
+                b.last
             );
         }
     }
@@ -73,7 +84,9 @@ fn faults_of_sharing_are_found() {
     use duet::gpu::{Kernel, Launch};
     let launch = |reads: &[(u32, u64)], writes: &[(u32, u64)]| {
         let list = |list: &[(u32, u64)]| {
-            list.iter().map(|(buffer, offset)| Slice { buffer: BufferId(*buffer), offset: *offset, bytes: 256 }).collect()
+            list.iter()
+                .map(|(buffer, offset)| Slice { buffer: BufferId(*buffer), offset: *offset, bytes: 256 })
+                .collect()
         };
         let kernel = Kernel { file: "f", source: "", entry: "e", constants: Vec::new() };
         let (reads, writes) = (list(reads), list(writes));

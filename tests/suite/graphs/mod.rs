@@ -143,7 +143,8 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
     }
 
     let gradient = |leaf: usize| logical(&results[&format!("gradient {leaf}")], &network.nodes[leaf].shape);
-    let gradients: BTreeMap<usize, Vec<f32>> = network.leaves().into_iter().map(|l| (l, gradient(l))).collect();
+    let gradients: BTreeMap<usize, Vec<f32>> =
+        network.leaves().into_iter().map(|l| (l, gradient(l))).collect();
     let largest = |list: &[f32]| list.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
     let all = gradients.values().map(|list| largest(list)).fold(0.0, f64::max);
     assert!(all > 1e-6 && all.is_finite(), "the largest gradient is {all:e}");
@@ -151,7 +152,10 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
         let bound = GRADIENTS[0] * largest(got) + GRADIENTS[1] * all;
         // Rows of a weight that pad its input channels have no gradient.
         let real: Vec<usize> = (0..got.len()).filter(|i| !is_pad(network, *leaf, *i)).collect();
-        assert!((0..got.len()).all(|i| got[i] == 0.0 || !is_pad(network, *leaf, i)), "%{leaf}: pads have a gradient");
+        assert!(
+            (0..got.len()).all(|i| got[i] == 0.0 || !is_pad(network, *leaf, i)),
+            "%{leaf}: pads have a gradient"
+        );
         for index in spread_indices(real.len(), ELEMENTS) {
             let i = real[index];
             match slope(network, &mut given, |given, by| given[*leaf][i] += by) {
@@ -159,7 +163,11 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
                 Some(want) => {
                     tally.compared += 1;
                     let difference = (f64::from(got[i]) - want).abs();
-                    assert!(difference <= bound, "gradient of %{leaf}[{i}] is {:e} instead of {want:e}", got[i]);
+                    assert!(
+                        difference <= bound,
+                        "gradient of %{leaf}[{i}] is {:e} instead of {want:e}",
+                        got[i]
+                    );
                 }
             }
         }
@@ -168,19 +176,25 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
     let sign = |leaf: usize, i: usize| if (leaf * 7 + i * 13 + i / 8) % 3 == 0 { -1.0 } else { 1.0 };
     let along = |given: &mut [Vec<f64>], by: f64| {
         for leaf in gradients.keys() {
-            for (i, value) in given[*leaf].iter_mut().enumerate().filter(|(i, _)| !is_pad(network, *leaf, *i)) {
+            for (i, value) in given[*leaf].iter_mut().enumerate().filter(|(i, _)| !is_pad(network, *leaf, *i))
+            {
                 *value += by * sign(*leaf, i);
             }
         }
     };
-    let parts = || gradients.iter().flat_map(|(l, list)| list.iter().enumerate().map(|(i, g)| (*l, i, f64::from(*g))));
+    let parts = || {
+        gradients.iter().flat_map(|(l, list)| list.iter().enumerate().map(|(i, g)| (*l, i, f64::from(*g))))
+    };
     let got: f64 = parts().map(|(leaf, i, g)| g * sign(leaf, i)).sum();
     let norm = parts().map(|(_, _, g)| g * g).sum::<f64>().sqrt();
     match slope(network, &mut given, along) {
         None => tally.kinks += 1,
         Some(want) => {
             tally.compared += 1;
-            assert!((got - want).abs() <= 1e-4 * norm + 1e-3 * want.abs(), "derivative along a direction is {got:e} instead of {want:e}");
+            assert!(
+                (got - want).abs() <= 1e-4 * norm + 1e-3 * want.abs(),
+                "derivative along a direction is {got:e} instead of {want:e}"
+            );
         }
     }
 }
@@ -202,7 +216,9 @@ fn check_all(seeds: std::ops::Range<u64>) -> Tally {
             let end = name.find([' ', '(']).unwrap_or(name.len());
             tally.kinds.insert(name[..end].to_owned());
         }
-        let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&network, seed, &mut tally))) else { continue };
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&network, seed, &mut tally))) else {
+            continue;
+        };
         let fails = |operations: &usize| {
             let network = Network::random(seed, *operations);
             catch_unwind(AssertUnwindSafe(|| check(&network, seed, &mut Tally::default()))).is_err()

@@ -17,26 +17,46 @@ pub enum Op {
     /// Class numbers.
     Labels,
     /// Of x, weight, bias: 3×3, padding 1, plus a residual.
-    Conv3x3 { stride: usize, residual: bool },
+    Conv3x3 {
+        stride: usize,
+        residual: bool,
+    },
     /// Of x, weight, bias.
     Conv2d(Window),
     /// Of x, weight, bias, perhaps a residual.
-    MatMul { residual: bool },
+    MatMul {
+        residual: bool,
+    },
     /// Of x, gamma, beta, perhaps the scale-shift.
-    GroupNorm { groups: usize, scale_shift: bool, silu: bool },
+    GroupNorm {
+        groups: usize,
+        scale_shift: bool,
+        silu: bool,
+    },
     /// Of x, weight, bias, running statistics, in training whether those learn.
-    BatchNorm { train: bool },
+    BatchNorm {
+        train: bool,
+    },
     /// Of q, k, v side by side.
-    Attention { heads: usize, new_order: bool },
+    Attention {
+        heads: usize,
+        new_order: bool,
+    },
     Activate(Activation),
     Add,
     Scale(f32),
     Concat,
-    Slice { from: usize, count: usize },
+    Slice {
+        from: usize,
+        count: usize,
+    },
     Upsample,
     AveragePool,
     MaxPool2d(Window),
-    AvgPool2d { window: Window, count_include_pad: bool },
+    AvgPool2d {
+        window: Window,
+        count_include_pad: bool,
+    },
     AddRowwise,
     /// Of maps, then the timestep.
     Features(Pooling),
@@ -45,7 +65,9 @@ pub enum Op {
     /// Of logits, labels.
     CrossEntropy,
     /// Of logits, targets.
-    Bce { mean: bool },
+    Bce {
+        mean: bool,
+    },
     WeightedSum(f32),
 }
 
@@ -180,7 +202,11 @@ impl Builder {
 
     /// One operation more, chosen by chance; nothing where it does not fit.
     fn grow(&mut self) {
-        let x = if self.random.coin() { self.images[self.images.len() - 1] } else { self.random.of(&self.images.clone()) };
+        let x = if self.random.coin() {
+            self.images[self.images.len() - 1]
+        } else {
+            self.random.of(&self.images.clone())
+        };
         let [batch, height, width, channels] = self.shape(x);
         let kind = self.random.below(20);
         match kind {
@@ -220,7 +246,8 @@ impl Builder {
                 let beta = self.leaf(&[channels], 0.0, 0.3);
                 let scale_shift = self.random.coin().then(|| self.leaf(&[batch, 2 * channels], 0.0, 0.4));
                 let inputs = [x, gamma, beta].into_iter().chain(scale_shift).collect();
-                let op = Op::GroupNorm { groups, scale_shift: scale_shift.is_some(), silu: self.random.coin() };
+                let op =
+                    Op::GroupNorm { groups, scale_shift: scale_shift.is_some(), silu: self.random.coin() };
                 self.image(op, inputs, [batch, height, width, channels]);
             }
             9 => {
@@ -228,7 +255,11 @@ impl Builder {
                 let out = heads * self.random.of(&[1, 3, 4, 8, 10]);
                 let weight = self.weight(None, channels, 3 * out);
                 let bias = self.leaf(&[3 * out], 0.0, 0.3);
-                let qkv = self.push(Op::MatMul { residual: false }, vec![x, weight, bias], vec![batch, height, width, 3 * out]);
+                let qkv = self.push(
+                    Op::MatMul { residual: false },
+                    vec![x, weight, bias],
+                    vec![batch, height, width, 3 * out],
+                );
                 let op = Op::Attention { heads, new_order: self.random.coin() };
                 self.image(op, vec![qkv], [batch, height, width, out]);
             }
@@ -264,7 +295,11 @@ impl Builder {
                 let window = self.window();
                 let (maximum, count_include_pad) = (self.random.coin(), self.random.coin());
                 if let Ok([h, w]) = window.output("pool2d", [height, width]) {
-                    let op = if maximum { Op::MaxPool2d(window) } else { Op::AvgPool2d { window, count_include_pad } };
+                    let op = if maximum {
+                        Op::MaxPool2d(window)
+                    } else {
+                        Op::AvgPool2d { window, count_include_pad }
+                    };
                     self.image(op, vec![x], [batch, h, w, channels]);
                 }
             }
@@ -381,19 +416,23 @@ impl Network {
             let x = || x.expect("an input");
             let last = || inputs.last().copied();
             let id = match &node.op {
-                Op::Leaf | Op::Constant | Op::Labels => g.leaf(&node.shape, Place::whole(Network::buffer(number))),
+                Op::Leaf | Op::Constant | Op::Labels => {
+                    g.leaf(&node.shape, Place::whole(Network::buffer(number)))
+                }
                 Op::Conv3x3 { stride, residual } => {
                     g.conv3x3(x(), inputs[1], *stride, Some(inputs[2]), last().filter(|_| *residual))?
                 }
                 Op::Conv2d(window) => g.conv2d(x(), inputs[1], *window, Some(inputs[2]))?,
-                Op::MatMul { residual } => g.matmul(x(), inputs[1], Some(inputs[2]), last().filter(|_| *residual))?,
+                Op::MatMul { residual } => {
+                    g.matmul(x(), inputs[1], Some(inputs[2]), last().filter(|_| *residual))?
+                }
                 Op::GroupNorm { groups, scale_shift, silu } => {
                     let scale_shift = last().filter(|_| *scale_shift);
                     g.group_norm(x(), inputs[1], inputs[2], *groups, scale_shift, *silu)?
                 }
                 Op::BatchNorm { train } => {
                     g.batch_norm(x(), inputs[1], inputs[2], inputs[3], train.then(|| inputs[4]))?
-                },
+                }
                 Op::Attention { heads, new_order } => g.attention(x(), *heads, *new_order)?,
                 Op::Activate(activation) => g.activate(x(), *activation),
                 Op::Add => g.add(x(), inputs[1])?,
@@ -403,9 +442,13 @@ impl Network {
                 Op::Upsample => g.upsample(x())?,
                 Op::AveragePool => g.average_pool(x())?,
                 Op::MaxPool2d(window) => g.max_pool2d(x(), *window)?,
-                Op::AvgPool2d { window, count_include_pad } => g.avg_pool2d(x(), *window, *count_include_pad)?,
+                Op::AvgPool2d { window, count_include_pad } => {
+                    g.avg_pool2d(x(), *window, *count_include_pad)?
+                }
                 Op::AddRowwise => g.add_rowwise(x(), inputs[1])?,
-                Op::Features(pooling) => g.features(&inputs[..inputs.len() - 1], inputs[inputs.len() - 1], *pooling)?,
+                Op::Features(pooling) => {
+                    g.features(&inputs[..inputs.len() - 1], inputs[inputs.len() - 1], *pooling)?
+                }
                 Op::Mse => g.mse(x(), inputs[1])?,
                 Op::CrossEntropy => g.cross_entropy(x(), inputs[1])?,
                 Op::Bce { mean } => g.bce(x(), inputs[1], *mean)?,
