@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test fuzz clean
+.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -28,6 +28,11 @@ slow-test: setup
 # recipe" tries some of them. What it finds lies in target/fuzz/found.
 fuzz:
 	MINUTES=$(or $(MINUTES),10) sh tests/fuzz/run.sh $(TARGETS)
+
+# Runs the command on inputs that people sent (CASES: a folder of them) and compares with what it must do.
+cases: setup
+	$(BUILD)
+	trainer/tests/cases.sh $(CASES)
 
 lint:
 	$(CARGO) fmt --all --check

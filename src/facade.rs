@@ -6,11 +6,12 @@ use crate::error::{Error, Result};
 use crate::explain::{ExplainOptions, Explainer, Explanation};
 use crate::families::{Choices, Tuning};
 use crate::gpu::{Device, DeviceOptions};
-use crate::infer::{ImageClassifier, NoisePredictor};
+use crate::infer::{ImageClassifier, NoisePredictor, NoiseProfiles};
 use crate::model::{Head, JointModel, Labels, ModelConfig, WeightSet, argmax};
-use crate::picture::{Picture, Preparation};
+use crate::picture::Picture;
 use crate::rng::Seed;
 use crate::sampling::{ChainOptions, Guidance, Progress, Sampler, StepSpec, Watch};
+use crate::typicality::Typicality;
 use crate::weights::Weights;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -131,7 +132,9 @@ pub struct Duet {
     set: WeightSet,
     classifiers: BTreeMap<usize, ImageClassifier>,
     predictors: BTreeMap<usize, NoisePredictor>,
+    profiles: Option<NoiseProfiles>,
     explainer: Option<Explainer>,
+    /// With the batch that was asked for.
     sampler: Option<(usize, Sampler)>,
 }
 
@@ -198,6 +201,7 @@ impl Duet {
             set,
             classifiers: BTreeMap::new(),
             predictors: BTreeMap::new(),
+            profiles: None,
             explainer: None,
             sampler: None,
         })
@@ -233,12 +237,12 @@ impl Duet {
         self.config().images(1).image_len()
     }
 
-    /// A picture as the model sees it, \[C,H,W\] in −1..1.
+    /// A picture as the model sees it, \[C,H,W\] in −1..1: on its ground and fitted as its training pictures were.
     ///
     /// # Errors
-    /// As [`Preparation::levels`].
+    /// As [`Preparation::levels`](crate::picture::Preparation::levels).
     pub fn image(&self, picture: &Picture<'_>) -> Result<Vec<f32>> {
-        Preparation::new(self.config().in_channels, self.config().image_size).values(picture)
+        self.checkpoint.preparation().values(picture)
     }
 
     /// What the model says of any number of images \[N,C,H,W\].
@@ -266,6 +270,41 @@ impl Duet {
             None => ImageClassifier::new(&self.weights, batch, self.set).await?,
         };
         self.classifiers.entry(batch).or_insert(classifier).probabilities(images).await
+    }
+
+    /// How like its training data the model takes any number of images \[N,C,H,W\] to be; `None` where the file holds no
+    /// statistics to compare with, or they are not of the weights in use.
+    ///
+    /// ```
+    /// # fn main() -> duet::Result<()> {
+    /// # pollster::block_on(async {
+    /// use duet::Duet;
+    ///
+    /// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+    /// // A black and a white image: no garment is either.
+    /// let images = [vec![-1.0; duet.image_len()], vec![1.0; duet.image_len()]].concat();
+    /// for answer in duet.typicality(&images).await?.unwrap_or_default() {
+    ///     assert!(answer.unlike);
+    ///     assert_eq!(answer.to_string(), "unlike the training data (beyond all of it)");
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`NoiseProfiles::get`].
+    pub async fn typicality(&mut self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.checkpoint.typicality_of(self.set == WeightSet::Averaged) else {
+            return Ok(None);
+        };
+        let profiles = match self.profiles.take() {
+            Some(known) => known,
+            None => {
+                let diffusion = &self.checkpoint.diffusion;
+                NoiseProfiles::new(&self.weights, diffusion, reference.protocol(), self.set).await?
+            }
+        };
+        let rows = self.profiles.insert(profiles).get(images).await?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 
     /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.
@@ -347,11 +386,14 @@ impl Duet {
         options: &SampleOptions,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
-        let batch = count.clamp(1, BATCH);
+        let asked = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
-        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(batch) };
+        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(asked) };
         let fits = match &mut self.sampler {
-            Some((size, sampler)) if *size == batch => sampler.change(&options.respacing, spec).await?,
+            Some((size, sampler)) if *size == asked => {
+                let spec = StepSpec { batch: sampler.batch(), ..spec };
+                sampler.change(&options.respacing, spec).await?
+            }
             _ => false,
         };
         let sampler = match &mut self.sampler {
@@ -359,10 +401,11 @@ impl Duet {
             kept => {
                 *kept = None;
                 let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
-                let new = Sampler::new(weights, diffusion, &options.respacing, spec, self.set).await?;
-                &mut kept.insert((batch, new)).1
+                let new = Sampler::fitting(weights, diffusion, &options.respacing, spec, self.set).await?;
+                &mut kept.insert((asked, new)).1
             }
         };
+        let batch = sampler.batch();
         let classes = self.checkpoint.model.num_classes;
         let steps = sampler.schedule().len();
         let total = steps * count.div_ceil(batch);
@@ -407,7 +450,7 @@ impl Duet {
     /// as a whole.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for values beyond f16's range, and for a file that cannot be written.
+    /// [`Error::Checkpoint`] for values beyond f16's range; [`Error::Write`] for a file that cannot be written.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save(&self, path: impl AsRef<Path>, dtype: Dtype) -> Result<()> {
         crate::checkpoint::write_atomic(path.as_ref(), &self.to_bytes(dtype)?)

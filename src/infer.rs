@@ -6,6 +6,7 @@ use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
 use crate::tensor::{Images, unpad_rows};
+use crate::typicality::Protocol;
 use crate::weights::{Loaded, Weights};
 
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
@@ -27,6 +28,14 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result
     let features = clean_features(&mut b, model, batch)?;
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
+    b.graph.compile()
+}
+
+/// The plan of the representations that the classifier reads, of `batch` clean images: buffers "x" and "features".
+fn features_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    let mut b = Builder::new(&model.params, set, false);
+    let features = clean_features(&mut b, model, batch)?;
+    b.graph.place(features, Place::whole("features"));
     b.graph.compile()
 }
 
@@ -157,12 +166,13 @@ pub struct ImageClassifier {
 }
 
 impl ImageClassifier {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageClassifier> {
-        let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
+        let plan = |batch| classify_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let config = weights.model().config.clone();
         let images = config.images(batch);
         let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
@@ -214,17 +224,16 @@ pub struct ImageFeatures {
 }
 
 impl ImageFeatures {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageFeatures> {
         let model = weights.model();
-        let mut b = Builder::new(&model.params, set, false);
-        let features = clean_features(&mut b, model, batch)?;
-        let columns = b.graph.shape(features).last().copied().unwrap_or(0);
-        b.graph.place(features, Place::whole("features"));
-        let loaded = weights.load(&b.graph.compile()?).await?;
+        let mut one = Builder::new(&model.params, set, false);
+        let features = clean_features(&mut one, model, 1)?;
+        let columns = one.graph.shape(features).last().copied().unwrap_or(0);
+        let (batch, loaded) = weights.load_fitting(batch, |batch| features_plan(model, batch, set)).await?;
         let images = model.config.images(batch);
         Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
     }
@@ -276,7 +285,7 @@ pub struct NoisePredictor {
 }
 
 impl NoisePredictor {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
@@ -287,7 +296,8 @@ impl NoisePredictor {
         set: WeightSet,
     ) -> Result<NoisePredictor> {
         let config = &weights.model().config;
-        let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
+        let plan = |batch| predict_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let images = config.images(batch);
         let out = Images { channels: config.out_channels(), ..images };
         let (schedule, prediction) = (Schedule::new(diffusion)?, diffusion.prediction);
@@ -332,6 +342,68 @@ impl NoisePredictor {
     }
 }
 
+/// The noise error of images at the timesteps of a [`Protocol`], an image at a time.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::NoiseProfiles;
+/// use duet::model::WeightSet;
+/// use duet::typicality::Protocol;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let diffusion = &duet.checkpoint().diffusion;
+/// let protocol = Protocol::new(diffusion);
+/// let profiles = NoiseProfiles::new(duet.weights(), diffusion, &protocol, WeightSet::Raw).await?;
+/// // Of two images a row each that begins with the error's logarithm at little noise, which is harder to tell than much.
+/// let rows = profiles.get(&[vec![-1.0; duet.image_len()], vec![0.5; duet.image_len()]].concat()).await?;
+/// assert_eq!((rows.len(), rows[0].len()), (2, protocol.profile_len()));
+/// assert!(rows.iter().all(|row| row[0] > row[3]));
+/// # Ok(()) }) }
+/// ```
+pub struct NoiseProfiles {
+    predictor: NoisePredictor,
+    protocol: Protocol,
+    size: usize,
+}
+
+impl NoiseProfiles {
+    /// Compiles and loads the plan for the protocol's timesteps with the weights of `set`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        protocol: &Protocol,
+        set: WeightSet,
+    ) -> Result<NoiseProfiles> {
+        let predictor = NoisePredictor::new(weights, diffusion, protocol.timesteps().len(), set).await?;
+        let size = weights.model().config.image_size;
+        Ok(NoiseProfiles { predictor, protocol: protocol.clone(), size })
+    }
+
+    /// The profile of each of any number of images \[N,C,H,W\] in −1..1; it does not depend on the others.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`]; device errors.
+    pub async fn get(&self, images: &[f32]) -> Result<Vec<Vec<f64>>> {
+        let len = self.predictor.images.image_len();
+        if !images.len().is_multiple_of(len) {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape("typicality", detail));
+        }
+        let mut rows = Vec::with_capacity(images.len() / len);
+        for image in images.chunks_exact(len) {
+            let noised = self.protocol.noised(&self.predictor.schedule, image)?;
+            let predicted = self.predictor.predict(&noised, self.protocol.timesteps()).await?;
+            rows.push(self.protocol.profile(&predicted, self.size)?);
+        }
+        Ok(rows)
+    }
+}
+
 /// Measures the noise error of images at given timesteps.
 ///
 /// ```
@@ -358,7 +430,7 @@ pub struct DenoisingError {
 }
 
 impl DenoisingError {
-    /// Compiles and loads the plan for `batch` images.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold.
     ///
     /// # Errors
     /// Device errors.
@@ -368,15 +440,18 @@ impl DenoisingError {
         batch: usize,
         set: WeightSet,
     ) -> Result<DenoisingError> {
-        let loaded = weights.load(&denoise_plan(weights.model(), diffusion, batch, set)?).await?;
+        let plan = |batch| denoise_plan(weights.model(), diffusion, batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let images = weights.model().config.images(batch);
         Ok(DenoisingError { loaded, images, schedule: Schedule::new(diffusion)? })
     }
 
-    /// Mean squared error per image, image `i` at timestep `timesteps[i]` with noise of row `first_row + i`.
+    /// Mean squared error per image of any number of images, image `i` at timestep `timesteps[i]` with noise of row
+    /// `first_row + i`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the images are not one batch; [`Error::NotFinite`] where the answer is none; device errors.
+    /// [`Error::Shape`] where the images are not one for each timestep, or one is past the chain's end;
+    /// [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn measure(
         &self,
         images: &[f32],
@@ -384,20 +459,31 @@ impl DenoisingError {
         seed: Seed,
         first_row: u32,
     ) -> Result<Vec<f32>> {
-        if timesteps.len() != self.images.batch || timesteps.iter().any(|t| *t >= self.schedule.len()) {
-            return Err(Error::shape("measure", format!("timesteps {timesteps:?}")));
+        let (len, batch) = (self.images.image_len(), self.images.batch);
+        if images.len() != timesteps.len() * len || timesteps.iter().any(|t| *t >= self.schedule.len()) {
+            let detail = format!("{} values at timesteps {timesteps:?}", images.len());
+            return Err(Error::shape("measure", detail));
         }
-        self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(images)?))?;
-        let t = self.schedule.model_timesteps(timesteps)?;
-        self.loaded.write("t", bytemuck::cast_slice(&t))?;
-        let mix = timesteps.iter().map(|t| self.schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
-        self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
-        let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, first_row];
-        self.loaded.write("run", bytemuck::cast_slice(&run))?;
-        self.loaded.run();
-        let mut mse = self.loaded.read("mse").await?;
-        mse.truncate(self.images.batch);
-        finite(&mse, 1, "noise error")?;
-        Ok(mse)
+        let mut errors = Vec::with_capacity(timesteps.len());
+        for (part, steps) in images.chunks(batch * len).zip(timesteps.chunks(batch)) {
+            // The last batch is filled up with images that are dropped.
+            let (mut padded, mut steps_of) = (part.to_vec(), steps.to_vec());
+            padded.resize(batch * len, 0.0);
+            steps_of.resize(batch, 0);
+            let t = self.schedule.model_timesteps(&steps_of)?;
+            let mix = steps_of.iter().map(|t| self.schedule.q_sample_coefficients(*t));
+            let mix = mix.collect::<Result<Vec<_>>>()?;
+            let row = first_row.wrapping_add(errors.len() as u32);
+            let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, row];
+            self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.write("t", bytemuck::cast_slice(&t))?;
+            self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
+            self.loaded.write("run", bytemuck::cast_slice(&run))?;
+            self.loaded.run();
+            let mse = self.loaded.read("mse").await?;
+            errors.extend(mse.into_iter().take(steps.len()));
+        }
+        finite(&errors, 1, "noise error")?;
+        Ok(errors)
     }
 }

@@ -48,6 +48,7 @@ pub mod sampling;
 pub mod self_test;
 pub mod tensor;
 pub mod train;
+pub mod typicality;
 pub mod weights;
 
 pub use error::{Error, Result};

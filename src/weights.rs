@@ -198,6 +198,27 @@ impl Weights {
     }
 }
 
+impl Weights {
+    /// Loads the plan that `plan` makes for `batch` images, or for as many at a time as the device can hold; how many that
+    /// are comes with it. Their results are the same: images of a plan that is loaded so do not know of each other.
+    ///
+    /// # Errors
+    /// As [`Weights::load`], where one image is too large.
+    pub async fn load_fitting(
+        &self,
+        batch: usize,
+        plan: impl Fn(usize) -> Result<Plan>,
+    ) -> Result<(usize, Loaded)> {
+        let mut size = batch;
+        loop {
+            match self.load(&plan(size)?).await {
+                Ok(loaded) => return Ok((size, loaded)),
+                Err(error) => size = error.smaller_batch(size).ok_or(error)?,
+            }
+        }
+    }
+}
+
 /// The error of a buffer of weights that was never uploaded.
 fn missing(name: &str) -> Error {
     let set = ParamSet::ALL.into_iter().find(|set| name.split('.').next() == set.buffer(0).split('.').next());

@@ -1,7 +1,6 @@
 //! Replacing a file so that at every moment, power cuts included, it is either the old or the new one.
 
-use super::error_at;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -21,28 +20,60 @@ const SUFFIX: &str = ".tmp";
 /// be writing the same file, its writing fails with an error; the file stays sound.
 ///
 /// # Errors
-/// [`crate::Error::Checkpoint`] naming the file and the system's reason; the file at `path` is then unchanged, unless
-/// the very last step, syncing the folder, is what failed.
+/// [`Error::Write`] naming the file and the system's reason; the file at `path` is then unchanged, unless the very last
+/// step, syncing the folder, is what failed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, |sink| sink.write_all(bytes))
+    replace("file", bytes.len() as u64, path, |sink| sink.write_all(bytes))
 }
 
-/// As [`write_atomic`], the contents written by `write`.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    try_replace(path, write).map_err(|error| error_at(path, format!("cannot be written: {error}")))
+/// Whether [`write_atomic`] could write the file at `path` now: its temporary file is made, and removed again.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn check_writable(path: &Path) -> Result<()> {
+    let begin = || {
+        let target = resolve(path)?;
+        let (folder, name) = place(&target)?;
+        Temporary::create(folder, name).map(drop)
+    };
+    begin().map_err(|error| refused("file", 0, path, &error))
+}
+
+/// As [`write_atomic`], the contents, which errors call `what`, and of which there are `need` bytes, written by `write`.
+pub(super) fn replace(
+    what: &'static str,
+    need: u64,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<()> {
+    try_replace(path, write).map_err(|error| refused(what, need, path, &error))
+}
+
+fn refused(what: &'static str, need: u64, path: &Path, error: &io::Error) -> Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let detail = match error.kind() {
+        // Beside the file that is there, which stays until the new one is whole.
+        StorageFull | QuotaExceeded | FileTooLarge if need > 0 => format!("{error}; {need} bytes are needed"),
+        _ => error.to_string(),
+    };
+    Error::Write { what, path: path.to_owned(), detail }
+}
+
+/// Folder and name of a file.
+fn place(target: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = target.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => Ok((parent, name)),
+        _ => Ok((Path::new("."), name)),
+    }
 }
 
 fn try_replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let target = resolve(path)?;
-    let name = target.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let (folder, name) = place(&target)?;
     remove_stale(folder, name);
-    let temporary = Temporary { path: folder.join(temporary_name(name)) };
-    // `create_new` follows no link and opens nobody else's file.
-    let mut sink = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(&temporary.path)?);
+    let (temporary, file) = Temporary::create(folder, name)?;
+    let mut sink = BufWriter::new(file);
     write(&mut sink)?;
     let file = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
@@ -76,6 +107,16 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 /// A temporary file, removed when it goes out of scope. After the renaming there is nothing left to remove.
 struct Temporary {
     path: PathBuf,
+}
+
+impl Temporary {
+    /// A new one, of the file `name`.
+    fn create(folder: &Path, name: &OsStr) -> io::Result<(Temporary, File)> {
+        let path = folder.join(temporary_name(name));
+        // `create_new` follows no link and opens nobody else's file.
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok((Temporary { path }, file))
+    }
 }
 
 impl Drop for Temporary {
@@ -151,11 +192,17 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("file");
         write_atomic(&path, b"old").unwrap();
-        let failed = replace(&path, |sink| {
+        let failed = replace("picture", 200_000, &path, |sink| {
             sink.write_all(&vec![1; 100_000])?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
-        assert!(failed.unwrap_err().to_string().contains("cannot be written"));
+        let error = failed.unwrap_err().to_string();
+        assert!(error.starts_with("picture ") && error.contains("cannot be written"), "{error}");
+        assert!(error.ends_with("200000 bytes are needed"), "{error}");
+        check_writable(&path).unwrap();
+        check_writable(&folder.join("new")).unwrap();
+        assert!(check_writable(&folder.join("none/new")).is_err());
+        assert!(check_writable(&folder).is_err(), "a folder");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();

@@ -1,5 +1,6 @@
 //! Reading safetensors files: the header is checked against the file before anything is allocated for a tensor.
 
+use super::foreign::{self, AGAIN};
 use super::metadata;
 use super::write::ADAM_V;
 use crate::tensor::{HostTensor, Tensors};
@@ -17,14 +18,17 @@ pub(super) struct Container<'a> {
 impl<'a> Container<'a> {
     /// Checks the header.
     pub fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        let (length, rest) = bytes
-            .split_first_chunk::<8>()
-            .ok_or_else(|| format!("is truncated: it has {} bytes, a header has at least 8", bytes.len()))?;
+        if let Some(detail) = foreign::recognise(bytes) {
+            return Err(detail);
+        }
+        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| {
+            format!("is truncated: it has {} bytes, a header has at least 8; {AGAIN}", bytes.len())
+        })?;
         let length = u64::from_le_bytes(*length);
         let (header, data) =
             usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)).ok_or_else(|| {
                 format!(
-                    "is truncated or not a safetensors file: a header of {length} bytes is announced, {} follow",
+                    "is truncated or not a safetensors file: a header of {length} bytes is announced, {} follow; {AGAIN}",
                     rest.len()
                 )
             })?;
@@ -41,16 +45,16 @@ impl<'a> Container<'a> {
             let cause =
                 if announced > data.len() { "is truncated" } else { "has bytes that belong to no tensor" };
             return Err(format!(
-                "{cause}: {announced} bytes of tensors are announced, {} follow",
+                "{cause}: {announced} bytes of tensors are announced, {} follow; {AGAIN}",
                 data.len()
             ));
         }
         Ok(Container { header, data })
     }
 
-    /// Our part of the header.
-    pub fn metadata(&self) -> Option<&str> {
-        self.header.metadata().as_ref()?.get(metadata::KEY).map(String::as_str)
+    /// The text of one of our keys in the header.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     /// The tensors whose name is `wanted`, as f32.
@@ -111,7 +115,8 @@ pub(super) fn refuse_impossible<'t>(
         }
     }
     let Some((name, index, value)) = first else { return Ok(()) };
-    let what = if value.is_finite() { "a negative value where none can be" } else { "NaN or infinite values" };
+    let what =
+        if value.is_finite() { "a negative value where none can be" } else { "NaN or infinite values" };
     Err(format!(
         "has {what}: first `{name}`[{index}], which is {value}; {values} value(s) in {count} tensor(s) altogether"
     ))

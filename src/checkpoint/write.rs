@@ -3,9 +3,11 @@
 use super::metadata::{self, Metadata};
 use super::{Checkpoint, Dtype, read};
 use crate::tensor::{HostTensor, Tensors};
+use crate::typicality::Reference;
 use half::f16;
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
-use std::collections::HashMap;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Prefix of the average's names.
@@ -91,6 +93,15 @@ fn weight_dtype(name: &str, dtype: Dtype) -> Dtype {
     if matches!(last, "running_mean" | "running_var") { Dtype::F32 } else { dtype }
 }
 
+/// A file's header: our texts, in the order of their keys so that equal checkpoints give equal bytes, then the tensors.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    texts: BTreeMap<&'a str, String>,
+    #[serde(flatten)]
+    tensors: FileHeader,
+}
+
 /// A file ready to be written: nothing can fail any more but the writing itself.
 #[derive(Debug)]
 pub(super) struct Encoder<'a> {
@@ -101,7 +112,11 @@ pub(super) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Checks everything and makes the header.
-    pub fn new(metadata: &Metadata, mut entries: Vec<Entry<'a>>) -> Result<Self, String> {
+    pub fn new(
+        metadata: &Metadata,
+        typicality: Option<&Reference>,
+        mut entries: Vec<Entry<'a>>,
+    ) -> Result<Self, String> {
         check(metadata, &entries)?;
         // F32 before F16, so that every tensor is aligned.
         entries.sort_by_key(|entry| entry.dtype == Dtype::F16);
@@ -117,17 +132,25 @@ impl<'a> Encoder<'a> {
             infos.push((name.clone(), info));
             data_len = end;
         }
-        // One key alone: the order of several would differ from run to run.
-        let ours = HashMap::from([(metadata::KEY.to_owned(), metadata::format(metadata)?)]);
-        let file_header = FileHeader::new(Some(ours), infos).map_err(|error| error.to_string())?;
-        let mut header = serde_json::to_vec(&file_header).map_err(|error| error.to_string())?;
+        let mut texts = BTreeMap::from([(metadata::KEY, metadata::format(metadata)?)]);
+        if let Some(reference) = typicality {
+            texts.insert(metadata::TYPICALITY, metadata::format_typicality(reference)?);
+        }
+        let tensors = FileHeader::new(None, infos).map_err(|error| error.to_string())?;
+        let header = Header { texts, tensors };
+        let mut header = serde_json::to_vec(&header).map_err(|error| error.to_string())?;
         header.resize(header.len().next_multiple_of(8), b' ');
         Ok(Encoder { header, entries, data_len })
     }
 
+    /// Bytes of the file.
+    pub fn len(&self) -> u64 {
+        (8 + self.header.len() + self.data_len) as u64
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::with_capacity(8 + self.header.len() + self.data_len);
+        let mut bytes = Vec::with_capacity(self.len() as usize);
         self.write(&mut bytes).map_err(|error| error.to_string())?;
         Ok(bytes)
     }

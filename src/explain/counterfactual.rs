@@ -213,6 +213,30 @@ impl Explainer {
         Ok(Explainer { sampler, finish, begin, before, staging, options, images, from, config })
     }
 
+    /// As [`Explainer::new`], of as many of `batch` images as the device can hold at a time ([`Explainer::batch`]).
+    ///
+    /// # Errors
+    /// As [`Explainer::new`], where one image is too large.
+    pub async fn fitting(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        mut batch: usize,
+        options: &ExplainOptions,
+        set: WeightSet,
+    ) -> Result<Explainer> {
+        loop {
+            match Self::new(weights, diffusion, batch, options, set).await {
+                Err(error) => batch = error.smaller_batch(batch).ok_or(error)?,
+                explainer => return explainer,
+            }
+        }
+    }
+
+    /// Images that are explained at once.
+    pub fn batch(&self) -> usize {
+        self.images.batch
+    }
+
     /// Changes the options without compiling anything, nor allocating but for a longer chain; `false`: they ask for
     /// another kind of step, and a new explainer is needed.
     ///

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Largest tensor a plan accepts without the device being asked for more: WebGPU's default binding limit.
+/// Most bytes that tensors are packed into one buffer of, WebGPU's default binding limit; a larger tensor has its own.
 pub const DEFAULT_MAX_BINDING: u64 = 128 << 20;
 
 /// What a plan costs, known before anything is allocated.

@@ -69,7 +69,8 @@ pub struct ModelConfig {
     pub pooling: Pooling,
     /// Dropout in the classifier, before each of its BatchNorms.
     pub classifier_dropout: f32,
-    /// Names of the classes, in label order; may be empty.
+    /// Names of the classes, in label order, each another one; may be empty. Data and people are understood by them, see
+    /// [`ModelConfig::match_classes`] and [`ModelConfig::find_class`].
     pub class_names: Vec<String>,
 }
 
@@ -139,24 +140,6 @@ impl ModelConfig {
             None if decoder => self.num_heads_upsample.unwrap_or(self.num_heads),
             None => self.num_heads,
         }
-    }
-
-    /// Name of a class, or its number where it has none.
-    pub fn class_name(&self, class: usize) -> String {
-        self.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
-    }
-
-    /// The class of a name (in any case) or number.
-    ///
-    /// # Errors
-    /// [`Error::Config`] listing the classes there are.
-    pub fn find_class(&self, text: &str) -> Result<usize> {
-        let named = self.class_names.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
-        let numbered = text.trim().parse::<usize>().ok().filter(|class| *class < self.num_classes);
-        named.or(numbered).ok_or_else(|| {
-            let known: Vec<String> = (0..self.num_classes.min(40)).map(|c| self.class_name(c)).collect();
-            Error::config("class", format!("there is no class {text:?}; there are: {}", known.join(", ")))
-        })
     }
 
     /// Batches of its images.
@@ -233,12 +216,6 @@ impl ModelConfig {
                 }
             }
         }
-        if !self.class_names.is_empty() && self.class_names.len() != self.num_classes {
-            return Err(Error::config(
-                "class_names",
-                format!("{} names for {} classes", self.class_names.len(), self.num_classes),
-            ));
-        }
-        Ok(())
+        self.check_names()
     }
 }

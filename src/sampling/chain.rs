@@ -206,6 +206,31 @@ impl Sampler {
         Ok(Sampler { step, begin, numbers, trace, staging, spec, schedule, config, diffusion })
     }
 
+    /// As [`Sampler::new`], of as many of the batch's images as the device can hold at a time ([`Sampler::batch`]): a chain
+    /// of them ends in the same images, whatever the batch, where their first row is told.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`], where one image is too large.
+    pub async fn fitting(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        respacing: &str,
+        mut spec: StepSpec,
+        set: WeightSet,
+    ) -> Result<Sampler> {
+        loop {
+            match Self::new(weights, diffusion, respacing, spec, set).await {
+                Err(error) => spec.batch = error.smaller_batch(spec.batch).ok_or(error)?,
+                sampler => return sampler,
+            }
+        }
+    }
+
+    /// Images of a chain.
+    pub fn batch(&self) -> usize {
+        self.spec.batch
+    }
+
     /// Changes to another respacing and another solver without compiling anything; `false`: the step of `spec` is
     /// another one. Memory is allocated only where the logits of a longer chain are to be kept.
     ///
@@ -388,7 +413,8 @@ impl Sampler {
             let index = from - 1 - done;
             let before = (done > 0).then_some(index + 1);
             // After the last step what is kept is the original itself.
-            let left = index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left)).transpose()?;
+            let left =
+                index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left)).transpose()?;
             Ok(Row {
                 coefficients: self.coefficients(index, before, options.alpha)?,
                 timestep: self.schedule.model_timestep(index)?,

@@ -272,7 +272,21 @@ impl Trainer {
                 labelled += have;
             }
         }
-        let fresh = self.since.all == 0;
+        self.gather(batches)?;
+        self.update(learning_rate, labelled)
+    }
+
+    /// The backward passes of a step and the exchange of what they leave. Where it fails, losses of a step that is not
+    /// taken may be in the sums on the device: the means begin anew.
+    fn gather(&mut self, batches: &[&Batch]) -> Result<()> {
+        let since = std::mem::take(&mut self.since);
+        self.try_gather(batches, since.all == 0)?;
+        self.since = since;
+        Ok(())
+    }
+
+    fn try_gather(&mut self, batches: &[&Batch], fresh: bool) -> Result<()> {
+        let micro = self.options.micro_batches;
         for number in 0..micro {
             let mut first_row = 0;
             for (feed, batch) in self.feeds.iter().zip(batches) {
@@ -287,6 +301,11 @@ impl Trainer {
         if let Some(exchange) = &mut self.exchange {
             exchange.exchange(self.weights.device(), &self.gradients)?;
         }
+        Ok(())
+    }
+
+    /// Applies the gradients of a step with so many labelled images.
+    fn update(&mut self, learning_rate: f64, labelled: usize) -> Result<()> {
         for (number, factor) in self.factors.iter().enumerate() {
             let optimizer = AdamW {
                 learning_rate: learning_rate * factor,
@@ -345,7 +364,8 @@ impl Trainer {
         write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
     }
 
-    /// Means since the last call; waits for the steps submitted so far.
+    /// Means since the last call, or since a step that failed after it; waits for the steps submitted so far. Without any
+    /// they are zeros.
     ///
     /// # Errors
     /// [`Error::NotFinite`] where the loss or the gradients' norm is NaN or infinite; device errors.
@@ -354,7 +374,7 @@ impl Trainer {
         let sums = self.backward.read("metrics").await?;
         let mean = |(number, steps): (u64, u64)| {
             let index = (number * METRIC_STRIDE / 4) as usize;
-            sums.get(index).map_or(0.0, |sum| sum / steps.max(1) as f32)
+            sums.get(index).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
         };
         let gradient_norm = match self.options.clip_grad_norm {
             Some(_) => {
@@ -365,7 +385,7 @@ impl Trainer {
         };
         let [loss, mse, classifier_loss, vb] = [(0, steps), (1, steps), (2, labelled), (3, steps)].map(mean);
         let finite = [("loss", loss), ("gradients' norm", gradient_norm.unwrap_or(0.0))];
-        if let Some((what, value)) = finite.iter().find(|(_, value)| steps > 0 && !value.is_finite()) {
+        if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
             let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
             return Err(Error::NotFinite { detail });
         }
@@ -402,6 +422,8 @@ impl Trainer {
             weights: self.weights.download(ParamSet::Weights, true).await?,
             ema: Some(self.weights.download(ParamSet::Average, false).await?),
             training: Some(training),
+            pictures: Default::default(),
+            typicality: None,
             info: std::collections::BTreeMap::new(),
         })
     }

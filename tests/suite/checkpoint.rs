@@ -6,6 +6,7 @@ mod unix;
 use duet::checkpoint::{Checkpoint, Dtype, FORMAT, Figures, TrainingState, check_names, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
+use duet::picture::Pictures;
 use duet::tensor::{HostTensor, Tensors};
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,6 +73,8 @@ fn inference_only() -> Checkpoint {
         weights: small_weights(),
         ema: None,
         training: None,
+        pictures: Pictures::default(),
+        typicality: None,
         info: BTreeMap::from([("data".to_owned(), "synthetic\n100% digits".to_owned())]),
     }
 }
@@ -106,6 +109,10 @@ fn cause<T: std::fmt::Debug>(result: duet::Result<T>, file: &str) -> String {
         Err(duet::Error::Checkpoint { path, detail }) => {
             assert_eq!(path, Path::new(file), "{detail}");
             detail
+        }
+        Err(duet::Error::Write { what, path, detail }) => {
+            assert_eq!((what, &*path), ("checkpoint", Path::new(file)), "{detail}");
+            format!("cannot be written: {detail}")
         }
         other => panic!("not a checkpoint error: {other:?}"),
     }

@@ -16,6 +16,7 @@ mod graphs;
 mod groupnorm;
 mod harness;
 mod layers;
+mod limits;
 mod loss;
 mod matmul;
 mod noise;

@@ -3,6 +3,9 @@
 //! Imports flow one way: `cli` and `data`, then `recipe`, then `io`, then `eval`, then `report`, `bench` and `training`, then
 //! `commands`.
 
+// Everything is printed by `io::output`, which outlives a reader that goes away.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bench;
 pub mod cli;
 pub mod commands;

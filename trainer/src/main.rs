@@ -1,7 +1,10 @@
 //! The command `duet`: train joint diffusion models, classify, sample, explain.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use clap::Parser as _;
-use duet_trainer::{cli, commands};
+use duet_trainer::{cli, commands, io::output};
+use std::io::{ErrorKind, IsTerminal as _};
 use std::process::ExitCode;
 
 /// Mesa's layer that sorts devices asks Wayland for the display's GPU and complains on stderr where there is no session
@@ -14,23 +17,79 @@ fn quiet_device_selection() {
     }
 }
 
+/// Exit code of a command line that cannot be understood, as is usual; everything else that fails ends with 1.
+const USAGE: u8 = 2;
+
+/// Tells an error on stderr: as text, or with `--json` as one object.
+fn tell(error: &str, json: bool) {
+    if json {
+        output::message(format_args!("{}", serde_json::json!({ "error": error })));
+    } else {
+        output::message(format_args!("duet: {error}"));
+    }
+}
+
+/// Prints help, a version or what is wrong with the command line.
+fn explain(parsed: &clap::Error) -> ExitCode {
+    if parsed.use_stderr() {
+        if std::env::args_os().any(|argument| argument == "--json") {
+            let text = parsed.render().to_string();
+            tell(text.trim_start_matches("error: ").trim_end(), true);
+        } else {
+            // Where this fails there is nobody to tell.
+            let _ = parsed.print();
+        }
+        return ExitCode::from(USAGE);
+    }
+    match parsed.print() {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            tell(&format!("cannot write to standard output: {error}"), false);
+            ExitCode::FAILURE
+        }
+        _ => ended(false),
+    }
+}
+
+/// The exit code of a command that did what it should, if what it printed could be written.
+fn ended(json: bool) -> ExitCode {
+    match output::finish() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&error, json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Begins to log on stderr, in colours only where a terminal shows them.
+fn log(verbose: bool) {
+    let level = if verbose { "debug" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(!plain && std::io::stderr().is_terminal())
+        // It would be told on stderr, by a macro that panics when that is closed.
+        .log_internal_errors(false)
+        .init();
+}
+
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_device_selection();
-    let arguments = cli::Cli::parse();
-    let level = if arguments.verbose { "debug" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments = match cli::Cli::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    log(arguments.verbose);
     match commands::run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ended(arguments.json),
         Err(error) => {
-            if arguments.json {
-                let text = serde_json::json!({ "error": error.to_string() });
-                eprintln!("{text}");
-            } else {
-                eprintln!("duet: {error}");
-            }
+            tell(&error.to_string(), arguments.json);
+            // What could not be printed is told as well.
+            ended(arguments.json);
             ExitCode::FAILURE
         }
     }

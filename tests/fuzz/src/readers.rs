@@ -7,6 +7,7 @@ use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::{DiffusionConfig, Schedule, respaced_steps};
 use duet::families::Tuning;
 use duet::model::ModelConfig;
+use duet::picture::{Fit, Preparation};
 use duet_trainer::bench::{compare::Comparison, results::Results};
 use duet_trainer::data::{self, DataKind, DataSpec, INDEX};
 use duet_trainer::recipe::Recipe;
@@ -103,6 +104,9 @@ pub fn idx(data: &[u8]) {
         pad_to: None,
         test_share: 0.1,
         split_seed: 0,
+        ground: 0,
+        fit: Fit::Crop,
+        written: None,
     };
     match IDX.check("idx", data.len(), || data::load(&spec, 1, 2)) {
         Err(error) => refused(&error, &folder().to_string_lossy()),
@@ -142,8 +146,9 @@ pub fn bench(data: &[u8]) {
 /// The list of a folder of exported images.
 pub fn index(data: &[u8]) {
     file(INDEX, data);
-    let (image, names) = (folder().join("1.png"), ["Coat".to_owned()]);
-    if let Err(error) = TEXT.check("index", data.len(), || data::true_class(&image, &names)) {
+    let image = folder().join("1.png");
+    let model = ModelConfig { num_classes: 1, class_names: vec!["Coat".into()], ..ModelConfig::default() };
+    if let Err(error) = TEXT.check("index", data.len(), || data::true_class(&image, &model)) {
         refused(&error, INDEX);
     }
 }
@@ -174,11 +179,13 @@ pub fn respacing(data: &[u8]) {
 pub fn picture(data: &[u8]) {
     let path = file("picture", data);
     for (channels, size) in [(1, 28), (3, 8)] {
-        match PICTURE.check("picture", data.len(), || data::load_image(&path, channels, size)) {
+        match PICTURE
+            .check("picture", data.len(), || data::load_image(&path, &Preparation::new(channels, size)))
+        {
             Err(error) => refused(&error, "picture"),
-            Ok(values) => {
-                assert_eq!(values.len(), channels * size * size);
-                assert!(values.iter().all(|value| (-1.0..=1.0).contains(value)));
+            Ok(picture) => {
+                assert_eq!(picture.levels.len(), channels * size * size);
+                assert!(picture.values().all(|value| (-1.0..=1.0).contains(&value)));
             }
         }
     }

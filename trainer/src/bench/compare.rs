@@ -2,6 +2,7 @@
 
 use super::results::{Line, Results};
 use super::table::time;
+use crate::io::output::say;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -67,20 +68,20 @@ impl Comparison {
     /// Prints it for people.
     pub fn print(&self) {
         if !self.same_device {
-            println!("The two runs are of different devices or drivers.");
+            say!("The two runs are of different devices or drivers.");
         }
-        println!("{:<66} {:>10} {:>10} {:>7}", "", "before", "after", "ratio");
+        say!("{:<66} {:>10} {:>10} {:>7}", "", "before", "after", "ratio");
         for line in &self.lines {
             let flag = if line.slower { "  SLOWER" } else { "" };
             let (before, after) = (time(line.before), time(line.after));
-            println!("{:<66} {before:>10} {after:>10} {:>7.3}{flag}", line.name, line.ratio);
+            say!("{:<66} {before:>10} {after:>10} {:>7.3}{flag}", line.name, line.ratio);
         }
         for (title, names) in [("before", &self.only_before), ("after", &self.only_after)] {
             for name in names {
-                println!("{name:<66} only {title}");
+                say!("{name:<66} only {title}");
             }
         }
         let slower = self.lines.iter().filter(|line| line.slower).count();
-        println!("{} lines compared, {slower} slower by more than 10 %", self.lines.len());
+        say!("{} lines compared, {slower} slower by more than 10 %", self.lines.len());
     }
 }

@@ -1,7 +1,7 @@
 //! The results as tables for people.
 
 use super::results::{Kind, Line, Profile, ProfileRow, Results};
-use crate::io::output::{bytes, short};
+use crate::io::output::{bytes, say, short};
 
 /// 12.3 µs, 1.23 ms or 4.56 s.
 pub fn time(seconds: f64) -> String {
@@ -14,33 +14,49 @@ pub fn time(seconds: f64) -> String {
 
 /// Prints everything.
 pub fn print(results: &Results) {
-    println!("{} ({}, {})", results.device, results.backend, results.driver);
-    println!(
+    say!("{} ({}, {})", results.device, results.backend, results.driver);
+    say!(
         "{}: {} parameters, {} of them in the UNet",
-        results.model, results.parameters, results.unet_parameters
+        results.model,
+        results.parameters,
+        results.unet_parameters
     );
     let of = |kind: Kind| results.lines.iter().filter(move |line| line.kind == kind);
     if of(Kind::Kernel).next().is_some() || of(Kind::Step).next().is_some() {
-        println!("Bytes are those of the ranges that launches bind, each once; shortest times.\n");
-        println!(
+        say!("Bytes are those of the ranges that launches bind, each once; shortest times.\n");
+        say!(
             "{:<56} {:<10} {:>10} {:>9} {:>9} {:>10} {:>7} {:>10}",
-            "", "variant", "time", "MACs", "GFLOP/s", "bytes", "GB/s", "dispatches"
+            "",
+            "variant",
+            "time",
+            "MACs",
+            "GFLOP/s",
+            "bytes",
+            "GB/s",
+            "dispatches"
         );
     }
     of(Kind::Kernel).chain(of(Kind::Step)).for_each(rates);
     if of(Kind::Step).next().is_some() {
-        println!(
+        say!(
             "\n{:<56} {:>9} {:>10} {:>11} {:>6} {:>10} {:>10} {:>10}",
-            "memory", "pipelines", "planned", "lower bound", "ratio", "allocated", "named", "in all"
+            "memory",
+            "pipelines",
+            "planned",
+            "lower bound",
+            "ratio",
+            "allocated",
+            "named",
+            "in all"
         );
         of(Kind::Step).for_each(memory);
     }
     if of(Kind::StartUp).next().is_some() {
-        println!();
+        say!();
     }
     for line in of(Kind::StartUp) {
         let pipelines = line.pipelines.map_or(String::new(), |count| format!("  {count} pipelines"));
-        println!("{:<56} {:>10}{pipelines}", line.name, time(line.timed.seconds));
+        say!("{:<56} {:>10}{pipelines}", line.name, time(line.timed.seconds));
     }
     results.profiles.iter().for_each(profile);
 }
@@ -55,7 +71,7 @@ fn rates(line: &Line) {
         (None, None) => String::new(),
     };
     let timed = &line.timed;
-    println!(
+    say!(
         "{:<56} {:<10} {:>10} {:>9} {:>9.2} {:>10} {:>7.2} {:>10}{remark}",
         line.name,
         line.variant,
@@ -70,7 +86,7 @@ fn rates(line: &Line) {
 
 fn memory(line: &Line) {
     if let Some(m) = line.memory {
-        println!(
+        say!(
             "{:<56} {:>9} {:>10} {:>11} {:>6.2} {:>10} {:>10} {:>10}",
             line.name,
             line.pipelines.unwrap_or(0),
@@ -85,7 +101,7 @@ fn memory(line: &Line) {
 }
 
 fn profile(profile: &Profile) {
-    println!(
+    say!(
         "\n{}: {} launches, {} on the device (shortest of several runs each)",
         profile.name,
         profile.launches,
@@ -96,14 +112,19 @@ fn profile(profile: &Profile) {
 }
 
 fn rows(title: &str, rows: &[ProfileRow]) {
-    println!(
+    say!(
         "\n{title:<66} {:>5} {:>9} {:>6} {:>9} {:>10} {:>7}",
-        "calls", "total ms", "share", "GFLOP/s", "bytes", "GB/s"
+        "calls",
+        "total ms",
+        "share",
+        "GFLOP/s",
+        "bytes",
+        "GB/s"
     );
     for row in rows {
         let name =
             if row.shape.is_empty() { row.kernel.clone() } else { format!("{} {}", row.kernel, row.shape) };
-        println!(
+        say!(
             "{name:<66} {:>5} {:>9.3} {:>5.1}% {:>9.2} {:>10} {:>7.2}",
             row.calls,
             1e3 * row.timed.seconds,

@@ -4,6 +4,7 @@ use crate::bench::compare::Comparison;
 use crate::bench::results::{Results, json};
 use crate::bench::{measure, table};
 use crate::cli::{Bench, Cli};
+use crate::io::output::say;
 use duet::Result;
 
 /// Runs the command.
@@ -22,7 +23,7 @@ pub fn run(arguments: &Cli, options: &Bench) -> Result<()> {
         return compared(arguments, &Comparison::of(&before, &results));
     }
     if arguments.json {
-        println!("{}", json(&results)?);
+        say!("{}", json(&results)?);
     } else {
         table::print(&results);
     }
@@ -31,7 +32,7 @@ pub fn run(arguments: &Cli, options: &Bench) -> Result<()> {
 
 fn compared(arguments: &Cli, comparison: &Comparison) -> Result<()> {
     if arguments.json {
-        println!("{}", json(comparison)?);
+        say!("{}", json(comparison)?);
     } else {
         comparison.print();
     }

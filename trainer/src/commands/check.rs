@@ -1,6 +1,7 @@
 //! `duet check`: does this GPU compute what it should?
 
 use crate::cli::Cli;
+use crate::io::output::say;
 use crate::io::session::open_device;
 use duet::Result;
 use std::time::Instant;
@@ -22,10 +23,10 @@ pub fn run(arguments: &Cli) -> Result<()> {
             "adapter": info.name, "driver": info.driver, "backend": info.backend, "software": info.software,
             "open_seconds": opened, "test_seconds": tested, "pipelines": device.counters().pipelines,
         });
-        println!("{row}");
+        say!("{row}");
     } else {
-        println!("{} ({}, {})", info.name, info.backend, info.driver);
-        println!("opened in {opened:.2} s; a training step and its gradients are right ({tested:.2} s)");
+        say!("{} ({}, {})", info.name, info.backend, info.driver);
+        say!("opened in {opened:.2} s; a training step and its gradients are right ({tested:.2} s)");
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
-use crate::io::output::{bytes, short};
+use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
+use clap::ValueEnum as _;
+use duet::Result;
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;
@@ -11,16 +13,12 @@ use duet::infer::classify_plan;
 use duet::model::{JointModel, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
-use duet::{Error, Result};
 
 /// Runs the command.
 ///
 /// # Errors
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
-    if options.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
     let is_recipe = options.model.extension().is_some_and(|e| e == "toml");
     let (model, diffusion, input, info) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
@@ -32,7 +30,14 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     };
     let plan = |kind, activations| make_plan(&model, &diffusion, input, options.batch, kind, activations);
     if let Some(kind) = options.plan {
-        print!("{}", plan(kind, Activations::Keep)?);
+        let text = plan(kind, Activations::Keep)?.to_string();
+        if arguments.json {
+            let name = kind.to_possible_value().map(|value| value.get_name().to_owned());
+            let lines: Vec<&str> = text.lines().collect();
+            say!("{}", serde_json::json!({"plan": name, "batch": options.batch, "lines": lines}));
+        } else {
+            say!("{}", text.trim_end());
+        }
         return Ok(());
     }
     let kinds = [
@@ -69,11 +74,11 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
             "parameters": parameters, "batch": options.batch, "plans": plans,
             "model": model.config, "diffusion": diffusion, "info": info,
         });
-        println!("{row}");
+        say!("{row}");
         return Ok(());
     }
     let c = &model.config;
-    println!(
+    say!(
         "{} parameters; {}×{}×{} images, {} classes; width {}, multipliers {:?}, {} blocks per level",
         short(parameters as f64),
         c.in_channels,
@@ -84,12 +89,12 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
-    println!(
+    say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch
     );
     for (name, s) in rows {
-        println!(
+        say!(
             "{name:<16} {:>15} {:>11} {:>10} {:>10} {:>12} {:>14}",
             short(s.multiply_adds as f64),
             s.dispatches,
@@ -100,7 +105,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         );
     }
     for (topic, text) in info {
-        println!("{topic}: {text}");
+        say!("{topic}: {text}");
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! `duet tune`: measures every family of kernels for the shapes of a model and stores which is fastest on this adapter.
 
 use crate::cli::{Cli, Tune};
-use crate::io::output::progress;
+use crate::io::files::{self, Kind};
+use crate::io::output::{progress, say};
 use crate::io::session::{load_checkpoint, open_untuned};
 use crate::io::tuning;
 use crate::recipe::Recipe;
@@ -14,7 +15,7 @@ use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{TrainOptions, TrainSpec, train_plan};
 use duet::{Error, Result};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The recipe that is shipped.
@@ -25,9 +26,6 @@ const RECIPE: &str = include_str!("../../recipes/fashion-mnist.toml");
 /// # Errors
 /// A bad recipe or checkpoint; a file that cannot be written; device errors.
 pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
-    if options.batch.contains(&0) {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
     let all = keys(options)?;
     let total = all.len();
     let device = open_untuned(arguments)?;
@@ -35,6 +33,11 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     let keys: Vec<(Key, usize)> = all.into_iter().filter(|(key, _)| several(key)).collect();
     let name = device.info().name.clone();
     let out = destination(options, &name)?;
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        files::make_folder(folder)?;
+    }
+    let inputs: Vec<&Path> = options.model.as_deref().into_iter().collect();
+    files::check(&[(Kind::Table, &out)], &inputs)?;
     let template = "{bar:40} {pos}/{len} shapes";
     let bar = progress(keys.len() as u64, 0, template, arguments.json);
     let start = Instant::now();
@@ -48,17 +51,17 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     bar.finish_and_clear();
     device.save_pipeline_cache();
     let table = table(&name, &device.info().driver, options, &rows);
-    let failed = |e: std::io::Error| Error::config(format!("tuning table {}", out.display()), e.to_string());
-    if let Some(folder) = out.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    duet::checkpoint::write_atomic(&out, table.to_json().as_bytes())?;
+    let text = table.to_json();
+    Kind::Table.write(&out, text.as_bytes())?;
     if arguments.json {
-        print!("{}", table.to_json());
+        // On one line; the file is for people too.
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| Error::config("json", e.to_string()))?;
+        say!("{value}");
     } else {
-        println!("{name} ({})", device.info().driver);
+        say!("{name} ({})", device.info().driver);
         print(&rows, total - rows.len());
-        println!("written to {}", out.display());
+        say!("written to {}", out.display());
     }
     Ok(())
 }
@@ -128,7 +131,7 @@ fn table(adapter: &str, driver: &str, options: &Tune, rows: &[(Key, usize, Times
 }
 
 fn print(rows: &[(Key, usize, Times)], single: usize) {
-    println!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
+    say!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
     let mut sums = [0.0f64; 2];
     for (key, runs, times) in rows {
         let cell = |family| match times.of(family) {
@@ -139,13 +142,13 @@ fn print(rows: &[(Key, usize, Times)], single: usize) {
         sums[0] += times.of(Family::Direct).unwrap_or(best) * *runs as f64;
         sums[1] += best * *runs as f64;
         let [direct, tiled, subgroup] = Family::ALL.map(cell);
-        println!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
+        say!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
     }
     let counts = Family::ALL.map(|family| {
         let count = rows.iter().filter(|(_, _, times)| times.best().0 == family).count();
         format!("{family} for {count}")
     });
-    println!(
+    say!(
         "{} of {} shapes ({single} more exist in one family only); with the choices these operations take {:.0} % of the \
          direct family's time",
         counts.join(", "),

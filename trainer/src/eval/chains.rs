@@ -37,14 +37,14 @@ pub struct Generated {
 }
 
 impl Chains {
-    /// Compiles and loads.
+    /// Compiles and loads, for images of the model's `classes`.
     ///
     /// # Errors
     /// A bad chain; device errors.
-    pub fn new(session: &Session, options: &Study) -> Result<Chains> {
+    pub fn new(session: &Session, options: &Study, classes: &[usize]) -> Result<Chains> {
         let config = session.config().clone();
         let labels: Vec<usize> =
-            (0..config.num_classes * options.per_class).map(|i| i / options.per_class).collect();
+            classes.iter().flat_map(|class| std::iter::repeat_n(*class, options.per_class)).collect();
         let batch = options.batch.min(labels.len());
         let spec = StepSpec {
             solver: solver(&options.chain)?,
@@ -75,6 +75,12 @@ impl Chains {
     /// Class of each image.
     pub fn labels(&self) -> &[usize] {
         &self.labels
+    }
+
+    /// The classes there are images of.
+    pub fn classes(&self) -> impl Iterator<Item = usize> + '_ {
+        let first = |i: &usize| *i == 0 || self.labels[*i] != self.labels[*i - 1];
+        (0..self.labels.len()).filter(first).map(|i| self.labels[i])
     }
 
     /// The network's timestep before each step, from the noisiest, and 0 for the finished image.

@@ -1,7 +1,94 @@
-//! Progress bars and printed results.
+//! All that the command prints: results on standard output, messages and progress bars on standard error.
+//!
+//! Nothing else writes to either (lints forbid it), so that what happens to a line is decided here: printing never panics and
+//! never ends what is being computed. A reader that has gone away (`duet … | head -1`) silences what follows; a device that is
+//! full is remembered and told by [`finish`].
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use std::io::IsTerminal as _;
+use std::fmt::Arguments;
+use std::io::{self, ErrorKind, IsTerminal as _, Stdout, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Prints a line of results, as `println!` would: [`line`] of formatted text.
+macro_rules! say {
+    () => { $crate::io::output::line(format_args!("")) };
+    ($($text:tt)*) => { $crate::io::output::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// Tells something on standard error, as `eprintln!` would: [`message`] of formatted text.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::io::output::message(format_args!($($text)*)) };
+}
+pub(crate) use tell;
+
+/// Why nothing more is printed.
+#[derive(Debug)]
+enum Failure {
+    /// Nobody reads any more.
+    Closed,
+    /// The system's words.
+    Refused(String),
+}
+
+/// Prints lines until one cannot be written.
+struct Printer<W> {
+    sink: Option<W>,
+    failure: Option<Failure>,
+}
+
+impl<W: Write> Printer<W> {
+    fn attempt(&mut self, make: fn() -> W, write: impl FnOnce(&mut W) -> io::Result<()>) {
+        if self.failure.is_some() {
+            return;
+        }
+        if let Err(error) = write(self.sink.get_or_insert_with(make)) {
+            self.failure = Some(match error.kind() {
+                ErrorKind::BrokenPipe => Failure::Closed,
+                _ => Failure::Refused(error.to_string()),
+            });
+        }
+    }
+
+    fn outcome(&self) -> Result<(), String> {
+        match &self.failure {
+            None | Some(Failure::Closed) => Ok(()),
+            Some(Failure::Refused(why)) => Err(format!("cannot write to standard output: {why}")),
+        }
+    }
+}
+
+static RESULTS: Mutex<Printer<Stdout>> = Mutex::new(Printer { sink: None, failure: None });
+
+fn results() -> MutexGuard<'static, Printer<Stdout>> {
+    // A printer whose thread panicked is as good as before.
+    RESULTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints a line of results. What fails is remembered for [`finish`]; nothing is printed after it.
+pub fn line(text: Arguments<'_>) {
+    results().attempt(io::stdout, |out| writeln!(out, "{text}"));
+}
+
+/// Whether results no longer arrive anywhere: there is no use in computing what would only be printed.
+pub fn failed() -> bool {
+    results().failure.is_some()
+}
+
+/// How printing went in the end.
+///
+/// # Errors
+/// What to tell where results could not be written. A reader that went away has what it wanted: that is none.
+pub fn finish() -> Result<(), String> {
+    let mut results = results();
+    results.attempt(io::stdout, Write::flush);
+    results.outcome()
+}
+
+/// Prints a line on standard error. Where even that fails there is nobody to tell.
+pub fn message(text: Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
 
 /// A progress bar on stderr; hidden where stderr is no terminal or the output is for machines.
 pub fn progress(steps: u64, done: u64, template: &str, json: bool) -> ProgressBar {
@@ -29,4 +116,44 @@ pub fn short(value: f64) -> String {
 /// Bytes as KiB, MiB, GiB; as text, because [`HumanBytes`] itself ignores a column's width.
 pub fn bytes(value: u64) -> String {
     HumanBytes(value).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, then fails.
+    struct Sink(usize, ErrorKind);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 < bytes.len() {
+                return Err(self.1.into());
+            }
+            self.0 -= bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn printed(kind: ErrorKind) -> Printer<Sink> {
+        let mut printer = Printer { sink: Some(Sink(5, kind)), failure: None };
+        for text in [&b"abc\n"[..], b"def\n", b"\n"] {
+            printer.attempt(|| unreachable!(), |sink| sink.write_all(text));
+        }
+        printer
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure_and_a_full_device_is_told() {
+        let closed = printed(ErrorKind::BrokenPipe);
+        assert!(closed.failure.is_some() && closed.outcome().is_ok());
+        assert_eq!(closed.sink.unwrap().0, 1, "nothing is printed after a line that failed");
+        let full = printed(ErrorKind::StorageFull).outcome().unwrap_err();
+        assert!(full.starts_with("cannot write to standard output: "), "{full}");
+        assert!(printed(ErrorKind::Other).outcome().is_err());
+    }
 }

@@ -2,20 +2,25 @@
 
 use crate::cli::{self, ChainArgs, Cli, Data, GuidanceKind, Model};
 use crate::data::{DataSpec, Split, load};
+use crate::io::output::tell;
 use crate::io::tuning;
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};
+use duet::infer::NoiseProfiles;
 use duet::model::{JointModel, ModelConfig, WeightSet};
+use duet::picture::Pictures;
 use duet::sampling::Guidance;
+use duet::typicality::{Reference, Typicality};
 use duet::weights::Weights;
 use duet::{Error, Result};
+use std::cell::OnceCell;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Where compiled pipelines are kept between runs; `None` where there is no home.
 fn cache_folder() -> Option<PathBuf> {
@@ -59,6 +64,8 @@ pub struct Session {
     pub checkpoint: Checkpoint,
     /// Which weights to use.
     pub set: WeightSet,
+    /// What measures how like the training data images are, made at its first use.
+    profiles: OnceCell<NoiseProfiles>,
 }
 
 impl Session {
@@ -77,10 +84,28 @@ impl Session {
             (cli::WeightSet::Ema | cli::WeightSet::Auto, true) => WeightSet::Averaged,
             _ => WeightSet::Raw,
         };
+        Self::with(arguments, checkpoint, model, set)
+    }
+
+    /// Uploads the weights of a checkpoint without an average.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit its configuration; device errors.
+    pub fn of(arguments: &Cli, checkpoint: Checkpoint, path: &Path) -> Result<Session> {
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        Self::with(arguments, checkpoint, model, WeightSet::Raw)
+    }
+
+    fn with(
+        arguments: &Cli,
+        checkpoint: Checkpoint,
+        model: Arc<JointModel>,
+        set: WeightSet,
+    ) -> Result<Session> {
         let device = open_device(arguments)?;
         let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
         let weights = pollster::block_on(upload)?;
-        Ok(Session { weights, checkpoint, set })
+        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new() })
     }
 
     /// The model's configuration.
@@ -88,11 +113,11 @@ impl Session {
         &self.checkpoint.model
     }
 
-    /// The data the command line names, or those the model was trained on.
+    /// Which data the command line names, or the model was trained on.
     ///
     /// # Errors
-    /// A checkpoint that does not say; bad recipes and data.
-    pub fn data(&self, options: &Data) -> Result<Split> {
+    /// A checkpoint that does not say; bad recipes.
+    pub fn data_spec(&self, options: &Data) -> Result<DataSpec> {
         let mut spec: DataSpec = match &options.recipe {
             Some(path) => Recipe::load(path)?.data,
             None => {
@@ -107,10 +132,48 @@ impl Session {
             }
         };
         if let Some(folder) = &options.data {
-            spec.path.clone_from(folder);
+            spec.set_path(folder);
         }
+        // The model reads pictures its own way, whatever a recipe says.
+        let Pictures { ground, fit } = self.checkpoint.pictures;
+        Ok(DataSpec { ground, fit, ..spec })
+    }
+
+    /// These data, with the model's classes: matched by name.
+    ///
+    /// # Errors
+    /// As [`Session::data_spec`]; bad data; classes that the model does not have.
+    pub fn data(&self, options: &Data) -> Result<Split> {
+        let spec = self.data_spec(options)?;
         let config = self.config();
-        load(&spec, config.in_channels, config.image_size)
+        let split = load(&spec, config.in_channels, config.image_size)?;
+        split.for_model(config).map_err(|e| Error::Data { path: spec.path, detail: e.to_string() })
+    }
+
+    /// The statistics of the training data under the weights in use, where the file has them.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.checkpoint.typicality_of(self.set == WeightSet::Averaged)
+    }
+
+    /// How like the training data each of any number of images \[N,C,H,W\] is; `None` where the file does not say.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn typicality(&self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.reference() else {
+            return Ok(None);
+        };
+        let (diffusion, protocol) = (&self.checkpoint.diffusion, reference.protocol());
+        let profiles = match self.profiles.get() {
+            Some(profiles) => profiles,
+            None => {
+                let new = NoiseProfiles::new(&self.weights, diffusion, protocol, self.set);
+                let new = pollster::block_on(new)?;
+                self.profiles.get_or_init(|| new)
+            }
+        };
+        let rows = pollster::block_on(profiles.get(images))?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 
     /// Keeps compiled pipelines for the next run.
@@ -123,7 +186,7 @@ impl Session {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming what is wrong.
-pub fn load_checkpoint(path: &std::path::Path) -> Result<(Checkpoint, Arc<JointModel>)> {
+pub fn load_checkpoint(path: &Path) -> Result<(Checkpoint, Arc<JointModel>)> {
     let checkpoint = Checkpoint::load(path)?;
     let model = checkpoint.joint_model(path)?;
     Ok((checkpoint, Arc::new(model)))
@@ -146,21 +209,46 @@ pub fn guidance(arguments: &ChainArgs) -> Guidance {
     }
 }
 
-/// Set by Ctrl-C (and a polite kill); a second one ends the program at once.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// When the program was first asked to stop: by Ctrl-C, a polite kill or a terminal that was closed.
+static ASKED: OnceLock<Instant> = OnceLock::new();
 
-/// Begins to watch for Ctrl-C.
+/// Requests within this time are one: closing a terminal, or the whole system, sends several signals.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Begins to watch for Ctrl-C, a polite kill (SIGTERM) and a terminal that is closed (SIGHUP, unless the program was started
+/// to ignore it, as by `nohup`). Another request ends the program at once.
 ///
 /// # Errors
 /// [`Error::Config`] where the system refuses a handler.
 pub fn watch_interrupts() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+    // The handler takes the place of what was there.
+    let stays = ignore_hangup();
+    ctrlc::set_handler(|| match ASKED.get() {
+        None => {
+            ASKED.get_or_init(Instant::now);
+            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
         }
-        eprintln!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        Some(first) if first.elapsed() > ONE_REQUEST => std::process::exit(130),
+        Some(_) => {}
     })
-    .map_err(|e| Error::config("signals", e.to_string()))
+    .map_err(|e| Error::config("signals", e.to_string()))?;
+    if stays {
+        ignore_hangup();
+    }
+    Ok(())
+}
+
+/// Ignores hang-ups; gives whether they were ignored before.
+#[cfg(unix)]
+fn ignore_hangup() -> bool {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no code of ours is called by a signal that is ignored.
+    unsafe { matches!(signal(Signal::SIGHUP, SigHandler::SigIgn), Ok(SigHandler::SigIgn)) }
+}
+
+#[cfg(not(unix))]
+fn ignore_hangup() -> bool {
+    false
 }
 
 /// What a chain hears at each step: to go on, until Ctrl-C.
@@ -170,5 +258,5 @@ pub fn go_on() -> ControlFlow<()> {
 
 /// Whether Ctrl-C was pressed.
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
+    ASKED.get().is_some()
 }

@@ -1,6 +1,9 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
+mod classes;
+mod files;
 mod measuring;
+mod printing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -351,7 +354,7 @@ fn bad_input_is_refused_with_its_name_and_cause() {
     let model = project.text("run/checkpoint.safetensors");
     let picture = project.text("data/light/0.png");
     fails(&["classify", "--model", &model, &nowhere], &["nowhere.toml"]);
-    fails(&["explain", "--model", &model, &picture, "--to", "purple"], &["purple", "dark, light"]);
+    fails(&["explain", "--model", &model, &picture, "--to", "purple"], &["purple", "\"dark\", \"light\""]);
     fails(&["explain", "--model", &model, &picture, "--to", "7"], &["\"7\""]);
     fails(&["explain", "--model", &model, &picture, "--to", "0", "--noise", "1.5"], &["noise", "1.5"]);
     fails(&["sample", "--model", &model, "--steps", "ddim7,"], &["ddim7,"]);

@@ -9,9 +9,10 @@ use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Progress, StepSpec, Watch};
 use duet::tensor::Tensors;
+use duet::typicality::{Typicality, UNLIKE};
 use duet::weights::Weights;
 use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
-use js_sys::{Array, Float32Array, Function, Object, Reflect};
+use js_sys::{Array, Float32Array, Float64Array, Function, Object, Reflect};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -112,12 +113,9 @@ impl Engine {
         outcome.await.map_err(|e| to_js(&e))
     }
 
-    /// Frees everything on the device; `destroy`: the device too, which must be our own.
-    pub fn release(&mut self, destroy: bool) {
-        let device = self.close();
-        if let (true, Some(device)) = (destroy, device) {
-            device.destroy();
-        }
+    /// Frees everything on the device. The device itself is its opener's to destroy.
+    pub fn release(&mut self) {
+        self.close();
     }
 
     /// What is known of the model, as JSON.
@@ -129,7 +127,8 @@ impl Engine {
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
             "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
-            "info": self.checkpoint.info,
+            "info": self.checkpoint.info, "ground": self.checkpoint.pictures.ground,
+            "fit": self.checkpoint.pictures.fit, "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),
         })
         .to_string()
     }
@@ -141,6 +140,20 @@ impl Engine {
             Err(error) => Err(error),
         };
         self.finish(outcome.map(|p| array(&p)))
+    }
+
+    /// How like the training data any number of images \[N,C,H,W\] are: of each the percentile, 0 to 100, which says so
+    /// beyond `unlikeBeyond` of [`Engine::info`]; `undefined` where the model's file does not tell.
+    pub async fn typicality(
+        &mut self,
+        images: Vec<f32>,
+    ) -> std::result::Result<Option<Float64Array>, JsValue> {
+        let outcome = match self.duet() {
+            Ok(duet) => duet.typicality(&images).await,
+            Err(error) => Err(error),
+        };
+        let percentiles = |all: Vec<Typicality>| all.iter().map(|t| t.percentile).collect::<Vec<_>>();
+        self.finish(outcome.map(|all| all.map(|all| Float64Array::from(&percentiles(all)[..]))))
     }
 
     /// The noise in images \[N,C,H,W\], each at its timestep.
@@ -218,9 +231,9 @@ pub(crate) fn closed() -> Error {
 
 impl Engine {
     /// Lets go of everything on the device, and of the device.
-    fn close(&mut self) -> Option<Device> {
+    fn close(&mut self) {
         self.duet = None;
-        self.device.take()
+        self.device = None;
     }
 
     /// Puts the checkpoint's weights on the device.
@@ -237,7 +250,10 @@ impl Engine {
     pub(crate) async fn replace(&mut self, weights: Tensors) -> Result<()> {
         // The model on the device shares the checkpoint: without it there is nothing to copy.
         self.duet = None;
-        Arc::make_mut(&mut self.checkpoint).weights = weights;
+        let checkpoint = Arc::make_mut(&mut self.checkpoint);
+        checkpoint.weights = weights;
+        // It told what the training data looked like to the weights of before.
+        checkpoint.typicality = None;
         self.upload().await
     }
 
