@@ -111,12 +111,12 @@ fn micro_batches_sum_to_the_whole_batch() {
     // fresh one the last layers of all blocks are zero, and so are all gradients before them.
     let base = TrainOptions { classifier_input: ClassifierInput::None, ..options() };
     let mut learned = start(&base);
-    run(&mut learned, 0..3, 6);
+    run(&mut learned, 0..20, 6);
     let from = saved(&learned);
     let again = |micro_batches: usize| {
         let options = TrainOptions { micro_batches, ..base.clone() };
         let mut trainer = pollster::block_on(Trainer::resume(device(), &from, &options)).unwrap();
-        run(&mut trainer, 3..4, 6);
+        run(&mut trainer, 20..21, 6);
         trainer
     };
     let (one, three) = (again(1), again(3));
@@ -132,12 +132,10 @@ fn micro_batches_sum_to_the_whole_batch() {
             assert!((a - b).abs() <= bound, "{name}: {a} and {b}, largest of all {all}");
         }
     }
-    let real = trained().filter(|(_, tensor)| largest(tensor) > 1e-3 * all).count();
-    assert!(
-        2 * real > trained().count(),
-        "only {real} of {} gradients are more than noise",
-        trained().count()
-    );
+    // What is ten times the bound of what cancels is compared in earnest.
+    let real = trained().filter(|(_, tensor)| largest(tensor) > 1e-5 * all).count();
+    let count = trained().count();
+    assert!(10 * real > 9 * count, "only {real} of {count} gradients are more than noise");
 }
 
 #[test]
