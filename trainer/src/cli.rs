@@ -129,7 +129,7 @@ pub struct Classify {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Images (PNG or JPEG).
+    /// Images (PNG, JPEG, WebP, GIF, BMP or TIFF, by their contents).
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Classes to print of each image.
@@ -285,7 +285,7 @@ pub struct Explain {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Images (PNG or JPEG).
+    /// Images (PNG, JPEG, WebP, GIF, BMP or TIFF, by their contents).
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Class to move to, by name or number: one for all images, or one for each, separated by commas; "second": the

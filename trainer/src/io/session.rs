@@ -110,7 +110,13 @@ impl Session {
             spec.set_path(folder);
         }
         let config = self.config();
-        load(&spec, config.in_channels, config.image_size)
+        let split = load(&spec, config.in_channels, config.image_size)?;
+        // Standard output is the command's answer.
+        eprintln!("duet: {}", split.summary.text(false));
+        for warning in &split.summary.warnings {
+            eprintln!("duet: warning: {warning}");
+        }
+        Ok(split)
     }
 
     /// Keeps compiled pipelines for the next run.
