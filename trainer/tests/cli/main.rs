@@ -5,6 +5,7 @@ mod files;
 #[cfg(unix)]
 mod hammer;
 mod measuring;
+mod pictures;
 mod printing;
 mod training;
 
