@@ -24,7 +24,7 @@ mod read;
 mod write;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use atomic::{check_writable, write_atomic};
+pub use atomic::{check_writable, remove_temporaries, write_atomic};
 pub use metadata::FORMAT;
 pub use names::check_names;
 
@@ -210,7 +210,7 @@ impl Checkpoint {
             .entries(Dtype::F32)
             .and_then(|entries| write::Encoder::new(&self.metadata(), entries))
             .map_err(|detail| error_at(path, detail))?;
-        atomic::replace("checkpoint", path, |file| encoder.write(file))
+        atomic::replace("checkpoint", encoder.len(), path, |file| encoder.write(file))
     }
 
     fn decode(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {

@@ -118,9 +118,14 @@ impl<'a> Encoder<'a> {
         Ok(Encoder { header, entries, data_len })
     }
 
+    /// Bytes of the file.
+    pub fn len(&self) -> u64 {
+        (8 + self.header.len() + self.data_len) as u64
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::with_capacity(8 + self.header.len() + self.data_len);
+        let mut bytes = Vec::with_capacity(self.len() as usize);
         self.write(&mut bytes).map_err(|error| error.to_string())?;
         Ok(bytes)
     }

@@ -20,7 +20,7 @@ pub trait Exchange: Send {
     /// replaces the gradients of what is trained, summed over micro-batches, by those of all processes together.
     ///
     /// # Errors
-    /// Whatever prevents it; the weights are then as before the step. The backward pass has run all the same: its losses are
-    /// among the means and BatchNorm has seen its images, so go on from a checkpoint.
+    /// Whatever prevents it; the weights are then as before the step, and the means of the losses begin anew. The backward
+    /// pass has run all the same: BatchNorm has seen its images, so go on from a checkpoint.
     fn exchange(&mut self, device: &Device, gradients: &[GradientRange]) -> Result<()>;
 }

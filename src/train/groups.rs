@@ -52,7 +52,8 @@ impl Rate {
     }
 }
 
-/// The rate of each part of the network; by default all learn with the learning rate itself.
+/// The rate of each part of the network; by default all learn with the learning rate itself. A frozen part runs as in
+/// inference: without dropout, its running statistics at rest.
 ///
 /// ```
 /// # fn main() -> duet::Result<()> {
@@ -73,7 +74,7 @@ pub struct Groups {
     pub encoder: Rate,
     /// Output blocks and the output convolution.
     pub decoder: Rate,
-    /// The classifier; frozen it runs as in inference, with running statistics that do not move and without dropout.
+    /// The classifier.
     pub classifier: Rate,
 }
 

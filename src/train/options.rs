@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use crate::model::Part;
 use serde::{Deserialize, Serialize};
 
+/// Most images of a step: more than any device holds, and few enough that sizes computed from it are far from overflow.
+const MOST_IMAGES: usize = 1 << 20;
+
 /// Which images the classifier sees in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,7 +99,11 @@ impl TrainOptions {
     /// [`Error::Config`] naming the field.
     pub fn validate(&self) -> Result<()> {
         let micro = self.micro_batches;
-        if self.batch_size == 0 || micro == 0 || !self.batch_size.is_multiple_of(micro) {
+        if !(1..=MOST_IMAGES).contains(&self.batch_size) {
+            let detail = format!("must be from 1 to {MOST_IMAGES}, is {}", self.batch_size);
+            return Err(Error::config("batch_size", detail));
+        }
+        if micro == 0 || !self.batch_size.is_multiple_of(micro) {
             let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));
         }
@@ -122,12 +129,13 @@ impl TrainOptions {
             ("weight_decay", self.weight_decay),
             ("classifier_loss_scaling", f64::from(self.classifier_loss_scaling)),
         ];
+        // Numbers of the step are f32 on the device.
         for (field, value) in amounts {
-            if !value.is_finite() || value < 0.0 {
-                return Err(Error::config(field, format!("must be a number of at least 0, is {value}")));
+            if !(value as f32).is_finite() || value < 0.0 {
+                let detail = format!("must be a number from 0 to {:e}, is {value:?}", f32::MAX);
+                return Err(Error::config(field, detail));
             }
         }
-        // Numbers of the step are f32 on the device.
         if let Some(norm) = self.clip_grad_norm
             && !(norm as f32 > 0.0 && (norm as f32).is_finite())
         {

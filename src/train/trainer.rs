@@ -232,7 +232,21 @@ impl Trainer {
                 return Err(Error::shape("train_step", detail));
             }
         }
-        let fresh = self.since_metrics == 0;
+        self.gather(batches)?;
+        self.update(learning_rate)
+    }
+
+    /// The backward passes of a step and the exchange of what they leave. Where it fails, losses of a step that is not
+    /// taken may be in the sums on the device: the means begin anew.
+    fn gather(&mut self, batches: &[&Batch]) -> Result<()> {
+        let steps = std::mem::take(&mut self.since_metrics);
+        self.try_gather(batches, steps == 0)?;
+        self.since_metrics = steps;
+        Ok(())
+    }
+
+    fn try_gather(&mut self, batches: &[&Batch], fresh: bool) -> Result<()> {
+        let micro = self.options.micro_batches;
         for number in 0..micro {
             let mut first_row = 0;
             for (feed, batch) in self.feeds.iter().zip(batches) {
@@ -247,6 +261,12 @@ impl Trainer {
         if let Some(exchange) = &mut self.exchange {
             exchange.exchange(self.weights.device(), &self.gradients)?;
         }
+        Ok(())
+    }
+
+    /// Applies the gradients.
+    fn update(&mut self, learning_rate: f64) -> Result<()> {
+        let fresh = self.since_metrics == 0;
         for (number, factor) in self.factors.iter().enumerate() {
             let optimizer = AdamW {
                 learning_rate: learning_rate * factor,
@@ -299,7 +319,8 @@ impl Trainer {
         write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
     }
 
-    /// Means since the last call; waits for the steps submitted so far.
+    /// Means since the last call, or since a step that failed after it; waits for the steps submitted so far. Without any
+    /// they are zeros.
     ///
     /// # Errors
     /// [`Error::NotFinite`] where the loss or the gradients' norm is NaN or infinite; device errors.
@@ -308,18 +329,18 @@ impl Trainer {
         let sums = self.backward.read("metrics").await?;
         let mean = |number: u64| {
             let index = (number * METRIC_STRIDE / 4) as usize;
-            sums.get(index).map_or(0.0, |sum| sum / steps.max(1) as f32)
+            sums.get(index).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
         };
         let gradient_norm = match self.options.clip_grad_norm {
             Some(_) => {
                 let sum = self.apply.read("gradient_norm").await?;
-                Some(sum.first().map_or(0.0, |sum| sum / steps.max(1) as f32))
+                Some(sum.first().filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32))
             }
             None => None,
         };
         let [loss, mse, classifier_loss, vb] = [0, 1, 2, 3].map(mean);
         let finite = [("loss", loss), ("gradients' norm", gradient_norm.unwrap_or(0.0))];
-        if let Some((what, value)) = finite.iter().find(|(_, value)| steps > 0 && !value.is_finite()) {
+        if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
             let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
             return Err(Error::NotFinite { detail });
         }

@@ -140,6 +140,38 @@ fn a_step_whose_exchange_fails_is_not_applied() {
     assert!(saved(&trainer) == saved(&start(&base)));
 }
 
+/// Fails at the call of this number, counted from 1.
+struct BrokenOnce(u32);
+
+impl Exchange for BrokenOnce {
+    fn exchange(&mut self, _device: &Device, _gradients: &[GradientRange]) -> Result<()> {
+        self.0 = self.0.wrapping_sub(1);
+        if self.0 == 0 { Err(Error::config("peers", "one is gone")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn losses_of_a_step_whose_exchange_fails_are_not_among_the_means() {
+    for micro_batches in [1, 3] {
+        let classifier_input = ClassifierInput::None;
+        let base = TrainOptions { micro_batches, classifier_input, clip_grad_norm: Some(1e3), ..options() };
+        let (mut broken, mut whole) = (start(&base), start(&base));
+        broken.exchange_by(Box::new(BrokenOnce(2)));
+        run(&mut broken, 0..1, 6);
+        // Other images, whose loss is another.
+        assert!(broken.train_step(&batch(7, 6), 2e-3).is_err());
+        let nothing = pollster::block_on(broken.metrics()).unwrap();
+        assert_eq!((nothing.steps, nothing.loss, nothing.gradient_norm), (0, 0.0, Some(0.0)));
+        run(&mut broken, 1..2, 6);
+        run(&mut whole, 0..1, 6);
+        pollster::block_on(whole.metrics()).unwrap();
+        run(&mut whole, 1..2, 6);
+        let [broken, whole] = [&mut broken, &mut whole].map(|t| pollster::block_on(t.metrics()).unwrap());
+        assert_eq!(broken, whole, "{micro_batches} micro-batches");
+        assert_eq!(broken.steps, 1);
+    }
+}
+
 #[test]
 fn the_largest_norm_must_be_a_positive_number() {
     for norm in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-60, 1e60] {

@@ -128,6 +128,37 @@ fn a_frozen_classifier_answers_as_in_inference() {
 }
 
 #[test]
+fn frozen_encoders_and_decoders_run_without_dropout() {
+    let head = Groups { encoder: Rate::Frozen, decoder: Rate::Frozen, ..Groups::default() };
+    let decoder = Groups { classifier: Rate::Frozen, ..with(Part::Encoder, Rate::Frozen) };
+    let encoder = Groups { classifier: Rate::Frozen, ..with(Part::Decoder, Rate::Frozen) };
+    let output = |dropout: f32, groups: &Groups| {
+        let config = ModelConfig { dropout, ..tiny_config() };
+        let options = TrainOptions { groups: groups.clone(), ..options() };
+        let model = Arc::new(JointModel::new(&config).unwrap());
+        let diffusion = DiffusionConfig::default();
+        let new = Trainer::new(device(), model, &diffusion, &options);
+        let mut trainer = pollster::block_on(new).unwrap();
+        // What follows dropout begins at zero.
+        let mut filled = saved(&trainer);
+        let zeros = filled.weights.iter_mut().filter(|(name, _)| !name.contains("running_"));
+        for (_, tensor) in zeros.filter(|(_, tensor)| tensor.data.iter().all(|w| *w == 0.0)) {
+            tensor.data.iter_mut().enumerate().for_each(|(i, w)| *w = 0.1 * ((i % 5) as f32 - 2.0));
+        }
+        trainer = pollster::block_on(Trainer::resume(device(), &filled, &options)).unwrap();
+        trainer.train_step(&batch(0, 6), 0.0).unwrap();
+        ["model_out", "logits"].map(|name| pollster::block_on(trainer.plans()[0].read(name)).unwrap())
+    };
+    let [still, dropped] = [0.0, 0.5].map(|dropout| output(dropout, &head));
+    // The head itself is trained, with a dropout of its own.
+    assert!(still[0] == dropped[0] && still[0].iter().any(|v| *v != 0.0));
+    for groups in [decoder, encoder] {
+        let [still, dropped] = [0.0, 0.5].map(|dropout| output(dropout, &groups));
+        assert!(still[0] != dropped[0], "what is trained keeps its dropout: {groups:?}");
+    }
+}
+
+#[test]
 fn each_group_has_its_own_rate() {
     let step = |groups: Groups, rate: f64| {
         let mut trainer = start(&TrainOptions { groups, ..options() });

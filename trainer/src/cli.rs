@@ -89,6 +89,15 @@ pub struct Data {
     pub data: Option<PathBuf>,
 }
 
+/// What `--resume` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Resume {
+    /// To go on; refused where there is nothing to go on from.
+    Existing,
+    /// To go on, or to begin where there is nothing yet: the same line for every start of a script.
+    Auto,
+}
+
 /// `duet train`.
 #[derive(Debug, Args)]
 pub struct Train {
@@ -97,26 +106,29 @@ pub struct Train {
     /// Folder for checkpoints, log and sample grids.
     #[arg(long, short, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Go on from the folder's checkpoint.
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on from the folder's checkpoint; `--resume=auto` begins where there is none.
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "existing")]
+    pub resume: Option<Resume>,
+    /// Go on even where settings or data are others than the run had so far; they are named.
+    #[arg(long = "override", requires = "resume")]
+    pub override_settings: bool,
     /// Begin with another model's weights instead of fresh ones (its average where it has one).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
     /// Stop after this many steps in all (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
-    /// Stop after this many minutes, saving first.
-    #[arg(long)]
+    /// Stop after this many minutes, saving first; `inf`: never.
+    #[arg(long, allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// Images per step (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub batch: Option<usize>,
     /// Learning rate (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Seed (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Folder of the data (overrides the recipe).
     #[arg(long, value_name = "FOLDER")]

@@ -1,4 +1,4 @@
-//! Data whose images have any number of labels each, made by hand: no reader of files makes them yet.
+//! Data whose images have any number of labels each.
 
 use duet::diffusion::DiffusionConfig;
 use duet::gpu::{Device, DeviceOptions};
@@ -53,6 +53,10 @@ fn data_of_several_labels_train_a_model_and_its_accuracy_is_measured() {
         "{:?}",
         measured.per_class
     );
-    let classes = Dataset { labels: Labels::Classes(vec![0; 4]), ..data };
-    assert!(accuracy(trainer.weights(), WeightSet::Raw, &classes, 4, 3, true).is_err());
+    // The same, were the first label of two the class of every image: the second one's answers are turned round.
+    let classes = Dataset { labels: Labels::Classes(vec![0; 4]), ..data.clone() };
+    let labels = Dataset { labels: Labels::MultiLabel([1.0, 0.0].repeat(4)), ..data };
+    let [classes, labels] =
+        [classes, labels].map(|set| accuracy(trainer.weights(), WeightSet::Raw, &set, 4, 3, true).unwrap());
+    assert_eq!(classes.per_class, labels.per_class);
 }

@@ -311,7 +311,8 @@ impl<'a, 'b> Pass<'a, 'b> {
             return Ok(known);
         }
         let Noised { x_t, t, .. } = self.noised()?;
-        let encoded = self.model.unet.encode(self.builder, x_t, t)?;
+        let model = self.model;
+        let encoded = self.as_rated(Part::Encoder, |b| model.unet.encode(b, x_t, t))?;
         self.shared().noised_code = Some(encoded.clone());
         Ok(encoded)
     }
@@ -325,7 +326,8 @@ impl<'a, 'b> Pass<'a, 'b> {
             return Ok(known);
         }
         let encoded = self.noised_code()?;
-        let out = self.model.unet.decode(self.builder, &encoded)?;
+        let model = self.model;
+        let out = self.as_rated(Part::Decoder, |b| model.unet.decode(b, &encoded))?;
         self.shared().model_out = Some(out);
         self.result("model_out", out);
         Ok(out)
@@ -341,7 +343,8 @@ impl<'a, 'b> Pass<'a, 'b> {
         }
         let x_start = self.x_start();
         let zero = self.builder.graph.fill(self.feed.batch, 0.0);
-        let code = (self.model.unet.encode(self.builder, x_start, zero)?, zero);
+        let model = self.model;
+        let code = (self.as_rated(Part::Encoder, |b| model.unet.encode(b, x_start, zero))?, zero);
         self.shared().clean_code = Some(code.clone());
         Ok(code)
     }
@@ -352,9 +355,15 @@ impl<'a, 'b> Pass<'a, 'b> {
     /// As [`crate::model::Classifier::logits`].
     pub fn logits(&mut self, encoded: &Encoded, t: NodeId) -> Result<NodeId> {
         let features = self.model.classifier.features(self.builder, encoded, t)?;
-        let train = std::mem::replace(&mut self.builder.train, self.spec.groups.trains(Part::Classifier));
-        let logits = self.model.classifier.logits(self.builder, features);
+        let model = self.model;
+        self.as_rated(Part::Classifier, |b| model.classifier.logits(b, features))
+    }
+
+    /// Builds operations of a part of the network, as in inference where it is frozen.
+    fn as_rated<T>(&mut self, part: Part, build: impl FnOnce(&mut Builder<'b>) -> T) -> T {
+        let train = std::mem::replace(&mut self.builder.train, self.spec.groups.trains(part));
+        let built = build(self.builder);
         self.builder.train = train;
-        logits
+        built
     }
 }

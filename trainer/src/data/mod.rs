@@ -4,6 +4,7 @@ mod folder;
 mod idx;
 mod index;
 mod listing;
+mod labels_csv;
 mod spec;
 
 pub use folder::load_image;

@@ -1,6 +1,6 @@
 //! Which data, as recipes say it, and the list of formats there are.
 
-use super::{Split, folder, idx};
+use super::{Split, folder, idx, labels_csv};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ struct Source {
 }
 
 /// Every format there is: a file of its own in this folder, and a line here.
-static SOURCES: [Source; 4] = [
+static SOURCES: [Source; 5] = [
     // The four idx files with Fashion-MNIST's class names.
     Source { name: "fashion-mnist", load: |spec, _, _| idx::load(spec, &idx::FASHION_MNIST) },
     // The four idx files with the digits' names.
@@ -23,6 +23,8 @@ static SOURCES: [Source; 4] = [
     Source { name: "idx", load: |spec, _, _| idx::load(spec, &[]) },
     // A folder per class with PNG or JPEG images.
     Source { name: "folder", load: folder::load },
+    // A folder of images and a table of the labels that each has.
+    Source { name: "labels-csv", load: labels_csv::load },
 ];
 
 /// The format of a data set, by its name in recipes.
@@ -118,6 +120,9 @@ mod tests {
             assert!(toml::to_string(&spec).unwrap().contains(&format!("kind = {name:?}")));
         }
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
-        assert!(error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder"), "{error}");
+        assert!(
+            error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder, labels-csv"),
+            "{error}"
+        );
     }
 }

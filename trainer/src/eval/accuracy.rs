@@ -57,6 +57,15 @@ pub fn accuracy(
                     right[i % classes] += usize::from((truth > 0.5) == (logit > 0.0));
                 }
             }
+            // A class is the label that holds, and no other does.
+            (Head::MultiLabel, Labels::Classes(truths)) => {
+                for (label, row) in truths.into_iter().zip(logits.chunks_exact(classes)) {
+                    for (k, logit) in row.iter().enumerate() {
+                        seen[k] += 1;
+                        right[k] += usize::from((label as usize == k) == (*logit > 0.0));
+                    }
+                }
+            }
             _ => return Err(Error::config("head", "the model's does not answer what the data's labels say")),
         }
         bar.inc(part.len() as u64);

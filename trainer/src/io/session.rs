@@ -15,8 +15,8 @@ use duet::weights::Weights;
 use duet::{Error, Result};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Where compiled pipelines are kept between runs; `None` where there is no home.
 fn cache_folder() -> Option<PathBuf> {
@@ -156,21 +156,46 @@ pub fn guidance(arguments: &ChainArgs) -> Guidance {
     }
 }
 
-/// Set by Ctrl-C (and a polite kill); a second one ends the program at once.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// When the program was first asked to stop: by Ctrl-C, a polite kill or a terminal that was closed.
+static ASKED: OnceLock<Instant> = OnceLock::new();
 
-/// Begins to watch for Ctrl-C.
+/// Requests within this time are one: closing a terminal, or the whole system, sends several signals.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Begins to watch for Ctrl-C, a polite kill (SIGTERM) and a terminal that is closed (SIGHUP, unless the program was started
+/// to ignore it, as by `nohup`). Another request ends the program at once.
 ///
 /// # Errors
 /// [`Error::Config`] where the system refuses a handler.
 pub fn watch_interrupts() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+    // The handler takes the place of what was there.
+    let stays = ignore_hangup();
+    ctrlc::set_handler(|| match ASKED.get() {
+        None => {
+            ASKED.get_or_init(Instant::now);
+            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
         }
-        tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        Some(first) if first.elapsed() > ONE_REQUEST => std::process::exit(130),
+        Some(_) => {}
     })
-    .map_err(|e| Error::config("signals", e.to_string()))
+    .map_err(|e| Error::config("signals", e.to_string()))?;
+    if stays {
+        ignore_hangup();
+    }
+    Ok(())
+}
+
+/// Ignores hang-ups; gives whether they were ignored before.
+#[cfg(unix)]
+fn ignore_hangup() -> bool {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no code of ours is called by a signal that is ignored.
+    unsafe { matches!(signal(Signal::SIGHUP, SigHandler::SigIgn), Ok(SigHandler::SigIgn)) }
+}
+
+#[cfg(not(unix))]
+fn ignore_hangup() -> bool {
+    false
 }
 
 /// What a chain hears at each step: to go on, until Ctrl-C.
@@ -180,5 +205,5 @@ pub fn go_on() -> ControlFlow<()> {
 
 /// Whether Ctrl-C was pressed.
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
+    ASKED.get().is_some()
 }

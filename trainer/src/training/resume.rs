@@ -1,76 +1,155 @@
 //! What a run may begin with: data that fit the model, and checkpoints.
 
+use super::changes::{Change, changes, network_changes};
+use super::warn;
 use crate::data::Dataset;
 use crate::io::session::load_checkpoint;
-use crate::recipe::Recipe;
-use duet::checkpoint::Checkpoint;
+use crate::recipe::{RateSchedule, Recipe};
+use duet::checkpoint::{Checkpoint, TrainingState};
 use duet::model::{Head, Labels, ModelConfig};
 use duet::{Error, Result};
 use std::path::Path;
 
-/// Whether the model has a head for the data's labels.
+/// Whether the model has a head for the data's labels. One class per image is learnt by a multi-label head too: of each
+/// image the label of its class holds, and no other.
 ///
 /// # Errors
 /// [`Error::Config`] saying what to change.
 pub fn labels_fit(data: &Dataset, model: &ModelConfig) -> Result<()> {
     let (names, classes) = (data.class_names.len(), model.num_classes);
-    match (&data.labels, model.head) {
-        (Labels::Classes(_), Head::Multiclass) if names > classes => {
-            let detail = format!("the data have {names} classes, the model {classes}");
-            Err(Error::config("model.num_classes", detail))
+    let what = match (&data.labels, model.head) {
+        (Labels::MultiLabel(_), Head::Multiclass) => {
+            let detail = "the data have any number of labels per image: use \"multi_label\"";
+            return Err(Error::config("model.head", detail));
         }
-        (Labels::MultiLabel(_), Head::MultiLabel) if names != classes => {
-            let detail = format!("the data have {names} labels, the model {classes}");
-            Err(Error::config("model.num_classes", detail))
-        }
-        (Labels::Classes(_), Head::MultiLabel) => {
-            Err(Error::config("model.head", "the data have one class per image: use \"multiclass\""))
-        }
-        (Labels::MultiLabel(_), Head::Multiclass) => Err(Error::config(
-            "model.head",
-            "the data have any number of labels per image: use \"multi_label\"",
-        )),
-        _ => Ok(()),
+        (Labels::MultiLabel(_), _) => "labels",
+        (Labels::Classes(_), _) => "classes",
+    };
+    // Classes without images are meant by who names them all.
+    let named = model.class_names.len() == classes && what == "classes";
+    if names > classes || (names < classes && !named) {
+        let detail = format!("the data have {names} {what}, the model {classes}: set num_classes = {names}");
+        return Err(Error::config("model.num_classes", detail));
     }
+    Ok(())
 }
 
-/// The checkpoint to go on from, unless it belongs to another model or other data.
+/// The data with labels of the kind that the model's head learns: see [`labels_fit`].
+pub fn labelled_for(mut data: Dataset, model: &ModelConfig) -> Dataset {
+    if let (Head::MultiLabel, Labels::Classes(classes)) = (model.head, &data.labels) {
+        let count = model.num_classes;
+        let one_hot = classes.iter().flat_map(|class| (0..count).map(|k| f32::from(k == *class as usize)));
+        data.labels = Labels::MultiLabel(one_hot.collect());
+        data.class_names.clone_from(&model.class_names);
+    }
+    data
+}
+
+/// The checkpoint to go on from, made ready for `recipe`. What would change the steps to come is refused, and only told
+/// where it is `meant`.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] saying what differs.
-pub fn resumable(file: &Path, recipe: &Recipe, data: &Dataset) -> Result<Checkpoint> {
-    let (checkpoint, _) = load_checkpoint(file)?;
-    let refuse = |detail: &str| Err(Error::Checkpoint { path: file.into(), detail: detail.into() });
+/// [`Error::Checkpoint`] naming each setting that differs, with what it was and what it is.
+pub fn resumable(
+    file: &Path,
+    recipe: &Recipe,
+    data: &Dataset,
+    meant: bool,
+    json: bool,
+) -> Result<Checkpoint> {
+    let (mut checkpoint, _) = load_checkpoint(file)?;
+    let refuse = |detail: String| Err(Error::Checkpoint { path: file.into(), detail });
     let Some(state) = &checkpoint.training else {
-        return refuse("holds no training state: it was exported for inference");
+        return refuse("holds no training state: it was exported for inference".into());
     };
-    if checkpoint.model != recipe.model || checkpoint.diffusion != recipe.diffusion {
-        return refuse("its model or diffusion configuration differs from the recipe's");
+    let list = changes(&checkpoint, state, recipe, data)?;
+    if list.iter().any(|change| !change.possible) {
+        let other = named(list.iter().filter(|change| !change.possible));
+        return refuse(format!("is of another network: {other}; begin anew, with another --out"));
     }
-    if state.seed != recipe.train.seed {
-        return refuse("its seed differs from the recipe's: the order of the data would change");
+    if !list.is_empty() && !meant {
+        let detail = format!("was trained otherwise: {}; --override goes on all the same", named(&list));
+        return refuse(detail);
     }
-    if !data.has_fingerprint(&state.data_fingerprint) {
-        return refuse(
-            "it was trained on other data (or on a folder without `train` and `test`, by an earlier version that held out \
-             other images)",
-        );
+    if !list.is_empty() {
+        warn(json, &format!("going on otherwise than before: {}", named(&list)));
     }
+    if let Some(steps) = other_length(state, recipe) {
+        let now = recipe.train.steps;
+        let detail =
+            format!("train.steps was {steps}, is {now}: the rates of a cosine over {now} steps from now on");
+        warn(json, &detail);
+    }
+    checkpoint.model.clone_from(&recipe.model);
+    checkpoint.diffusion.clone_from(&recipe.diffusion);
     Ok(checkpoint)
+}
+
+/// The number of steps that the run was to have, where it was another and learning rates depend on it.
+fn other_length(state: &TrainingState, recipe: &Recipe) -> Option<u64> {
+    let steps = state.recipe.get("train")?.get("steps")?.as_u64()?;
+    (recipe.train.lr_schedule == RateSchedule::Cosine && steps != recipe.train.steps).then_some(steps)
 }
 
 /// The weights of another run to begin with, without its optimizer and its place in the data.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] where it is of another configuration.
+/// [`Error::Checkpoint`] where it is of another configuration, naming what differs.
 pub fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
     let (mut checkpoint, _) = load_checkpoint(file)?;
-    // Names do not change what the network computes.
-    let unnamed = |config: &ModelConfig| ModelConfig { class_names: Vec::new(), ..config.clone() };
-    if unnamed(&checkpoint.model) != unnamed(&recipe.model) || checkpoint.diffusion != recipe.diffusion {
-        let detail = "its model or diffusion configuration differs from the recipe's";
-        return Err(Error::Checkpoint { path: file.into(), detail: detail.into() });
+    let list = network_changes(&checkpoint, recipe)?;
+    // Names and dropout do not change what the network computes.
+    let other = named(list.iter().filter(|change| !(change.possible && change.field.starts_with("model."))));
+    if !other.is_empty() {
+        let detail = format!("is of another network than the recipe's: {other}");
+        return Err(Error::Checkpoint { path: file.into(), detail });
     }
-    checkpoint.model.class_names.clone_from(&recipe.model.class_names);
+    checkpoint.model.clone_from(&recipe.model);
     Ok(checkpoint.into_inference())
+}
+
+fn named<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
+    let texts: Vec<String> = changes.into_iter().map(Change::to_string).collect();
+    texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(labels: Labels) -> Dataset {
+        Dataset {
+            images: vec![0; 3],
+            labels,
+            channels: 1,
+            size: 1,
+            class_names: vec!["a".into(), "b".into()],
+        }
+    }
+
+    #[test]
+    fn classes_become_labels_for_a_head_of_labels() {
+        let single = data(Labels::Classes(vec![1, 0, 1]));
+        let several = data(Labels::MultiLabel(vec![1.0; 6]));
+        let model = |head, num_classes| ModelConfig { head, num_classes, ..ModelConfig::default() };
+        for (head, set) in
+            [(Head::Multiclass, &single), (Head::MultiLabel, &single), (Head::MultiLabel, &several)]
+        {
+            labels_fit(set, &model(head, 2)).unwrap();
+            for classes in [1, 5] {
+                let error = labels_fit(set, &model(head, classes)).unwrap_err().to_string();
+                assert!(error.contains(&format!("the model {classes}: set num_classes = 2")), "{error}");
+            }
+        }
+        let error = labels_fit(&several, &model(Head::Multiclass, 2)).unwrap_err().to_string();
+        assert!(error.contains("multi_label"), "{error}");
+        let class_names: Vec<String> = ["a", "b", "c"].map(String::from).into();
+        let named = ModelConfig { class_names, ..model(Head::MultiLabel, 3) };
+        labels_fit(&single, &named).unwrap();
+        let labelled = labelled_for(single.clone(), &named);
+        assert_eq!(labelled.labels, Labels::MultiLabel(vec![0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]));
+        assert_eq!(labelled.len(), 3);
+        assert_eq!(labelled_for(single.clone(), &model(Head::Multiclass, 2)), single);
+        assert_eq!(labelled_for(several.clone(), &model(Head::MultiLabel, 2)), several);
+    }
 }

@@ -1,103 +1,176 @@
-//! A run: steps, log lines, sample grids, tests of accuracy and checkpoints.
+//! A run: steps, and at some of them a checkpoint first, then what looks at it: tests of accuracy, log lines, sample grids.
 
-use super::resume::{initial, labels_fit, resumable};
-use crate::cli::{Cli, Train};
+use super::lock::Lock;
+use super::log::Log;
+use super::resume::{initial, labelled_for, labels_fit, resumable};
+use super::{grid, warn};
+use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::output::{progress, say};
-use crate::io::render::Grid;
-use crate::io::session::{go_on, interrupted, open_device, watch_interrupts};
+use crate::io::session::{interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
-use duet::checkpoint::{Figures, write_atomic};
-use duet::diffusion::Solver;
+use duet::checkpoint::{Checkpoint, Figures, remove_temporaries};
+use duet::gpu::Device;
 use duet::model::{JointModel, WeightSet};
-use duet::rng::Seed;
-use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
-use duet::train::{Batch, BatchOrder, ClassifierInput, Metrics, Trainer};
+use duet::train::{Batch, BatchOrder, Metrics, Trainer};
 use duet::{Error, Result};
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Name of the checkpoint inside a run's folder.
 const CHECKPOINT: &str = "checkpoint.safetensors";
+/// Name of the log.
+const LOG: &str = "log.csv";
+/// Beginning of the sample grids' names.
+const SAMPLES: &str = "samples_";
 /// Images classified at once during training.
 const EVAL_BATCH: usize = 32;
-/// Samples per class in the periodic grid.
-const GRID_COLUMNS: usize = 4;
 
 /// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves.
 ///
 /// # Errors
-/// Bad data or a bad checkpoint; a loss that is not finite (the last good checkpoint stays); device errors.
+/// Bad options, data or checkpoints; another run at work in the folder; a loss that is not finite, or a checkpoint that
+/// cannot be saved (the last good one stays); device errors. Accuracy that cannot be measured, log lines that cannot be
+/// written and samples that cannot be drawn are told and end nothing.
 pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()> {
+    let json = arguments.json;
+    let limit = time_limit(options.minutes)?;
+    let file = options.out.join(CHECKPOINT);
+    if !goes_on(options, &file)? && recipe.train.steps == 0 {
+        nothing_to_do(json, 0, 0, None);
+        return Ok(());
+    }
     std::fs::create_dir_all(&options.out)
         .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
-    let file = options.out.join(CHECKPOINT);
-    if file.exists() && !options.resume {
-        let detail = "holds a checkpoint already; give --resume to go on, or another --out";
-        return Err(Error::Data { path: options.out.clone(), detail: detail.into() });
-    }
-    let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
-    if recipe.model.class_names.is_empty() {
-        recipe.model.class_names = split.train.class_names.clone();
-    }
+    let _lock = Lock::take(&options.out, json)?;
+    remove_temporaries(&options.out, |name| name == CHECKPOINT || name == LOG || name.starts_with(SAMPLES));
+    // Once more: a run that had the lock until now may have saved.
+    let resumed = goes_on(options, &file)?;
+    let mut split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
     labels_fit(&split.train, &recipe.model)?;
+    if recipe.model.class_names.is_empty() {
+        recipe.model.class_names.clone_from(&split.train.class_names);
+    }
+    let begin = match (resumed, &options.init) {
+        (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
+        (false, Some(path)) => Some(initial(path, &recipe)?),
+        (false, None) => None,
+    };
+    let step =
+        begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref()).map_or(0, |state| state.step);
+    if options.resume.is_some() {
+        tell_begin(json, resumed, step, &file);
+    }
+    if step >= recipe.train.steps {
+        nothing_to_do(json, step, recipe.train.steps, Some(&file));
+        return Ok(());
+    }
+    let fingerprint = split.train.fingerprint();
+    split.train = labelled_for(split.train, &recipe.model);
     let device = open_device(arguments)?;
     watch_interrupts()?;
-    let fingerprint = split.train.fingerprint();
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
     pollster::block_on(device.self_test())?;
-    let trainer = if file.exists() {
-        let checkpoint = resumable(&file, &recipe, &split.train)?;
-        pollster::block_on(Trainer::resume(&device, &checkpoint, &recipe.train.options()))?
-    } else if let Some(path) = &options.init {
-        let checkpoint = initial(path, &recipe)?;
-        pollster::block_on(Trainer::resume(&device, &checkpoint, &recipe.train.options()))?
-    } else {
-        let model = Arc::new(JointModel::new(&recipe.model)?);
-        pollster::block_on(Trainer::new(&device, model, &recipe.diffusion, &recipe.train.options()))?
+    let trainer = trainer(&device, &recipe, begin.as_ref())?;
+    let shown = grid::shown(recipe.model.num_classes);
+    if shown < recipe.model.num_classes {
+        let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
+        warn(json, &detail);
+    }
+    let last = begin.and_then(|checkpoint| checkpoint.training).and_then(|state| state.last);
+    let log = match Log::open(&options.out.join(LOG), step, last.as_ref()) {
+        Ok(log) => Some(log),
+        Err(error) => {
+            warn(json, &format!("training without a log: {error}"));
+            None
+        }
     };
-    let order = BatchOrder::new(split.train.len(), recipe.train.seed);
-    let log = open_log(&options.out.join("log.csv"), trainer.step())?;
-    let limit = options.minutes.map(|m| Duration::from_secs_f64(60.0 * m.max(0.0)));
-    let json = arguments.json;
     let mut run = Run {
         folder: options.out.clone(),
+        order: BatchOrder::new(split.train.len(), recipe.train.seed),
         recipe,
         split,
         trainer,
-        order,
         log,
+        log_failed: false,
         fingerprint,
         started: Instant::now(),
         limit,
         json,
-        last: None,
     };
     let outcome = run.steps();
     device.save_pipeline_cache();
     outcome
 }
 
-/// Opens the log for appending, without the lines of steps that were lost after the last save.
-fn open_log(path: &Path, step: u64) -> Result<File> {
-    let failed =
-        |e: std::io::Error| Error::Data { path: path.into(), detail: format!("cannot be written: {e}") };
-    let header = "step,seconds,loss,mse,classifier_loss,vb,learning_rate,images_per_second,test_accuracy\n";
-    let mut text = header.to_owned();
-    if step > 0 && path.exists() {
-        let old = std::fs::read_to_string(path).map_err(failed)?;
-        let number = |line: &&str| line.split(',').next().and_then(|n| n.parse::<u64>().ok());
-        for line in old.lines().filter(|line| number(line).is_some_and(|n| n <= step)) {
-            text.push_str(line);
-            text.push('\n');
+/// Whether the run goes on from the folder's checkpoint `file`.
+fn goes_on(options: &Train, file: &Path) -> Result<bool> {
+    let folder = options.out.display();
+    let there = file
+        .try_exists()
+        .map_err(|e| Error::Data { path: file.to_owned(), detail: format!("cannot be read: {e}") })?;
+    match (there, options.resume) {
+        (true, None) => {
+            let detail = "holds a checkpoint already; give --resume to go on, or another --out";
+            Err(Error::Data { path: options.out.clone(), detail: detail.into() })
+        }
+        (false, Some(Resume::Existing)) => {
+            let detail = format!(
+                "there is no checkpoint to go on from in {folder}; --resume=auto begins where there is none"
+            );
+            Err(Error::config("resume", detail))
+        }
+        (there, _) => Ok(there),
+    }
+}
+
+/// The time after which a run saves and ends; `None`: never, which is also what is longer than clocks count.
+fn time_limit(minutes: Option<f64>) -> Result<Option<Duration>> {
+    let Some(minutes) = minutes else { return Ok(None) };
+    if minutes.is_nan() || minutes < 0.0 {
+        return Err(Error::config("minutes", format!("must be a number of at least 0, is {minutes}")));
+    }
+    Ok(Duration::try_from_secs_f64(60.0 * minutes).ok())
+}
+
+fn tell_begin(json: bool, resumed: bool, step: u64, file: &Path) {
+    let file = file.display().to_string();
+    if json {
+        say!(
+            "{}",
+            serde_json::json!({"resumed": resumed, "step": step, "checkpoint": resumed.then_some(file)})
+        );
+    } else if resumed {
+        say!("goes on from step {step} of {file}");
+    } else {
+        say!("begins at step 0: there is no {file} yet");
+    }
+}
+
+fn nothing_to_do(json: bool, done: u64, steps: u64, file: Option<&Path>) {
+    if json {
+        let file = file.map(|file| file.display().to_string());
+        say!(
+            "{}",
+            serde_json::json!({"nothing_to_do": true, "step": done, "steps": steps, "checkpoint": file})
+        );
+    } else {
+        say!("nothing to do: {done} of {steps} steps are done");
+    }
+}
+
+fn trainer(device: &Device, recipe: &Recipe, begin: Option<&Checkpoint>) -> Result<Trainer> {
+    let options = recipe.train.options();
+    match begin {
+        Some(checkpoint) => pollster::block_on(Trainer::resume(device, checkpoint, &options)),
+        None => {
+            let model = Arc::new(JointModel::new(&recipe.model)?);
+            pollster::block_on(Trainer::new(device, model, &recipe.diffusion, &options))
         }
     }
-    write_atomic(path, text.as_bytes())?;
-    OpenOptions::new().append(true).open(path).map_err(failed)
 }
 
 struct Run {
@@ -106,12 +179,23 @@ struct Run {
     split: Split,
     trainer: Trainer,
     order: BatchOrder,
-    log: File,
+    log: Option<Log>,
+    /// Whether the last row could not be written, which is told once.
+    log_failed: bool,
     fingerprint: String,
     started: Instant,
     limit: Option<Duration>,
     json: bool,
-    last: Option<(Metrics, f64)>,
+}
+
+/// What is due after a step.
+struct Due {
+    log: bool,
+    eval: bool,
+    sample: bool,
+    save: bool,
+    /// The run ends here.
+    end: bool,
 }
 
 impl Run {
@@ -119,18 +203,7 @@ impl Run {
         let (steps, first) = (self.recipe.train.steps, self.trainer.step());
         let template = "{elapsed_precise} {wide_bar} {pos}/{len} {msg} ETA {eta}";
         let bar = progress(steps, first, template, self.json);
-        if first >= steps {
-            if self.json {
-                let file = self.folder.join(CHECKPOINT);
-                let file = file.exists().then(|| file.display().to_string());
-                say!("{}", serde_json::json!({"step": first, "seconds": 0, "checkpoint": file}));
-            } else {
-                say!("nothing to do: {first} of {steps} steps are done");
-            }
-            return Ok(());
-        }
         let (mut since, mut since_step) = (Instant::now(), first);
-        let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         loop {
             let step = self.trainer.step();
             let batch = self.batch(step)?;
@@ -138,35 +211,18 @@ impl Run {
             self.trainer.train_step(&batch, rate)?;
             let step = step + 1;
             bar.inc(1);
-            let out_of_time = self.limit.is_some_and(|limit| self.started.elapsed() >= limit);
-            let end = step >= steps || interrupted() || out_of_time;
-            let train = &self.recipe.train;
-            let (log, eval) = (due(train.log_every, step), due(train.eval_every, step));
-            let (sample, save) = (due(train.sample_every, step), due(train.save_every, step));
-            if log || eval || save || sample || end {
+            let due = self.due(step);
+            if due.log || due.eval || due.save || due.sample || due.end {
                 // A loss that is not finite ends the run here, before anything is saved over a good checkpoint.
                 let metrics = pollster::block_on(self.trainer.metrics())?;
-                let speed =
-                    (step - since_step) as f64 * train.batch_size as f64 / since.elapsed().as_secs_f64();
-                self.last = Some((metrics, speed));
-                bar.set_message(format!(
-                    "loss {:.4} mse {:.4} ce {:.4} {speed:.1} images/s",
-                    metrics.loss, metrics.mse, metrics.classifier_loss
-                ));
-                let share = if eval || step >= steps { Some(self.evaluate()?) } else { None };
-                self.write_log(step, &metrics, rate, speed, share, &bar)?;
-                if sample || step >= steps {
-                    self.sample(step)?;
-                }
-                if save || end {
-                    self.save(share)?;
-                }
+                let images = (step - since_step) as f64 * self.recipe.train.batch_size as f64;
+                self.look(&due, &metrics, rate, images / since.elapsed().as_secs_f64(), &bar)?;
                 (since, since_step) = (Instant::now(), step);
             } else if step.is_multiple_of(4) {
                 // The queue must not run ahead of the device by more than a few steps, or Ctrl-C would wait for it.
                 self.trainer.weights().device().wait()?;
             }
-            if end {
+            if due.end {
                 break;
             }
         }
@@ -175,14 +231,74 @@ impl Run {
         let path = self.folder.join(CHECKPOINT);
         let (step, seconds) = (self.trainer.step(), self.started.elapsed().as_secs());
         if self.json {
-            say!(
-                "{}",
-                serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path.display().to_string()})
-            );
+            let path = path.display().to_string();
+            say!("{}", serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path}));
         } else {
             say!("step {step} of {steps} after {seconds} s{why}; saved {}", path.display());
         }
         Ok(())
+    }
+
+    fn due(&self, step: u64) -> Due {
+        let train = &self.recipe.train;
+        let due = |every: u64| every > 0 && step.is_multiple_of(every);
+        let last = step >= train.steps;
+        let out_of_time = self.limit.is_some_and(|limit| self.started.elapsed() >= limit);
+        Due {
+            log: due(train.log_every),
+            eval: due(train.eval_every) || last,
+            sample: due(train.sample_every) || last,
+            save: due(train.save_every),
+            end: last || interrupted() || out_of_time,
+        }
+    }
+
+    /// Saves, then looks at what was saved. Only saving can fail: the rest may take long, hang or crash, and is needed for
+    /// nothing.
+    fn look(&mut self, due: &Due, metrics: &Metrics, rate: f64, speed: f64, bar: &ProgressBar) -> Result<()> {
+        let mut figures = self.figures(metrics, rate, speed);
+        if due.save || due.eval || due.sample || due.end {
+            self.save(&figures)?;
+        }
+        bar.set_message(format!(
+            "loss {:.4} mse {:.4} ce {:.4} {speed:.1} images/s",
+            metrics.loss, metrics.mse, metrics.classifier_loss
+        ));
+        // Who presses Ctrl-C does not wait for a test.
+        let accuracy = if due.eval && !interrupted() {
+            let accuracy = self.evaluate();
+            self.unless_failed("test accuracy could not be measured", accuracy, bar)
+        } else {
+            None
+        };
+        if let Some(accuracy) = accuracy {
+            figures.values.insert("test_accuracy".into(), accuracy);
+        }
+        self.write_log(&figures, metrics, speed, accuracy, bar);
+        if accuracy.is_some() {
+            self.save(&figures)?;
+        }
+        if due.sample && !interrupted() {
+            let path = self.folder.join(format!("{SAMPLES}{:07}.png", figures.step));
+            let drawn = match grid::draw(self.trainer.weights(), &self.recipe, &path) {
+                // Ctrl-C ends the picture alone.
+                Err(Error::Aborted) => Ok(()),
+                other => other,
+            };
+            self.unless_failed("samples could not be drawn", drawn, bar);
+        }
+        Ok(())
+    }
+
+    /// The outcome of what is no part of training; an error is told.
+    fn unless_failed<T>(&self, what: &str, outcome: Result<T>, bar: &ProgressBar) -> Option<T> {
+        let error = match outcome {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        let step = self.trainer.step();
+        bar.suspend(|| warn(self.json, &format!("step {step}: {what}: {error}; training goes on")));
+        None
     }
 
     fn batch(&mut self, step: u64) -> Result<Batch> {
@@ -198,111 +314,85 @@ impl Run {
         Ok(accuracy(self.trainer.weights(), WeightSet::Averaged, test, count, EVAL_BATCH, true)?.share)
     }
 
+    /// What was measured at the step that was just done; a checkpoint holds finite numbers alone.
+    fn figures(&self, metrics: &Metrics, rate: f64, speed: f64) -> Figures {
+        let values = [
+            ("seconds", self.started.elapsed().as_secs_f64()),
+            ("loss", f64::from(metrics.loss)),
+            ("mse", f64::from(metrics.mse)),
+            ("classifier_loss", f64::from(metrics.classifier_loss)),
+            ("vb", f64::from(metrics.vb)),
+            ("learning_rate", rate),
+            ("images_per_second", speed),
+        ];
+        let finite = values.into_iter().filter(|(_, value)| value.is_finite());
+        Figures { step: self.trainer.step(), values: finite.map(|(name, v)| (name.to_owned(), v)).collect() }
+    }
+
     fn write_log(
         &mut self,
-        step: u64,
+        figures: &Figures,
         metrics: &Metrics,
-        rate: f64,
         speed: f64,
         accuracy: Option<f64>,
-        bar: &indicatif::ProgressBar,
-    ) -> Result<()> {
-        let share = accuracy.map_or(String::new(), |a| format!("{a:.4}"));
-        let seconds = self.started.elapsed().as_secs_f64();
-        let line = format!(
-            "{step},{seconds:.1},{:.6},{:.6},{:.6},{:.6},{rate:.3e},{speed:.2},{share}\n",
-            metrics.loss, metrics.mse, metrics.classifier_loss, metrics.vb
-        );
-        let path = self.folder.join("log.csv");
-        self.log
-            .write_all(line.as_bytes())
-            .map_err(|e| Error::Data { path, detail: format!("cannot be written: {e}") })?;
-        let text = accuracy.map_or(String::new(), |a| format!("  test accuracy {:.2} %", 100.0 * a));
+        bar: &ProgressBar,
+    ) {
+        if let Some(log) = &mut self.log {
+            let written = log.write(figures);
+            let failed = written.is_err();
+            if !(failed && self.log_failed) {
+                self.unless_failed("the log is incomplete", written, bar);
+            }
+            self.log_failed = failed;
+        }
+        let step = figures.step;
         if self.json {
             let row = serde_json::json!({
-                "step": step, "seconds": seconds, "loss": metrics.loss, "mse": metrics.mse,
-                "classifier_loss": metrics.classifier_loss, "vb": metrics.vb, "learning_rate": rate,
-                "images_per_second": speed, "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
+                "step": step, "seconds": figures.values.get("seconds"), "loss": metrics.loss, "mse": metrics.mse,
+                "classifier_loss": metrics.classifier_loss, "vb": metrics.vb,
+                "learning_rate": figures.values.get("learning_rate"), "images_per_second": speed,
+                "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
             });
             say!("{row}");
         } else if bar.is_hidden() || accuracy.is_some() {
+            let text = accuracy.map_or(String::new(), |a| format!("  test accuracy {:.2} %", 100.0 * a));
+            let Metrics { loss, mse, classifier_loss: ce, .. } = metrics;
             bar.suspend(|| {
-                say!(
-                    "step {step}  loss {:.4}  mse {:.4}  ce {:.4}  {speed:.1} images/s{text}",
-                    metrics.loss,
-                    metrics.mse,
-                    metrics.classifier_loss
-                );
+                say!("step {step}  loss {loss:.4}  mse {mse:.4}  ce {ce:.4}  {speed:.1} images/s{text}");
             });
         }
-        Ok(())
     }
 
-    /// A grid of samples with a row per class; unguided where the classifier never sees noised images.
-    fn sample(&self, step: u64) -> Result<()> {
-        let config = &self.recipe.model;
-        let noised =
-            matches!(self.recipe.train.classifier_input, ClassifierInput::Noised | ClassifierInput::Both);
-        let guidance = if noised { Guidance::Representation } else { Guidance::None };
-        let batch = GRID_COLUMNS * config.num_classes;
-        // The running statistics on the device are newer than the check that `force` skips.
-        let spec =
-            StepSpec { solver: Solver::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
-        let train = &self.recipe.train;
-        let new = Sampler::new(
-            self.trainer.weights(),
-            &self.recipe.diffusion,
-            &train.sample_steps,
-            spec,
-            WeightSet::Averaged,
-        );
-        let sampler = pollster::block_on(new)?;
-        let seed = Seed(train.seed);
-        sampler.start_from_noise(seed, 0)?;
-        let classes: Vec<usize> = (0..batch).map(|i| i / GRID_COLUMNS).collect();
-        let labels =
-            config.head.toward(&vec![0.0; batch * config.num_classes], &classes, config.num_classes)?;
-        let chain = ChainOptions { seed, first_row: 0, labels, alpha: train.sample_alpha };
-        let mut hear = |_| go_on();
-        let run = sampler.run(sampler.schedule().len(), &chain, Watch::Progress(&mut hear));
-        match pollster::block_on(run) {
-            // Ctrl-C ends the picture, not the save that follows.
-            Err(Error::Aborted) => return Ok(()),
-            other => other?,
-        }
-        let images = pollster::block_on(sampler.get_images())?;
-        let rows: Vec<Vec<f32>> = images
-            .chunks(images.len() / config.num_classes)
-            .map(|row| row.iter().map(|v| if v.is_finite() { v.clamp(-1.0, 1.0) } else { 0.0 }).collect())
-            .collect();
-        let names: Vec<String> = (0..config.num_classes).map(|c| config.class_name(c)).collect();
-        let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
-        grid.save_rows(&self.folder.join(format!("samples_{step:07}.png")), &rows, &names)
-    }
-
-    fn save(&self, accuracy: Option<f64>) -> Result<()> {
+    fn save(&self, figures: &Figures) -> Result<()> {
         let mut checkpoint = pollster::block_on(self.trainer.checkpoint())?;
         let describe = |detail: serde_json::Error| Error::config("recipe", detail.to_string());
         if let Some(state) = &mut checkpoint.training {
             state.recipe = serde_json::to_value(&self.recipe).map_err(describe)?;
             state.data_fingerprint.clone_from(&self.fingerprint);
-            state.last = self.last.map(|(metrics, speed)| Figures {
-                step: state.step,
-                values: [
-                    ("loss", Some(f64::from(metrics.loss))),
-                    ("mse", Some(f64::from(metrics.mse))),
-                    ("classifier_loss", Some(f64::from(metrics.classifier_loss))),
-                    ("images_per_second", Some(speed)),
-                    ("test_accuracy", accuracy),
-                ]
-                .into_iter()
-                .filter_map(|(name, value)| value.filter(|v| v.is_finite()).map(|v| (name.to_owned(), v)))
-                .collect(),
-            });
+            state.last = Some(figures.clone());
         }
         let data = serde_json::to_string(&self.recipe.data).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), self.trainer.step().to_string());
         checkpoint.save(&self.folder.join(CHECKPOINT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_are_checked_and_endless_ones_are_no_limit() {
+        assert_eq!(time_limit(None).unwrap(), None);
+        assert_eq!(time_limit(Some(0.5)).unwrap(), Some(Duration::from_secs(30)));
+        assert_eq!(time_limit(Some(0.0)).unwrap(), Some(Duration::ZERO));
+        for endless in [f64::INFINITY, 1e300, f64::MAX, 1e20] {
+            assert_eq!(time_limit(Some(endless)).unwrap(), None, "{endless}");
+        }
+        for bad in [f64::NAN, -1.0, f64::NEG_INFINITY, -1e-300] {
+            let error = time_limit(Some(bad)).unwrap_err().to_string();
+            assert!(error.starts_with("minutes: ") && error.contains("at least 0"), "{error}");
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod files;
+#[cfg(unix)]
+mod hammer;
 mod measuring;
 mod printing;
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,83 @@
+//! One run at a time in a folder.
+
+use super::warn;
+use duet::{Error, Result};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+/// The file that is locked, with the number of the process that did. It stays, for a name that goes and comes could be
+/// locked by two; what counts is the lock, which the system frees when the process ends, whatever ends it.
+const FILE: &str = ".lock";
+
+/// A folder that is this run's alone until the value goes out of scope.
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes `folder`. Where the file system has no locks this is told, and nothing is locked.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where another run has it, or where nothing can be written there.
+    pub fn take(folder: &Path, json: bool) -> Result<Lock> {
+        let path = folder.join(FILE);
+        // Not truncated: as long as the lock is not ours, the number in it is not either.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file =
+            open.map_err(|e| Error::Data { path: path.clone(), detail: format!("cannot be written: {e}") })?;
+        match file.try_lock() {
+            // The number is for people alone: a full disk must not keep a run from going on.
+            Ok(()) => drop(file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))),
+            Err(TryLockError::WouldBlock) => {
+                let detail = format!(
+                    "another run{} is at work in this folder: wait for its end, or give another --out",
+                    holder(&file)
+                );
+                return Err(Error::Data { path: folder.to_owned(), detail });
+            }
+            Err(TryLockError::Error(error)) => {
+                let folder = folder.display();
+                warn(
+                    json,
+                    &format!("{folder} cannot be locked ({error}): see to it that no other run writes there"),
+                );
+            }
+        }
+        Ok(Lock { _file: file })
+    }
+}
+
+/// The process that holds the lock, in brackets; nothing where the system lets nobody read what is locked.
+fn holder(file: &File) -> String {
+    let mut text = String::new();
+    let read = file.take(32).read_to_string(&mut text);
+    match text.trim().parse::<u32>() {
+        Ok(pid) if read.is_ok() => format!(" (pid {pid})"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_taken_once_and_free_again_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path(), false).unwrap();
+        let error = Lock::take(folder.path(), false).err().unwrap().to_string();
+        let words = format!("another run (pid {}) is at work in this folder", std::process::id());
+        assert!(cfg!(windows) || error.contains(&words), "{error}");
+        assert!(error.contains(&*folder.path().to_string_lossy()), "{error}");
+        drop(lock);
+        // A longer number of an earlier process leaves nothing behind.
+        std::fs::write(folder.path().join(FILE), "4294967295\n").unwrap();
+        let lock = Lock::take(folder.path(), false).unwrap();
+        drop(lock);
+        let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+        let nowhere = Lock::take(&folder.path().join("none"), false).err().unwrap().to_string();
+        assert!(nowhere.contains("cannot be written"), "{nowhere}");
+    }
+}
