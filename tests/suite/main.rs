@@ -37,6 +37,6 @@ mod training;
 mod training_clipping;
 mod training_groups;
 mod training_terms;
-
+mod typicality;
 mod variational;
 mod web_fixtures;

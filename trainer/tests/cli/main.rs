@@ -1,6 +1,7 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod measuring;
+mod pictures;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
