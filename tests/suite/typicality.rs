@@ -42,8 +42,8 @@ fn test_images_are_like_the_training_data() {
     let garments = garments();
     let found = typicality(&mut duet, &garments.concat());
     let unlike = found.iter().filter(|t| t.unlike).count();
-    // Twice the nominal rate would be 0.64 of 64; that there are more than three has a chance of 1 in 250 even then.
-    assert!(unlike <= 3, "{unlike} of 64: {found:?}");
+    // Twice the nominal rate would be 1.3 of 64; that there are more than four has a chance of 1 in 100 even then.
+    assert!(unlike <= 4, "{unlike} of 64: {found:?}");
     assert!(found.iter().all(|t| t.unlike == (t.percentile > UNLIKE)));
     // Kolmogorov and Smirnov's distance of the percentiles from the uniform distribution: 0.20 has a chance of 1 %.
     let mut sorted: Vec<f64> = found.iter().map(|t| t.percentile / 100.0).collect();

@@ -41,7 +41,7 @@ fn a_garment_on_white_is_said_to_be_unlike_the_data_and_inverted_it_is_known() {
         (&rows[1]["typicality"]["unlike"], &rows[1]["opposite_ground"]),
         (&false.into(), &false.into())
     );
-    assert!(rows[0]["typicality"]["percentile"].as_f64().unwrap() > 99.5, "{rows}");
+    assert!(rows[0]["typicality"]["percentile"].as_f64().unwrap() > 99.0, "{rows}");
     let inverted = json(&["classify", "--model", &model, "--invert", &on_white]);
     assert_eq!(inverted[0]["classes"], rows[1]["classes"], "the same picture, the same answer");
     assert_eq!(inverted[0]["typicality"], rows[1]["typicality"]);
