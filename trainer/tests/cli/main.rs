@@ -6,6 +6,7 @@ mod files;
 mod hammer;
 mod measuring;
 mod pictures;
+mod preparation;
 mod printing;
 mod training;
 
