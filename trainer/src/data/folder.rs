@@ -353,8 +353,10 @@ mod tests {
         assert!(failure().contains("22 of 23") && failure().contains("and 12 more"), "{}", failure());
     }
 
-    /// Writes files: pictures of a level, or text.
-    fn fill(folder: &Path, files: &[(&str, Option<u8>)]) {
+    /// Names of files; pictures of a level, or text.
+    type Files<'a> = &'a [(&'a str, Option<u8>)];
+
+    fn fill(folder: &Path, files: Files<'_>) {
         for (name, level) in files {
             let path = folder.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -426,7 +428,7 @@ mod tests {
     #[test]
     fn train_goes_with_test_or_val_or_alone() {
         let pictures = [("train/a/1.png", Some(1)), ("train/b/2.png", Some(2)), ("train/b/3.png", Some(3))];
-        let cases: [(&[(&str, Option<u8>)], &[&str]); 5] = [
+        let cases: [(Files<'_>, &[&str]); 5] = [
             (
                 &[("val/a/4.png", Some(4)), ("val/b/5.png", Some(5))],
                 &["2 of them to test on; `val` is the test set"],
