@@ -84,3 +84,12 @@ fn images_and_labels_must_fit() {
         assert!(error.contains(&format!("448 values for {count} images of 64")), "{error}");
     }
 }
+
+#[test]
+fn large_logits_have_probabilities_and_labels_are_counted_by_image() {
+    let got = Head::Multiclass.probabilities(&[1000.0, 999.0, -1000.0, -999.0], 2).unwrap();
+    for (got, want) in got.iter().zip([0.731_058_6, 0.268_941_4, 0.268_941_4, 0.731_058_6]) {
+        assert!((got - want).abs() < 1e-5, "{got} instead of {want}");
+    }
+    assert_eq!((Labels::MultiLabel(vec![0.0; 6]).len(3), Labels::Classes(vec![0; 6]).len(3)), (2, 6));
+}

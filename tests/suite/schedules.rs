@@ -107,3 +107,17 @@ fn the_network_sees_the_original_timestep() {
     assert_eq!(schedule.model_timestep(9).unwrap(), 2.0 * schedule.timestep_map[9] as f32);
     assert_eq!(schedule.timestep_map[9], 499);
 }
+
+#[test]
+fn respacing_rounds_halves_to_even_and_keeps_whole_chains() {
+    // 0, 2.25, 4.5, 6.75, 9, as Python rounds them.
+    assert_eq!(respaced_steps(10, "5").unwrap(), [0, 2, 4, 7, 9]);
+    assert_eq!(respaced_steps(10, "ddim10").unwrap(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_the_first_step_has_a_likelihood() {
+    let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
+    let firsts = [0, 1, 999].map(|step| schedule.vb_coefficients(step).unwrap()[6]);
+    assert_eq!(firsts, [1.0, 0.0, 0.0]);
+}
