@@ -5,14 +5,14 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
-use crate::tensor::{Images, unpad_rows};
+use crate::tensor::{Images, check_batch, unpad_rows};
 use crate::typicality::Protocol;
 use crate::weights::{Loaded, Weights};
 
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
 fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
-    let config = &model.config;
-    let shape = config.image_shape(batch);
+    check_batch(batch)?;
+    let shape = model.config.image_shape(batch);
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.fill(batch, 0.0);
     let encoded = model.unet.encode(b, x, t)?;
@@ -44,6 +44,7 @@ fn features_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Pla
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn predict_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = config.image_shape(batch);
@@ -86,6 +87,7 @@ pub fn denoise_plan(
     batch: usize,
     set: WeightSet,
 ) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = config.image_shape(batch);

@@ -47,6 +47,17 @@ pub fn device_bytes(shape: &[usize]) -> u64 {
     }
 }
 
+/// Checks the number of images that a plan is to run on at once.
+///
+/// # Errors
+/// [`Error::Config`] for none, and for more than a million.
+pub(crate) fn check_batch(batch: usize) -> Result<()> {
+    if (1..=1 << 20).contains(&batch) {
+        return Ok(());
+    }
+    Err(Error::config("batch_size", format!("must be from 1 to {}, is {batch}", 1 << 20)))
+}
+
 /// Rows of `columns` values, padded to the device's pitch.
 pub fn pad_rows(data: &[f32], columns: usize) -> Vec<f32> {
     // A row longer than the data is as long as they are.
@@ -128,14 +139,14 @@ impl Images {
         Ok(data)
     }
 
-    /// Back into the host's layout.
+    /// Back into the host's layout; what lies behind the batch is not looked at.
     ///
     /// # Errors
     /// [`Error::Shape`] where the number of values is wrong.
     pub fn to_host(&self, data: &[f32]) -> Result<Vec<f32>> {
         let row = pitch(self.channels);
         let need = self.batch.checked_mul(self.pixels).and_then(|pixels| pixels.checked_mul(row));
-        if Some(data.len()) != need {
+        if need.is_none_or(|need| data.len() < need) {
             let detail = format!("{} values in the device's layout for {self:?}", data.len());
             return Err(Error::shape("images", detail));
         }

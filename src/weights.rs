@@ -108,11 +108,11 @@ impl Weights {
         let layout = &self.model.params;
         for (chunk, bytes) in layout.chunk_bytes().iter().enumerate() {
             let data = self.read(&set.buffer(chunk), *bytes).await?;
-            layout.unpack(&data, Some(chunk), &mut tensors);
+            layout.unpack(&data, Some(chunk), &mut tensors)?;
         }
         if running {
             let data = self.read("running", layout.running_bytes()).await?;
-            layout.unpack(&data, None, &mut tensors);
+            layout.unpack(&data, None, &mut tensors)?;
         }
         Ok(tensors)
     }

@@ -218,12 +218,9 @@ train() {
         note "$1" skipped 0 0 "no time left"
         return 1
     fi
-    resume=
-    [ ! -e "$out/$1/checkpoint.safetensors" ] || resume=--resume
     # Saving and a last test of accuracy take a while.
     spare=$(($3 / 5 > 45 ? 45 : $3 / 5))
-    # shellcheck disable=SC2086
-    part "$1" 100 "$bin/duet" --json train "$2" --out "$out/$1" --data "$data" $resume \
+    part "$1" 100 "$bin/duet" --json train "$2" --out "$out/$1" --data "$data" --resume=auto \
         --minutes "$(awk "BEGIN { print ($3 - $spare) / 60 }")"
 }
 if [ ! -e "$data/train-images-idx3-ubyte.gz" ] && [ ! -e "$data/train-images-idx3-ubyte" ]; then

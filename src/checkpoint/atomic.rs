@@ -16,7 +16,7 @@ const SUFFIX: &str = ".tmp";
 /// renamed, the folder synced. A full disk or a killed process leaves the file already there as it was. A symbolic
 /// link is followed.
 ///
-/// Temporary files which other, killed processes left of the same file are removed first. Should another live process
+/// Temporary files which other, killed processes left of the same file are removed first (see [`remove_temporaries`]). Should another live process
 /// be writing the same file, its writing fails with an error; the file stays sound.
 ///
 /// # Errors
@@ -71,7 +71,7 @@ fn place(target: &Path) -> io::Result<(&Path, &OsStr)> {
 fn try_replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let target = resolve(path)?;
     let (folder, name) = place(&target)?;
-    remove_stale(folder, name);
+    remove_temporaries(folder, |other| other == name.to_string_lossy());
     let (temporary, file) = Temporary::create(folder, name)?;
     let mut sink = BufWriter::new(file);
     write(&mut sink)?;
@@ -145,23 +145,24 @@ fn temporary_name(name: &OsStr) -> OsString {
     temporary
 }
 
-/// The part `PID-TIME-COUNT` of a temporary name of the file `name`; `None` for any other name.
-fn token_of<'a>(candidate: &'a OsStr, name: &OsStr) -> Option<&'a str> {
-    let rest = candidate.as_encoded_bytes().strip_prefix(b".")?.strip_prefix(name.as_encoded_bytes())?;
-    let token = rest.strip_prefix(b".")?.strip_suffix(SUFFIX.as_bytes())?;
-    let token = std::str::from_utf8(token).ok()?;
+/// The file that `candidate` is a temporary file of, and the part `PID-TIME-COUNT` of its name; `None` for any other name.
+fn parts(candidate: &str) -> Option<(&str, &str)> {
+    let (name, token) = candidate.strip_prefix('.')?.strip_suffix(SUFFIX)?.rsplit_once('.')?;
     let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
-    (token.split('-').count() == 3 && token.split('-').all(part)).then_some(token)
+    (!name.is_empty() && token.split('-').count() == 3 && token.split('-').all(part)).then_some((name, token))
 }
 
-/// Removes what killed processes left of the file `name`. Best effort: failing to clean must not stop a checkpoint.
-fn remove_stale(folder: &Path, name: &OsStr) {
+/// Removes the temporary files that killed processes left in `folder` of files whose names are the caller's, as `own` says:
+/// no other live process may be writing those. Best effort: failing to clean must not stop anything.
+pub fn remove_temporaries(folder: &Path, own: impl Fn(&str) -> bool) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let file_name = entry.file_name();
-        if token_of(&file_name, name)
-            .is_some_and(|token| !token.starts_with(&format!("{}-", process_token())))
-        {
+        // What is no UTF-8 keeps its temporary files apart from all others' in the same lossy way.
+        let file_name = file_name.to_string_lossy();
+        let left = parts(&file_name)
+            .is_some_and(|(name, token)| own(name) && !token.starts_with(&format!("{}-", process_token())));
+        if left {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -173,17 +174,34 @@ mod tests {
 
     #[test]
     fn temporary_names_are_told_apart() {
-        let name = OsStr::new("a.safetensors");
-        let own = temporary_name(name);
-        assert_ne!(own, temporary_name(name));
-        assert!(token_of(&own, name).is_some_and(|token| token.starts_with(process_token())));
+        let own = temporary_name(OsStr::new("a.safetensors"));
+        assert_ne!(own, temporary_name(OsStr::new("a.safetensors")));
+        let (name, token) = parts(own.to_str().unwrap()).unwrap();
+        assert!(name == "a.safetensors" && token.starts_with(process_token()));
         // Another target's temporary file, and files that only look alike.
-        let other =
-            [".a.safetensors.b.1-2-3.tmp", "a.safetensors", ".a.safetensors.tmp", ".a.safetensors.1-2.tmp"];
-        for candidate in other {
-            assert_eq!(token_of(OsStr::new(candidate), name), None, "{candidate}");
+        assert_eq!(parts(".a.safetensors.b.1-2-3.tmp"), Some(("a.safetensors.b", "1-2-3")));
+        for candidate in
+            ["a.safetensors", ".a.safetensors.tmp", ".a.safetensors.1-2.tmp", ".1-2-3.tmp", ".a.1-2-g.tmp"]
+        {
+            assert_eq!(parts(candidate), None, "{candidate}");
         }
-        assert_eq!(token_of(OsStr::new(".a.safetensors.1f-2-3.tmp"), name), Some("1f-2-3"));
+        assert_eq!(parts(".a.safetensors.1f-2-3.tmp"), Some(("a.safetensors", "1f-2-3")));
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_of_the_caller_s_files_alone() {
+        let folder = std::env::temp_dir().join(format!("duet-temporaries-{}", process_token()));
+        fs::create_dir_all(&folder).unwrap();
+        let live = temporary_name(OsStr::new("a"));
+        let names = [".a.1-2-3.tmp", ".a.b.1-2-3.tmp", ".b.1-2-3.tmp", "a", live.to_str().unwrap()];
+        names.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
+        remove_temporaries(&folder, |name| name.starts_with('a'));
+        let left = names.map(|name| folder.join(name).exists());
+        assert_eq!(left, [false, false, true, true, true]);
+        write_atomic(&folder.join("b"), b"").unwrap();
+        assert!(!folder.join(names[2]).exists());
+        remove_temporaries(&folder.join("none"), |_| true);
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod read;
 mod write;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use atomic::{check_writable, write_atomic};
+pub use atomic::{check_writable, remove_temporaries, write_atomic};
 pub use metadata::FORMAT;
 pub use names::check_names;
 

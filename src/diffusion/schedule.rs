@@ -127,6 +127,10 @@ impl Schedule {
         Err(Error::config("noise_schedule", detail))
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "every table has an entry for each β, of which there is at least one"
+    )]
     fn of_betas(betas: Vec<f64>, timestep_map: Vec<usize>, timestep_scale: f64) -> Schedule {
         let count = betas.len();
         let mut product = 1.0;

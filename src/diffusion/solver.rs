@@ -106,6 +106,7 @@ pub struct StepAt<'a> {
 
 impl StepAt<'_> {
     /// ᾱ of this step.
+    #[expect(clippy::indexing_slicing, reason = "Solver::coefficients checks the index")]
     pub(super) fn alpha_cumprod(&self) -> f64 {
         self.schedule.alphas_cumprod[self.index]
     }

@@ -154,6 +154,16 @@ impl Graph {
 
     fn compile_over(&self, choices: &Choices, share: bool) -> Result<Plan> {
         let needed = self.needed();
+        let shapes =
+            self.nodes.iter().zip(&needed).filter(|(node, needed)| **needed && !node.shape.is_empty());
+        for (node, _) in shapes {
+            // Kernels count values, and divide by them, in 32 bits.
+            if !(4..=u64::from(u32::MAX) * 4).contains(&device_bytes(&node.shape)) {
+                let detail =
+                    format!("a tensor of {:?} must have at least 1 value and less than 2^32", node.shape);
+                return Err(Error::shape("graph", detail));
+            }
+        }
         let mut compiler = Compiler {
             graph: self,
             virtual_bytes: Vec::new(),
@@ -169,7 +179,14 @@ impl Graph {
             let inputs: Vec<Slice> = node.inputs.iter().map(|n| compiler.slice(*n)).collect();
             let updates: Vec<Slice> = node.updates.iter().map(|n| compiler.slice(*n)).collect();
             // A node without a result (it only changes states) gets no memory of its own.
-            let output = if node.shape.is_empty() { updates[0] } else { compiler.slice(NodeId(i as u32)) };
+            let output = match updates.first() {
+                Some(state) if node.shape.is_empty() => *state,
+                None if node.shape.is_empty() => {
+                    let detail = format!("{:?} has neither a result nor a state", node.op);
+                    return Err(Error::shape("graph", detail));
+                }
+                _ => compiler.slice(NodeId(i as u32)),
+            };
             let mut allocate = |bytes| {
                 let buffer = compiler.allocate(bytes);
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }

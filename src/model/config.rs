@@ -125,7 +125,7 @@ impl ModelConfig {
 
     /// Channels the network puts out: eps, and v where sigma is learned.
     pub fn out_channels(&self) -> usize {
-        if self.learn_sigma { 2 * self.in_channels } else { self.in_channels }
+        if self.learn_sigma { self.in_channels.saturating_mul(2) } else { self.in_channels }
     }
 
     /// Groups of a GroupNorm over `channels`.
@@ -144,7 +144,7 @@ impl ModelConfig {
 
     /// Batches of its images.
     pub fn images(&self, batch: usize) -> Images {
-        Images { batch, channels: self.in_channels, pixels: self.image_size * self.image_size }
+        Images { batch, channels: self.in_channels, pixels: self.image_size.saturating_mul(self.image_size) }
     }
 
     /// Shape \[N,H,W,C\] of a batch of its images in a graph.

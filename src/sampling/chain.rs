@@ -134,9 +134,6 @@ pub struct Sampler {
 
 fn check(spec: &StepSpec, schedule: &Schedule) -> Result<()> {
     spec.solver.check()?;
-    if spec.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
     match spec.noise {
         NoiseSource::Stored { steps } if steps < schedule.len() => {
             let detail = format!("{steps} rows of stored noise for a chain of {} steps", schedule.len());
@@ -466,7 +463,7 @@ impl Sampler {
 
     /// Where the logits of the first `steps` steps lie, and how many bytes they are.
     pub(crate) fn traced(&self, steps: usize) -> Result<(&Buffer, u64)> {
-        let bytes = steps as u64 * self.logits_bytes();
+        let bytes = (steps as u64).saturating_mul(self.logits_bytes());
         match &self.trace {
             Some(trace) if bytes <= trace.bytes() => Ok((trace, bytes)),
             _ => Err(Error::config("trace", format!("the logits of {steps} steps were not kept"))),

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ParamLayout, ParamSet, Part, WeightSet};
 use crate::ops::optimizer::HYPERS;
+use crate::tensor::check_batch;
 
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
 pub(super) const METRIC_STRIDE: u64 = 256;
@@ -124,7 +125,8 @@ fn forward<'m>(
     spec: &TrainSpec,
     terms: &[Box<dyn Term>],
 ) -> Result<(Builder<'m>, Vec<Loss>)> {
-    feeds(terms)?;
+    feeds(terms)?.iter().try_for_each(|feed| check_batch(feed.batch))?;
+    check_batch(spec.batch.saturating_mul(spec.micro_batches))?;
     let mut b = Builder::new(&model.params, WeightSet::Raw, true);
     let mut pass = Pass::new(&mut b, model, spec);
     let losses = terms.iter().map(|term| pass.add(term.as_ref())).collect::<Result<Vec<_>>>()?;
@@ -222,7 +224,9 @@ fn apply(graph: &mut Graph, layout: &ParamLayout, spec: &TrainSpec) -> Result<()
         clip(graph, &parts.iter().map(|part| part.0).collect::<Vec<_>>(), &mut hypers, max_norm as f32)?;
     }
     for (gradient, state, number) in parts {
-        graph.adamw(gradient, hypers[number], state)?;
+        let hyper =
+            hypers.get(number).copied().ok_or_else(|| Error::config("groups", "a rate has no number"))?;
+        graph.adamw(gradient, hyper, state)?;
     }
     Ok(())
 }

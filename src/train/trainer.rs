@@ -340,7 +340,7 @@ impl Trainer {
         let images = config.images(rows);
         let len = images.image_len();
         let write = |name: &str, data: &[u8]| self.backward.write(&feed.buffer(name), data);
-        let part = &batch.images[from * len..(from + rows) * len];
+        let part = batch.images.get(from * len..(from + rows) * len).unwrap_or_default();
         write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
         let seed = Seed(self.options.seed);
         let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());

@@ -56,6 +56,19 @@ fn maps_are_pooled_side_by_side() {
 }
 
 #[test]
+fn a_maximum_does_not_pass_over_nan() {
+    let map = FeatureMap { batch: 1, pixels: 3, channels: 4, columns: 4, offset: 0, maximum: true };
+    let mut h = Harness::new();
+    let nan = f32::NAN;
+    let x = h.input(&[1, 3, 4], &[nan, 1.0, 2.0, -3.0, 1.0, nan, 5.0, -f32::INFINITY, 1.0, 1.0, 0.0, -4.0]);
+    let f = h.output(&[1, 4]);
+    h.run(features::pool_into(&map, x.slice, f.slice));
+    let got = h.read(&f);
+    assert!(got[0].is_nan() && got[1].is_nan(), "{got:?}");
+    assert_eq!(got[2..], [5.0, -3.0]);
+}
+
+#[test]
 fn of_equal_maxima_the_first_takes_the_gradient() {
     let map = FeatureMap { batch: 1, pixels: 4, channels: 2, columns: 2, offset: 0, maximum: true };
     let mut h = Harness::new();

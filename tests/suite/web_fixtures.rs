@@ -112,8 +112,8 @@ fn web_fixtures_tiny_model() {
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
     // One whose numbers leave their range on the way to the answer, as after a training that went wrong.
     let mut broken = checkpoint.clone();
-    let last = broken.weights.get_mut("clasifier.fc_2.weight").unwrap();
-    last.data.iter_mut().enumerate().for_each(|(i, w)| *w = if i % 2 == 0 { 3e38 } else { -3e38 });
+    let first = broken.weights.get_mut("input_blocks.0.0.weight").unwrap();
+    first.data.iter_mut().enumerate().for_each(|(i, w)| *w = if i % 2 == 0 { 3e38 } else { -3e38 });
     write("broken.safetensors", &broken.to_bytes(Dtype::F32).unwrap());
     let colour = ModelConfig { in_channels: 3, ..checkpoint.model.clone() };
     let weights = JointModel::new(&colour).unwrap().params.initial(Seed(5));

@@ -2,7 +2,4 @@
 # Trains the default model by its recipe into runs/fashion, or goes on where an earlier call stopped.
 set -eu
 cd "$(dirname "$0")/../.."
-resume=""
-[ ! -e runs/fashion/checkpoint.safetensors ] || resume="--resume"
-# shellcheck disable=SC2086
-exec target/release/duet train trainer/recipes/fashion-mnist.toml --out runs/fashion $resume
+exec target/release/duet train trainer/recipes/fashion-mnist.toml --out runs/fashion --resume=auto

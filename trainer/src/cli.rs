@@ -144,19 +144,19 @@ pub struct Train {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
     /// Stop after this many steps in all (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
     /// Stop after this many minutes, saving first; `inf`: never.
     #[arg(long, allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// Images per step (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub batch: Option<usize>,
     /// Learning rate (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Seed (overrides the recipe).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Folder of the data (overrides the recipe).
     #[arg(long, value_name = "FOLDER")]
@@ -169,8 +169,9 @@ pub struct Classify {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Images (PNG or JPEG), or folders, whose images and those of the folders in them are taken sorted by name. Some that
-    /// cannot be read do not keep the others from being answered; they are named on stderr, and the exit code is 1.
+    /// Images (PNG, JPEG, WebP, GIF, BMP or TIFF, by their contents), or folders, whose images and those of the folders in
+    /// them are taken sorted by name. Some that cannot be read do not keep the others from being answered; they are named on
+    /// stderr, and the exit code is 1.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// How pictures are read.
@@ -333,7 +334,7 @@ pub struct Explain {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Images (PNG or JPEG), or folders, as for `duet classify`.
+    /// Images, or folders, as for `duet classify`.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// How pictures are read.

@@ -187,6 +187,10 @@ impl Recipe {
         self.diffusion.validate()?;
         self.train.options().validate()?;
         duet::diffusion::respaced_steps(self.diffusion.diffusion_steps, &self.train.sample_steps)?;
+        if !self.train.sample_alpha.is_finite() {
+            let detail = format!("must be a number, is {}", self.train.sample_alpha);
+            return Err(Error::config("train.sample_alpha", detail));
+        }
         if self.train.log_every == 0 || self.train.save_every == 0 {
             return Err(Error::config("train.log_every, train.save_every", "must be at least 1"));
         }

@@ -203,7 +203,10 @@ export interface TrainOptions extends CallOptions {
   learningRate?: number;
   /** Weight of the classifier's loss beside the noise error. Default 0.1. */
   classifierLossScaling?: number;
-  /** Seed of order, timesteps and noise. Default 0. */
+  /**
+   * Seed of order, timesteps and noise. Default 0. A model that is trained again goes on: with the same options, two calls
+   * of three steps are one of six, loss by loss.
+   */
   seed?: number;
   /** Hears of each step. */
   onStep?: (progress: TrainProgress) => void;
@@ -275,7 +278,10 @@ export interface DuetModel {
   sample(options?: SampleOptions): Promise<ImageData[]>;
   /** A counterfactual of an image. */
   explain(image: ImageInput, options: ExplainOptions): Promise<Explanation>;
-  /** Fine-tunes the model on labelled images. */
+  /**
+   * Fine-tunes the model on labelled images; called again it goes on where it stopped. A call that is aborted keeps what it
+   * learned; after one that fails (a lost device, a loss that is not finite) the model is as it was before.
+   */
   train(options: TrainOptions): Promise<TrainResult>;
   /** The model as a `.safetensors` file that every part of Duet reads. Default f16. */
   export(options?: { dtype?: 'f16' | 'f32' }): Promise<Uint8Array>;

@@ -43,7 +43,7 @@ test('files that are no pictures, or too many, are named', { timeout: SLOW }, as
     assert.equal(await page.locator('#train-list li').count(), 2);
     const alert = await text(visit, 'alert');
     assert.match(alert, /^2 of 4.files could not be read: notes\.txt is no picture.*; half\.jpg is incomplete: its data end early/);
-    assert.match(await text(visit, 'train-count'), /^2.images; all without a class: of them only the noise is learned\.$/);
+    assert.match(await text(visit, 'train-count'), /^2.images; all without a class: the classifier learns nothing from them\.$/);
     await visit.screenshot('demo-files-refused');
 
     await page.locator('#tab-explain').click();
@@ -96,7 +96,7 @@ test('a picture unlike the training data is said to be so', { timeout: SLOW }, a
     assert.equal(await page.locator('#likeness').getAttribute('role'), 'status');
     const onWhite = png(28, 28, (x, y) => (x > 9 && x < 18 && y > 4 ? 30 : 250));
     await work(visit, () => page.locator('#upload').setInputFiles(file('white.png', onWhite)));
-    assert.match(await text(visit, 'likeness'), /ground is light.*a dark one: try “Invert”/);
+    assert.match(await text(visit, 'likeness'), /^The image’s ground is light.*a dark one: try “Invert”/);
     await visit.screenshot('demo-opposite-ground');
     await work(visit, () => page.locator('#invert').click());
     assert.doesNotMatch(await text(visit, 'likeness'), /Invert/);

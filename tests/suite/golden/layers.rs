@@ -159,12 +159,12 @@ fn layer(fixture: &mut Fixture, name: &str, case: &Value, kind: &str) {
         let spec = params.spec(*id);
         let data = read(&format!("result {}", inputs.len() + i));
         let mut unpacked = Tensors::new();
-        params.unpack_one(*id, &data, &mut unpacked);
+        params.unpack_one(*id, &data, &mut unpacked).unwrap();
         check(fixture, case, name, &format!("grad_w.{}", spec.name), &unpacked[&spec.name].data);
     }
     if train {
         let mut after = Tensors::new();
-        params.unpack(&read("running"), None, &mut after);
+        params.unpack(&read("running"), None, &mut after).unwrap();
         for (buffer, tensor) in after {
             check(fixture, case, name, &format!("buffer_after.{buffer}"), &tensor.data);
         }

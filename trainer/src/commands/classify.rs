@@ -1,6 +1,7 @@
 //! `duet classify`: the most probable classes of images.
 
 use crate::cli::{Classify, Cli};
+use crate::data::{Prepared, load_image};
 use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::output::{self, say};
 use crate::io::pictures::{self, Failures, Pictures};
@@ -33,15 +34,16 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
         if output::failed() {
             break;
         }
-        let Pictures { prepared, images, good, bad } = pictures::read(part, &preparation);
+        let Pictures { read, bad, .. } = pictures::read(part, |path| load_image(path, &preparation));
+        let images: Vec<f32> = read.iter().flat_map(Prepared::values).collect();
         let probabilities = pollster::block_on(classifier.probabilities(&images))?;
-        let remarks = Remarks::of(&session, &options.picture, &preparation, &prepared)?;
-        let mut answers = good.iter().zip(probabilities.chunks_exact(config.num_classes).zip(&remarks));
+        let remarks = Remarks::of(&session, &options.picture, &preparation, &read)?;
+        let mut answers = probabilities.chunks_exact(config.num_classes).zip(&remarks);
         let mut bad = bad.into_iter().peekable();
         for (i, path) in part.iter().enumerate() {
             if let Some((_, error)) = bad.next_if(|(at, _)| *at == i) {
                 rows.push(failures.add(path, error));
-            } else if let Some((_, (row, remarks))) = answers.next() {
+            } else if let Some((row, remarks)) = answers.next() {
                 let shown = shown(config, options.top, row);
                 if arguments.json {
                     let mut row = as_json(config, path, row, &shown);

@@ -1,7 +1,7 @@
 //! `duet explain`: what would have to change for the decision to change?
 
 use crate::cli::{Cli, Explain};
-use crate::data::{INDEX, load_image, true_class};
+use crate::data::{INDEX, Prepared, load_image, true_class};
 use crate::eval::explanations::{Made, Verdict, explain_all, shares};
 use crate::io::files::{self, Kind};
 use crate::io::given::{Remarks, hint_unknown, preparation};
@@ -73,13 +73,10 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
     let wanted = wanted_classes(config, options, given.len())?;
-    let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
-    if given.len() > grid.most_strips() {
-        let detail = format!("{} are too many for one picture: at most {}", given.len(), grid.most_strips());
-        return Err(Error::config("images", detail));
-    }
+    let grid = Grid::for_strips(config.in_channels, config.image_size, given.len())?;
     let preparation = preparation(&session, &options.picture);
-    let Pictures { prepared, images, good, bad } = pictures::read(&given, &preparation);
+    let Pictures { read, good, bad } = pictures::read(&given, |path| load_image(path, &preparation));
+    let images: Vec<f32> = read.iter().flat_map(Prepared::values).collect();
     let mut failures = Failures::new(given.len(), arguments.json);
     let unread: Vec<_> = bad.into_iter().map(|(i, error)| failures.add(&given[i], error)).collect();
     if failures.all() {
@@ -103,7 +100,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let (diffusion, batch) = (&session.checkpoint.diffusion, options.batch.min(paths.len()));
     let new = Explainer::fitting(&session.weights, diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
-    let remarks = Remarks::of(&session, &options.picture, &preparation, &prepared)?;
+    let remarks = Remarks::of(&session, &options.picture, &preparation, &read)?;
     let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
     let all = &made.all;

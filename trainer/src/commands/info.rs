@@ -1,6 +1,7 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
+use crate::io::files::ending;
 use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
@@ -19,7 +20,7 @@ use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
 /// # Errors
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
-    let is_recipe = options.model.extension().is_some_and(|e| e == "toml");
+    let is_recipe = ending(&options.model) == "toml";
     let (model, diffusion, input, info) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
@@ -89,6 +90,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
+    say!("classes: {}", c.class_list());
     say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch

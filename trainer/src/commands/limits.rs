@@ -97,7 +97,7 @@ mod tests {
             ("sample --model m --alpha -1.1e6", "alpha"),
             ("sample --model m --alpha inf", "alpha"),
             ("sample --model m --eta nan", "eta"),
-            ("sample --model m --sampler ancestral --eta -0.1", "eta"),
+            ("sample --model m --sampler ancestral --eta=-0.1", "eta"),
             ("sample --model m -n 0", "count"),
             ("sample --model m -n 18446744073709551615", "count"),
             ("sample --model m --batch 1000000000", "batch"),

@@ -1,27 +1,30 @@
 //! A data set's classes against a model's: matched by name, and images chosen so that every class has its share.
 
-use super::{Dataset, Split};
-use duet::model::{Labels, ModelConfig, UNLABELLED};
+use super::{Dataset, Split, bad};
+use duet::model::{Head, Labels, ModelConfig, UNLABELLED};
 use duet::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 impl Split {
     /// Both parts as [`Dataset::for_model`] makes them.
     ///
     /// # Errors
-    /// As [`Dataset::for_model`].
-    pub fn for_model(self, model: &ModelConfig) -> Result<Split> {
-        let Split { train, test, summary } = self;
-        Ok(Split { train: train.for_model(model)?, test: test.for_model(model)?, summary })
+    /// As [`Dataset::for_model`], naming the data's `path`.
+    pub fn for_model(self, model: &ModelConfig, path: &Path) -> Result<Split> {
+        let part = |data: Dataset| data.for_model(model).map_err(|error| bad(path, error.to_string()));
+        Ok(Split { train: part(self.train)?, test: part(self.test)?, summary: self.summary })
     }
 }
 
 impl Dataset {
     /// The data with the model's names, and each label the number that the class of its name has there
-    /// ([`ModelConfig::match_classes`]); the data may have fewer classes.
+    /// ([`ModelConfig::match_classes`]); the data may have fewer classes. To a head of labels an image of a class has the label of
+    /// that name, and no other.
     ///
     /// # Errors
     /// [`Error::Config`] with both lists where a class is not the model's; a label without a name; data of any number of labels
-    /// per image that do not have all of the model's.
+    /// per image that do not have all of the model's; images without a class for a head of labels, to which that would say none.
     pub fn for_model(mut self, model: &ModelConfig) -> Result<Dataset> {
         let classes = model.match_classes(&self.class_names)?;
         match &mut self.labels {
@@ -48,12 +51,29 @@ impl Dataset {
                 }
             }
         }
+        if let (Head::MultiLabel, Labels::Classes(list)) = (model.head, &self.labels) {
+            if list.contains(&UNLABELLED) {
+                return Err(Error::config("labels", "an image without a class has no labels to learn"));
+            }
+            let targets = list.iter().flat_map(|class| {
+                (0..model.num_classes).map(|label| f32::from(u8::from(label == *class as usize)))
+            });
+            self.labels = Labels::MultiLabel(targets.collect());
+        }
         self.class_names = (0..model.num_classes).map(|class| model.class_name(class)).collect();
         Ok(self)
     }
 
-    /// Rows of `count` images (all where there are fewer), ascending, in which each class has the share it has in the whole:
-    /// data that lie class by class begin with one class alone. The same rows each time.
+    /// Names of the model's classes that data called as these are do not have at all; none where the data do not fit.
+    pub fn absent(&self, model: &ModelConfig) -> Vec<String> {
+        let Ok(known) = model.match_classes(&self.class_names) else { return Vec::new() };
+        let absent = (0..model.num_classes).filter(|class| !known.contains(class));
+        absent.map(|class| model.class_name(class)).collect()
+    }
+
+    /// Rows of `count` images (all where there are fewer), ascending, in which each class has about the share it has in the whole:
+    /// the first ones of mixed data, as the published sets are, and images from all over data that lie class by class, which begin
+    /// with one class alone. The same rows each time.
     pub fn spread(&self, count: usize) -> Vec<usize> {
         let len = self.len();
         let mut rows: Vec<usize> = (0..len).collect();
@@ -61,6 +81,10 @@ impl Dataset {
             return rows;
         }
         if let Labels::Classes(classes) = &self.labels {
+            if is_mixed(classes, count) {
+                rows.truncate(count);
+                return rows;
+            }
             rows.sort_by_key(|row| classes[*row]);
         }
         // The middle of each of `count` equal stretches.
@@ -68,6 +92,22 @@ impl Dataset {
         chosen.sort_unstable();
         chosen
     }
+}
+
+/// Whether the first `count` labels could be chance's choice of all: every class is among them that should be, and none more
+/// often or more rarely than by four standard deviations.
+fn is_mixed(labels: &[u32], count: usize) -> bool {
+    let mut counts: BTreeMap<u32, [usize; 2]> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        let [first, all] = counts.entry(*label).or_default();
+        *first += usize::from(row < count);
+        *all += 1;
+    }
+    counts.values().all(|[first, all]| {
+        let expected = (all * count) as f64 / labels.len() as f64;
+        let far = (*first as f64 - expected).abs() > 1.0 + 4.0 * expected.sqrt();
+        !far && (*first > 0 || expected < 1.0)
+    })
 }
 
 #[cfg(test)]
@@ -89,6 +129,7 @@ mod tests {
     fn labels_take_the_numbers_of_the_model_s_names() {
         let model = model(&["Trouser", "Bag", "Boot"], 3);
         let data = named(&["boot", "trouser"], Labels::Classes(vec![0, 1, 0, UNLABELLED]));
+        assert_eq!(data.absent(&model), ["Bag"]);
         let data = data.for_model(&model).unwrap();
         assert_eq!(data.labels, Labels::Classes(vec![2, 0, 2, UNLABELLED]));
         assert_eq!(data.class_names, ["Trouser", "Bag", "Boot"]);
@@ -103,6 +144,12 @@ mod tests {
             named(&["Boot", "Bag", "Trouser"], Labels::MultiLabel(vec![1.0, 0.5, 0.0, 0.0, 0.0, 1.0]));
         let several = several.for_model(&model).unwrap();
         assert_eq!(several.labels, Labels::MultiLabel(vec![0.0, 0.5, 1.0, 1.0, 0.0, 0.0]));
+        let labels = ModelConfig { head: Head::MultiLabel, ..model.clone() };
+        let single = named(&["boot", "trouser"], Labels::Classes(vec![0, 1])).for_model(&labels).unwrap();
+        assert_eq!(single.labels, Labels::MultiLabel(vec![0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
+        assert_eq!(single.len(), 2);
+        let unknown = named(&["boot"], Labels::Classes(vec![UNLABELLED])).for_model(&labels);
+        assert!(unknown.unwrap_err().to_string().contains("without a class"));
         let fewer = named(&["Boot", "Bag"], Labels::MultiLabel(vec![1.0, 0.5])).for_model(&model);
         assert!(fewer.unwrap_err().to_string().contains("the data have 2 labels, the model 3"));
     }
@@ -120,9 +167,13 @@ mod tests {
         let rows = sorted.spread(10);
         assert_eq!(count(&sorted, &rows), [6, 3, 1]);
         assert!(rows.is_sorted() && sorted.spread(10) == rows);
-        // In turn, which a stride over the rows would miss.
+        // Begun with too many of a class, though all are there.
+        let begun: Vec<u32> = (0..1000).map(|i| if i < 80 { 0 } else { 1 + i % 2 }).collect();
+        let begun = named(&names, Labels::Classes(begun));
+        assert_eq!(count(&begun, &begun.spread(100)), [8, 46, 46]);
+        // Mixed data: those before all others, as many know them by.
         let turns = named(&names, Labels::Classes((0..99).map(|i| i % 3).collect()));
-        assert_eq!(count(&turns, &turns.spread(33)), [11, 11, 11]);
+        assert_eq!(turns.spread(33), (0..33).collect::<Vec<_>>());
         assert_eq!(sorted.spread(100), (0..100).collect::<Vec<_>>());
         assert_eq!(sorted.spread(1000).len(), 100);
         assert!(sorted.spread(0).is_empty() && sorted.spread(99).windows(2).all(|two| two[0] < two[1]));

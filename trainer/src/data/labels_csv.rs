@@ -157,7 +157,7 @@ mod tests {
         let split = load(&spec(folder.path()), 1, 4).unwrap();
         assert_eq!(split.train.class_names, ["bright", "a \"b\", c"]);
         assert_eq!(split.train.len() + split.test.len(), 20);
-        assert!(split.test.len() >= 2 && split.train.len() >= 2 && split.test.len() % 2 == 0);
+        assert!(split.test.len() >= 2 && split.train.len() >= 2 && split.test.len().is_multiple_of(2));
         for set in [&split.train, &split.test] {
             let Labels::MultiLabel(labels) = &set.labels else { panic!("{:?}", set.labels) };
             for (image, labels) in set.images.chunks(16).zip(labels.chunks(2)) {
@@ -181,7 +181,9 @@ mod tests {
     fn bad_tables_are_refused_with_their_line() {
         let folder = tempfile::tempdir().unwrap();
         let refused = |text: Option<&str>| {
-            text.map(|text| std::fs::write(folder.path().join(TABLE), text).unwrap());
+            if let Some(text) = text {
+                std::fs::write(folder.path().join(TABLE), text).unwrap();
+            }
             load(&spec(folder.path()), 1, 4).unwrap_err().to_string()
         };
         for (text, words) in [

@@ -116,13 +116,13 @@ impl Chains {
                 row.extend(self.of_labels(logits, part)?);
             }
             let made = pollster::block_on(self.sampler.get_images())?;
-            let len = made.len() / self.batch;
-            // Before the clip, which makes pixels of what is infinite.
+            let made = &made[..part.len() * (made.len() / self.batch)];
+            // Before clipping, which would make an infinite pixel an honest white one.
             if made.iter().any(|v| !v.is_finite()) {
                 let detail = format!("sampling with the step size {alpha} gave NaN; leave it out");
                 return Err(Error::NotFinite { detail });
             }
-            images.extend(made[..part.len() * len].iter().map(|v| v.clamp(-1.0, 1.0)));
+            images.extend(made.iter().map(|v| v.clamp(-1.0, 1.0)));
         }
         let logits = pollster::block_on(self.classifier.logits(&images))?;
         curve[steps] = self.of_labels(&logits, &self.labels)?;

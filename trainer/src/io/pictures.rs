@@ -2,8 +2,7 @@
 //! being answered.
 
 use super::output::tell;
-use crate::data::{Prepared, load_image, pictures_in};
-use duet::picture::Preparation;
+use crate::data::pictures_in;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -30,26 +29,23 @@ pub fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// What came of reading pictures.
-#[derive(Default)]
-pub struct Pictures {
+#[derive(Debug)]
+pub struct Pictures<T> {
     /// Those that could be read.
-    pub prepared: Vec<Prepared>,
-    /// They as a model takes them: \[N,C,H,W\] in −1..1.
-    pub images: Vec<f32>,
+    pub read: Vec<T>,
     /// Which of the paths these are.
     pub good: Vec<usize>,
     /// Which could not be read, and why.
     pub bad: Vec<(usize, Error)>,
 }
 
-/// Reads pictures as `preparation` makes them, whichever can be read.
-pub fn read(paths: &[PathBuf], preparation: &Preparation) -> Pictures {
-    let mut pictures = Pictures::default();
+/// Reads pictures by `load`, whichever can be read.
+pub fn read<T>(paths: &[PathBuf], load: impl Fn(&Path) -> Result<T>) -> Pictures<T> {
+    let mut pictures = Pictures { read: Vec::new(), good: Vec::new(), bad: Vec::new() };
     for (i, path) in paths.iter().enumerate() {
-        match load_image(path, preparation) {
-            Ok(prepared) => {
-                pictures.images.extend(prepared.values());
-                pictures.prepared.push(prepared);
+        match load(path) {
+            Ok(picture) => {
+                pictures.read.push(picture);
                 pictures.good.push(i);
             }
             Err(error) => pictures.bad.push((i, error)),
@@ -106,5 +102,37 @@ impl Failures {
                 Err(Error::config("images", detail))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_counted_and_named() {
+        let paths = ["a", "b", "c"].map(PathBuf::from);
+        let load = |path: &Path| match path.to_str() {
+            Some("b") => Err(Error::config("b", "is broken")),
+            _ => Ok(path.to_owned()),
+        };
+        let Pictures { read, good, bad } = read(&paths, load);
+        assert_eq!((read, good), (vec!["a".into(), "c".into()], vec![0, 2]));
+        let mut failures = Failures::new(paths.len(), true);
+        for (i, error) in bad {
+            assert_eq!(
+                failures.add(&paths[i], error),
+                serde_json::json!({"image": "b", "error": "b: is broken"})
+            );
+        }
+        assert!(!failures.all());
+        let said = failures.outcome().unwrap_err().to_string();
+        assert!(said.contains("1 of 3") && said.contains("others were answered"), "{said}");
+
+        Failures::new(3, true).outcome().unwrap();
+        let mut only = Failures::new(1, true);
+        only.add(&paths[1], Error::config("b", "is broken"));
+        assert!(only.all());
+        assert_eq!(only.outcome().unwrap_err().to_string(), "b: is broken", "its own words");
     }
 }

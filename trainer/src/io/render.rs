@@ -105,8 +105,20 @@ impl Grid {
         Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image)?)
     }
 
+    /// Draws explanations of `count` images: four times as large, or as large as still fits into a picture that can be drawn.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for more images than fit at all.
+    pub fn for_strips(channels: usize, size: usize, count: usize) -> Result<Grid> {
+        let grids = (1..=4).rev().map(|scale| Grid { channels, size, scale });
+        grids.into_iter().find(|grid| count <= grid.most_strips()).ok_or_else(|| {
+            let most = Grid { channels, size, scale: 1 }.most_strips();
+            Error::config("images", format!("{count} are too many for one picture: at most {most}"))
+        })
+    }
+
     /// Most images of explanations that fit into a picture that can be drawn.
-    pub fn most_strips(&self) -> usize {
+    fn most_strips(&self) -> usize {
         let block = u64::from(4 * self.cell() + 4 * GAP);
         let width = u64::from(margin(STRIPS) + BLOCK_COLUMNS * self.cell());
         (MOST_PIXELS / (block * width)) as usize * BLOCK_COLUMNS as usize
@@ -324,6 +336,11 @@ mod tests {
         let path = Path::new("never.png");
         let error = grid.save_rows(path, &[vec![0.0; most + 1]], &names).unwrap_err().to_string();
         assert!(error.contains("count") && error.contains(&most.to_string()), "{error}");
+        for (count, scale) in [(1, 4), (1000, 4), (2000, 3), (10_000, 1)] {
+            assert_eq!(Grid::for_strips(1, 28, count).unwrap().scale, scale, "{count}");
+        }
+        let error = Grid::for_strips(1, 28, 1_000_000).unwrap_err().to_string();
+        assert!(error.contains("images") && error.contains("at most"), "{error}");
         let part = vec![0.0; grid.most_strips() + 1];
         let error = grid.save_strips(path, [&part, &part, &part, &part]).unwrap_err().to_string();
         assert!(error.contains("images") && error.contains(&grid.most_strips().to_string()), "{error}");

@@ -80,6 +80,9 @@ fn chain(sampler: &Sampler, recipe: &Recipe, first: usize, batch: usize) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use duet::gpu::{Device, DeviceOptions};
+    use duet::model::JointModel;
+    use std::sync::Arc;
 
     #[test]
     fn grids_are_bounded_and_their_batches_too() {
@@ -91,5 +94,34 @@ mod tests {
             assert_eq!(got, want, "{images} images, at most {most}");
             assert!(got <= most.max(1) && got * images.div_ceil(got) < images + got);
         }
+    }
+
+    #[test]
+    fn the_images_do_not_depend_on_the_batch() {
+        let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
+        let text = |batch: usize| {
+            format!(
+                "[data]\nkind = \"mnist\"\npath = \"x\"\n[model]\nimage_size = 8\nnum_channels = 8\nnum_res_blocks = 1\n\
+                 channel_mult = [1, 2]\nnum_groups = 4\nnum_classes = 4\n[train]\nbatch_size = {batch}\n\
+                 classifier_input = \"both\"\nsample_steps = \"3\"\nseed = 5\n"
+            )
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grid.png");
+        let recipe = |batch: usize| Recipe::parse(&text(batch), Path::new("recipe.toml")).unwrap();
+        let model = Arc::new(JointModel::new(&recipe(16).model).unwrap());
+        let start = model.params.initial(Seed(1));
+        let weights = pollster::block_on(Weights::upload(&device, model, &start, Some(&start))).unwrap();
+        // Sixteen at once, eight, and six, of which the last two are too many.
+        let pictures = [16, 9, 6].map(|batch| {
+            draw(&weights, &recipe(batch), &path).unwrap();
+            image::open(&path).unwrap().into_luma8().into_raw()
+        });
+        for picture in &pictures[1..] {
+            let apart = pictures[0].iter().zip(picture).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(picture.len() == pictures[0].len() && apart <= Some(1), "{apart:?}");
+        }
+        let (dark, bright) = (pictures[0].iter().min(), pictures[0].iter().max());
+        assert!(dark < Some(&50) && bright > Some(&200), "an empty picture");
     }
 }

@@ -10,7 +10,7 @@ use crate::eval::accuracy::accuracy;
 use crate::io::output::{progress, say};
 use crate::io::session::{interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
-use duet::checkpoint::{Checkpoint, Figures};
+use duet::checkpoint::{Checkpoint, Figures, remove_temporaries};
 use duet::gpu::Device;
 use duet::model::{JointModel, WeightSet};
 use duet::train::{Batch, BatchOrder, Metrics, Trainer};
@@ -22,6 +22,10 @@ use std::time::{Duration, Instant};
 
 /// Name of the checkpoint inside a run's folder.
 const CHECKPOINT: &str = "checkpoint.safetensors";
+/// Name of the log.
+const LOG: &str = "log.csv";
+/// Beginning of the sample grids' names.
+const SAMPLES: &str = "samples_";
 /// Images classified at once during training.
 const EVAL_BATCH: usize = 32;
 
@@ -42,6 +46,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     std::fs::create_dir_all(&options.out)
         .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
     let _lock = Lock::take(&options.out, json)?;
+    remove_temporaries(&options.out, |name| name == CHECKPOINT || name == LOG || name.starts_with(SAMPLES));
     // Once more: a run that had the lock until now may have saved.
     let resumed = goes_on(options, &file)?;
     let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
@@ -66,8 +71,14 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         return Ok(());
     }
     let fingerprint = split.train.fingerprint();
-    let mut split = split.for_model(&recipe.model)?;
+    let absent = split.train.absent(&recipe.model);
+    let mut split = split.for_model(&recipe.model, &recipe.data.path)?;
     split.train = labelled_for(split.train, &recipe.model);
+    if !absent.is_empty() {
+        let detail =
+            format!("the data have no images of {}: these classes are not learnt", absent.join(", "));
+        warn(json, &detail);
+    }
     let device = open_device(arguments)?;
     watch_interrupts()?;
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
@@ -79,7 +90,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         warn(json, &detail);
     }
     let last = begin.and_then(|checkpoint| checkpoint.training).and_then(|state| state.last);
-    let log = match Log::open(&options.out.join("log.csv"), step, last.as_ref()) {
+    let log = match Log::open(&options.out.join(LOG), step, last.as_ref()) {
         Ok(log) => Some(log),
         Err(error) => {
             warn(json, &format!("training without a log: {error}"));
@@ -277,7 +288,7 @@ impl Run {
             self.save(&figures)?;
         }
         if due.sample && !interrupted() {
-            let path = self.folder.join(format!("samples_{:07}.png", figures.step));
+            let path = self.folder.join(format!("{SAMPLES}{:07}.png", figures.step));
             let drawn = match grid::draw(self.trainer.weights(), &self.recipe, &path) {
                 // Ctrl-C ends the picture alone.
                 Err(Error::Aborted) => Ok(()),

@@ -1,6 +1,6 @@
 //! Classes have names: data are matched to a model by them, and people are understood.
 
-use super::{Project, fails, ok};
+use super::{Project, duet, fails, ok};
 use serde_json::Value;
 use std::path::Path;
 
@@ -111,6 +111,8 @@ fn names_with_commas_are_given_whole() {
         let made = json(&sample(given));
         made["classes"].as_array().unwrap().iter().map(|class| class["class"].as_u64().unwrap()).collect()
     };
+    let info = ok(&["info", &model]);
+    assert!(info.contains("classes: \"cats, big\", \"light\""), "{info}");
     assert_eq!(classes(&["cats, big"]), [0]);
     assert_eq!(classes(&["light,0"]), [1, 0]);
     assert_eq!(classes(&["light", "Cats, BIG"]), [1, 0]);
@@ -182,6 +184,12 @@ fn names_that_do_not_fit_are_explained_before_anything_is_trained() {
         "num_classes = 2\nclass_names = [\"cat\", \"dog\"]",
         &["\"dark\", \"light\"", "\"cat\", \"dog\""],
     );
+    // Who names a class without images means it, but is told.
+    let names = "num_classes = 3\nclass_names = [\"light\", \"grey\", \"dark\"]";
+    let more = recipe_with(&project, "more.toml", "num_classes = 2", names);
+    let trained = duet(&["train", &more, "--out", &out, "--steps", "2"]);
+    let told = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(trained.status.success() && told.contains("no images of grey"), "{told}");
 }
 
 #[test]

@@ -2,8 +2,13 @@
 
 mod classes;
 mod files;
+#[cfg(unix)]
+mod hammer;
 mod measuring;
+mod pictures;
+mod preparation;
 mod printing;
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -132,6 +132,9 @@ fn with_json_every_line_is_json() {
     let kept = at("before.json");
     std::fs::write(&kept, measured).unwrap();
     parsed(&["bench --compare"], &ok(&["--json", "bench", "--compare", &kept, &kept]));
+    for arguments in [&["--json", "--help"][..], &["info", "--json", "--help"], &["--version", "--json"]] {
+        parsed(arguments, &ok(arguments));
+    }
     // What fails is told as JSON as well, on stderr: by a command, and of a command line.
     for arguments in
         [&["--json", "info", "nowhere.safetensors"][..], &["--json", "info"], &["sample", "--json"]]

@@ -66,7 +66,7 @@ function showLikeness({ typicality, oppositeGround }: Classification, ground: nu
   }
   if (oppositeGround) {
     const [own, known] = ground < 128 ? ['light', 'dark'] : ['dark', 'light'];
-    words.push(`Its ground is ${own}, and the model knows things on a ${known} one: try “Invert”.`);
+    words.push(`The image’s ground is ${own}, and the model knows things on a ${known} one: try “Invert”.`);
   }
   const text = words.join(' ');
   if (likeness.textContent !== text) likeness.textContent = text;

@@ -28,7 +28,7 @@ function showCount(): void {
   const without = entries.filter(({ select }) => select.value === '');
   if (without.length > 0) {
     const them = without.length === 1 ? 'it' : 'them';
-    words.push(`${without.length === entries.length ? 'all' : without.length} without a class: of ${them} only the noise is learned`);
+    words.push(`${without.length === entries.length ? 'all' : without.length} without a class: the classifier learns nothing from ${them}`);
     const unknown = new Set(without.map(({ label }) => label).filter((label) => label !== ''));
     if (unknown.size > 0) words.push(`this model has no class ${[...unknown].slice(0, 5).join(', ')}`);
   }
