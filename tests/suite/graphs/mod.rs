@@ -2,7 +2,7 @@
 //! must not happen to it.
 
 mod evaluate;
-mod memory;
+pub mod memory;
 mod network;
 
 use crate::harness::{device, families, pad, spread_indices, wide};

@@ -85,6 +85,12 @@ pub fn prepare(
         return Err(bad(path, detail));
     }
     let _room = Room::take(memory);
+    if format == ImageFormat::Gif {
+        // A frame may be larger than the picture that it lies in, whose size alone was looked at.
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(4 * pixels);
+        decoder.set_limits(limits).map_err(failed)?;
+    }
     if format == ImageFormat::Jpeg {
         jpeg::check(bytes).map_err(|fault| {
             bad(
@@ -146,6 +152,8 @@ fn memory(format: ImageFormat, bytes: &[u8], pixels: u64, decoder: &impl ImageDe
             Some((true, components)) => 2 * components as u64 * pixels,
             _ => 0,
         },
+        // A frame that is not the whole picture is put into it when it is there.
+        ImageFormat::Gif => 4 * pixels,
         _ => 0,
     };
     decoder.total_bytes().saturating_add(waiting)
