@@ -173,7 +173,7 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
         }
     }
     // All the others together: along a direction of ones and minus ones.
-    let sign = |leaf: usize, i: usize| if (leaf * 7 + i * 13 + i / 8) % 3 == 0 { -1.0 } else { 1.0 };
+    let sign = |leaf: usize, i: usize| if (leaf * 7 + i * 13 + i / 8).is_multiple_of(3) { -1.0 } else { 1.0 };
     let along = |given: &mut [Vec<f64>], by: f64| {
         for leaf in gradients.keys() {
             for (i, value) in given[*leaf].iter_mut().enumerate().filter(|(i, _)| !is_pad(network, *leaf, *i))
