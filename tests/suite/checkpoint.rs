@@ -490,5 +490,8 @@ fn inference_takes_the_average_and_keeps_what_has_none() {
     for (name, tensor) in &inference.weights {
         assert_eq!(tensor, average.get(name).unwrap_or(&whole.weights[name]), "{name}");
     }
-    assert!(average.iter().any(|(name, tensor)| *tensor != whole.weights[name]), "the two are not told apart");
+    assert!(
+        average.iter().any(|(name, tensor)| *tensor != whole.weights[name]),
+        "the two are not told apart"
+    );
 }
