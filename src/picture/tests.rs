@@ -55,6 +55,11 @@ fn what_is_transparent_shows_the_ground_and_grey_is_rec_601() {
     assert_eq!(white.levels(&rgba).unwrap(), [255, 255, 76, 29]);
     let grey = picture(PixelLayout::GreyAlpha, 2, &[100, 255, 100, 0, 9, 9, 255, 51]);
     assert_eq!(Preparation::new(1, 2).levels(&grey).unwrap(), [100, 0, 0, 51]);
+    // Rounded, not cut off: 201 · 100 / 255 is 78.8, and green's share of one level 0.587.
+    let half = picture(PixelLayout::GreyAlpha, 1, &[201, 100]);
+    assert_eq!(Preparation::new(1, 1).levels(&half).unwrap(), [79]);
+    let green = picture(PixelLayout::Rgb, 1, &[0, 1, 0]);
+    assert_eq!(Preparation::new(1, 1).levels(&green).unwrap(), [1]);
 }
 
 #[test]

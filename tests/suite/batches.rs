@@ -84,3 +84,22 @@ fn images_and_labels_must_fit() {
         assert!(error.contains(&format!("448 values for {count} images of 64")), "{error}");
     }
 }
+
+#[test]
+fn large_logits_have_probabilities_and_labels_are_counted_by_image() {
+    let got = Head::Multiclass.probabilities(&[1000.0, 999.0, -1000.0, -999.0], 2).unwrap();
+    for (got, want) in got.iter().zip([0.731_058_6, 0.268_941_4, 0.268_941_4, 0.731_058_6]) {
+        assert!((got - want).abs() < 1e-5, "{got} instead of {want}");
+    }
+    assert_eq!((Labels::MultiLabel(vec![0.0; 6]).len(3), Labels::Classes(vec![0; 6]).len(3)), (2, 6));
+}
+
+#[test]
+fn epochs_differ_and_every_order_is_possible() {
+    let epoch = |seed: u64, step: u64| BatchOrder::new(5, seed).indices(step, 5);
+    assert!((0..10).any(|seed| epoch(seed, 0) != epoch(seed, 1)), "every epoch is in the same order");
+    // An image may stay where it was: of 5 items that is so in 76 of 120 orders.
+    let stays = |seed: u64| epoch(seed, 0).iter().enumerate().any(|(i, item)| i as u32 == *item);
+    let count = (0..200).filter(|seed| stays(*seed)).count();
+    assert!((100..155).contains(&count), "{count} of 200 orders keep an image in its place");
+}

@@ -481,3 +481,17 @@ fn many_threads_may_save_the_same_file() {
     assert!(["one", "two", "three", "four"].iter().any(|text| left == text.repeat(999)));
     assert_eq!(folder.names(), ["model.safetensors"]);
 }
+
+#[test]
+fn inference_takes_the_average_and_keeps_what_has_none() {
+    let (whole, inference) = (full(), full().into_inference());
+    let average = whole.ema.as_ref().unwrap();
+    assert!(inference.ema.is_none() && inference.training.is_none());
+    for (name, tensor) in &inference.weights {
+        assert_eq!(tensor, average.get(name).unwrap_or(&whole.weights[name]), "{name}");
+    }
+    assert!(
+        average.iter().any(|(name, tensor)| *tensor != whole.weights[name]),
+        "the two are not told apart"
+    );
+}

@@ -106,7 +106,12 @@ fn a_table_overrides_the_rules() {
     let elsewhere = Choices::of("Another GPU", GPU, std::slice::from_ref(&tuning));
     assert_eq!(elsewhere.family(&listed), Family::Tiled, "the table is of another adapter");
     let nearer = Tuning { adapter: "Some CPU".into(), ..table(Some(Family::Direct), &[]) };
-    assert!(Choices::of("Some CPU", CPU, &[tuning, nearer]).is_direct(), "the longest name that fits");
+    for tables in [[tuning.clone(), nearer.clone()], [nearer, tuning]] {
+        assert!(
+            Choices::of("Some CPU", CPU, &tables).is_direct(),
+            "the longest name that fits, wherever it stands"
+        );
+    }
     let strided = conv(8, 28, 32, 32, 2).key(KeyKind::ConvGradInput);
     assert_eq!(cpu.family(&strided), Family::Direct);
     assert!(!cpu.is_direct() && Choices::default().is_direct());

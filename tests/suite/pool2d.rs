@@ -2,6 +2,7 @@
 
 use crate::harness::{Differentiated, Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::Error;
+use duet::families::Choices;
 use duet::graph::{Graph, Place};
 use duet::ops::conv2d::Window;
 
@@ -181,4 +182,20 @@ fn windows_that_do_not_fit_are_refused() {
     assert!(refused(&image, Window { kernel: [8, 2], ..good }), "larger than the padded image");
     assert!(refused(&image, Window { kernel: [0, 2], ..good }));
     assert!(refused(&image, Window { stride: [1, 0], ..good }));
+}
+
+/// A gradient whose forward result nobody asks for still needs what the forward pass noted beside it: the places of the maxima.
+#[test]
+fn a_gradient_alone_has_its_maxima() {
+    let mut graph = Graph::new();
+    let x = graph.leaf(&[1, 2, 2, 1], Place::whole("x"));
+    let dy = graph.leaf(&[1, 1, 1, 1], Place::whole("dy"));
+    let window = Window { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    let y = graph.max_pool2d(x, window).unwrap();
+    let gradient = graph.grad_from(y, dy, &[x]).unwrap()[0];
+    graph.place(gradient, Place::whole("dx"));
+    let choices = Choices::default();
+    let (plan, apart) = (graph.compile_for(&choices).unwrap(), graph.compile_unshared(&choices).unwrap());
+    assert_eq!(plan.program().launches.len(), 2, "the maxima, then the gradient");
+    crate::graphs::memory::check(plan.program(), apart.program());
 }

@@ -1,6 +1,6 @@
 //! The chain's tables against the reference's, and specifications that must be refused.
 
-use duet::diffusion::{DiffusionConfig, NoiseSchedule, Schedule, respaced_steps};
+use duet::diffusion::{DiffusionConfig, NoiseSchedule, Prediction, Schedule, Solver, StepAt, respaced_steps};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -145,4 +145,39 @@ fn the_network_sees_the_original_timestep() {
     let schedule = Schedule::respaced(&config, "10").unwrap();
     assert_eq!(schedule.model_timestep(9).unwrap(), 2.0 * schedule.timestep_map[9] as f32);
     assert_eq!(schedule.timestep_map[9], 499);
+}
+
+#[test]
+fn respacing_rounds_halves_to_even_and_keeps_whole_chains() {
+    // 0, 2.25, 4.5, 6.75, 9, as Python rounds them.
+    assert_eq!(respaced_steps(10, "5").unwrap(), [0, 2, 4, 7, 9]);
+    assert_eq!(respaced_steps(10, "ddim10").unwrap(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_the_first_step_has_a_likelihood() {
+    let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
+    let firsts = [0, 1, 999].map(|step| schedule.vb_coefficients(step).unwrap()[6]);
+    assert_eq!(firsts, [1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn eta_is_the_share_of_the_noise() {
+    let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
+    for index in [1, 500, 999] {
+        let at = StepAt {
+            schedule: &schedule,
+            index,
+            before: None,
+            prediction: Prediction::Eps,
+            learned_variance: false,
+            scale: 0.0,
+        };
+        let (here, there) = (schedule.alphas_cumprod[index], schedule.alphas_cumprod_prev[index]);
+        let whole = ((1.0 - there) / (1.0 - here) * (1.0 - here / there)).sqrt();
+        for eta in [0.0, 0.3, 1.0] {
+            let noise = Solver::ddim(eta).coefficients(&at).unwrap().noise;
+            assert!((noise - eta * whole).abs() < 1e-12, "{eta} at {index}: {noise} of {whole}");
+        }
+    }
 }

@@ -143,10 +143,11 @@ fn pack(data: &mut Vec<u8>) {
     }
 }
 
+/// Allocations are counted for the whole process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Runs the files of `name`, then damaged ones; `mend` makes some of those plausible again.
 fn hammer(name: &str, read: fn(&[u8]), mend: impl Fn(&mut Vec<u8>, &mut Random)) {
-    // Allocations are counted for the whole process.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(name);
     let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -221,6 +222,7 @@ fn pictures() {
 /// The budget notices what it is there for.
 #[test]
 fn excess_is_noticed() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let budget = budget::Budget { factor: 2, constant: 1000 };
     budget.check("modest", 500, || vec![0u8; 1500]);
     let excess = std::panic::catch_unwind(|| budget.check("greedy", 500, || vec![0u8; 200_000_000]));

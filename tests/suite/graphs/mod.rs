@@ -2,7 +2,7 @@
 //! must not happen to it.
 
 mod evaluate;
-mod memory;
+pub mod memory;
 mod network;
 
 use crate::harness::{device, families, pad, spread_indices, wide};
@@ -20,8 +20,9 @@ const MANY: u64 = 500;
 const OPERATIONS: [usize; 2] = [3, 14];
 /// Bound of values: share of the tensor's largest.
 const VALUES: f64 = 5e-5;
-/// Bound of gradients: share of the leaf's largest, and of the largest of all leaves, for a leaf's may cancel to nothing.
-const GRADIENTS: [f64; 2] = [2e-4, 1e-5];
+/// Bound of gradients: share of the leaf's largest, and of the largest of all leaves, for a leaf's may cancel to nothing (a
+/// bias before a norm of single channels), behind norms that multiply by what a small variance leaves.
+const GRADIENTS: [f64; 2] = [2e-4, 1e-4];
 /// Elements of each leaf whose gradient is compared by itself.
 const ELEMENTS: usize = 6;
 
@@ -173,7 +174,7 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
         }
     }
     // All the others together: along a direction of ones and minus ones.
-    let sign = |leaf: usize, i: usize| if (leaf * 7 + i * 13 + i / 8) % 3 == 0 { -1.0 } else { 1.0 };
+    let sign = |leaf: usize, i: usize| if (leaf * 7 + i * 13 + i / 8).is_multiple_of(3) { -1.0 } else { 1.0 };
     let along = |given: &mut [Vec<f64>], by: f64| {
         for leaf in gradients.keys() {
             for (i, value) in given[*leaf].iter_mut().enumerate().filter(|(i, _)| !is_pad(network, *leaf, *i))

@@ -322,6 +322,8 @@ mod tests {
         };
         assert!(images(&split.train).is_disjoint(&images(&split.test)));
         assert_eq!(split, load(&spec(folder.path()), 3, 8).unwrap());
+        let other = load(&DataSpec { split_seed: 2, ..spec(folder.path()) }, 3, 8).unwrap();
+        assert_ne!(images(&split.test), images(&other.test), "another seed holds out others");
     }
 
     #[test]

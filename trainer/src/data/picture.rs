@@ -58,6 +58,9 @@ pub fn prepare(
             return Err(bad(path, format!("its data end early: {} of {whole} bytes are there", bytes.len())));
         }
     }
+    if format == ImageFormat::WebP && !webp_chunks_fit(bytes) {
+        return Err(bad(path, "is a damaged WebP: one of its parts is said to be longer than the file"));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MOST_BYTES);
@@ -82,6 +85,12 @@ pub fn prepare(
         return Err(bad(path, detail));
     }
     let _room = Room::take(memory);
+    if format == ImageFormat::Gif {
+        // A frame may be larger than the picture that it lies in, whose size alone was looked at.
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(4 * pixels);
+        decoder.set_limits(limits).map_err(failed)?;
+    }
     if format == ImageFormat::Jpeg {
         jpeg::check(bytes).map_err(|fault| {
             bad(
@@ -108,6 +117,22 @@ pub fn prepare(
     Ok(Prepared { levels, cut_off: preparation.cut_off(&picture) })
 }
 
+/// Whether every chunk of a WebP lies within the file. The decoder believes their lengths, and makes room for an EXIF of 4 GiB
+/// in a file of a hundred bytes.
+fn webp_chunks_fit(bytes: &[u8]) -> bool {
+    // After "RIFF", the length of all and "WEBP".
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let Some((length, after)) = rest.get(4..).and_then(|from_length| from_length.split_first_chunk()) {
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > after.len() {
+            return false;
+        }
+        // Chunks of odd length are padded; the last one's pad may be missing.
+        rest = after.get(length.saturating_add(length % 2)..).unwrap_or_default();
+    }
+    true
+}
+
 /// EXIF's orientation; a picture whose EXIF cannot be read is upright.
 fn orientation(decoder: &mut impl ImageDecoder) -> u8 {
     let exif = decoder.exif_metadata().ok().flatten();
@@ -127,6 +152,8 @@ fn memory(format: ImageFormat, bytes: &[u8], pixels: u64, decoder: &impl ImageDe
             Some((true, components)) => 2 * components as u64 * pixels,
             _ => 0,
         },
+        // A frame that is not the whole picture is put into it when it is there.
+        ImageFormat::Gif => 4 * pixels,
         _ => 0,
     };
     decoder.total_bytes().saturating_add(waiting)

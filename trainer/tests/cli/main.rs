@@ -106,7 +106,10 @@ fn a_model_is_trained_used_and_exported() {
     assert_eq!(json["counterfactuals"]["images"], 4, "{json}");
     // Of a few images a share in whole numbers of them.
     let right = json["accuracy"].as_f64().unwrap() * json["images"].as_f64().unwrap();
-    assert!((0.0..=json["images"].as_f64().unwrap()).contains(&right) && (right - right.round()).abs() < 1e-6, "{json}");
+    assert!(
+        (0.0..=json["images"].as_f64().unwrap()).contains(&right) && (right - right.round()).abs() < 1e-6,
+        "{json}"
+    );
     assert!(json["mse_by_quarter"][3].is_number(), "{json}");
 
     let samples = project.text("samples.png");
