@@ -3,8 +3,8 @@
 mod folder;
 mod idx;
 mod index;
-mod listing;
 mod labels_csv;
+mod listing;
 mod spec;
 
 pub use folder::load_image;
