@@ -119,12 +119,21 @@ fn same(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Checks what a command is to write, before it does anything: each file can be written where it is, and is none of `inputs`
-/// or of the others.
+/// Checks what a command is to write, before it does anything: each file can be written where it is, and as
+/// [`check_distinct`].
 ///
 /// # Errors
 /// [`Error::Write`] naming the first file that is not so, and why.
 pub fn check(outputs: &[(Kind, &Path)], inputs: &[&Path]) -> Result<()> {
+    check_distinct(outputs, inputs)?;
+    outputs.iter().try_for_each(|(kind, path)| kind.check(path))
+}
+
+/// Checks that none of the files to write is one of `inputs` or another one to write.
+///
+/// # Errors
+/// [`Error::Write`] naming the first file that is, and what it would replace.
+pub fn check_distinct(outputs: &[(Kind, &Path)], inputs: &[&Path]) -> Result<()> {
     for (i, (kind, path)) in outputs.iter().enumerate() {
         if let Some(input) = inputs.iter().find(|input| same(path, input)) {
             let detail = format!("it would replace {}, which is read; choose another name", input.display());
@@ -135,7 +144,7 @@ pub fn check(outputs: &[(Kind, &Path)], inputs: &[&Path]) -> Result<()> {
             return Err(kind.refuse(path, detail));
         }
     }
-    outputs.iter().try_for_each(|(kind, path)| kind.check(path))
+    Ok(())
 }
 
 /// Makes a folder to write into, unless it is there.

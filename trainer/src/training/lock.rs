@@ -19,13 +19,13 @@ impl Lock {
     /// Takes `folder`. Where the file system has no locks this is told, and nothing is locked.
     ///
     /// # Errors
-    /// [`Error::Data`] where another run has it, or where nothing can be written there.
+    /// [`Error::Data`] where another run has it; [`Error::Write`] where nothing can be written there.
     pub fn take(folder: &Path, json: bool) -> Result<Lock> {
         let path = folder.join(FILE);
         // Not truncated: as long as the lock is not ours, the number in it is not either.
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file =
-            open.map_err(|e| Error::Data { path: path.clone(), detail: format!("cannot be written: {e}") })?;
+            open.map_err(|e| Error::Write { what: "lock", path: path.clone(), detail: e.to_string() })?;
         match file.try_lock() {
             // The number is for people alone: a full disk must not keep a run from going on.
             Ok(()) => drop(file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))),

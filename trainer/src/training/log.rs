@@ -2,7 +2,8 @@
 //!
 //! It tells what happened and is needed for nothing: where it cannot be written, the run goes on.
 
-use duet::checkpoint::{Figures, write_atomic};
+use crate::io::files::Kind;
+use duet::checkpoint::Figures;
 use duet::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -33,7 +34,7 @@ impl Log {
     /// checkpoint's `last` figures are added where the run was killed between saving and logging them.
     ///
     /// # Errors
-    /// [`Error::Data`] where it cannot be read or written.
+    /// [`Error::Write`] where it cannot be read or written.
     pub fn open(path: &Path, step: u64, last: Option<&Figures>) -> Result<Log> {
         let failed = |e: std::io::Error| unwritable(path, &e);
         let mut text = "step".to_owned();
@@ -52,7 +53,7 @@ impl Log {
                 text.push_str(&row(last));
             }
         }
-        write_atomic(path, text.as_bytes())?;
+        Kind::Table.write(path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
         Ok(Log { path: path.to_owned(), file, length: text.len() as u64 })
     }
@@ -60,7 +61,7 @@ impl Log {
     /// Adds a row.
     ///
     /// # Errors
-    /// [`Error::Data`] where it cannot be written; what is there stays whole.
+    /// [`Error::Write`] where it cannot be written; what is there stays whole.
     pub fn write(&mut self, figures: &Figures) -> Result<()> {
         let row = row(figures);
         if let Err(error) = self.file.write_all(row.as_bytes()) {
@@ -76,7 +77,7 @@ impl Log {
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {
-    Error::Data { path: path.to_owned(), detail: format!("cannot be written: {error}") }
+    Kind::Table.refuse(path, error.to_string())
 }
 
 /// The step of a whole row.

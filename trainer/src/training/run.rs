@@ -7,6 +7,7 @@ use super::{grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
+use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
@@ -43,8 +44,10 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         nothing_to_do(json, 0, 0, None);
         return Ok(());
     }
-    std::fs::create_dir_all(&options.out)
-        .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
+    let inputs = [Some(&options.recipe), options.init.as_ref(), arguments.tuning.as_ref()];
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+    files::check_distinct(&[(Kind::Model, &file), (Kind::Table, &options.out.join(LOG))], &inputs)?;
+    files::make_folder(&options.out)?;
     let _lock = Lock::take(&options.out, json)?;
     remove_temporaries(&options.out, |name| name == CHECKPOINT || name == LOG || name.starts_with(SAMPLES));
     // Once more: a run that had the lock until now may have saved.
