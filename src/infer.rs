@@ -392,7 +392,8 @@ impl DenoisingError {
         self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(images)?))?;
         let t = self.schedule.model_timesteps(timesteps)?;
         self.loaded.write("t", bytemuck::cast_slice(&t))?;
-        let mix = timesteps.iter().map(|t| self.schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+        let mix =
+            timesteps.iter().map(|t| self.schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
         self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
         let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, first_row];
         self.loaded.write("run", bytemuck::cast_slice(&run))?;

@@ -90,7 +90,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let plan = train_plan(&model, &checkpoint.diffusion, &spec)?;
     let loaded = pollster::block_on(weights.load(&plan))?;
     let schedule = duet::diffusion::Schedule::new(&checkpoint.diffusion)?;
-    let mix = t.iter().map(|t| schedule.q_sample_coefficients(*t as usize)).collect::<Result<Vec<_>>>()?.concat();
+    let mix =
+        t.iter().map(|t| schedule.q_sample_coefficients(*t as usize)).collect::<Result<Vec<_>>>()?.concat();
     let (x_start, noise) = (images.to_device(get("x_start")?)?, images.to_device(get("noise")?)?);
     let mut losses = Vec::new();
     let mut first = None;

@@ -111,7 +111,8 @@ pub(super) fn refuse_impossible<'t>(
         }
     }
     let Some((name, index, value)) = first else { return Ok(()) };
-    let what = if value.is_finite() { "a negative value where none can be" } else { "NaN or infinite values" };
+    let what =
+        if value.is_finite() { "a negative value where none can be" } else { "NaN or infinite values" };
     Err(format!(
         "has {what}: first `{name}`[{index}], which is {value}; {values} value(s) in {count} tensor(s) altogether"
     ))

@@ -113,8 +113,11 @@ impl Schedule {
 
     /// Every table must be finite, and what kernels read of it as f32 too.
     fn checked(self) -> Result<Schedule> {
-        let tables =
-            [&self.sqrt_recip_alphas_cumprod, &self.posterior_mean_coef1, &self.posterior_log_variance_clipped];
+        let tables = [
+            &self.sqrt_recip_alphas_cumprod,
+            &self.posterior_mean_coef1,
+            &self.posterior_log_variance_clipped,
+        ];
         let finite = |value: &f64| (*value as f32).is_finite();
         if !self.is_empty() && tables.iter().all(|table| table.iter().all(finite)) {
             return Ok(self);
@@ -124,7 +127,10 @@ impl Schedule {
         Err(Error::config("noise_schedule", detail))
     }
 
-    #[expect(clippy::indexing_slicing, reason = "every table has an entry for each β, of which there is at least one")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "every table has an entry for each β, of which there is at least one"
+    )]
     fn of_betas(betas: Vec<f64>, timestep_map: Vec<usize>, timestep_scale: f64) -> Schedule {
         let count = betas.len();
         let mut product = 1.0;
@@ -226,7 +232,11 @@ impl Schedule {
     }
 
     /// The entries of some tables at step `index`.
-    fn entries<T: Copy + Default, const N: usize>(&self, index: usize, tables: [&Vec<T>; N]) -> Result<[T; N]> {
+    fn entries<T: Copy + Default, const N: usize>(
+        &self,
+        index: usize,
+        tables: [&Vec<T>; N],
+    ) -> Result<[T; N]> {
         let mut entries = [T::default(); N];
         for (entry, table) in entries.iter_mut().zip(tables) {
             *entry = *table.get(index).ok_or_else(|| past_the_end(index, self.len()))?;

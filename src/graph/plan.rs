@@ -141,11 +141,13 @@ impl Graph {
     /// As [`Graph::compile`].
     pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
         let needed = self.needed();
-        let shapes = self.nodes.iter().zip(&needed).filter(|(node, needed)| **needed && !node.shape.is_empty());
+        let shapes =
+            self.nodes.iter().zip(&needed).filter(|(node, needed)| **needed && !node.shape.is_empty());
         for (node, _) in shapes {
             // Kernels count values, and divide by them, in 32 bits.
             if !(4..=u64::from(u32::MAX) * 4).contains(&device_bytes(&node.shape)) {
-                let detail = format!("a tensor of {:?} must have at least 1 value and less than 2^32", node.shape);
+                let detail =
+                    format!("a tensor of {:?} must have at least 1 value and less than 2^32", node.shape);
                 return Err(Error::shape("graph", detail));
             }
         }

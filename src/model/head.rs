@@ -270,7 +270,8 @@ fn answers(rows: &[f32], columns: usize) -> Result<std::slice::ChunksExact<'_, f
     match rows.iter().position(|value| !value.is_finite()) {
         Some(place) => {
             let image = place / columns;
-            let detail = format!("the classifier's answer for image {image} (counted from 0) is NaN or infinite");
+            let detail =
+                format!("the classifier's answer for image {image} (counted from 0) is NaN or infinite");
             Err(Error::NotFinite { detail })
         }
         None => Ok(rows.chunks_exact(columns)),

@@ -385,7 +385,8 @@ impl Sampler {
             let index = from - 1 - done;
             let before = (done > 0).then_some(index + 1);
             // After the last step what is kept is the original itself.
-            let left = index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left)).transpose()?;
+            let left =
+                index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left)).transpose()?;
             Ok(Row {
                 coefficients: self.coefficients(index, before, options.alpha)?,
                 timestep: self.schedule.model_timestep(index)?,

@@ -43,8 +43,10 @@ impl Guidance {
         targets.extend(&encoded.skips);
         let gradients = b.graph.grad(loss, &targets)?;
         let alpha = b.graph.leaf(&[1], Place::whole("alpha"));
-        let mut moved =
-            targets.into_iter().zip(gradients).map(|(target, gradient)| b.graph.axpy(target, gradient, alpha));
+        let mut moved = targets
+            .into_iter()
+            .zip(gradients)
+            .map(|(target, gradient)| b.graph.axpy(target, gradient, alpha));
         let bottleneck = moved.next().transpose()?.unwrap_or(encoded.bottleneck);
         let skips = moved.collect::<Result<_>>()?;
         Ok((Encoded { bottleneck, skips, ..encoded }, None))

@@ -84,7 +84,8 @@ pub async fn training_step(
     step.write("noise", bytemuck::cast_slice(&images.to_device(&input.noise)?))?;
     let t = schedule.model_timesteps(&input.timesteps)?;
     step.write("t", bytemuck::cast_slice(&t))?;
-    let mix = input.timesteps.iter().map(|t| schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+    let mix =
+        input.timesteps.iter().map(|t| schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
     step.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
     if config.learn_sigma {
         let vb = input.timesteps.iter().map(|t| schedule.vb_coefficients(*t)).collect::<Result<Vec<_>>>()?;

@@ -224,7 +224,8 @@ fn apply(graph: &mut Graph, layout: &ParamLayout, spec: &TrainSpec) -> Result<()
         clip(graph, &parts.iter().map(|part| part.0).collect::<Vec<_>>(), &mut hypers, max_norm as f32)?;
     }
     for (gradient, state, number) in parts {
-        let hyper = hypers.get(number).copied().ok_or_else(|| Error::config("groups", "a rate has no number"))?;
+        let hyper =
+            hypers.get(number).copied().ok_or_else(|| Error::config("groups", "a rate has no number"))?;
         graph.adamw(gradient, hyper, state)?;
     }
     Ok(())

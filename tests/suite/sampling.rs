@@ -123,7 +123,8 @@ fn an_explanation_allocates_nothing_and_reads_once() {
         assert_eq!((before, after), (quiet.before, quiet.after));
         let [kept, spread] = duet::diffusion::Schedule::respaced(&DiffusionConfig::default(), "20")
             .unwrap()
-            .q_sample_coefficients(5).unwrap();
+            .q_sample_coefficients(5)
+            .unwrap();
         let mut noised = vec![0.0; BATCH * LEN];
         for (row, part) in noised.chunks_mut(LEN).enumerate() {
             normal_fill(Seed(0), Stream::InitialNoise, 0, row as u32, part);

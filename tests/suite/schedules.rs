@@ -84,7 +84,8 @@ fn linear_schedules_below_ten_steps_run_from_a_hundredth_to_a_fiftieth_of_a_hund
     assert!(of(10)[0] == 0.1 && of(10)[9] == 0.999 && of(20)[19] == 0.999 && of(21)[20] < 0.96);
     // Other starts and ends go the same way: the start as in longer chains, the end a tenth of theirs.
     let own = DiffusionConfig { linear_start: 0.002, linear_end: 0.03, ..DiffusionConfig::default() };
-    let [short, long] = [8, 40].map(|diffusion_steps| betas(DiffusionConfig { diffusion_steps, ..own.clone() }));
+    let [short, long] =
+        [8, 40].map(|diffusion_steps| betas(DiffusionConfig { diffusion_steps, ..own.clone() }));
     assert!((short[0] - 0.25).abs() < 1e-15 && (short[7] - 0.375).abs() < 1e-15, "{short:?}");
     assert!((long[0] - 0.05).abs() < 1e-15 && (long[39] - 0.75).abs() < 1e-15, "{long:?}");
 }

@@ -22,7 +22,8 @@ fn metrics(trainer: &mut Trainer) -> duet::train::Metrics {
 }
 
 fn gradients(trainer: &Trainer) -> Tensors {
-    let set = if trainer.weights().has(ParamSet::GradientSum) { ParamSet::GradientSum } else { ParamSet::Gradient };
+    let set =
+        if trainer.weights().has(ParamSet::GradientSum) { ParamSet::GradientSum } else { ParamSet::Gradient };
     pollster::block_on(trainer.weights().download(set, false)).unwrap()
 }
 
@@ -129,8 +130,7 @@ fn a_step_without_labels_leaves_the_classifier_as_it_is() {
     for (micro_batches, clip_grad_norm, groups) in
         [(1, None, Groups::default()), (3, None, rates.clone()), (1, Some(0.1), rates)]
     {
-        let options =
-            TrainOptions { micro_batches, clip_grad_norm, groups, weight_decay: 0.1, ..options() };
+        let options = TrainOptions { micro_batches, clip_grad_norm, groups, weight_decay: 0.1, ..options() };
         let mut trainer = resume(&options);
         for step in 3..6 {
             trainer.train_step(&labelled(step, &[]), 2e-3).unwrap();

@@ -15,7 +15,10 @@ fn values_that_are_not_finite_are_refused_both_ways() {
     assert!(error.contains(expected), "{error}");
     assert_eq!(folder.names(), Vec::<String>::new());
 
-    let only = Checkpoint { weights: [("a.b".into(), tensor(&[5], |i| if i > 2 { f32::NAN } else { 0.0 }))].into(), ..full() };
+    let only = Checkpoint {
+        weights: [("a.b".into(), tensor(&[5], |i| if i > 2 { f32::NAN } else { 0.0 }))].into(),
+        ..full()
+    };
     let error = cause(only.to_bytes(Dtype::F32), "(in memory)");
     assert!(error.contains("first `a.b`[3], which is NaN; 2 value(s) in 1 tensor(s)"), "{error}");
 

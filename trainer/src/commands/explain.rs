@@ -153,7 +153,13 @@ fn cards(
     (0..truths.len()).map(card).collect()
 }
 
-fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) -> Result<()> {
+fn print(
+    arguments: &Cli,
+    options: &Explain,
+    config: &ModelConfig,
+    made: &Made,
+    truths: &[Option<String>],
+) -> Result<()> {
     let classes = config.num_classes;
     let all = &made.all;
     let (was, is) = (argmax(&all.before, classes)?, argmax(&all.after, classes)?);

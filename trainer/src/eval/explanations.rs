@@ -2,10 +2,10 @@
 
 use crate::io::output::progress;
 use crate::io::session::go_on;
+use duet::Result;
 use duet::explain::{Explainer, Explanation};
 use duet::model::argmax;
 use duet::sampling::Watch;
-use duet::Result;
 use std::time::Instant;
 
 /// The second most probable class of a row.
