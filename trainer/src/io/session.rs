@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Images whose likeness to the training data is measured together.
+const PROFILE_BATCH: usize = 8;
+
 /// Where compiled pipelines are kept between runs; `None` where there is no home.
 fn cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -151,7 +154,9 @@ impl Session {
             return Ok(None);
         };
         let (diffusion, protocol) = (&self.checkpoint.diffusion, reference.protocol());
-        let profiles = pollster::block_on(NoiseProfiles::new(&self.weights, diffusion, protocol, self.set))?;
+        let batch = (images.len() / self.config().images(1).image_len()).min(PROFILE_BATCH);
+        let new = NoiseProfiles::new(&self.weights, diffusion, protocol, batch, self.set);
+        let profiles = pollster::block_on(new)?;
         let rows = pollster::block_on(profiles.get(images))?;
         rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
