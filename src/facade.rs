@@ -132,7 +132,7 @@ pub struct Duet {
     set: WeightSet,
     classifiers: BTreeMap<usize, ImageClassifier>,
     predictors: BTreeMap<usize, NoisePredictor>,
-    profiles: Option<NoiseProfiles>,
+    profiles: BTreeMap<usize, NoiseProfiles>,
     explainer: Option<Explainer>,
     /// With the batch that was asked for.
     sampler: Option<(usize, Sampler)>,
@@ -201,7 +201,7 @@ impl Duet {
             set,
             classifiers: BTreeMap::new(),
             predictors: BTreeMap::new(),
-            profiles: None,
+            profiles: BTreeMap::new(),
             explainer: None,
             sampler: None,
         })
@@ -296,14 +296,15 @@ impl Duet {
         let Some(reference) = self.checkpoint.typicality_of(self.set == WeightSet::Averaged) else {
             return Ok(None);
         };
-        let profiles = match self.profiles.take() {
+        let batch = if images.len() <= self.image_len() { 1 } else { BATCH };
+        let profiles = match self.profiles.remove(&batch) {
             Some(known) => known,
             None => {
                 let diffusion = &self.checkpoint.diffusion;
-                NoiseProfiles::new(&self.weights, diffusion, reference.protocol(), self.set).await?
+                NoiseProfiles::new(&self.weights, diffusion, reference.protocol(), batch, self.set).await?
             }
         };
-        let rows = self.profiles.insert(profiles).get(images).await?;
+        let rows = self.profiles.entry(batch).or_insert(profiles).get(images).await?;
         rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 

@@ -344,7 +344,7 @@ impl NoisePredictor {
     }
 }
 
-/// The noise error of images at the timesteps of a [`Protocol`], an image at a time.
+/// The noise error of images at the timesteps of a [`Protocol`], `batch` images at a time.
 ///
 /// ```
 /// # fn main() -> duet::Result<()> {
@@ -357,7 +357,7 @@ impl NoisePredictor {
 /// let duet = Duet::load("web/demo/public/model.safetensors").await?;
 /// let diffusion = &duet.checkpoint().diffusion;
 /// let protocol = Protocol::new(diffusion);
-/// let profiles = NoiseProfiles::new(duet.weights(), diffusion, &protocol, WeightSet::Raw).await?;
+/// let profiles = NoiseProfiles::new(duet.weights(), diffusion, &protocol, 2, WeightSet::Raw).await?;
 /// // Of two images a row each that begins with the error's logarithm at little noise, which is harder to tell than much.
 /// let rows = profiles.get(&[vec![-1.0; duet.image_len()], vec![0.5; duet.image_len()]].concat()).await?;
 /// assert_eq!((rows.len(), rows[0].len()), (2, protocol.profile_len()));
@@ -371,7 +371,7 @@ pub struct NoiseProfiles {
 }
 
 impl NoiseProfiles {
-    /// Compiles and loads the plan for the protocol's timesteps with the weights of `set`.
+    /// Compiles and loads the plan for the protocol's timesteps of `batch` images with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
@@ -379,9 +379,11 @@ impl NoiseProfiles {
         weights: &Weights,
         diffusion: &DiffusionConfig,
         protocol: &Protocol,
+        batch: usize,
         set: WeightSet,
     ) -> Result<NoiseProfiles> {
-        let predictor = NoisePredictor::new(weights, diffusion, protocol.timesteps().len(), set).await?;
+        let rows = batch.max(1) * protocol.timesteps().len();
+        let predictor = NoisePredictor::new(weights, diffusion, rows, set).await?;
         let size = weights.model().config.image_size;
         Ok(NoiseProfiles { predictor, protocol: protocol.clone(), size })
     }
@@ -397,10 +399,17 @@ impl NoiseProfiles {
             return Err(Error::shape("typicality", detail));
         }
         let mut rows = Vec::with_capacity(images.len() / len);
-        for image in images.chunks_exact(len) {
-            let noised = self.protocol.noised(&self.predictor.schedule, image)?;
-            let predicted = self.predictor.predict(&noised, self.protocol.timesteps()).await?;
-            rows.push(self.protocol.profile(&predicted, self.size)?);
+        let timesteps = self.protocol.timesteps();
+        for part in images.chunks(self.predictor.images.batch / timesteps.len() * len) {
+            let (mut noised, mut steps) = (Vec::new(), Vec::new());
+            for image in part.chunks_exact(len) {
+                noised.extend(self.protocol.noised(&self.predictor.schedule, image)?);
+                steps.extend_from_slice(timesteps);
+            }
+            let predicted = self.predictor.predict(&noised, &steps).await?;
+            for image in predicted.chunks_exact(timesteps.len() * len) {
+                rows.push(self.protocol.profile(image, self.size)?);
+            }
         }
         Ok(rows)
     }

@@ -11,8 +11,8 @@ use duet::infer::NoiseProfiles;
 use duet::typicality::{LEAST_IMAGES, Protocol, Reference};
 use duet::{Error, Result};
 
-/// Images measured between two looks at the progress bar.
-const PART: usize = 32;
+/// Images measured together.
+const PART: usize = 8;
 
 /// Runs the command.
 ///
@@ -72,7 +72,7 @@ fn measure(session: &Session, train: &Dataset, wanted: usize, quiet: bool) -> Re
     }
     let diffusion = &session.checkpoint.diffusion;
     let protocol = Protocol::new(diffusion);
-    let new = NoiseProfiles::new(&session.weights, diffusion, &protocol, session.set);
+    let new = NoiseProfiles::new(&session.weights, diffusion, &protocol, PART, session.set);
     let profiles = pollster::block_on(new)?;
     let rows: Vec<usize> = (0..count).map(|i| i * train.len() / count).collect();
     let bar = progress(count as u64, 0, "measuring {wide_bar} {pos}/{len} training images {eta}", quiet);

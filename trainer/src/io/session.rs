@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+/// Images whose likeness to the training data is measured together.
+const PROFILE_BATCH: usize = 8;
+
 /// Where compiled pipelines are kept between runs; `None` where there is no home.
 fn cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -176,7 +179,8 @@ impl Session {
         let profiles = match self.profiles.get() {
             Some(profiles) => profiles,
             None => {
-                let new = NoiseProfiles::new(&self.weights, diffusion, protocol, self.set);
+                let batch = (images.len() / self.config().images(1).image_len()).clamp(1, PROFILE_BATCH);
+                let new = NoiseProfiles::new(&self.weights, diffusion, protocol, batch, self.set);
                 let new = pollster::block_on(new)?;
                 self.profiles.get_or_init(|| new)
             }

@@ -89,10 +89,11 @@ fn a_model_keeps_the_ground_the_fit_and_the_statistics_of_its_data() {
 
     // Three pixels of four are transparent: the model's ground shows, and padding is that ground too.
     let wide = project.text("wide.png");
-    let pixel = |x: u32, _| image::Rgba([0, 0, 0, if x % 4 == 0 { 255 } else { 0 }]);
+    let pixel = |x: u32, _| image::Rgba([0, 0, 0, if x.is_multiple_of(4) { 255 } else { 0 }]);
     image::RgbaImage::from_fn(8, 4, pixel).save(&wide).unwrap();
     let square = project.text("square.png");
-    let pixel = |x: u32, y: u32| image::Luma([if x % 4 == 0 && (2..6).contains(&y) { 0 } else { 255 }]);
+    let pixel =
+        |x: u32, y: u32| image::Luma([if x.is_multiple_of(4) && (2..6).contains(&y) { 0 } else { 255 }]);
     image::GrayImage::from_fn(8, 8, pixel).save(&square).unwrap();
     let rows = json(&["classify", "--model", &model, &wide, &square]);
     assert_eq!(rows[0]["classes"], rows[1]["classes"], "the same picture");
