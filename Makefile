@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test clean
+.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -19,9 +19,20 @@ test: setup lint
 	$(CARGO) test --release --workspace
 	$(MAKE) --no-print-directory browser-test
 
-# The paper's 128-channel network and other checks that take minutes on a software device.
+# Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
+# network, 500 random networks, dispatches beyond every limit.
 slow-test: setup
-	DUET_SLOW=1 $(CARGO) test --release --workspace
+	$(CARGO) test --release --workspace -- --include-ignored
+
+# Gives every reader of files damaged ones for MINUTES minutes each, guided by coverage (tests/fuzz/run.sh); TARGETS="idx
+# recipe" tries some of them. What it finds lies in target/fuzz/found.
+fuzz:
+	MINUTES=$(or $(MINUTES),10) sh tests/fuzz/run.sh $(TARGETS)
+
+# Runs the command on inputs that people sent (CASES: a folder of them) and compares with what it must do.
+cases: setup
+	$(BUILD)
+	trainer/tests/cases.sh $(CASES)
 
 lint:
 	$(CARGO) fmt --all --check
@@ -61,9 +72,8 @@ peers:
 
 # Checks, measures and trains on this machine's GPU for MINUTES minutes (benches/gpu/README.md). The second tries the
 # script itself, at sizes for a software device.
-MINUTES ?= 60
 gpu-hour: setup
-	sh benches/gpu/run.sh --minutes $(MINUTES)
+	sh benches/gpu/run.sh --minutes $(or $(MINUTES),60)
 
 gpu-hour-tiny: setup
 	sh benches/gpu/run.sh --tiny --minutes 6 --out target/gpu-hour/tiny

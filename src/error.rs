@@ -39,7 +39,7 @@ pub enum Error {
     /// The device could not allocate.
     #[error("out of GPU memory: needed {need} bytes")]
     OutOfMemory {
-        /// Bytes asked for, in total.
+        /// Bytes alive on the device together with those that were asked for.
         need: u64,
     },
     /// The device is gone; everything on it must be made anew.
@@ -111,6 +111,29 @@ impl Error {
     /// A shape error of the operation `op`.
     pub fn shape(op: &'static str, detail: impl Into<String>) -> Self {
         Error::Shape { op, detail: detail.into() }
+    }
+
+    /// A smaller batch that may fit where this error came of one of `batch` images, for what a device must hold grows with
+    /// the batch. `None`: it is another error, or one image is too much already.
+    ///
+    /// ```
+    /// use duet::Error;
+    ///
+    /// let limit = "maxStorageBufferBindingSize";
+    /// let error = Error::LimitTooSmall { limit, need: 300 << 20, have: 128 << 20 };
+    /// // Three equal parts of 64 images.
+    /// assert_eq!(error.smaller_batch(64), Some(22));
+    /// assert_eq!(error.smaller_batch(1), None);
+    /// assert_eq!(Error::Aborted.smaller_batch(64), None);
+    /// ```
+    pub fn smaller_batch(&self, batch: usize) -> Option<usize> {
+        let parts = match *self {
+            Error::LimitTooSmall { need, have, .. } if have > 0 => need.div_ceil(have).max(2),
+            Error::OutOfMemory { .. } => 2,
+            _ => return None,
+        };
+        let parts = usize::try_from(parts).unwrap_or(usize::MAX).min(batch);
+        (batch > 1).then(|| batch.div_ceil(parts))
     }
 
     /// A configuration error of the field `field`.

@@ -6,11 +6,12 @@ use crate::error::{Error, Result};
 use crate::explain::{ExplainOptions, Explainer, Explanation};
 use crate::families::{Choices, Tuning};
 use crate::gpu::{Device, DeviceOptions};
-use crate::infer::{ImageClassifier, NoisePredictor};
+use crate::infer::{ImageClassifier, NoisePredictor, NoiseProfiles};
 use crate::model::{Head, JointModel, Labels, ModelConfig, WeightSet, argmax};
-use crate::picture::{Picture, Preparation};
+use crate::picture::Picture;
 use crate::rng::Seed;
 use crate::sampling::{ChainOptions, Guidance, Progress, Sampler, StepSpec, Watch};
+use crate::typicality::Typicality;
 use crate::weights::Weights;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -131,7 +132,9 @@ pub struct Duet {
     set: WeightSet,
     classifiers: BTreeMap<usize, ImageClassifier>,
     predictors: BTreeMap<usize, NoisePredictor>,
+    profiles: Option<NoiseProfiles>,
     explainer: Option<Explainer>,
+    /// With the batch that was asked for.
     sampler: Option<(usize, Sampler)>,
 }
 
@@ -198,6 +201,7 @@ impl Duet {
             set,
             classifiers: BTreeMap::new(),
             predictors: BTreeMap::new(),
+            profiles: None,
             explainer: None,
             sampler: None,
         })
@@ -233,26 +237,26 @@ impl Duet {
         self.config().images(1).image_len()
     }
 
-    /// A picture as the model sees it, \[C,H,W\] in −1..1.
+    /// A picture as the model sees it, \[C,H,W\] in −1..1: on its ground and fitted as its training pictures were.
     ///
     /// # Errors
-    /// As [`Preparation::levels`].
+    /// As [`Preparation::levels`](crate::picture::Preparation::levels).
     pub fn image(&self, picture: &Picture<'_>) -> Result<Vec<f32>> {
-        Preparation::new(self.config().in_channels, self.config().image_size).values(picture)
+        self.checkpoint.preparation().values(picture)
     }
 
     /// What the model says of any number of images \[N,C,H,W\].
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] where the answer is no number; device errors.
     pub async fn classify(&mut self, images: &[f32]) -> Result<Vec<Classification>> {
         let classes = self.config().num_classes;
         let rows = self.probabilities(images).await?;
-        let answer = |row: &[f32]| {
-            let class = argmax(row, classes).first().copied().unwrap_or(0);
-            Classification { class, name: self.config().class_name(class), probabilities: row.to_vec() }
+        let answer = |(row, class): (&[f32], usize)| {
+            let name = self.config().class_name(class);
+            Classification { class, name, probabilities: row.to_vec() }
         };
-        Ok(rows.chunks_exact(classes).map(answer).collect())
+        Ok(rows.chunks_exact(classes.max(1)).zip(argmax(&rows, classes)?).map(answer).collect())
     }
 
     /// Probabilities \[N,K\] of any number of images.
@@ -266,6 +270,41 @@ impl Duet {
             None => ImageClassifier::new(&self.weights, batch, self.set).await?,
         };
         self.classifiers.entry(batch).or_insert(classifier).probabilities(images).await
+    }
+
+    /// How like its training data the model takes any number of images \[N,C,H,W\] to be; `None` where the file holds no
+    /// statistics to compare with, or they are not of the weights in use.
+    ///
+    /// ```
+    /// # fn main() -> duet::Result<()> {
+    /// # pollster::block_on(async {
+    /// use duet::Duet;
+    ///
+    /// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+    /// // A black and a white image: no garment is either.
+    /// let images = [vec![-1.0; duet.image_len()], vec![1.0; duet.image_len()]].concat();
+    /// for answer in duet.typicality(&images).await?.unwrap_or_default() {
+    ///     assert!(answer.unlike);
+    ///     assert_eq!(answer.to_string(), "unlike the training data (beyond all of it)");
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`NoiseProfiles::get`].
+    pub async fn typicality(&mut self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.checkpoint.typicality_of(self.set == WeightSet::Averaged) else {
+            return Ok(None);
+        };
+        let profiles = match self.profiles.take() {
+            Some(known) => known,
+            None => {
+                let diffusion = &self.checkpoint.diffusion;
+                NoiseProfiles::new(&self.weights, diffusion, reference.protocol(), self.set).await?
+            }
+        };
+        let rows = self.profiles.insert(profiles).get(images).await?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 
     /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.
@@ -305,19 +344,22 @@ impl Duet {
         options: &ExplainOptions,
         watch: Watch<'_, [Vec<f32>]>,
     ) -> Result<Explanation> {
-        let kept = match self.explainer.take() {
-            Some(mut explainer) => explainer.change(options).await?.then_some(explainer),
-            None => None,
+        // Options that are refused leave what is kept for others.
+        let fits = match &mut self.explainer {
+            Some(explainer) => explainer.change(options).await?,
+            None => false,
         };
-        let explainer = match kept {
-            Some(explainer) => explainer,
-            None => Explainer::new(&self.weights, &self.checkpoint.diffusion, 1, options, self.set).await?,
+        let explainer = match &mut self.explainer {
+            Some(explainer) if fits => explainer,
+            kept => {
+                // Memory of the one before is freed first.
+                *kept = None;
+                let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
+                kept.insert(Explainer::new(weights, diffusion, 1, options, self.set).await?)
+            }
         };
-        let explainer = self.explainer.insert(explainer);
         let targets = explainer.targets(image, &[target]).await?;
-        let made = explainer.explain(image, &targets, 0, watch).await?;
-        finite(&made.counterfactual)?;
-        Ok(made)
+        explainer.explain(image, &targets, 0, watch).await
     }
 
     /// New images \[N,C,H,W\], one for each label; `None`: `count` images of no class.
@@ -344,28 +386,31 @@ impl Duet {
         options: &SampleOptions,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
-        let batch = count.clamp(1, BATCH);
+        let asked = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
-        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(batch) };
-        let kept = match self.sampler.take() {
-            Some((size, mut sampler)) if size == batch => {
-                sampler.change(&options.respacing, spec).await?.then_some(sampler)
+        let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(asked) };
+        let fits = match &mut self.sampler {
+            Some((size, sampler)) if *size == asked => {
+                let spec = StepSpec { batch: sampler.batch(), ..spec };
+                sampler.change(&options.respacing, spec).await?
             }
-            _ => None,
+            _ => false,
         };
-        let sampler = match kept {
-            Some(sampler) => sampler,
-            None => {
-                let diffusion = &self.checkpoint.diffusion;
-                Sampler::new(&self.weights, diffusion, &options.respacing, spec, self.set).await?
+        let sampler = match &mut self.sampler {
+            Some((_, sampler)) if fits => sampler,
+            kept => {
+                *kept = None;
+                let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
+                let new = Sampler::fitting(weights, diffusion, &options.respacing, spec, self.set).await?;
+                &mut kept.insert((asked, new)).1
             }
         };
-        let (_, sampler) = self.sampler.insert((batch, sampler));
+        let batch = sampler.batch();
         let classes = self.checkpoint.model.num_classes;
         let steps = sampler.schedule().len();
         let total = steps * count.div_ceil(batch);
         let len = self.checkpoint.model.images(1).image_len();
-        let mut images = Vec::with_capacity(count * len);
+        let mut images = room(count, len)?;
         for (part, first) in (0..count).step_by(batch).enumerate() {
             // The last batch is filled up with images that are dropped.
             let rows: Vec<usize> = (first..first + batch).map(|row| row.min(count - 1)).collect();
@@ -379,20 +424,26 @@ impl Duet {
             let mut report = |p: Progress| on_step(Progress { done: part * steps + p.done, total });
             sampler.run(steps, &chain, Watch::Progress(&mut report)).await?;
             let made = sampler.get_images().await?;
-            images.extend_from_slice(&made[..(count - first).min(batch) * len]);
+            images.extend(made.into_iter().take((count - first).min(batch) * len));
+            finite(&images)?;
         }
-        finite(&images)?;
         Ok(images)
     }
 
     /// The labels that steer `count` images to one class: of a multi-label model that label alone.
     ///
     /// # Errors
-    /// [`Error::Config`] for a class out of range.
+    /// [`Error::Config`] for a class out of range and for more images than memory has room for.
     pub fn labels(&self, class: usize, count: usize) -> Result<Labels> {
         let ModelConfig { head, num_classes, .. } = *self.config();
-        let none = if head == Head::MultiLabel { vec![0.0; count * num_classes] } else { Vec::new() };
-        head.toward(&none, &vec![class; count], num_classes)
+        let mut classes = room(count, 1)?;
+        classes.resize(count, class);
+        let mut none = Vec::new();
+        if head == Head::MultiLabel {
+            none = room(count, num_classes)?;
+            none.resize(count * num_classes, 0.0);
+        }
+        head.toward(&none, &classes, num_classes)
     }
 
     /// Writes the model for inference: the weights in use, as f32 or half the size as f16; the file is replaced at once and
@@ -412,6 +463,14 @@ impl Duet {
     pub fn to_bytes(&self, dtype: Dtype) -> Result<Vec<u8>> {
         self.checkpoint.export(dtype, self.set == WeightSet::Averaged)
     }
+}
+
+/// Memory for `count` times `len` values. Rows of noise are numbered by 32 bits: there are no more images.
+fn room<T>(count: usize, len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let fits = count <= u32::MAX as usize
+        && count.checked_mul(len).is_some_and(|need| values.try_reserve_exact(need).is_ok());
+    if fits { Ok(values) } else { Err(Error::config("count", format!("{count} images are too many"))) }
 }
 
 fn finite(images: &[f32]) -> Result<()> {

@@ -5,13 +5,14 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
-use crate::tensor::{Images, unpad_rows};
+use crate::tensor::{Images, check_batch, unpad_rows};
+use crate::typicality::Protocol;
 use crate::weights::{Loaded, Weights};
 
 /// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
 fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
-    let config = &model.config;
-    let shape = config.image_shape(batch);
+    check_batch(batch)?;
+    let shape = model.config.image_shape(batch);
     let x = b.graph.leaf(&shape, Place::whole("x"));
     let t = b.graph.fill(batch, 0.0);
     let encoded = model.unet.encode(b, x, t)?;
@@ -30,11 +31,20 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result
     b.graph.compile()
 }
 
+/// The plan of the representations that the classifier reads, of `batch` clean images: buffers "x" and "features".
+fn features_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    let mut b = Builder::new(&model.params, set, false);
+    let features = clean_features(&mut b, model, batch)?;
+    b.graph.place(features, Place::whole("features"));
+    b.graph.compile()
+}
+
 /// The plan of the network alone, without classifier or step, for `batch` noised images: buffers "x", "t", "model_out".
 ///
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn predict_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = config.image_shape(batch);
@@ -77,6 +87,7 @@ pub fn denoise_plan(
     batch: usize,
     set: WeightSet,
 ) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
     let shape = config.image_shape(batch);
@@ -94,6 +105,14 @@ pub fn denoise_plan(
     b.graph.compile()
 }
 
+/// Refuses answers that are no numbers, as weights and images that overflow give; `columns` of them are one image's.
+fn finite(rows: &[f32], columns: usize, what: &str) -> Result<()> {
+    let Some(place) = rows.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let image = place / columns.max(1);
+    let detail = format!("the {what} of image {image} (counted from 0) became NaN or infinite");
+    Err(Error::NotFinite { detail })
+}
+
 /// A plan that makes a row of numbers of each image in its buffer "x", loaded.
 struct RowsOf {
     loaded: Loaded,
@@ -107,19 +126,20 @@ impl RowsOf {
     async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         let len = self.images.image_len();
-        if !images.len().is_multiple_of(len) {
+        if len == 0 || !images.len().is_multiple_of(len) {
             let detail = format!("{} values are no whole number of images of {len}", images.len());
             return Err(Error::shape(self.name, detail));
         }
-        for part in images.chunks(self.images.len()) {
+        for part in images.chunks(self.images.len().max(1)) {
             let count = part.len() / len;
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.run();
             let read = unpad_rows(&self.loaded.read(self.name).await?, self.columns);
-            rows.extend_from_slice(&read[..count * self.columns]);
+            rows.extend(read.into_iter().take(count * self.columns));
         }
+        finite(&rows, self.columns, self.name)?;
         Ok(rows)
     }
 }
@@ -148,12 +168,13 @@ pub struct ImageClassifier {
 }
 
 impl ImageClassifier {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageClassifier> {
-        let loaded = weights.load(&classify_plan(weights.model(), batch, set)?).await?;
+        let plan = |batch| classify_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let config = weights.model().config.clone();
         let images = config.images(batch);
         let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
@@ -168,7 +189,7 @@ impl ImageClassifier {
     /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose answer is no number; device errors.
     pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         self.rows.get(images).await
     }
@@ -178,7 +199,7 @@ impl ImageClassifier {
     /// # Errors
     /// As [`ImageClassifier::logits`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
-        Ok(self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes))
+        self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes)
     }
 }
 
@@ -205,34 +226,34 @@ pub struct ImageFeatures {
 }
 
 impl ImageFeatures {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageFeatures> {
         let model = weights.model();
-        let mut b = Builder::new(&model.params, set, false);
-        let features = clean_features(&mut b, model, batch)?;
-        let columns = b.graph.shape(features).last().copied().unwrap_or(0);
-        b.graph.place(features, Place::whole("features"));
-        let loaded = weights.load(&b.graph.compile()?).await?;
+        let mut one = Builder::new(&model.params, set, false);
+        let features = clean_features(&mut one, model, 1)?;
+        let columns = one.graph.shape(features).last().copied().unwrap_or(0);
+        let (batch, loaded) = weights.load_fitting(batch, |batch| features_plan(model, batch, set)).await?;
         let images = model.config.images(batch);
         Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
     }
 
     /// Numbers per image.
     pub fn columns(&self) -> usize {
-        self.rows.columns - 1
+        self.rows.columns.saturating_sub(1)
     }
 
     /// Representations \[N,F\] of `images` \[N,C,H,W\] in −1..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for part of an image; device errors.
+    /// As [`ImageClassifier::logits`].
     pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let rows = self.rows.get(images).await?;
         // Without the timestep at the end.
-        Ok(rows.chunks_exact(self.rows.columns).flat_map(|row| &row[..row.len() - 1]).copied().collect())
+        let features = |row: &'_ [f32]| row.iter().take(self.columns()).copied().collect::<Vec<f32>>();
+        Ok(rows.chunks_exact(self.rows.columns.max(1)).flat_map(features).collect())
     }
 }
 
@@ -266,7 +287,7 @@ pub struct NoisePredictor {
 }
 
 impl NoisePredictor {
-    /// Compiles and loads the plan for `batch` images with the weights of `set`.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
     ///
     /// # Errors
     /// Device errors.
@@ -277,7 +298,8 @@ impl NoisePredictor {
         set: WeightSet,
     ) -> Result<NoisePredictor> {
         let config = &weights.model().config;
-        let loaded = weights.load(&predict_plan(weights.model(), batch, set)?).await?;
+        let plan = |batch| predict_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let images = config.images(batch);
         let out = Images { channels: config.out_channels(), ..images };
         let (schedule, prediction) = (Schedule::new(diffusion)?, diffusion.prediction);
@@ -289,10 +311,10 @@ impl NoisePredictor {
     ///
     /// # Errors
     /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
-    /// end; device errors.
+    /// end; [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn predict(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
         let len = self.images.image_len();
-        if images.len() != timesteps.len() * len {
+        if Some(images.len()) != timesteps.len().checked_mul(len) {
             let detail = format!("{} values for {} images of {len}", images.len(), timesteps.len());
             return Err(Error::shape("predict noise", detail));
         }
@@ -304,20 +326,83 @@ impl NoisePredictor {
         for (part, steps) in images.chunks(self.images.len()).zip(timesteps.chunks(self.images.batch)) {
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
-            let mut t: Vec<f32> = steps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
+            let mut t = self.schedule.model_timesteps(steps)?;
             t.resize(self.images.batch, 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.write("t", bytemuck::cast_slice(&t))?;
             self.loaded.run();
-            let out = self.out.to_host(&self.loaded.read("model_out").await?);
+            let out = self.out.to_host(&self.loaded.read("model_out").await?)?;
             let rows = part.chunks_exact(len).zip(out.chunks_exact(self.out.image_len()));
             for ((x, row), t) in rows.zip(steps) {
                 // Behind the prediction, where there is more, comes the variance.
-                let levels = self.schedule.q_sample_coefficients(*t);
+                let levels = self.schedule.q_sample_coefficients(*t)?;
                 noise.extend(x.iter().zip(row).map(|(x, out)| self.prediction.eps(*x, *out, levels)));
             }
         }
+        finite(&noise, len, "predicted noise")?;
         Ok(noise)
+    }
+}
+
+/// The noise error of images at the timesteps of a [`Protocol`], an image at a time.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::NoiseProfiles;
+/// use duet::model::WeightSet;
+/// use duet::typicality::Protocol;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let diffusion = &duet.checkpoint().diffusion;
+/// let protocol = Protocol::new(diffusion);
+/// let profiles = NoiseProfiles::new(duet.weights(), diffusion, &protocol, WeightSet::Raw).await?;
+/// // Of two images a row each that begins with the error's logarithm at little noise, which is harder to tell than much.
+/// let rows = profiles.get(&[vec![-1.0; duet.image_len()], vec![0.5; duet.image_len()]].concat()).await?;
+/// assert_eq!((rows.len(), rows[0].len()), (2, protocol.profile_len()));
+/// assert!(rows.iter().all(|row| row[0] > row[3]));
+/// # Ok(()) }) }
+/// ```
+pub struct NoiseProfiles {
+    predictor: NoisePredictor,
+    protocol: Protocol,
+    size: usize,
+}
+
+impl NoiseProfiles {
+    /// Compiles and loads the plan for the protocol's timesteps with the weights of `set`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        protocol: &Protocol,
+        set: WeightSet,
+    ) -> Result<NoiseProfiles> {
+        let predictor = NoisePredictor::new(weights, diffusion, protocol.timesteps().len(), set).await?;
+        let size = weights.model().config.image_size;
+        Ok(NoiseProfiles { predictor, protocol: protocol.clone(), size })
+    }
+
+    /// The profile of each of any number of images \[N,C,H,W\] in −1..1; it does not depend on the others.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`]; device errors.
+    pub async fn get(&self, images: &[f32]) -> Result<Vec<Vec<f64>>> {
+        let len = self.predictor.images.image_len();
+        if !images.len().is_multiple_of(len) {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape("typicality", detail));
+        }
+        let mut rows = Vec::with_capacity(images.len() / len);
+        for image in images.chunks_exact(len) {
+            let noised = self.protocol.noised(&self.predictor.schedule, image)?;
+            let predicted = self.predictor.predict(&noised, self.protocol.timesteps()).await?;
+            rows.push(self.protocol.profile(&predicted, self.size)?);
+        }
+        Ok(rows)
     }
 }
 
@@ -347,7 +432,7 @@ pub struct DenoisingError {
 }
 
 impl DenoisingError {
-    /// Compiles and loads the plan for `batch` images.
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold.
     ///
     /// # Errors
     /// Device errors.
@@ -357,15 +442,18 @@ impl DenoisingError {
         batch: usize,
         set: WeightSet,
     ) -> Result<DenoisingError> {
-        let loaded = weights.load(&denoise_plan(weights.model(), diffusion, batch, set)?).await?;
+        let plan = |batch| denoise_plan(weights.model(), diffusion, batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let images = weights.model().config.images(batch);
         Ok(DenoisingError { loaded, images, schedule: Schedule::new(diffusion)? })
     }
 
-    /// Mean squared error per image, image `i` at timestep `timesteps[i]` with noise of row `first_row + i`.
+    /// Mean squared error per image of any number of images, image `i` at timestep `timesteps[i]` with noise of row
+    /// `first_row + i`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the images are not one batch; device errors.
+    /// [`Error::Shape`] where the images are not one for each timestep, or one is past the chain's end;
+    /// [`Error::NotFinite`] where the answer is none; device errors.
     pub async fn measure(
         &self,
         images: &[f32],
@@ -373,19 +461,31 @@ impl DenoisingError {
         seed: Seed,
         first_row: u32,
     ) -> Result<Vec<f32>> {
-        if timesteps.len() != self.images.batch || timesteps.iter().any(|t| *t >= self.schedule.len()) {
-            return Err(Error::shape("measure", format!("timesteps {timesteps:?}")));
+        let (len, batch) = (self.images.image_len(), self.images.batch);
+        if images.len() != timesteps.len() * len || timesteps.iter().any(|t| *t >= self.schedule.len()) {
+            let detail = format!("{} values at timesteps {timesteps:?}", images.len());
+            return Err(Error::shape("measure", detail));
         }
-        self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(images)?))?;
-        let t: Vec<f32> = timesteps.iter().map(|t| self.schedule.model_timestep(*t)).collect();
-        self.loaded.write("t", bytemuck::cast_slice(&t))?;
-        let mix: Vec<f32> = timesteps.iter().flat_map(|t| self.schedule.q_sample_coefficients(*t)).collect();
-        self.loaded.write("coefficients", bytemuck::cast_slice(&mix))?;
-        let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, first_row];
-        self.loaded.write("run", bytemuck::cast_slice(&run))?;
-        self.loaded.run();
-        let mut mse = self.loaded.read("mse").await?;
-        mse.truncate(self.images.batch);
-        Ok(mse)
+        let mut errors = Vec::with_capacity(timesteps.len());
+        for (part, steps) in images.chunks(batch * len).zip(timesteps.chunks(batch)) {
+            // The last batch is filled up with images that are dropped.
+            let (mut padded, mut steps_of) = (part.to_vec(), steps.to_vec());
+            padded.resize(batch * len, 0.0);
+            steps_of.resize(batch, 0);
+            let t = self.schedule.model_timesteps(&steps_of)?;
+            let mix = steps_of.iter().map(|t| self.schedule.q_sample_coefficients(*t));
+            let mix = mix.collect::<Result<Vec<_>>>()?;
+            let row = first_row.wrapping_add(errors.len() as u32);
+            let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, row];
+            self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.write("t", bytemuck::cast_slice(&t))?;
+            self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
+            self.loaded.write("run", bytemuck::cast_slice(&run))?;
+            self.loaded.run();
+            let mse = self.loaded.read("mse").await?;
+            errors.extend(mse.into_iter().take(steps.len()));
+        }
+        finite(&errors, 1, "noise error")?;
+        Ok(errors)
     }
 }

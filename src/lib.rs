@@ -28,26 +28,40 @@
 //! # Ok(()) }
 //! ```
 
+// Input is never a reason to panic. Where graphs are built and lowered, indices follow from shapes that were checked; of those
+// the proof is a table of hostile arguments, `tests/suite/hostile.rs`.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod autodiff;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod blocking;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod checkpoint;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod diffusion;
 pub mod error;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod explain;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 mod facade;
 pub mod families;
 pub mod gpu;
 pub mod graph;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod infer;
 pub mod model;
 pub mod ops;
 pub mod picture;
 pub mod rng;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod sampling;
 pub mod self_test;
 pub mod tensor;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod train;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
+pub mod typicality;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod weights;
 
 pub use error::{Error, Result};

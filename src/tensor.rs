@@ -33,21 +33,37 @@ pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// Length of a row of `columns` values in device memory: rounded up to whole `vec4`s.
 pub const fn pitch(columns: usize) -> usize {
-    columns.next_multiple_of(4)
+    columns.div_ceil(4).saturating_mul(4)
 }
 
 /// Bytes of a tensor of logical shape `shape` in device memory.
 pub fn device_bytes(shape: &[usize]) -> u64 {
     match shape.split_last() {
         None => 0,
-        Some((columns, rows)) => rows.iter().product::<usize>() as u64 * pitch(*columns) as u64 * 4,
+        Some((columns, rows)) => {
+            let lengths = rows.iter().copied().chain([pitch(*columns), 4]);
+            lengths.fold(1u64, |bytes, length| bytes.saturating_mul(length as u64))
+        }
     }
+}
+
+/// Checks the number of images that a plan is to run on at once.
+///
+/// # Errors
+/// [`Error::Config`] for none, and for more than a million.
+pub(crate) fn check_batch(batch: usize) -> Result<()> {
+    if (1..=1 << 20).contains(&batch) {
+        return Ok(());
+    }
+    Err(Error::config("batch_size", format!("must be from 1 to {}, is {batch}", 1 << 20)))
 }
 
 /// Rows of `columns` values, padded to the device's pitch.
 pub fn pad_rows(data: &[f32], columns: usize) -> Vec<f32> {
-    let mut padded = Vec::with_capacity(data.len() / columns.max(1) * pitch(columns));
-    for row in data.chunks(columns.max(1)) {
+    // A row longer than the data is as long as they are.
+    let columns = columns.min(data.len()).max(1);
+    let mut padded = Vec::with_capacity(data.len() / columns * pitch(columns));
+    for row in data.chunks(columns) {
         padded.extend_from_slice(row);
         padded.resize(padded.len() + pitch(columns) - row.len(), 0.0);
     }
@@ -56,7 +72,7 @@ pub fn pad_rows(data: &[f32], columns: usize) -> Vec<f32> {
 
 /// The opposite of [`pad_rows`].
 pub fn unpad_rows(data: &[f32], columns: usize) -> Vec<f32> {
-    data.chunks_exact(pitch(columns).max(4)).flat_map(|row| &row[..columns]).copied().collect()
+    data.chunks_exact(pitch(columns).max(4)).flat_map(|row| row.iter().take(columns)).copied().collect()
 }
 
 /// Size of a batch of images and its layouts: \[N,C,H,W\] on the host, \[N,H,W,pitch(C)\] on the device.
@@ -70,7 +86,7 @@ pub fn unpad_rows(data: &[f32], columns: usize) -> Vec<f32> {
 /// let host = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 /// let device = images.to_device(&host)?;
 /// assert_eq!(device, [1.0, 3.0, 5.0, 0.0, 2.0, 4.0, 6.0, 0.0]);
-/// assert_eq!(images.to_host(&device), host);
+/// assert_eq!(images.to_host(&device)?, host);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +102,12 @@ pub struct Images {
 impl Images {
     /// Values of one image.
     pub fn image_len(&self) -> usize {
-        self.channels * self.pixels
+        self.channels.saturating_mul(self.pixels)
     }
 
     /// Values of the batch.
     pub fn len(&self) -> usize {
-        self.batch * self.image_len()
+        self.batch.saturating_mul(self.image_len())
     }
 
     /// Whether there are none.
@@ -108,6 +124,9 @@ impl Images {
             let detail = format!("{} values for {self:?}", images.len());
             return Err(Error::shape("images", detail));
         }
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
         let row = pitch(self.channels);
         let mut data = vec![0.0; self.batch * self.pixels * row];
         for (n, image) in images.chunks_exact(self.image_len()).enumerate() {
@@ -120,10 +139,21 @@ impl Images {
         Ok(data)
     }
 
-    /// Back into the host's layout.
-    pub fn to_host(&self, data: &[f32]) -> Vec<f32> {
+    /// Back into the host's layout; what lies behind the batch is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of values is wrong.
+    pub fn to_host(&self, data: &[f32]) -> Result<Vec<f32>> {
         let row = pitch(self.channels);
+        let need = self.batch.checked_mul(self.pixels).and_then(|pixels| pixels.checked_mul(row));
+        if need.is_none_or(|need| data.len() < need) {
+            let detail = format!("{} values in the device's layout for {self:?}", data.len());
+            return Err(Error::shape("images", detail));
+        }
         let mut images = vec![0.0; self.len()];
+        if images.is_empty() {
+            return Ok(images);
+        }
         for (n, image) in images.chunks_exact_mut(self.image_len()).enumerate() {
             for (c, plane) in image.chunks_exact_mut(self.pixels).enumerate() {
                 for (p, value) in plane.iter_mut().enumerate() {
@@ -131,6 +161,6 @@ impl Images {
                 }
             }
         }
-        images
+        Ok(images)
     }
 }

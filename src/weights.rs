@@ -108,11 +108,11 @@ impl Weights {
         let layout = &self.model.params;
         for (chunk, bytes) in layout.chunk_bytes().iter().enumerate() {
             let data = self.read(&set.buffer(chunk), *bytes).await?;
-            layout.unpack(&data, Some(chunk), &mut tensors);
+            layout.unpack(&data, Some(chunk), &mut tensors)?;
         }
         if running {
             let data = self.read("running", layout.running_bytes()).await?;
-            layout.unpack(&data, None, &mut tensors);
+            layout.unpack(&data, None, &mut tensors)?;
         }
         Ok(tensors)
     }
@@ -195,6 +195,27 @@ impl Weights {
         let find = |name: &str| self.shared.get(name).or_else(|| own.get(name)).cloned();
         let executable = plan.load(&self.device, find).await?;
         Ok(Loaded { executable, own })
+    }
+}
+
+impl Weights {
+    /// Loads the plan that `plan` makes for `batch` images, or for as many at a time as the device can hold; how many that
+    /// are comes with it. Their results are the same: images of a plan that is loaded so do not know of each other.
+    ///
+    /// # Errors
+    /// As [`Weights::load`], where one image is too large.
+    pub async fn load_fitting(
+        &self,
+        batch: usize,
+        plan: impl Fn(usize) -> Result<Plan>,
+    ) -> Result<(usize, Loaded)> {
+        let mut size = batch;
+        loop {
+            match self.load(&plan(size)?).await {
+                Ok(loaded) => return Ok((size, loaded)),
+                Err(error) => size = error.smaller_batch(size).ok_or(error)?,
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 #[allow(dead_code, reason = "the suite uses the rest")]
 mod programs;
 
-use duet::gpu::{BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
+use duet::gpu::{BufferId, BufferSpec, Device, DeviceOptions, Kernel, Launch, Program, Slice};
 use std::collections::HashSet;
 
 /// Launches of a kernel in a run.
@@ -35,6 +35,41 @@ fn alone(launch: &Launch) -> Program {
     Program { buffers, launches: vec![launch; LAUNCHES] }
 }
 
+/// Kilobytes by which the process grows while a launch runs [`LAUNCHES`] times for the second time.
+fn growth(device: &Device, launch: &Launch) -> u64 {
+    let executable = pollster::block_on(device.load(&alone(launch), |_| None)).unwrap();
+    let [before, after] = [0, 1].map(|_| {
+        executable.run();
+        device.wait().unwrap();
+        resident().unwrap()
+    });
+    after.saturating_sub(before)
+}
+
+/// What no kernel may do: a short loop that ends at a bare value of the uniform.
+const FORBIDDEN: &str = "
+struct Size { count: u32, a: u32, b: u32, c: u32 }
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<uniform> size: Size;
+@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= size.a) {
+        return;
+    }
+    var sum = vec4<f32>();
+    for (var n = 0u; n < size.count; n++) {
+        sum += x[n * size.a + id.x];
+    }
+    let mean = sum / f32(size.count);
+    var square = vec4<f32>();
+    for (var n = 0u; n < size.count; n++) {
+        let apart = x[n * size.a + id.x] - mean;
+        square += apart * apart;
+    }
+    y[id.x] = square;
+}
+";
+
 #[test]
 fn a_kernel_that_runs_again_costs_no_memory() {
     if resident().is_none() {
@@ -52,16 +87,23 @@ fn a_kernel_that_runs_again_costs_no_memory() {
         if !here || !seen.insert(launch.kernel.clone()) {
             continue;
         }
-        let executable = pollster::block_on(device.load(&alone(&launch), |_| None)).unwrap();
-        let [before, after] = [0, 1].map(|_| {
-            executable.run();
-            device.wait().unwrap();
-            resident().unwrap()
-        });
-        if after > before + GROWTH {
-            grown.push(format!("{}: {} kB in {LAUNCHES} launches", launch.kernel, after - before));
+        let grew = growth(&device, &launch);
+        if grew > GROWTH {
+            grown.push(format!("{}: {grew} kB in {LAUNCHES} launches", launch.kernel));
         }
     }
     assert!(seen.len() >= 50, "only {} kernels", seen.len());
     assert!(grown.is_empty(), "{grown:#?}");
+    // The measure tells a kernel that does what is forbidden, where the driver is one of those that this is about.
+    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64 };
+    let forbidden = Launch {
+        kernel: Kernel { file: "forbidden", source: FORBIDDEN, entry: "main", constants: Vec::new() },
+        reads: vec![slice(0)],
+        writes: vec![slice(1)],
+        uniform: [3u32, 1, 0, 0].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        workgroups: [1, 1, 1],
+        multiply_adds: 0,
+    };
+    let grew = growth(&device, &forbidden);
+    println!("{}: the forbidden loop costs {grew} kB in {LAUNCHES} launches", device.info().name);
 }

@@ -1,7 +1,8 @@
 // BatchNorm over the samples of [batch, features], and its gradients. eps 1e-5, momentum 0.1.
 //
 //   stats       mean, biased variance, and what rounding took from the mean: over two samples x - mean cancels
-//               and running = 0.9 * running + 0.1 * (mean, unbiased variance); of a single sample the biased one
+//               and running = 0.9 * running + 0.1 * (mean, unbiased variance); of a single sample the biased one;
+//               where learn[0] is 0, running stays
 //   forward     y = (x - mean) / sqrt(variance + eps) * weight + bias
 //   grad_input  batch statistics: dx = weight * rstd * (dy - mean(dy) - xhat * mean(dy * xhat)); running ones: weight *
 //               rstd * dy
@@ -19,9 +20,10 @@ struct Size {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> stats_out: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> running: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> size: Size;
+@group(0) @binding(1) var<storage, read> learn: array<f32>;
+@group(0) @binding(2) var<storage, read_write> stats_out: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> running: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> size: Size;
 
 @group(0) @binding(1) var<storage, read> stats_in: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
@@ -70,6 +72,9 @@ fn stats(
     stats_out[quad] = mean;
     stats_out[size.quads + quad] = variance;
     stats_out[2u * size.quads + quad] = rest;
+    if (learn[0] == 0.0) {
+        return;
+    }
     let unbiased = f32(size.batch) / f32(max(size.batch, 2u) - 1u);
     let second = size.quads + quad;
     running[quad] = (1.0 - MOMENTUM) * running[quad] + MOMENTUM * mean;

@@ -49,11 +49,19 @@ fn pool_into(
     let quad = index % size.quads;
     let base_at = n * size.pixels * size.quads + quad;
     var value = x[base_at];
-    for (var p = 1u; p < size.pixels; p++) {
-        let next = x[base_at + p * size.quads];
-        value = select(value + next, max(value, next), size.maximum != 0u);
-    }
-    if (size.maximum == 0u) {
+    if (size.maximum != 0u) {
+        // A maximum passes over NaN: the largest bits, sign apart, tell whether there was any.
+        var bits = bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu);
+        for (var p = 1u; p < size.pixels; p++) {
+            let next = x[base_at + p * size.quads];
+            value = max(value, next);
+            bits = max(bits, bitcast<vec4<u32>>(next) & vec4<u32>(0x7fffffffu));
+        }
+        value = select(value, bitcast<vec4<f32>>(bits), bits > vec4<u32>(0x7f800000u));
+    } else {
+        for (var p = 1u; p < size.pixels; p++) {
+            value += x[base_at + p * size.quads];
+        }
         value /= f32(size.pixels);
     }
     for (var lane = 0u; lane < 4u; lane++) {

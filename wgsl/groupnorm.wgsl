@@ -212,7 +212,12 @@ fn combine(
         let delta = group_stats[i] - mean;
         squares += group_stats[i + row] + delta * delta * f32(size.pixels);
     }
-    let rstd = 1.0 / sqrt(squares / f32(per_group * size.pixels) + EPS);
+    var rstd = 1.0 / sqrt(squares / f32(per_group * size.pixels) + EPS);
+    // Squares that overflow would make zeros of every value, and hide it. By bits: compilers may take numbers for finite.
+    let bits = bitcast<u32>(squares);
+    if (bits & 0x7f800000u) == 0x7f800000u {
+        rstd = bitcast<f32>(bits | 0x7fc00000u);
+    }
     for (var i = first; i < first + per_group; i += 1u) {
         group_stats[i] = mean;
         group_stats[i + row] = rstd;

@@ -6,6 +6,7 @@
 //   cross_entropy_grad  dz = (softmax(z) - onehot) * dl[n]
 //   bce            l[n] = scale * sum_k max(z, 0) - z y + log(1 + exp(-|z|));  bce_grad  dz = scale * (sigmoid(z) - y) * dl
 //   total          out[0] = scale * sum over l, zeros behind; spread: out[n] = scale * dl[0]; constant: out[n] = scale
+//   weigh          the first two of these, with b[0] in the place of scale
 // Layouts: images [batch, pixels, pitch]; z, y [batch, pitch]; l, dl [pitch(batch)]; pads are written as zero.
 // `mse` sums parts in scratch [batch, parts] first, then `finish` adds them in order. An invocation makes one value (of
 // mse: one part; of the logits' losses: one sample).
@@ -88,6 +89,29 @@ fn finish(
         }
     }
     result[n] = result_size.scale * sum;
+}
+
+@compute @workgroup_size(WG)
+fn weigh(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = (group.y * groups.x + group.x) * WG + local;
+    if (n >= size.pitch) {
+        return;
+    }
+    var sum = 0.0;
+    if (n < size.batch) {
+        if (size.kind == 1u) {
+            for (var i = 0u; i < size.parts; i++) {
+                sum += a[i];
+            }
+        } else {
+            sum = a[0];
+        }
+    }
+    out[n] = b[0] * sum;
 }
 
 @compute @workgroup_size(WG)

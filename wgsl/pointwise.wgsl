@@ -2,7 +2,7 @@
 //
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
 //            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
-//   bounded  operation 0: relu(a)          1: relu'(a) * b         2: clamp(a, -factor, factor), NaN stays
+//   bounded  operation 0: relu(a)          1: relu'(a) * b         2: clamp(a, -factor, factor), NaN and infinity stay
 //   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v;
@@ -90,9 +90,9 @@ fn bounded(
             result = select(b[index], vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
         default: {
-            // By its bits: a compiler may take for granted that a number equals itself.
-            let not_a_number = (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-            result = select(clamp(v, vec4<f32>(-size.factor), vec4<f32>(size.factor)), v, not_a_number);
+            // By its bits: a compiler may take for granted that numbers are finite.
+            let not_finite = (bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
+            result = select(clamp(v, vec4<f32>(-size.factor), vec4<f32>(size.factor)), v, not_finite);
         }
     }
     y[index] = result;

@@ -1,6 +1,6 @@
 // One denoising step of an image in place, whatever the solver: the numbers of src/diffusion/solver.rs.
 //
-//   x0 = from_x * x + from_out * out, clipped to -1..1 if asked for, + guide_x_start * g
+//   x0 = from_x * x + from_out * out, clipped to -1..1 if asked for and finite, + guide_x_start * g
 //   x' = a * x + b * x0 + c * (pred_xstart as it was) + d * s * z + e * r + guide_x * s * s * g
 // where g is the gradient of the classifier's log probability on x (paper Eq. 12; Dhariwal and Nichol 2021) and s = 1, or of
 // a learned variance s * s = exp(f * largest + (1 - f) * least) with f = (v + 1) / 2. What a zero multiplies is not read.
@@ -51,7 +51,8 @@ fn forward(
     let k = n * 12u;
     let noised = x[index];
     var x0 = coefficients[k] * noised + coefficients[k + 1u] * model_out[pixel * size.model_pitch + channel];
-    if (size.clip != 0u) {
+    // What is not finite stays so: a clip would make an image of it. By its bits, for compilers may take numbers for finite.
+    if (size.clip != 0u && (bitcast<u32>(x0) & 0x7f800000u) != 0x7f800000u) {
         x0 = clamp(x0, -1.0, 1.0);
     }
     var spread = 1.0;

@@ -70,7 +70,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         loaded.write("x", bytemuck::cast_slice(&x))?;
         loaded.write("t", bytemuck::cast_slice(t))?;
         loaded.run();
-        eps = images.to_host(&pollster::block_on(loaded.read("model_out"))?);
+        eps = images.to_host(&pollster::block_on(loaded.read("model_out"))?)?;
         first.get_or_insert(start.elapsed().as_secs_f64());
         Ok(())
     })?;
@@ -90,7 +90,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let plan = train_plan(&model, &checkpoint.diffusion, &spec)?;
     let loaded = pollster::block_on(weights.load(&plan))?;
     let schedule = duet::diffusion::Schedule::new(&checkpoint.diffusion)?;
-    let mix: Vec<f32> = t.iter().flat_map(|t| schedule.q_sample_coefficients(*t as usize)).collect();
+    let mix =
+        t.iter().map(|t| schedule.q_sample_coefficients(*t as usize)).collect::<Result<Vec<_>>>()?.concat();
     let (x_start, noise) = (images.to_device(get("x_start")?)?, images.to_device(get("noise")?)?);
     let mut losses = Vec::new();
     let mut first = None;

@@ -3,13 +3,18 @@
 use super::{Checkpoint, Figures, TrainingState};
 use crate::diffusion::DiffusionConfig;
 use crate::model::ModelConfig;
+use crate::picture::Pictures;
 use crate::tensor::Tensors;
+use crate::typicality::{self, Reference};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
 /// Key of the text in the safetensors header.
 pub(super) const KEY: &str = "duet";
+/// Key of the training data's statistics there. Programs that do not know them pass them over, and lose them where they
+/// write other weights, to which they would not apply.
+pub(super) const TYPICALITY: &str = "typicality";
 
 /// Number of the format this version writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -22,10 +27,17 @@ pub(super) struct Metadata {
     pub model: ModelConfig,
     pub diffusion: DiffusionConfig,
     pub ema: bool,
+    /// Written only where it says something: programs that do not know it must not read such a model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pictures: Pictures,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingMetadata>,
     #[serde(default)]
     pub info: BTreeMap<String, String>,
+}
+
+fn is_default(pictures: &Pictures) -> bool {
+    *pictures == Pictures::default()
 }
 
 /// All of a [`TrainingState`] but its tensors.
@@ -66,6 +78,7 @@ impl Checkpoint {
             model: self.model.clone(),
             diffusion: self.diffusion.clone(),
             ema: self.ema.is_some(),
+            pictures: self.pictures,
             training: self.training.as_ref().map(|state| TrainingMetadata {
                 step: state.step,
                 seed: state.seed,
@@ -99,6 +112,21 @@ pub(super) fn parse(text: &str) -> Result<Metadata, String> {
         return Err("has format number 0, which does not exist".to_owned());
     }
     serde_json::from_str(text).map_err(|error| format!("has unreadable metadata: {error}"))
+}
+
+/// Reads the text of the training data's statistics; `None` for a version that is not known here.
+pub(super) fn parse_typicality(text: &str) -> Result<Option<Reference>, String> {
+    let parse = || {
+        refuse_repeated_keys(text).map_err(|error| error.to_string())?;
+        typicality::parse(text)
+    };
+    parse().map_err(|detail| format!("has malformed statistics of typicality: {detail}"))
+}
+
+/// Writes that text.
+pub(super) fn format_typicality(reference: &Reference) -> Result<String, String> {
+    serde_json::to_string(reference)
+        .map_err(|error| format!("statistics of typicality cannot be written: {error}"))
 }
 
 /// Writes the text, and makes sure that it can be read back: JSON turns a NaN into `null` without a word, and readers

@@ -1,9 +1,11 @@
 //! Checkpoints: one `.safetensors` file with the configuration, the weights, their average and the training state.
 //!
 //! # Format 1
-//! A safetensors file whose `__metadata__` has one key, `duet`: JSON text with `format` (1), `model`, `diffusion`,
-//! `ema` (whether there is an average), `training` (step, seed, recipe, data fingerprint, metrics; absent in files
-//! for inference) and `info` (free text). Tensors are named
+//! A safetensors file whose `__metadata__` has the key `duet`: JSON text with `format` (1), `model`, `diffusion`,
+//! `ema` (whether there is an average), `pictures` (ground and fit; absent where those are black and the middle),
+//! `training` (step, seed, recipe, data fingerprint, metrics; absent in files for inference) and `info` (free text). A
+//! second key, `typicality`, may hold statistics of the training data under these weights, as JSON text with a version of
+//! its own. Tensors are named
 //!
 //! | name | holds |
 //! |---|---|
@@ -13,7 +15,8 @@
 //!
 //! where `NAME` and the tensor's shape are those of the reference's `state_dict`. Weights and averages are F32 or F16;
 //! running statistics and moments are always F32, for a variance easily leaves f16's range. Reading also accepts BF16
-//! and F64. Repeated JSON keys, holes, overlaps and values that are not finite are refused in reading and in writing.
+//! and F64. Repeated JSON keys, holes, overlaps, values that are not finite, negative variances and negative second moments
+//! are refused in reading and in writing.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod atomic;
@@ -31,7 +34,9 @@ pub use names::check_names;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::picture::{Pictures, Preparation};
 use crate::tensor::Tensors;
+use crate::typicality::Reference;
 use metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -111,6 +116,10 @@ pub struct Checkpoint {
     pub ema: Option<Tensors>,
     /// Present in checkpoints that training can be continued from.
     pub training: Option<TrainingState>,
+    /// What pictures it was trained on.
+    pub pictures: Pictures,
+    /// What its training data look like to it, for `weights` as they are here; `None` where that was never measured.
+    pub typicality: Option<Reference>,
     /// Free text by topic: data set, command, figures.
     pub info: BTreeMap<String, String>,
 }
@@ -123,7 +132,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a file that is truncated, damaged, not a checkpoint, of a newer format, or holds values
-    /// that are not finite.
+    /// that are not finite, or negative variances; it names the tensor and the first such value.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Checkpoint> {
         Self::decode(bytes).map_err(|detail| error_at(path, detail))
     }
@@ -142,7 +151,7 @@ impl Checkpoint {
     ) -> Result<Checkpoint> {
         let decode = || {
             let container = read::Container::open(bytes)?;
-            if container.metadata().is_some() {
+            if container.text(metadata::KEY).is_some() {
                 return Err(
                     "is a checkpoint with a configuration of its own, not a plain state_dict".to_owned()
                 );
@@ -150,7 +159,27 @@ impl Checkpoint {
             container.tensors(|name| name != "num_batches_tracked" && !name.ends_with(".num_batches_tracked"))
         };
         let weights = decode().map_err(|detail| error_at(path, detail))?;
-        Ok(Checkpoint { model, diffusion, weights, ema: None, training: None, info: BTreeMap::new() })
+        let (pictures, info) = (Pictures::default(), BTreeMap::new());
+        Ok(Checkpoint {
+            model,
+            diffusion,
+            weights,
+            ema: None,
+            training: None,
+            pictures,
+            typicality: None,
+            info,
+        })
+    }
+
+    /// What a picture becomes for this model.
+    pub fn preparation(&self) -> Preparation {
+        Preparation::of(self.pictures, self.model.in_channels, self.model.image_size)
+    }
+
+    /// The statistics of the training data under the weights, or with `ema` under their average, which has none.
+    pub fn typicality_of(&self, ema: bool) -> Option<&Reference> {
+        self.typicality.as_ref().filter(|_| !ema)
     }
 
     /// The weights to use: the average where there is one, without what only training needs.
@@ -159,6 +188,7 @@ impl Checkpoint {
         if let Some(ema) = self.ema.take() {
             // The running statistics are not averaged: they stay.
             self.weights.extend(ema);
+            self.typicality = None;
         }
         Checkpoint { training: None, ..self }
     }
@@ -170,7 +200,8 @@ impl Checkpoint {
     /// [`Error::Checkpoint`] for anything [`Checkpoint::from_bytes`] would refuse (values that are not finite, a shape
     /// that does not fit its data, a reserved name) and for values beyond f16's range.
     pub fn to_bytes(&self, dtype: Dtype) -> Result<Vec<u8>> {
-        let encode = || write::Encoder::new(&self.metadata(), self.entries(dtype)?)?.to_bytes();
+        let typicality = self.typicality.as_ref();
+        let encode = || write::Encoder::new(&self.metadata(), typicality, self.entries(dtype)?)?.to_bytes();
         encode().map_err(|detail| error_at(Path::new(IN_MEMORY), detail))
     }
 
@@ -183,7 +214,8 @@ impl Checkpoint {
     pub fn export(&self, dtype: Dtype, ema: bool) -> Result<Vec<u8>> {
         let encode = || {
             let metadata = Metadata { ema: false, training: None, ..self.metadata() };
-            write::Encoder::new(&metadata, self.inference_entries(dtype, ema)?)?.to_bytes()
+            write::Encoder::new(&metadata, self.typicality_of(ema), self.inference_entries(dtype, ema)?)?
+                .to_bytes()
         };
         encode().map_err(|detail| error_at(Path::new(IN_MEMORY), detail))
     }
@@ -208,14 +240,20 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let encoder = self
             .entries(Dtype::F32)
-            .and_then(|entries| write::Encoder::new(&self.metadata(), entries))
+            .and_then(|entries| write::Encoder::new(&self.metadata(), self.typicality.as_ref(), entries))
             .map_err(|detail| error_at(path, detail))?;
         atomic::replace("checkpoint", encoder.len(), path, |file| encoder.write(file))
     }
 
+    /// Says what no tensor may hold and one does.
+    pub(crate) fn finite(&self) -> std::result::Result<(), String> {
+        let entries = self.entries(Dtype::F32)?;
+        read::refuse_impossible(entries.iter().map(write::Entry::named))
+    }
+
     fn decode(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
         let container = read::Container::open(bytes)?;
-        let text = container.metadata().ok_or(
+        let text = container.text(metadata::KEY).ok_or(
             "has no `duet` metadata: it is not a checkpoint of this program \
              (a plain state_dict of the reference can be imported)",
         )?;
@@ -226,8 +264,20 @@ impl Checkpoint {
             weights: Tensors::new(),
             ema: metadata.ema.then(Tensors::new),
             training: metadata.training.map(metadata::TrainingMetadata::into_state),
+            pictures: metadata.pictures,
+            typicality: match container.text(metadata::TYPICALITY) {
+                Some(text) => metadata::parse_typicality(text)?,
+                None => None,
+            },
             info: metadata.info,
         };
+        let timesteps = checkpoint.typicality.iter().flat_map(|t| t.protocol().timesteps());
+        let steps = checkpoint.diffusion.diffusion_steps;
+        if let Some(beyond) = timesteps.copied().find(|t| *t >= steps) {
+            return Err(format!(
+                "has malformed statistics of typicality: timestep {beyond} of a chain of {steps}"
+            ));
+        }
         for (name, tensor) in container.tensors(|_| true)? {
             let unexpected = || format!("holds `{name}` though its metadata says there is none of that kind");
             let (set, name) = if let Some(rest) = name.strip_prefix(write::EMA) {

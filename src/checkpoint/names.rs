@@ -97,6 +97,6 @@ fn compare(
 
 /// The first names, and how many more there are.
 fn shortened(names: &[String]) -> String {
-    let listed = names[..names.len().min(LISTED)].join(", ");
+    let listed = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED { format!("{listed} and {} more", names.len() - LISTED) } else { listed }
 }

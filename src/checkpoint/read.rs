@@ -2,6 +2,7 @@
 
 use super::foreign::{self, AGAIN};
 use super::metadata;
+use super::write::ADAM_V;
 use crate::tensor::{HostTensor, Tensors};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
@@ -51,9 +52,9 @@ impl<'a> Container<'a> {
         Ok(Container { header, data })
     }
 
-    /// Our part of the header.
-    pub fn metadata(&self) -> Option<&str> {
-        self.header.metadata().as_ref()?.get(metadata::KEY).map(String::as_str)
+    /// The text of one of our keys in the header.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     /// The tensors whose name is `wanted`, as f32.
@@ -65,7 +66,7 @@ impl<'a> Container<'a> {
                 tensors.insert(name, tensor);
             }
         }
-        refuse_non_finite(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+        refuse_impossible(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
         Ok(tensors)
     }
 
@@ -92,24 +93,31 @@ fn values<const N: usize>(bytes: &[u8], to_f32: impl Fn([u8; N]) -> f32) -> Vec<
     values
 }
 
-/// Refuses NaN and infinity, naming the first tensor that has one.
-pub(super) fn refuse_non_finite<'t>(
+/// Whether `name` is that of variances or of means of squares, which are never negative.
+fn never_negative(name: &str) -> bool {
+    name.starts_with(ADAM_V) || name.rsplit(['.', '/']).next() == Some("running_var")
+}
+
+/// Refuses NaN and infinity, and negative values where there can be none: the error says which value is the first, and how
+/// many there are.
+pub(super) fn refuse_impossible<'t>(
     tensors: impl Iterator<Item = (&'t str, &'t HostTensor)>,
 ) -> Result<(), String> {
     let mut first = None;
     let (mut values, mut count) = (0usize, 0usize);
     for (name, tensor) in tensors {
-        let bad = tensor.data.iter().filter(|value| !value.is_finite()).count();
-        if bad > 0 {
-            first.get_or_insert((name, bad, tensor.data.len()));
-            values += bad;
+        let least = if never_negative(name) { 0.0 } else { f32::MIN };
+        let mut bad = tensor.data.iter().enumerate().filter(|(_, v)| !v.is_finite() || **v < least);
+        if let Some((index, value)) = bad.next() {
+            first.get_or_insert((name, index, *value));
+            values += 1 + bad.count();
             count += 1;
         }
     }
-    match first {
-        None => Ok(()),
-        Some((name, bad, of)) => Err(format!(
-            "has NaN or infinite values: first `{name}` ({bad} of {of}); {values} value(s) in {count} tensor(s) altogether"
-        )),
-    }
+    let Some((name, index, value)) = first else { return Ok(()) };
+    let what =
+        if value.is_finite() { "a negative value where none can be" } else { "NaN or infinite values" };
+    Err(format!(
+        "has {what}: first `{name}`[{index}], which is {value}; {values} value(s) in {count} tensor(s) altogether"
+    ))
 }

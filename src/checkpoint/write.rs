@@ -3,9 +3,11 @@
 use super::metadata::{self, Metadata};
 use super::{Checkpoint, Dtype, read};
 use crate::tensor::{HostTensor, Tensors};
+use crate::typicality::Reference;
 use half::f16;
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
-use std::collections::HashMap;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Prefix of the average's names.
@@ -25,6 +27,13 @@ pub(super) struct Entry<'a> {
     name: String,
     tensor: &'a HostTensor,
     dtype: Dtype,
+}
+
+impl Entry<'_> {
+    /// The tensor and its name in the file.
+    pub fn named(&self) -> (&str, &HostTensor) {
+        (&self.name, self.tensor)
+    }
 }
 
 impl Checkpoint {
@@ -84,6 +93,15 @@ fn weight_dtype(name: &str, dtype: Dtype) -> Dtype {
     if matches!(last, "running_mean" | "running_var") { Dtype::F32 } else { dtype }
 }
 
+/// A file's header: our texts, in the order of their keys so that equal checkpoints give equal bytes, then the tensors.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    texts: BTreeMap<&'a str, String>,
+    #[serde(flatten)]
+    tensors: FileHeader,
+}
+
 /// A file ready to be written: nothing can fail any more but the writing itself.
 #[derive(Debug)]
 pub(super) struct Encoder<'a> {
@@ -94,7 +112,11 @@ pub(super) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Checks everything and makes the header.
-    pub fn new(metadata: &Metadata, mut entries: Vec<Entry<'a>>) -> Result<Self, String> {
+    pub fn new(
+        metadata: &Metadata,
+        typicality: Option<&Reference>,
+        mut entries: Vec<Entry<'a>>,
+    ) -> Result<Self, String> {
         check(metadata, &entries)?;
         // F32 before F16, so that every tensor is aligned.
         entries.sort_by_key(|entry| entry.dtype == Dtype::F16);
@@ -110,10 +132,13 @@ impl<'a> Encoder<'a> {
             infos.push((name.clone(), info));
             data_len = end;
         }
-        // One key alone: the order of several would differ from run to run.
-        let ours = HashMap::from([(metadata::KEY.to_owned(), metadata::format(metadata)?)]);
-        let file_header = FileHeader::new(Some(ours), infos).map_err(|error| error.to_string())?;
-        let mut header = serde_json::to_vec(&file_header).map_err(|error| error.to_string())?;
+        let mut texts = BTreeMap::from([(metadata::KEY, metadata::format(metadata)?)]);
+        if let Some(reference) = typicality {
+            texts.insert(metadata::TYPICALITY, metadata::format_typicality(reference)?);
+        }
+        let tensors = FileHeader::new(None, infos).map_err(|error| error.to_string())?;
+        let header = Header { texts, tensors };
+        let mut header = serde_json::to_vec(&header).map_err(|error| error.to_string())?;
         header.resize(header.len().next_multiple_of(8), b' ');
         Ok(Encoder { header, entries, data_len })
     }
@@ -151,7 +176,7 @@ impl<'a> Encoder<'a> {
 
 /// Refuses what could not be read back as it was.
 fn check(metadata: &Metadata, entries: &[Entry<'_>]) -> Result<(), String> {
-    read::refuse_non_finite(entries.iter().map(|entry| (entry.name.as_str(), entry.tensor)))?;
+    read::refuse_impossible(entries.iter().map(Entry::named))?;
     for metrics in metadata.training.iter().flat_map(|training| [&training.best, &training.last]).flatten() {
         if let Some((name, value)) = metrics.values.iter().find(|(_, value)| !value.is_finite()) {
             return Err(format!("the metric `{name}` of step {} is {value}", metrics.step));

@@ -40,7 +40,8 @@ pub struct DiffusionConfig {
     pub noise_schedule: NoiseSchedule,
     /// First β of the linear schedule at T = 1000. The reference uses 0.001, ten times DDPM's usual 0.0001.
     pub linear_start: f64,
-    /// Last β of the linear schedule at T = 1000.
+    /// Last β of the linear schedule at T = 1000. Both count 1000 / T in a chain of T steps; below ten steps the last one only
+    /// 100 / T, as the reference has it; none is above 0.999.
     pub linear_end: f64,
     /// The network sees t · 1000 / T instead of t.
     pub rescale_timesteps: bool,
@@ -70,18 +71,23 @@ impl DiffusionConfig {
     /// # Errors
     /// [`Error::Config`] naming the field.
     pub fn validate(&self) -> Result<()> {
-        if self.diffusion_steps == 0 || self.diffusion_steps > 1_000_000 {
-            let detail = format!("must be from 1 to 1000000, is {}", self.diffusion_steps);
-            return Err(Error::config("diffusion_steps", detail));
-        }
+        check_steps(self.diffusion_steps)?;
         for (field, value) in [("linear_start", self.linear_start), ("linear_end", self.linear_end)] {
-            // Above T / 1000 the schedule's β would exceed 1.
+            // Above T / 1000 the schedule's β would exceed 1, and are held at 0.999.
             if !(value > 0.0 && value < 1.0) {
                 return Err(Error::config(field, format!("must be above 0 and below 1, is {value}")));
             }
         }
         Ok(())
     }
+}
+
+/// Checks the number of a chain's steps.
+pub(super) fn check_steps(steps: usize) -> Result<()> {
+    if (1..=1_000_000).contains(&steps) {
+        return Ok(());
+    }
+    Err(Error::config("diffusion_steps", format!("must be from 1 to 1000000, is {steps}")))
 }
 
 /// The configuration as files hold it: `predict_xstart` says eps or x_start, as in the first files there were, which

@@ -1,5 +1,6 @@
 //! Which steps of the chain a shorter one keeps.
 
+use super::config::check_steps;
 use crate::error::{Error, Result};
 
 /// The steps of 0..`steps` that `spec` keeps, ascending.
@@ -19,8 +20,9 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// # Errors
-/// [`Error::Config`] for anything else, and where a section has too few steps.
+/// [`Error::Config`] for anything else, where a section has too few steps, and for a chain of none or above a million.
 pub fn respaced_steps(steps: usize, spec: &str) -> Result<Vec<usize>> {
+    check_steps(steps)?;
     let bad = |detail: String| Error::config("respacing", format!("{spec:?}: {detail}"));
     let count = |text: &str| match text.trim().parse::<usize>() {
         Ok(count) if count > 0 => Ok(count),
@@ -31,6 +33,7 @@ pub fn respaced_steps(steps: usize, spec: &str) -> Result<Vec<usize>> {
         return Ok((0..steps).collect());
     }
     if let Some(rest) = spec_text.strip_prefix("ddim") {
+        // The reference tries no stride as long as the chain, and so refuses "ddim1".
         let wanted = count(rest)?;
         let stride = (1..=steps).find(|stride| steps.div_ceil(*stride) == wanted);
         return match stride {

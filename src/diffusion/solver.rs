@@ -1,7 +1,7 @@
 //! What one denoising step is, as plain numbers: every solver gives [`Coefficients`] of the same formula, which one kernel
 //! (`wgsl/solver.wgsl`) computes.
 
-use super::schedule::Schedule;
+use super::schedule::{Schedule, past_the_end};
 use super::solvers::METHODS;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,7 @@ pub struct StepAt<'a> {
 
 impl StepAt<'_> {
     /// ᾱ of this step.
+    #[expect(clippy::indexing_slicing, reason = "Solver::coefficients checks the index")]
     pub(super) fn alpha_cumprod(&self) -> f64 {
         self.schedule.alphas_cumprod[self.index]
     }
@@ -252,7 +253,7 @@ impl Solver {
     pub fn coefficients(&self, at: &StepAt<'_>) -> Result<Coefficients> {
         let steps = at.schedule.len();
         if let Some(bad) = [Some(at.index), at.before].into_iter().flatten().find(|index| *index >= steps) {
-            return Err(Error::config("steps", format!("step {bad} of a chain of {steps}")));
+            return Err(past_the_end(bad, steps));
         }
         Ok((self.method.coefficients)(at, self.eta))
     }

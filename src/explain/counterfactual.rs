@@ -11,6 +11,7 @@ use crate::rng::{Seed, Stream};
 use crate::sampling::{ChainOptions, Finish, Guidance, Progress, Sampler, StepSpec, Watch, run_words};
 use crate::tensor::{Images, unpad_rows};
 use crate::weights::{Loaded, Weights};
+use std::ops::ControlFlow;
 
 /// How a counterfactual is made; the defaults are the paper's where it gives any.
 ///
@@ -155,10 +156,13 @@ fn noising_plan(config: &ModelConfig, batch: usize) -> Result<Plan> {
 
 impl ExplainOptions {
     fn check(&self) -> Result<()> {
-        if self.noise > 0.0 && self.noise <= 1.0 {
-            return Ok(());
+        if !(self.noise > 0.0 && self.noise <= 1.0) {
+            return Err(Error::config("noise", format!("must be above 0 and at most 1, is {}", self.noise)));
         }
-        Err(Error::config("noise", format!("must be above 0 and at most 1, is {}", self.noise)))
+        if !self.alpha.is_finite() {
+            return Err(Error::config("alpha", format!("must be a finite number, is {}", self.alpha)));
+        }
+        Ok(())
     }
 
     fn spec(&self, batch: usize) -> StepSpec {
@@ -207,6 +211,30 @@ impl Explainer {
         let (from, images) = (options.start(sampler.schedule().len()), sampler.images());
         let options = options.clone();
         Ok(Explainer { sampler, finish, begin, before, staging, options, images, from, config })
+    }
+
+    /// As [`Explainer::new`], of as many of `batch` images as the device can hold at a time ([`Explainer::batch`]).
+    ///
+    /// # Errors
+    /// As [`Explainer::new`], where one image is too large.
+    pub async fn fitting(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        mut batch: usize,
+        options: &ExplainOptions,
+        set: WeightSet,
+    ) -> Result<Explainer> {
+        loop {
+            match Self::new(weights, diffusion, batch, options, set).await {
+                Err(error) => batch = error.smaller_batch(batch).ok_or(error)?,
+                explainer => return explainer,
+            }
+        }
+    }
+
+    /// Images that are explained at once.
+    pub fn batch(&self) -> usize {
+        self.images.batch
     }
 
     /// Changes the options without compiling anything, nor allocating but for a longer chain; `false`: they ask for
@@ -265,8 +293,8 @@ impl Explainer {
     /// nothing is allocated, and nothing read but what a curve is watched by.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a wrong number of images, [`Error::Config`] for a class out of range, [`Error::Aborted`],
-    /// device errors.
+    /// [`Error::Shape`] for a wrong number of images, [`Error::Config`] for a class out of range, [`Error::NotFinite`] where
+    /// the step size is too large, [`Error::Aborted`], device errors.
     pub async fn explain(
         &self,
         images: &[f32],
@@ -275,6 +303,8 @@ impl Explainer {
         watch: Watch<'_, [Vec<f32>]>,
     ) -> Result<Explanation> {
         let options = &self.options;
+        // Targets are looked at on the way even where they do not guide.
+        self.config.head.pack(targets, self.images.batch, self.config.num_classes)?;
         self.sampler.guide(targets, options.alpha)?;
         self.begin_from(images, first_row)?;
         if let Some(mask) = &options.mask {
@@ -286,12 +316,23 @@ impl Explainer {
             Watch::None => self.sampler.run(self.from, &chain, Watch::None).await?,
             Watch::Progress(hear) => self.sampler.run(self.from, &chain, Watch::Progress(hear)).await?,
             Watch::Curve(hear) => {
-                let mut curve = Vec::new();
-                let mut hear = |progress: Progress, logits: &[f32]| {
-                    curve.push(self.agreement(logits, targets));
-                    hear(progress, &curve)
+                let (mut curve, mut lost) = (Vec::new(), false);
+                let mut hear = |progress: Progress, logits: &[f32]| match self.agreement(logits, targets) {
+                    Ok(step) => {
+                        curve.push(step);
+                        hear(progress, &curve)
+                    }
+                    // Logits are of the image on its way.
+                    Err(_) => {
+                        lost = true;
+                        ControlFlow::Break(())
+                    }
                 };
-                self.sampler.run(self.from, &chain, Watch::Curve(&mut hear)).await?;
+                let outcome = self.sampler.run(self.from, &chain, Watch::Curve(&mut hear)).await;
+                if lost {
+                    return Err(not_finite());
+                }
+                outcome?;
             }
         }
         self.finish.run();
@@ -302,7 +343,7 @@ impl Explainer {
     fn begin_from(&self, images: &[f32], first_row: u32) -> Result<()> {
         let begin = &self.begin;
         begin.write("original", bytemuck::cast_slice(&self.images.to_device(images)?))?;
-        let levels = self.sampler.schedule().q_sample_coefficients(self.from - 1);
+        let levels = self.sampler.schedule().q_sample_coefficients(self.from - 1)?;
         begin.write("coefficients", bytemuck::cast_slice(&levels.repeat(self.images.batch)))?;
         begin.write("run", bytemuck::cast_slice(&run_words(self.options.seed, 0, first_row)))?;
         let [x, logits] = self.finish.finished()?;
@@ -330,12 +371,16 @@ impl Explainer {
             part
         });
         let (head, classes) = (self.config.head, self.config.num_classes);
-        let [before, after] =
-            [before, after].map(|logits| head.probabilities(&unpad_rows(logits, classes), classes));
-        let [noised, counterfactual] = [noised, counterfactual].map(|data| self.images.to_host(data));
+        let [noised, counterfactual] = [self.images.to_host(noised)?, self.images.to_host(counterfactual)?];
+        let answer = |logits| head.probabilities(&unpad_rows(logits, classes), classes);
+        let before = answer(before)?;
+        if !counterfactual.iter().all(|value| value.is_finite()) {
+            return Err(not_finite());
+        }
+        let after = answer(after)?;
         let difference = counterfactual.iter().zip(images).map(|(c, x)| c - x).collect();
         let steps = self.sampler.steps_of(trace);
-        let curve = steps.iter().map(|logits| self.agreement(logits, targets)).collect();
+        let curve = steps.iter().map(|logits| self.agreement(logits, targets)).collect::<Result<_>>()?;
         Ok(Explanation { noised, counterfactual, difference, before, after, curve })
     }
 
@@ -349,10 +394,15 @@ impl Explainer {
     }
 
     /// Probability of each image's target; of several labels their mean agreement.
-    fn agreement(&self, logits: &[f32], targets: &Labels) -> Vec<f32> {
+    fn agreement(&self, logits: &[f32], targets: &Labels) -> Result<Vec<f32>> {
         let (head, classes) = (self.config.head, self.config.num_classes);
-        head.agreement(&head.probabilities(logits, classes), targets, classes)
+        head.agreement(&head.probabilities(logits, classes)?, targets, classes)
     }
+}
+
+/// The error of a chain that went too far.
+fn not_finite() -> Error {
+    Error::NotFinite { detail: "the counterfactual became NaN; try a smaller --alpha".into() }
 }
 
 /// Bytes of everything that one explanation reads: two batches of images, two of logits, those of every step.

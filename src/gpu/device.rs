@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub struct DeviceOptions {
     /// Part of the adapter's name to choose it by (case-insensitive); `None`: the fastest kind there is.
     pub adapter: Option<String>,
-    /// Largest storage binding that will be used, in bytes; 0: WebGPU's default of 128 MiB.
+    /// Largest storage binding the device is asked for, in bytes; 0: as large as the adapter has. What needs more is
+    /// computed in smaller batches or refused.
     pub max_binding: u64,
     /// Natively: folder in which compiled pipelines are kept between runs, where the driver offers it.
     pub pipeline_cache: Option<std::path::PathBuf>,
@@ -170,19 +171,17 @@ impl Device {
     pub async fn open_from(instance: wgpu::Instance, options: &DeviceOptions) -> Result<Device> {
         let adapter = choose_adapter(&instance, options).await?;
         let have = adapter.limits();
-        let mut limits = wgpu::Limits::default();
-        if options.max_binding > limits.max_storage_buffer_binding_size {
-            let need = options.max_binding;
-            if have.max_storage_buffer_binding_size < need {
-                return Err(Error::LimitTooSmall {
-                    limit: "maxStorageBufferBindingSize",
-                    need,
-                    have: have.max_storage_buffer_binding_size,
-                });
-            }
-            limits.max_storage_buffer_binding_size = need;
-            limits.max_buffer_size = limits.max_buffer_size.max(need);
+        let most = have.max_storage_buffer_binding_size;
+        let binding = if options.max_binding == 0 { most } else { options.max_binding };
+        if binding > most {
+            let limit = "maxStorageBufferBindingSize";
+            return Err(Error::LimitTooSmall { limit, need: binding, have: most });
         }
+        let mut limits = wgpu::Limits {
+            max_storage_buffer_binding_size: binding,
+            max_buffer_size: have.max_buffer_size,
+            ..wgpu::Limits::default()
+        };
         let groups = have.max_compute_invocations_per_workgroup;
         if groups < limits.max_compute_invocations_per_workgroup {
             return Err(Error::LimitTooSmall {
@@ -192,7 +191,7 @@ impl Device {
             });
         }
         // Only compute is used: do not ask for what rendering alone would need.
-        let limits = limits.or_worse_values_from(&have);
+        limits = limits.or_worse_values_from(&have);
         let mut wanted = wgpu::Features::PIPELINE_CACHE | wgpu::Features::TIMESTAMP_QUERY;
         // In a browser a shader would have to enable them by a line that naga does not read.
         if cfg!(not(target_arch = "wasm32")) {
@@ -339,7 +338,8 @@ impl Device {
             Some(Failure::Lost(reason)) => Err(Error::DeviceLost { reason }),
             Some(Failure::OutOfMemory) => {
                 *failure = None;
-                Err(Error::OutOfMemory { need: self.shared.tally.buffer_bytes.load(Ordering::Relaxed) })
+                // Which buffer it was is not said: what is alive did not fit.
+                Err(Error::OutOfMemory { need: self.shared.tally.live_bytes.load(Ordering::Relaxed) })
             }
             Some(Failure::Other(detail)) => {
                 *failure = None;
@@ -440,5 +440,24 @@ async fn choose_adapter(instance: &wgpu::Instance, options: &DeviceOptions) -> R
             })
             .await
             .map_err(no_adapter)
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_reports_what_is_alive_not_what_ever_was() {
+        let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
+        let kept = pollster::block_on(device.buffer("kept", 4096)).unwrap();
+        for _ in 0..3 {
+            drop(pollster::block_on(device.buffer("gone", 1 << 20)).unwrap());
+        }
+        *lock(&device.shared.failure) = Some(Failure::OutOfMemory);
+        let error = device.check().unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { need: 4096 }), "{error}");
+        device.check().unwrap();
+        drop(kept);
     }
 }

@@ -93,11 +93,19 @@ impl Device {
             let limit_name = "maxStorageBufferBindingSize";
             return Err(Error::LimitTooSmall { limit: limit_name, need: bytes, have: limit });
         }
+        self.storage(label, bytes).await
+    }
+
+    /// A storage buffer that is bound in parts: it may be larger than one binding.
+    async fn storage(&self, label: &str, bytes: u64) -> Result<Buffer> {
         let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         self.allocate(label, bytes, usage | wgpu::BufferUsages::STORAGE).await
     }
 
     /// A counted buffer of at least `bytes` bytes (rounded up to 16).
+    ///
+    /// # Errors
+    /// [`Error::LimitTooSmall`] where no buffer can be that large, [`Error::OutOfMemory`].
     pub(super) async fn allocate(
         &self,
         label: &str,
@@ -106,12 +114,17 @@ impl Device {
     ) -> Result<Buffer> {
         let size = bytes.max(16).next_multiple_of(16);
         let shared = &*self.shared;
+        let have = shared.device.limits().max_buffer_size;
+        if size > have {
+            return Err(Error::LimitTooSmall { limit: "maxBufferSize", need: size, have });
+        }
         let scope = shared.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         let inner = shared.device.create_buffer(&descriptor);
         if scope.pop().await.is_some() {
-            return Err(Error::OutOfMemory { need: size });
+            let alive = shared.tally.live_bytes.load(Ordering::Relaxed);
+            return Err(Error::OutOfMemory { need: alive.saturating_add(size) });
         }
         Ok(self.counted(inner))
     }
@@ -176,7 +189,7 @@ impl Device {
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for (index, spec) in program.buffers.iter().enumerate() {
             buffers.push(match spec {
-                BufferSpec::Slot { bytes } => self.buffer(&format!("slot {index}"), *bytes).await?,
+                BufferSpec::Slot { bytes } => self.storage(&format!("slot {index}"), *bytes).await?,
                 BufferSpec::External { name, bytes } => {
                     let buffer = external(name)
                         .ok_or_else(|| Error::shape("load", format!("no buffer is given for {name:?}")))?;

@@ -93,7 +93,8 @@ impl Staging {
     ///
     /// # Errors
     /// [`Error::Shape`] where they do not fit; [`Error::Gpu`] while another read of this memory is under way;
-    /// [`Error::DeviceLost`] and whatever the device reported by itself.
+    /// [`Error::DeviceLost`] and whatever the device reported by itself; [`Error::OutOfMemory`] where there was no memory
+    /// to read through.
     pub async fn read(&self, parts: &[(&Buffer, u64, u64)]) -> Result<Vec<u8>> {
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(Error::Gpu { detail: "two reads at once through the same memory".into() });
@@ -119,8 +120,7 @@ impl Staging {
         let mapped = arrival.await;
         if mapped.is_err() {
             reading.mapped = false;
-            device.check()?;
-            return Err(Error::DeviceLost { reason: "a buffer could not be mapped".into() });
+            return Err(device.not_mapped(self.bytes()).await);
         }
         device.check()?;
         let view = staging
@@ -148,6 +148,15 @@ impl Device {
         let (arrival, arrive) = Mapped::new();
         self.shared.queue.on_submitted_work_done(move || arrive(Ok(())));
         arrival
+    }
+
+    /// Why memory of `bytes` bytes to read through could not be mapped on a device that had nothing else to say: some
+    /// browsers find out only there that they have none.
+    async fn not_mapped(&self, bytes: u64) -> Error {
+        // A lost device ends what waits for it before it tells of its loss; an answer of any kind comes after both.
+        #[cfg(target_arch = "wasm32")]
+        self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation).pop().await;
+        self.check().err().unwrap_or(Error::OutOfMemory { need: bytes })
     }
 
     /// The mark of a submission just made.

@@ -59,7 +59,8 @@ pub fn plan_memory(
     reuse: bool,
 ) -> MemoryPlan {
     let mut enemies = vec![Vec::new(); tensors.len()];
-    for &(a, b) in conflicts {
+    // Tensors that are not there are in nobody's way.
+    for &(a, b) in conflicts.iter().filter(|(a, b)| a.max(b) < &tensors.len()) {
         enemies[a].push(b);
         enemies[b].push(a);
     }
@@ -96,14 +97,14 @@ fn peak(tensors: &[Lifetime]) -> u64 {
 
 /// Greedy packing in several orders, then of the best order with single tensors moved; the smallest result.
 fn best_packing(tensors: &[Lifetime], enemies: &[Vec<usize>], max_slot: u64) -> MemoryPlan {
-    let span = |i: usize| (tensors[i].last - tensors[i].first) as u64 + 1;
+    let span = |i: usize| tensors[i].last.saturating_sub(tensors[i].first) as u64 + 1;
     let sorted = |key: &dyn Fn(usize) -> u64| {
         let mut order: Vec<usize> = (0..tensors.len()).collect();
         order.sort_by_key(|&i| (Reverse(key(i)), tensors[i].first, i));
         order
     };
     let sizes = sorted(&|i| tensors[i].bytes);
-    let areas = sorted(&|i| tensors[i].bytes * span(i));
+    let areas = sorted(&|i| tensors[i].bytes.saturating_mul(span(i)));
     let spans = sorted(&span);
     let mut best: Option<(MemoryPlan, Vec<usize>)> = None;
     for order in [sizes, areas, spans] {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Largest tensor a plan accepts without the device being asked for more: WebGPU's default binding limit.
+/// Most bytes that tensors are packed into one buffer of, WebGPU's default binding limit; a larger tensor has its own.
 pub const DEFAULT_MAX_BINDING: u64 = 128 << 20;
 
 /// What a plan costs, known before anything is allocated.
@@ -140,7 +140,30 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
+        self.compile_over(choices, true)
+    }
+
+    /// As [`Graph::compile_for`], but every tensor has memory of its own: the same launches and numbers for more memory.
+    /// Where two such plans differ in a bit, memory was shared that was still in use.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn compile_unshared(&self, choices: &Choices) -> Result<Plan> {
+        self.compile_over(choices, false)
+    }
+
+    fn compile_over(&self, choices: &Choices, share: bool) -> Result<Plan> {
         let needed = self.needed();
+        let shapes =
+            self.nodes.iter().zip(&needed).filter(|(node, needed)| **needed && !node.shape.is_empty());
+        for (node, _) in shapes {
+            // Kernels count values, and divide by them, in 32 bits.
+            if !(4..=u64::from(u32::MAX) * 4).contains(&device_bytes(&node.shape)) {
+                let detail =
+                    format!("a tensor of {:?} must have at least 1 value and less than 2^32", node.shape);
+                return Err(Error::shape("graph", detail));
+            }
+        }
         let mut compiler = Compiler {
             graph: self,
             virtual_bytes: Vec::new(),
@@ -156,7 +179,14 @@ impl Graph {
             let inputs: Vec<Slice> = node.inputs.iter().map(|n| compiler.slice(*n)).collect();
             let updates: Vec<Slice> = node.updates.iter().map(|n| compiler.slice(*n)).collect();
             // A node without a result (it only changes states) gets no memory of its own.
-            let output = if node.shape.is_empty() { updates[0] } else { compiler.slice(NodeId(i as u32)) };
+            let output = match updates.first() {
+                Some(state) if node.shape.is_empty() => *state,
+                None if node.shape.is_empty() => {
+                    let detail = format!("{:?} has neither a result nor a state", node.op);
+                    return Err(Error::shape("graph", detail));
+                }
+                _ => compiler.slice(NodeId(i as u32)),
+            };
             let mut allocate = |bytes| {
                 let buffer = compiler.allocate(bytes);
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
@@ -166,7 +196,7 @@ impl Graph {
             launches.extend(node.op.lower(&mut context));
             shapes.resize(launches.len(), self.shape_summary(node));
         }
-        Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals)
+        Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals, share)
     }
 }
 
@@ -176,6 +206,7 @@ impl Plan {
         shapes: Vec<String>,
         virtual_bytes: &[u64],
         externals: BTreeMap<String, (BufferId, u64)>,
+        share: bool,
     ) -> Result<Plan> {
         let mut external_of = BTreeMap::new();
         let mut buffers = Vec::new();
@@ -203,7 +234,7 @@ impl Plan {
                 conflicts.extend(launch.reads.iter().filter_map(own).map(|read| (write, read)));
             }
         }
-        let memory = plan_memory(&lifetimes, &conflicts, DEFAULT_MAX_BINDING, true);
+        let memory = plan_memory(&lifetimes, &conflicts, DEFAULT_MAX_BINDING, share);
         let base = buffers.len() as u32;
         buffers.extend(memory.slots.iter().map(|bytes| BufferSpec::Slot { bytes: *bytes }));
         for launch in &mut launches {

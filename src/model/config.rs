@@ -6,6 +6,9 @@ use crate::ops::Pooling;
 use crate::tensor::Images;
 use serde::{Deserialize, Serialize};
 
+/// Most residual blocks of a level; the deepest published networks of this kind have three.
+const MOST_BLOCKS: usize = 64;
+
 /// The UNet and the classifier (paper section 5.1; defaults are the reference's).
 ///
 /// ```
@@ -66,7 +69,8 @@ pub struct ModelConfig {
     pub pooling: Pooling,
     /// Dropout in the classifier, before each of its BatchNorms.
     pub classifier_dropout: f32,
-    /// Names of the classes, in label order; may be empty.
+    /// Names of the classes, in label order, each another one; may be empty. Data and people are understood by them, see
+    /// [`ModelConfig::match_classes`] and [`ModelConfig::find_class`].
     pub class_names: Vec<String>,
 }
 
@@ -121,7 +125,7 @@ impl ModelConfig {
 
     /// Channels the network puts out: eps, and v where sigma is learned.
     pub fn out_channels(&self) -> usize {
-        if self.learn_sigma { 2 * self.in_channels } else { self.in_channels }
+        if self.learn_sigma { self.in_channels.saturating_mul(2) } else { self.in_channels }
     }
 
     /// Groups of a GroupNorm over `channels`.
@@ -138,27 +142,9 @@ impl ModelConfig {
         }
     }
 
-    /// Name of a class, or its number where it has none.
-    pub fn class_name(&self, class: usize) -> String {
-        self.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
-    }
-
-    /// The class of a name (in any case) or number.
-    ///
-    /// # Errors
-    /// [`Error::Config`] listing the classes there are.
-    pub fn find_class(&self, text: &str) -> Result<usize> {
-        let named = self.class_names.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
-        let numbered = text.trim().parse::<usize>().ok().filter(|class| *class < self.num_classes);
-        named.or(numbered).ok_or_else(|| {
-            let known: Vec<String> = (0..self.num_classes.min(40)).map(|c| self.class_name(c)).collect();
-            Error::config("class", format!("there is no class {text:?}; there are: {}", known.join(", ")))
-        })
-    }
-
     /// Batches of its images.
     pub fn images(&self, batch: usize) -> Images {
-        Images { batch, channels: self.in_channels, pixels: self.image_size * self.image_size }
+        Images { batch, channels: self.in_channels, pixels: self.image_size.saturating_mul(self.image_size) }
     }
 
     /// Shape \[N,H,W,C\] of a batch of its images in a graph.
@@ -184,6 +170,11 @@ impl ModelConfig {
             if value == 0 || value > 65_536 {
                 return Err(Error::config(field, format!("must be between 1 and 65536, is {value}")));
             }
+        }
+        // Each block is a dozen tensors: without a bound a file of a kilobyte would name a million of them.
+        if self.num_res_blocks > MOST_BLOCKS {
+            let detail = format!("must be at most {MOST_BLOCKS}, is {}", self.num_res_blocks);
+            return Err(Error::config("num_res_blocks", detail));
         }
         if self.num_head_channels == Some(0) {
             return Err(Error::config("num_head_channels", "must be at least 1"));
@@ -225,12 +216,6 @@ impl ModelConfig {
                 }
             }
         }
-        if !self.class_names.is_empty() && self.class_names.len() != self.num_classes {
-            return Err(Error::config(
-                "class_names",
-                format!("{} names for {} classes", self.class_names.len(), self.num_classes),
-            ));
-        }
-        Ok(())
+        self.check_names()
     }
 }

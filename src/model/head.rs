@@ -17,8 +17,11 @@ pub const UNLABELLED: u32 = u32::MAX;
 ///
 /// // Logits [N,K] of one image and two classes: one of them, or each of them for itself.
 /// let logits = [2.0, 2.0];
-/// assert_eq!(Head::Multiclass.probabilities(&logits, 2), [0.5, 0.5]);
-/// assert!(Head::MultiLabel.probabilities(&logits, 2).iter().all(|p| (p - 0.881).abs() < 1e-3));
+/// assert_eq!(Head::Multiclass.probabilities(&logits, 2)?, [0.5, 0.5]);
+/// assert!(Head::MultiLabel.probabilities(&logits, 2)?.iter().all(|p| (p - 0.881).abs() < 1e-3));
+/// // What is no number is no answer.
+/// assert!(Head::Multiclass.probabilities(&[f32::NAN, 1.0], 2).is_err());
+/// # Ok::<(), duet::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,8 +77,9 @@ impl Labels {
                 list.get(range.clone()).map(|part| Labels::Classes(part.to_vec())).ok_or_else(missing)
             }
             Labels::MultiLabel(list) => {
-                let part = list.get(range.start * classes..range.end * classes);
-                part.map(|part| Labels::MultiLabel(part.to_vec())).ok_or_else(missing)
+                let ends = [range.start, range.end].map(|row| row.checked_mul(classes));
+                let [Some(start), Some(end)] = ends else { return Err(missing()) };
+                list.get(start..end).map(|part| Labels::MultiLabel(part.to_vec())).ok_or_else(missing)
             }
         }
     }
@@ -87,16 +91,24 @@ impl Labels {
     pub fn pick(&self, rows: &[usize], classes: usize) -> Result<Labels> {
         let mut list = match self {
             Labels::Classes(_) => Labels::Classes(Vec::with_capacity(rows.len())),
-            Labels::MultiLabel(_) => Labels::MultiLabel(Vec::with_capacity(rows.len() * classes)),
+            Labels::MultiLabel(_) => Labels::MultiLabel(Vec::new()),
         };
         for row in rows {
-            match (&mut list, self.rows(*row..*row + 1, classes)?) {
+            match (&mut list, self.rows(*row..row.saturating_add(1), classes)?) {
                 (Labels::Classes(list), Labels::Classes(one)) => list.extend(one),
                 (Labels::MultiLabel(list), Labels::MultiLabel(one)) => list.extend(one),
                 _ => {}
             }
         }
         Ok(list)
+    }
+
+    /// How many of the images have a label: all but those of no class. Of several labels every image has all.
+    pub fn labelled(&self, classes: usize) -> usize {
+        match self {
+            Labels::Classes(list) => list.iter().filter(|class| **class != UNLABELLED).count(),
+            Labels::MultiLabel(_) => self.len(classes),
+        }
     }
 
     /// Images they are of, at `classes` classes.
@@ -140,29 +152,34 @@ impl Head {
     /// [`Error::Config`] for labels of the other kind, a class out of range, a target outside 0 to 1; [`Error::Shape`] for
     /// another number of them.
     pub fn pack(self, labels: &Labels, count: usize, classes: usize) -> Result<Vec<u8>> {
-        let wrong_count =
-            |have: usize| Err(Error::shape("labels", format!("{have} given for {count} images")));
+        self.check(labels, count, classes)?;
+        Ok(match labels {
+            Labels::Classes(list) => bytemuck::cast_slice(list).to_vec(),
+            Labels::MultiLabel(list) => bytemuck::cast_slice(&pad_rows(list, classes)).to_vec(),
+        })
+    }
+
+    /// Checks the labels of `count` images, as [`Head::pack`] does.
+    pub(crate) fn check(self, labels: &Labels, count: usize, classes: usize) -> Result<()> {
         match (self, labels) {
             (Head::Multiclass, Labels::Classes(list)) => {
                 if list.len() != count {
-                    return wrong_count(list.len());
+                    let detail = format!("{} given for {count} images", list.len());
+                    return Err(Error::shape("labels", detail));
                 }
-                let bad = list.iter().find(|class| **class >= classes as u32 && **class != UNLABELLED);
-                match bad {
-                    Some(bad) => Err(out_of_range(*bad as usize, classes)),
-                    None => Ok(bytemuck::cast_slice(list).to_vec()),
-                }
+                let bad = list.iter().find(|class| **class as usize >= classes && **class != UNLABELLED);
+                bad.map_or(Ok(()), |bad| Err(out_of_range(*bad as usize, classes)))
             }
             (Head::MultiLabel, Labels::MultiLabel(list)) => {
-                if list.len() != count * classes {
+                if Some(list.len()) != count.checked_mul(classes) {
                     let detail =
                         format!("{} targets given for {count} images of {classes} labels", list.len());
                     return Err(Error::shape("labels", detail));
                 }
-                if let Some(bad) = list.iter().find(|target| !(0.0..=1.0).contains(*target)) {
-                    return Err(Error::config("labels", format!("must be from 0 to 1, one is {bad}")));
+                match list.iter().find(|target| !(0.0..=1.0).contains(*target)) {
+                    Some(bad) => Err(Error::config("labels", format!("must be from 0 to 1, one is {bad}"))),
+                    None => Ok(()),
                 }
-                Ok(bytemuck::cast_slice(&pad_rows(list, classes)).to_vec())
             }
             (Head::Multiclass, _) => Err(Error::config("labels", "this model has one class per image")),
             (Head::MultiLabel, _) => {
@@ -172,11 +189,15 @@ impl Head {
     }
 
     /// Probabilities of logits \[N,K\]: softmax over the classes, or the sigmoid of each label.
-    pub fn probabilities(self, logits: &[f32], classes: usize) -> Vec<f32> {
-        match self {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] naming the first image of whose logits one is NaN or infinite; [`Error::Shape`] where they are no
+    /// whole rows.
+    pub fn probabilities(self, logits: &[f32], classes: usize) -> Result<Vec<f32>> {
+        let rows = answers(logits, classes)?;
+        Ok(match self {
             Head::MultiLabel => logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
-            Head::Multiclass => logits
-                .chunks_exact(classes)
+            Head::Multiclass => rows
                 .flat_map(|row| {
                     let largest = row.iter().fold(f32::MIN, |m, v| m.max(*v));
                     let powers: Vec<f32> = row.iter().map(|v| (v - largest).exp()).collect();
@@ -184,14 +205,18 @@ impl Head {
                     powers.into_iter().map(move |p| p / sum)
                 })
                 .collect(),
-        }
+        })
     }
 
     /// How probable it is that each image is what `wanted` says, given probabilities \[N,K\]: that of its class (1 where it
     /// has none), or of several labels their mean agreement.
-    pub fn agreement(self, probabilities: &[f32], wanted: &Labels, classes: usize) -> Vec<f32> {
-        let rows = probabilities.chunks_exact(classes);
-        match wanted {
+    ///
+    /// # Errors
+    /// As [`Head::pack`] of `wanted`, and as [`Head::probabilities`].
+    pub fn agreement(self, probabilities: &[f32], wanted: &Labels, classes: usize) -> Result<Vec<f32>> {
+        let rows = answers(probabilities, classes)?;
+        self.check(wanted, rows.len(), classes)?;
+        Ok(match wanted {
             Labels::Classes(list) => {
                 rows.zip(list).map(|(row, class)| row.get(*class as usize).copied().unwrap_or(1.0)).collect()
             }
@@ -202,7 +227,7 @@ impl Head {
                     row.iter().zip(wanted).map(agree).sum::<f32>() / classes as f32
                 })
                 .collect(),
-        }
+        })
     }
 
     /// What images are to become to be of the classes `wanted`, given their probabilities \[N,K\] now: that class, or the
@@ -215,15 +240,18 @@ impl Head {
             return Err(out_of_range(*class, classes));
         }
         if self == Head::Multiclass {
-            return Ok(Labels::Classes(wanted.iter().map(|class| *class as u32).collect()));
+            let number = |class: &usize| u32::try_from(*class).map_err(|_| out_of_range(*class, classes));
+            return Ok(Labels::Classes(wanted.iter().map(number).collect::<Result<_>>()?));
         }
-        if now.len() != wanted.len() * classes {
+        if Some(now.len()) != wanted.len().checked_mul(classes) {
             let detail = format!("{} probabilities of {} images", now.len(), wanted.len());
             return Err(Error::shape("labels", detail));
         }
         let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
-        for (row, class) in labels.chunks_mut(classes).zip(wanted) {
-            row[*class] = 1.0;
+        for (row, class) in labels.chunks_mut(classes.max(1)).zip(wanted) {
+            if let Some(label) = row.get_mut(*class) {
+                *label = 1.0;
+            }
         }
         Ok(Labels::MultiLabel(labels))
     }
@@ -233,18 +261,35 @@ fn out_of_range(class: usize, classes: usize) -> Error {
     Error::config("class", format!("must be from 0 to {}, is {class}", classes.saturating_sub(1)))
 }
 
-/// The most probable class of each row of \[N,K\]; of equals the first.
-pub fn argmax(rows: &[f32], columns: usize) -> Vec<usize> {
-    let best = |row: &[f32]| {
-        let mut best = 0;
-        for (i, value) in row.iter().enumerate() {
-            if *value > row[best] {
-                best = i;
-            }
+/// The rows of a classifier's answers \[N,K\], of which every number must be finite.
+fn answers(rows: &[f32], columns: usize) -> Result<std::slice::ChunksExact<'_, f32>> {
+    if columns == 0 || !rows.len().is_multiple_of(columns) {
+        let detail = format!("{} numbers are no whole rows of {columns}", rows.len());
+        return Err(Error::shape("classifier", detail));
+    }
+    match rows.iter().position(|value| !value.is_finite()) {
+        Some(place) => {
+            let image = place / columns;
+            let detail =
+                format!("the classifier's answer for image {image} (counted from 0) is NaN or infinite");
+            Err(Error::NotFinite { detail })
         }
-        best
+        None => Ok(rows.chunks_exact(columns)),
+    }
+}
+
+/// The most probable class of each row of \[N,K\]; of equals the first.
+///
+/// # Errors
+/// As [`Head::probabilities`]: where a number is NaN no class is the most probable one.
+pub fn argmax(rows: &[f32], columns: usize) -> Result<Vec<usize>> {
+    let best = |row: &[f32]| {
+        let better = |best: (usize, f32), (i, value): (usize, &f32)| {
+            if *value > best.1 { (i, *value) } else { best }
+        };
+        row.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0
     };
-    rows.chunks_exact(columns).map(best).collect()
+    Ok(answers(rows, columns)?.map(best).collect())
 }
 
 #[cfg(test)]
@@ -277,16 +322,30 @@ mod tests {
     #[test]
     fn agreement_and_targets() {
         let row = [0.7, 0.2, 0.1];
-        assert_eq!(Head::Multiclass.agreement(&row, &Labels::Classes(vec![1]), 3), [0.2]);
+        assert_eq!(Head::Multiclass.agreement(&row, &Labels::Classes(vec![1]), 3).unwrap(), [0.2]);
         assert_eq!(Head::Multiclass.toward(&row, &[2], 3).unwrap(), Labels::Classes(vec![2]));
         let wanted = Head::MultiLabel.toward(&row, &[1], 3).unwrap();
         assert_eq!(wanted, Labels::MultiLabel(vec![1.0, 1.0, 0.0]));
-        let agreed = Head::MultiLabel.agreement(&row, &wanted, 3);
+        let agreed = Head::MultiLabel.agreement(&row, &wanted, 3).unwrap();
         assert!((agreed[0] - (0.7 + 0.2 + 0.9) / 3.0).abs() < 1e-6);
         assert!(
             Head::Multiclass.toward(&row, &[3], 3).is_err()
                 && Head::MultiLabel.toward(&row, &[0, 0], 3).is_err()
         );
-        assert_eq!(argmax(&[0.5, 0.5, 0.1, 0.2], 2), [0, 1]);
+        assert_eq!(argmax(&[0.5, 0.5, 0.1, 0.2], 2).unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_answer() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let rows = [0.5, 0.5, 0.1, bad];
+            for head in [Head::Multiclass, Head::MultiLabel] {
+                let error = head.probabilities(&rows, 2).unwrap_err();
+                assert!(matches!(error, Error::NotFinite { .. }) && error.to_string().contains("image 1"));
+            }
+            assert!(matches!(argmax(&rows, 2), Err(Error::NotFinite { .. })));
+            let wanted = Labels::Classes(vec![0, 1]);
+            assert!(matches!(Head::Multiclass.agreement(&rows, &wanted, 2), Err(Error::NotFinite { .. })));
+        }
     }
 }

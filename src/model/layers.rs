@@ -16,6 +16,8 @@ pub struct Builder<'a> {
     leaves: HashMap<usize, NodeId>,
     /// Whether dropout and batch statistics are on.
     pub train: bool,
+    /// A number \[1\] which is 0 in runs that leave running statistics alone; `None`: all training moves them.
+    pub learn: Option<NodeId>,
     run: NodeId,
 }
 
@@ -24,7 +26,7 @@ impl<'a> Builder<'a> {
     pub fn new(layout: &'a ParamLayout, set: WeightSet, train: bool) -> Builder<'a> {
         let mut graph = Graph::new();
         let run = graph.leaf(&[4], Place::whole("run"));
-        Builder { graph, layout, set, leaves: HashMap::new(), train, run }
+        Builder { graph, layout, set, leaves: HashMap::new(), train, learn: None, run }
     }
 
     /// The leaf of a parameter.
@@ -165,7 +167,12 @@ impl BatchNorm {
     pub fn apply(&self, b: &mut Builder<'_>, x: NodeId) -> Result<NodeId> {
         let (weight, bias) = (b.param(self.norm.weight), b.param(self.norm.bias));
         let running = b.param(self.running);
-        b.graph.batch_norm(x, weight, bias, running, b.train)
+        let train = match (b.train, b.learn) {
+            (false, _) => None,
+            (true, Some(learn)) => Some(learn),
+            (true, None) => Some(b.graph.fill(1, 1.0)),
+        };
+        b.graph.batch_norm(x, weight, bias, running, train)
     }
 }
 

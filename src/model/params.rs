@@ -265,9 +265,15 @@ impl ParamLayout {
     /// The contents of one chunk (or, with `None`, of the running statistics), from tensors in the reference's layout.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] listing every missing or mis-shaped name.
+    /// [`Error::Checkpoint`] naming what is missing, of another shape or does not fill its shape; [`Error::Shape`] for a chunk
+    /// that is not there.
     pub fn pack(&self, tensors: &Tensors, chunk: Option<usize>) -> Result<Vec<f32>> {
-        let bytes = chunk.map_or(self.running_bytes(), |c| self.chunks[c]);
+        let bytes = match chunk {
+            None => self.running_bytes(),
+            Some(number) => *self.chunks.get(number).ok_or_else(|| {
+                Error::shape("parameters", format!("chunk {number} of {}", self.chunks.len()))
+            })?,
+        };
         let mut memory = vec![0.0f32; bytes as usize / 4];
         for spec in self.in_chunk(chunk) {
             let base = spec.offset as usize / 4;
@@ -280,6 +286,10 @@ impl ParamLayout {
                     );
                     Error::Checkpoint { path: Path::new("(in memory)").into(), detail }
                 })?;
+                if tensor.data.len() != shape.iter().product::<usize>() {
+                    let detail = format!("{name} has {} values, its shape is {shape:?}", tensor.data.len());
+                    return Err(Error::Checkpoint { path: Path::new("(in memory)").into(), detail });
+                }
                 let row_base = base + row * pitch(spec.shape[0]);
                 for (i, value) in tensor.data.iter().enumerate() {
                     memory[row_base + spec.device_index(i)] = *value;
@@ -290,15 +300,21 @@ impl ParamLayout {
     }
 
     /// The opposite of [`ParamLayout::pack`].
-    pub fn unpack(&self, memory: &[f32], chunk: Option<usize>, tensors: &mut Tensors) {
-        for spec in self.in_chunk(chunk) {
-            unpack_spec(spec, &memory[spec.offset as usize / 4..], tensors);
-        }
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for memory that is too short.
+    pub fn unpack(&self, memory: &[f32], chunk: Option<usize>, tensors: &mut Tensors) -> Result<()> {
+        self.in_chunk(chunk).try_for_each(|spec| {
+            unpack_spec(spec, memory.get(spec.offset as usize / 4..).unwrap_or_default(), tensors)
+        })
     }
 
     /// One parameter from memory that begins with it.
-    pub fn unpack_one(&self, id: ParamId, memory: &[f32], tensors: &mut Tensors) {
-        unpack_spec(&self.specs[id.0], memory, tensors);
+    ///
+    /// # Errors
+    /// As [`ParamLayout::unpack`].
+    pub fn unpack_one(&self, id: ParamId, memory: &[f32], tensors: &mut Tensors) -> Result<()> {
+        unpack_spec(self.spec(id), memory, tensors)
     }
 
     fn in_chunk(&self, chunk: Option<usize>) -> impl Iterator<Item = &ParamSpec> {
@@ -317,13 +333,18 @@ fn push_range(ranges: &mut Vec<ParamRange>, range: ParamRange) {
     }
 }
 
-fn unpack_spec(spec: &ParamSpec, memory: &[f32], tensors: &mut Tensors) {
+fn unpack_spec(spec: &ParamSpec, memory: &[f32], tensors: &mut Tensors) -> Result<()> {
+    if (memory.len() as u64) < spec.bytes() / 4 {
+        let detail = format!("{} values of {} for {}", memory.len(), spec.bytes() / 4, spec.name);
+        return Err(Error::shape("parameters", detail));
+    }
     for (row, (name, shape)) in spec.reference().into_iter().enumerate() {
         let base = row * pitch(spec.shape[0]);
         let count: usize = shape.iter().product();
         let data = (0..count).map(|i| memory[base + spec.device_index(i)]).collect();
         tensors.insert(name, HostTensor { shape, data });
     }
+    Ok(())
 }
 
 /// `part` inside the module `prefix` (which may be empty: the module is the root).

@@ -31,9 +31,14 @@ fn launch(
 }
 
 /// stats \[3, features\] = mean, biased variance and rounding rest of the mean of x \[batch, features\];
-/// the running statistics \[2, features\] move towards them.
-pub fn stats(batch: usize, features: usize, x: Slice, stats: Slice, running: Slice) -> Vec<Launch> {
-    launch("stats", batch, features, true, (vec![x], vec![stats, running]), pitch(features) / 4)
+/// the running statistics \[2, features\] move towards them unless `learn` \[1\] is 0.
+pub fn stats(
+    batch: usize,
+    features: usize,
+    [x, learn]: [Slice; 2],
+    [stats, running]: [Slice; 2],
+) -> Vec<Launch> {
+    launch("stats", batch, features, true, (vec![x, learn], vec![stats, running]), pitch(features) / 4)
 }
 
 /// y of x with the statistics of the batch (`train`, \[3, features\]) or the running ones \[2, features\].
@@ -71,6 +76,7 @@ pub fn grad_weight(
     launch("grad_weight", batch, features, train, (vec![x, dy, stats], vec![dweight]), pitch(features) / 4)
 }
 
+/// Of x, learn; updates the running statistics.
 #[derive(Clone, Copy, Debug)]
 struct BatchNormStats {
     batch: usize,
@@ -79,7 +85,7 @@ struct BatchNormStats {
 
 impl Operation for BatchNormStats {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        stats(self.batch, self.features, context.inputs[0], context.output, context.updates[0])
+        stats(self.batch, self.features, context.first(), [context.output, context.updates[0]])
     }
 
     /// Their own dependence on x is part of [`BatchNormGradInput`].
@@ -136,14 +142,17 @@ impl Operation for BatchNormGradWeight {
 
 impl Graph {
     /// BatchNorm1d of `x` \[N,F\] with the `running` statistics \[2,F\] (mean, variance). In training the batch's own
-    /// statistics are used and the running ones are updated in place (momentum 0.1).
+    /// statistics are used, and the running ones are updated in place (momentum 0.1) unless the number \[1\] in `train` is 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for shapes that do not fit each other, and for a single sample in training.
     pub fn batch_norm(
         &mut self,
         x: NodeId,
         weight: NodeId,
         bias: NodeId,
         running: NodeId,
-        train: bool,
+        train: Option<NodeId>,
     ) -> Result<NodeId> {
         let &[batch, features] = self.shape(x) else {
             return Err(Error::shape("batch_norm", format!("needs [N,F], got {:?}", self.shape(x))));
@@ -151,16 +160,19 @@ impl Graph {
         self.expect("batch_norm", "weight", weight, &[features])?;
         self.expect("batch_norm", "bias", bias, &[features])?;
         self.expect("batch_norm", "running statistics", running, &[2, features])?;
-        let stats = if train {
-            if batch < 2 {
-                let detail = "training needs a batch of at least 2: one sample has no variance";
-                return Err(Error::shape("batch_norm", detail));
+        let stats = match train {
+            Some(learn) => {
+                self.expect("batch_norm", "what says whether it learns", learn, &[1])?;
+                if batch < 2 {
+                    let detail = "training needs a batch of at least 2: one sample has no variance";
+                    return Err(Error::shape("batch_norm", detail));
+                }
+                let op = BatchNormStats { batch, features };
+                self.push_updating(op, vec![x, learn], vec![running], vec![3, features])
             }
-            self.push_updating(BatchNormStats { batch, features }, vec![x], vec![running], vec![3, features])
-        } else {
-            running
+            None => running,
         };
-        let op = BatchNorm { batch, features, train };
+        let op = BatchNorm { batch, features, train: train.is_some() };
         Ok(self.push_like(x, op, vec![x, stats, weight, bias]))
     }
 }

@@ -146,6 +146,27 @@ pub fn weighted_sum(batch: usize, weight: f32, values: Slice, out: Slice) -> Vec
     vec![finish(1, 1, batch, weight, 1, values, out)]
 }
 
+/// out \[1\] = weight\[0\] · sum of `values` \[N\].
+pub fn weighted_sum_by(batch: usize, values: Slice, weight: Slice, out: Slice) -> Vec<Launch> {
+    vec![weigh(1, 1, batch, 1, [values, weight], out)]
+}
+
+/// out \[N\] = weight\[0\] · scalar\[0\] in each element.
+pub fn scale_by_weight(batch: usize, scalar: Slice, weight: Slice, out: Slice) -> Vec<Launch> {
+    vec![weigh(batch, batch, 0, 2, [scalar, weight], out)]
+}
+
+fn weigh(batch: usize, count: usize, parts: usize, kind: u32, reads: [Slice; 2], to: Slice) -> Launch {
+    let size = Size {
+        batch: batch as u32,
+        pitch: pitch(count) as u32,
+        parts: parts as u32,
+        kind,
+        ..Size::default()
+    };
+    invocations(kernel("weigh", &WG), reads.to_vec(), vec![to], bytemuck::bytes_of(&size), pitch(count))
+}
+
 /// out \[N\] = weight · scalar\[0\] in each element.
 pub fn scale_by(batch: usize, weight: f32, scalar: Slice, out: Slice) -> Vec<Launch> {
     vec![finish(batch, batch, 0, weight, 2, scalar, out)]
@@ -285,6 +306,37 @@ impl Operation for WeightedSumGrad {
     }
 }
 
+/// Of values \[N\], weight \[1\]: weight · sum \[1\].
+#[derive(Clone, Copy, Debug)]
+struct WeightedSumBy {
+    batch: usize,
+}
+
+impl Operation for WeightedSumBy {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let [values, weight] = context.first();
+        weighted_sum_by(self.batch, values, weight, context.output)
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        if at.position > 0 {
+            return Ok(None);
+        }
+        Ok(Some(graph.push_like(at.target(), WeightedSumByGrad(*self), vec![at.dy, at.inputs[1]])))
+    }
+}
+
+/// Of scalar \[1\], weight \[1\]: weight · scalar in each element \[N\].
+#[derive(Debug)]
+struct WeightedSumByGrad(WeightedSumBy);
+
+impl Operation for WeightedSumByGrad {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let [scalar, weight] = context.first();
+        scale_by_weight(self.0.batch, scalar, weight, context.output)
+    }
+}
+
 impl Graph {
     /// A vector \[count\] with every element `value`.
     pub fn fill(&mut self, count: usize, value: f32) -> NodeId {
@@ -321,6 +373,16 @@ impl Graph {
         self.expect("bce", "targets", targets, &[batch, classes])?;
         let op = CrossEntropy { batch, classes, labels: Labels::Binary { mean } };
         Ok(self.push(op, vec![logits, targets], vec![batch]))
+    }
+
+    /// As [`Graph::weighted_sum`], with a weight \[1\] that is given for each run.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the weight is not one number.
+    pub fn weighted_sum_by(&mut self, values: NodeId, weight: NodeId) -> Result<NodeId> {
+        self.expect("weighted_sum", "weight", weight, &[1])?;
+        let batch = self.shape(values).first().copied().unwrap_or(0);
+        Ok(self.push(WeightedSumBy { batch }, vec![values, weight], vec![1]))
     }
 
     /// weight · sum of `values` \[N\], a scalar \[1\].

@@ -68,7 +68,7 @@ pub fn scale(factor: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("forward", quads, 2, factor, vec![x, x], y)]
 }
 
-/// y = x between −bound and bound; NaN stays.
+/// y = x between −bound and bound; what is not finite stays.
 pub fn clamp(bound: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("bounded", quads, 2, bound, vec![x, x], y)]
 }
@@ -203,7 +203,7 @@ impl Graph {
         self.push_like(x, Scale { factor }, vec![x])
     }
 
-    /// `x` held between −`bound` and `bound`; NaN stays.
+    /// `x` held between −`bound` and `bound`; what is not finite stays.
     pub fn clamp(&mut self, x: NodeId, bound: f32) -> NodeId {
         self.push_like(x, Clamp { bound }, vec![x])
     }

@@ -46,9 +46,9 @@ pub struct ChainOptions {
     pub seed: Seed,
     /// See `seed`.
     pub first_row: u32,
-    /// What each image is to become; a class of none: that image is not guided.
+    /// What each image is to become; a class of none: that image is not guided. Not looked at where nothing guides.
     pub labels: Labels,
-    /// Step size α of Algorithm 1, or the scale of Eq. 12.
+    /// Step size α of Algorithm 1, or the scale of Eq. 12; as `labels`.
     pub alpha: f32,
 }
 
@@ -134,9 +134,6 @@ pub struct Sampler {
 
 fn check(spec: &StepSpec, schedule: &Schedule) -> Result<()> {
     spec.solver.check()?;
-    if spec.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
     match spec.noise {
         NoiseSource::Stored { steps } if steps < schedule.len() => {
             let detail = format!("{steps} rows of stored noise for a chain of {} steps", schedule.len());
@@ -204,6 +201,31 @@ impl Sampler {
         let (trace, staging) = results(device, &config, &spec, schedule.len()).await?;
         let diffusion = diffusion.clone();
         Ok(Sampler { step, begin, numbers, trace, staging, spec, schedule, config, diffusion })
+    }
+
+    /// As [`Sampler::new`], of as many of the batch's images as the device can hold at a time ([`Sampler::batch`]): a chain
+    /// of them ends in the same images, whatever the batch, where their first row is told.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`], where one image is too large.
+    pub async fn fitting(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        respacing: &str,
+        mut spec: StepSpec,
+        set: WeightSet,
+    ) -> Result<Sampler> {
+        loop {
+            match Self::new(weights, diffusion, respacing, spec, set).await {
+                Err(error) => spec.batch = error.smaller_batch(spec.batch).ok_or(error)?,
+                sampler => return sampler,
+            }
+        }
+    }
+
+    /// Images of a chain.
+    pub fn batch(&self) -> usize {
+        self.spec.batch
     }
 
     /// Changes to another respacing and another solver without compiling anything; `false`: the step of `spec` is
@@ -286,7 +308,7 @@ impl Sampler {
         let mut t: Vec<f32> = Vec::with_capacity(indices.len());
         for &index in indices {
             words.extend(self.coefficients(index, None, scale)?.words());
-            t.push(self.schedule.model_timestep(index));
+            t.push(self.schedule.model_timestep(index)?);
         }
         self.step.write("t", bytemuck::cast_slice(&t))?;
         self.step.write("coefficients", bytemuck::cast_slice(&words))
@@ -295,10 +317,14 @@ impl Sampler {
     /// Sets the classes (or targets) and the step size.
     ///
     /// # Errors
-    /// [`Error::Config`] for a class out of range or a wrong number of labels.
+    /// [`Error::Config`] for a class out of range or a step size that is no number, [`Error::Shape`] for a wrong number of
+    /// labels.
     pub fn guide(&self, labels: &Labels, alpha: f32) -> Result<()> {
         if self.spec.guidance == Guidance::None {
             return Ok(());
+        }
+        if !alpha.is_finite() {
+            return Err(Error::config("alpha", format!("must be a finite number, is {alpha}")));
         }
         self.step.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
         self.step.write("labels", &self.config.head.pack(labels, self.spec.batch, self.config.num_classes)?)
@@ -384,10 +410,11 @@ impl Sampler {
             let index = from - 1 - done;
             let before = (done > 0).then_some(index + 1);
             // After the last step what is kept is the original itself.
-            let left = index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left));
+            let left =
+                index.checked_sub(1).map(|left| self.schedule.q_sample_coefficients(left)).transpose()?;
             Ok(Row {
                 coefficients: self.coefficients(index, before, options.alpha)?,
-                timestep: self.schedule.model_timestep(index),
+                timestep: self.schedule.model_timestep(index)?,
                 kept: left.unwrap_or([1.0, 0.0]),
                 run: run_words(options.seed, index as u32, options.first_row),
             })
@@ -413,7 +440,7 @@ impl Sampler {
     /// Device errors.
     pub async fn get_images(&self) -> Result<Vec<f32>> {
         let x = self.step.require("x")?;
-        Ok(self.images().to_host(&self.read(x, x.bytes()).await?))
+        self.images().to_host(&self.read(x, x.bytes()).await?)
     }
 
     /// The logits \[N,K\] of the last step, of x_t before that step.
@@ -436,7 +463,7 @@ impl Sampler {
 
     /// Where the logits of the first `steps` steps lie, and how many bytes they are.
     pub(crate) fn traced(&self, steps: usize) -> Result<(&Buffer, u64)> {
-        let bytes = steps as u64 * self.logits_bytes();
+        let bytes = (steps as u64).saturating_mul(self.logits_bytes());
         match &self.trace {
             Some(trace) if bytes <= trace.bytes() => Ok((trace, bytes)),
             _ => Err(Error::config("trace", format!("the logits of {steps} steps were not kept"))),

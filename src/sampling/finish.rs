@@ -12,7 +12,7 @@ use crate::weights::{Loaded, Weights};
 /// Images made by a chain, and what the classifier says of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    /// The images \[N,C,H,W\] in −1..1; what became NaN stays NaN.
+    /// The images \[N,C,H,W\] in −1..1; what is not finite stays so.
     pub images: Vec<f32>,
     /// Their logits \[N,K\].
     pub logits: Vec<f32>,
@@ -84,6 +84,6 @@ impl Finish {
         let parts = [images, logits].map(|buffer| (buffer, 0, buffer.bytes()));
         let data: Vec<f32> = bytemuck::pod_collect_to_vec(&self.staging.read(&parts).await?);
         let (images, logits) = data.split_at((images.bytes() / 4) as usize);
-        Ok(Finished { images: self.images.to_host(images), logits: unpad_rows(logits, self.classes) })
+        Ok(Finished { images: self.images.to_host(images)?, logits: unpad_rows(logits, self.classes) })
     }
 }

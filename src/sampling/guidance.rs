@@ -43,12 +43,13 @@ impl Guidance {
         targets.extend(&encoded.skips);
         let gradients = b.graph.grad(loss, &targets)?;
         let alpha = b.graph.leaf(&[1], Place::whole("alpha"));
-        let mut moved = Vec::new();
-        for (h, g) in targets.into_iter().zip(gradients) {
-            moved.push(b.graph.axpy(h, g, alpha)?);
-        }
-        let skips = moved.split_off(1);
-        Ok((Encoded { bottleneck: moved[0], skips, ..encoded }, None))
+        let mut moved = targets
+            .into_iter()
+            .zip(gradients)
+            .map(|(target, gradient)| b.graph.axpy(target, gradient, alpha));
+        let bottleneck = moved.next().transpose()?.unwrap_or(encoded.bottleneck);
+        let skips = moved.collect::<Result<_>>()?;
+        Ok((Encoded { bottleneck, skips, ..encoded }, None))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::{Builder, JointModel, WeightSet};
 use crate::ops::SolverInputs;
 use crate::ops::solver::{COEFFICIENTS, Sources};
 use crate::rng::Stream;
+use crate::tensor::check_batch;
 
 /// Where the noise of a step comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ impl StepSpec {
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<Plan> {
+    check_batch(spec.batch)?;
     let config = &model.config;
     let shape = config.image_shape(spec.batch);
     let mut b = Builder::new(&model.params, set, false);

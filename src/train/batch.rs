@@ -35,9 +35,9 @@ impl Pixels<'_> {
     fn extend(&self, range: std::ops::Range<usize>, images: &mut Vec<f32>) {
         match self {
             Pixels::Levels(levels) => {
-                images.extend(levels[range].iter().copied().map(picture::value));
+                images.extend(levels.get(range).unwrap_or_default().iter().copied().map(picture::value));
             }
-            Pixels::Values(values) => images.extend_from_slice(&values[range]),
+            Pixels::Values(values) => images.extend_from_slice(values.get(range).unwrap_or_default()),
         }
     }
 }
@@ -80,7 +80,7 @@ impl<'a> Examples<'a> {
     pub fn new(config: &ModelConfig, pixels: Pixels<'a>, labels: &'a Labels) -> Result<Examples<'a>> {
         let (image_len, classes) = (config.images(1).len(), config.num_classes);
         let count = labels.len(classes);
-        if count == 0 || pixels.len() != count * image_len {
+        if count == 0 || image_len == 0 || Some(pixels.len()) != count.checked_mul(image_len) {
             let detail = format!("{} values for {count} images of {image_len}", pixels.len());
             return Err(Error::shape("train", detail));
         }
@@ -100,8 +100,11 @@ impl<'a> Examples<'a> {
     /// The batch of step `step` in `order`; with `flip` half of its images are mirrored.
     ///
     /// # Errors
-    /// As [`Examples::batch`].
+    /// As [`Examples::batch`]; [`Error::Config`] for a batch of more images than rows of noise can be numbered.
     pub fn next(&self, order: &mut BatchOrder, step: u64, count: usize, flip: bool) -> Result<Batch> {
+        if u32::try_from(count).is_err() {
+            return Err(Error::config("batch_size", format!("{count} images are too many")));
+        }
         let rows: Vec<usize> = order.indices(step, count).into_iter().map(|row| row as usize).collect();
         let mut batch = self.batch(&rows)?;
         if flip {
@@ -117,7 +120,7 @@ impl<'a> Examples<'a> {
     /// # Errors
     /// [`Error::Shape`] for a row that is not there.
     pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
-        let mut images = Vec::with_capacity(rows.len() * self.image_len);
+        let mut images = Vec::new();
         for row in rows {
             if *row >= self.count {
                 let detail = format!("row {row} of {} images", self.count);

@@ -4,6 +4,8 @@
 use super::groups::Groups;
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, backward_plan};
+use super::terms::LABEL_WEIGHT;
+use super::trainer::label_weight;
 use crate::autodiff::Activations;
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
@@ -80,15 +82,18 @@ pub async fn training_step(
     let images = config.images(batch);
     step.write("x_start", bytemuck::cast_slice(&images.to_device(&input.x_start)?))?;
     step.write("noise", bytemuck::cast_slice(&images.to_device(&input.noise)?))?;
-    let t: Vec<f32> = input.timesteps.iter().map(|t| schedule.model_timestep(*t)).collect();
+    let t = schedule.model_timesteps(&input.timesteps)?;
     step.write("t", bytemuck::cast_slice(&t))?;
-    let mix: Vec<f32> = input.timesteps.iter().flat_map(|t| schedule.q_sample_coefficients(*t)).collect();
-    step.write("coefficients", bytemuck::cast_slice(&mix))?;
+    let mix =
+        input.timesteps.iter().map(|t| schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+    step.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
     if config.learn_sigma {
-        let vb: Vec<f32> = input.timesteps.iter().flat_map(|t| schedule.vb_coefficients(*t)).collect();
-        step.write("vb_coefficients", bytemuck::cast_slice(&vb))?;
+        let vb = input.timesteps.iter().map(|t| schedule.vb_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+        step.write("vb_coefficients", bytemuck::cast_slice(vb.as_flattened()))?;
     }
     step.write("labels", &labels)?;
+    let weight = label_weight(input.labels.labelled(config.num_classes));
+    step.write(LABEL_WEIGHT, bytemuck::bytes_of(&[weight, 0.0, 0.0, 0.0]))?;
     step.write("metrics_first", bytemuck::bytes_of(&[1u32, 0, 0, 0]))?;
     step.run();
     let loss = step.read("metrics").await?.first().copied().unwrap_or(f32::NAN);
@@ -103,7 +108,7 @@ pub async fn training_step(
         loss,
         mse,
         logits,
-        model_out: out.to_host(&step.read("model_out").await?),
+        model_out: out.to_host(&step.read("model_out").await?)?,
         gradients: weights.download(ParamSet::Gradient, false).await?,
     })
 }

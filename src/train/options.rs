@@ -4,10 +4,8 @@ use super::groups::Groups;
 use crate::autodiff::Activations;
 use crate::error::{Error, Result};
 use crate::model::Part;
+use crate::tensor::check_batch;
 use serde::{Deserialize, Serialize};
-
-/// Most images of a step: more than any device holds, and few enough that sizes computed from it are far from overflow.
-const MOST_IMAGES: usize = 1 << 20;
 
 /// Which images the classifier sees in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,10 +97,7 @@ impl TrainOptions {
     /// [`Error::Config`] naming the field.
     pub fn validate(&self) -> Result<()> {
         let micro = self.micro_batches;
-        if !(1..=MOST_IMAGES).contains(&self.batch_size) {
-            let detail = format!("must be from 1 to {MOST_IMAGES}, is {}", self.batch_size);
-            return Err(Error::config("batch_size", detail));
-        }
+        check_batch(self.batch_size)?;
         if micro == 0 || !self.batch_size.is_multiple_of(micro) {
             let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));

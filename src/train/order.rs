@@ -45,7 +45,7 @@ impl BatchOrder {
             shuffle(self.seed, epoch as u32, &mut self.order);
             self.epoch = Some(epoch);
         }
-        (0..batch).map(|i| self.order[(place * batch + i) % len]).collect()
+        self.order.iter().skip(place * batch).chain(self.order.iter().cycle()).take(batch).copied().collect()
     }
 
     /// Mirrors an image \[C,H,W\] of rows of `width` for half of all (step, row).

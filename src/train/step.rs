@@ -1,15 +1,16 @@
 //! The training step as plans: one that leaves gradients, one that applies them, and between the two whatever exchanges
 //! them.
 
-use super::groups::Groups;
+use super::groups::{Groups, Rate};
 use super::options::{ClassifierInput, TrainOptions};
-use super::terms::{Pass, Term, feeds, joint};
+use super::terms::{Loss, Pass, Term, Weight, feeds, joint};
 use crate::autodiff::Activations;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
-use crate::model::{Builder, JointModel, ParamLayout, ParamSet, WeightSet};
+use crate::model::{Builder, JointModel, ParamLayout, ParamSet, Part, WeightSet};
 use crate::ops::optimizer::HYPERS;
+use crate::tensor::check_batch;
 
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
 pub(super) const METRIC_STRIDE: u64 = 256;
@@ -29,7 +30,8 @@ pub struct TrainSpec {
     pub given_noise: bool,
     /// How activations wait for the backward pass.
     pub activations: Activations,
-    /// What is trained, and how fast.
+    /// What is trained, and how fast. What no term reaches is to be frozen: AdamW's momentum and weight decay, and the average,
+    /// would move it all the same.
     pub groups: Groups,
     /// Largest global norm of the gradients.
     pub clip_grad_norm: Option<f64>,
@@ -38,14 +40,18 @@ pub struct TrainSpec {
 impl TrainSpec {
     /// The specification that `options` asks for.
     pub fn of(options: &TrainOptions) -> TrainSpec {
+        let mut groups = options.groups.clone();
+        if options.classifier_input == ClassifierInput::None {
+            groups.classifier = Rate::Frozen;
+        }
         TrainSpec {
+            groups,
             batch: options.batch_size / options.micro_batches.max(1),
             micro_batches: options.micro_batches,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
             given_noise: false,
             activations: options.activations,
-            groups: options.groups.clone(),
             clip_grad_norm: options.clip_grad_norm,
         }
     }
@@ -61,7 +67,8 @@ impl TrainSpec {
 ///
 /// Its buffers, of other feeds than the first with a prefix: "x_start" \[N,H,W,C\], "t" \[N\] (f32), "labels" (N u32 words, or
 /// the targets \[N,K\] of a multi-label model), "coefficients" \[2N\] of `q_sample`, "vb_coefficients" \[8N\] (learned sigma),
-/// "run". Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
+/// "run", and where a classifier learns "label_weight" \[1\], one divided by the number of labelled images in all micro-batches
+/// (0 where there are none). Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
 /// variational term; one value per 256 bytes). It leaves "mse", "classifier_loss", "logits" and "model_out" of the last
 /// micro-batch.
 ///
@@ -98,7 +105,9 @@ pub fn apply_plan(model: &JointModel, spec: &TrainSpec) -> Result<Plan> {
 /// # Errors
 /// As both.
 pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Plan> {
-    let mut graph = backward(model, spec, &joint(model, diffusion, spec)?)?;
+    let terms = joint(model, diffusion, spec)?;
+    let spec = &of_terms(model, spec.clone(), &terms)?;
+    let mut graph = backward(model, spec, &terms)?;
     if spec.micro_batches == 1 {
         apply(&mut graph, &model.params, spec)?;
     }
@@ -110,16 +119,44 @@ pub(super) fn hyper_buffer(number: usize) -> String {
     if number == 0 { "hyper".to_owned() } else { format!("hyper.{number}") }
 }
 
-fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Graph> {
-    feeds(terms)?;
+/// The terms' forward passes.
+fn forward<'m>(
+    model: &'m JointModel,
+    spec: &TrainSpec,
+    terms: &[Box<dyn Term>],
+) -> Result<(Builder<'m>, Vec<Loss>)> {
+    feeds(terms)?.iter().try_for_each(|feed| check_batch(feed.batch))?;
+    check_batch(spec.batch.saturating_mul(spec.micro_batches))?;
     let mut b = Builder::new(&model.params, WeightSet::Raw, true);
     let mut pass = Pass::new(&mut b, model, spec);
     let losses = terms.iter().map(|term| pass.add(term.as_ref())).collect::<Result<Vec<_>>>()?;
     pass.place_results();
+    Ok((b, losses))
+}
+
+/// The specification with those parts frozen that no term reaches.
+pub(super) fn of_terms(model: &JointModel, spec: TrainSpec, terms: &[Box<dyn Term>]) -> Result<TrainSpec> {
+    let (b, _) = forward(model, &spec, terms)?;
+    let reached: Vec<Part> = b.trained().iter().map(|(id, _)| model.params.spec(*id).part).collect();
+    let rate = |part, rate| if reached.contains(&part) { rate } else { Rate::Frozen };
+    let Groups { encoder, decoder, classifier } = spec.groups;
+    let groups = Groups {
+        encoder: rate(Part::Encoder, encoder),
+        decoder: rate(Part::Decoder, decoder),
+        classifier: rate(Part::Classifier, classifier),
+    };
+    Ok(TrainSpec { groups, ..spec })
+}
+
+fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Graph> {
+    let (mut b, losses) = forward(model, spec, terms)?;
     let mut total = None;
     let mut metrics = Vec::new();
     for loss in losses {
-        let sum = b.graph.weighted_sum(loss.values, loss.weight);
+        let sum = match loss.weight {
+            Weight::Fixed(weight) => b.graph.weighted_sum(loss.values, weight),
+            Weight::Given(weight) => b.graph.weighted_sum_by(loss.values, weight)?,
+        };
         metrics.push((loss.metric as u64, sum));
         let part = loss.scale.map_or(sum, |scale| b.graph.scale(sum, scale));
         total = Some(match total {
@@ -187,7 +224,9 @@ fn apply(graph: &mut Graph, layout: &ParamLayout, spec: &TrainSpec) -> Result<()
         clip(graph, &parts.iter().map(|part| part.0).collect::<Vec<_>>(), &mut hypers, max_norm as f32)?;
     }
     for (gradient, state, number) in parts {
-        graph.adamw(gradient, hypers[number], state)?;
+        let hyper =
+            hypers.get(number).copied().ok_or_else(|| Error::config("groups", "a rate has no number"))?;
+        graph.adamw(gradient, hyper, state)?;
     }
     Ok(())
 }

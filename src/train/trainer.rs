@@ -2,14 +2,15 @@
 
 use super::batch::Batch;
 use super::exchange::{Exchange, GradientRange};
+use super::groups::{Groups, Rate};
 use super::options::TrainOptions;
-use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer};
-use super::terms::{Feed, Terms, feeds, joint};
+use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
+use super::terms::{Feed, LABEL_WEIGHT, Terms, feeds, joint};
 use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{JointModel, ParamSet};
+use crate::model::{JointModel, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::{Seed, Stream, uniform_u32_below};
 use crate::weights::{Loaded, Weights};
@@ -24,7 +25,8 @@ pub struct Metrics {
     pub loss: f32,
     /// Noise error.
     pub mse: f32,
-    /// Classifier loss, unweighted (the sum where it sees clean and noised images).
+    /// Classifier loss of the labelled images, unweighted (the sum where it sees clean and noised images): the mean over the
+    /// steps that had any, 0 where none had.
     pub classifier_loss: f32,
     /// Variational term of a learned sigma.
     pub vb: f32,
@@ -34,6 +36,11 @@ pub struct Metrics {
 
 /// A training run on a device. A step has three parts: backward passes leave gradients, an [`Exchange`] may replace them,
 /// and they are applied.
+///
+/// The classifier's loss is the mean over the labelled images of a batch. A step whose batch has none leaves the classifier
+/// as it is, bit for bit: weights, moments, averages and running statistics. So does every step of terms without a classifier.
+/// (Where gradients are exchanged, other processes may have labelled images: then it is applied at every step, and the mean of
+/// the processes' means counts.) The optimizer's bias corrections count all steps of the run.
 ///
 /// ```
 /// # fn main() -> duet::Result<()> {
@@ -76,6 +83,12 @@ pub struct Trainer {
     weights: Weights,
     backward: Loaded,
     apply: Loaded,
+    /// What is applied where the classifier stays as it is; `None`: nothing.
+    apply_others: Option<Loaded>,
+    /// Whether the classifier learns only where images have labels.
+    classifier_waits: bool,
+    /// Whether any term counts labelled images.
+    counts_labels: bool,
     exchange: Option<Box<dyn Exchange>>,
     gradients: Vec<GradientRange>,
     feeds: Vec<Feed>,
@@ -84,7 +97,17 @@ pub struct Trainer {
     schedule: Schedule,
     options: TrainOptions,
     step: u64,
-    since_metrics: u64,
+    since: Since,
+}
+
+/// Steps since means were read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Since {
+    all: u64,
+    /// Those with labelled images.
+    labelled: u64,
+    /// Those that applied anything.
+    applied: u64,
 }
 
 impl Trainer {
@@ -171,7 +194,8 @@ impl Trainer {
     ) -> Result<Trainer> {
         options.validate()?;
         diffusion.validate()?;
-        let spec = TrainSpec::of(options);
+        let spec = TrainSpec { groups: options.groups.clone(), ..TrainSpec::of(options) };
+        let spec = of_terms(weights.model(), spec, terms)?;
         let feeds = feeds(terms)?;
         weights.zero_set(ParamSet::Gradient).await?;
         if spec.gradients() != ParamSet::Gradient {
@@ -179,6 +203,9 @@ impl Trainer {
         }
         let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
         let apply = weights.load(&apply_plan(weights.model(), &spec)?).await?;
+        let counts_labels = feeds.iter().any(|feed| backward.buffer(&feed.buffer(LABEL_WEIGHT)).is_some());
+        let classifier_waits = counts_labels && spec.groups.trains(Part::Classifier);
+        let apply_others = others(&weights, &spec, &apply).await?;
         let ranges = spec.groups.ranges(&weights.model().params);
         let gradients = ranges.iter().filter_map(|(range, _)| {
             let buffer = weights.buffer(spec.gradients(), range.chunk)?.clone();
@@ -189,6 +216,9 @@ impl Trainer {
             weights,
             backward,
             apply,
+            apply_others,
+            classifier_waits,
+            counts_labels,
             exchange: None,
             feeds,
             factors: spec.groups.factors(),
@@ -196,7 +226,7 @@ impl Trainer {
             diffusion: diffusion.clone(),
             options: options.clone(),
             step,
-            since_metrics: 0,
+            since: Since::default(),
         })
     }
 
@@ -225,23 +255,33 @@ impl Trainer {
             let detail = format!("{} batches for {} feeds", batches.len(), self.feeds.len());
             return Err(Error::shape("train_step", detail));
         }
+        let config = &self.weights.model().config;
+        let mut labelled = 0;
         for (feed, batch) in self.feeds.iter().zip(batches) {
-            let need = self.weights.model().config.images(feed.batch * micro).len();
+            let count = feed.batch * micro;
+            let need = config.images(count).len();
             if batch.images.len() != need {
                 let detail = format!("{} values, need {need}", batch.images.len());
                 return Err(Error::shape("train_step", detail));
             }
+            config.head.check(&batch.labels, count, config.num_classes)?;
+            let name = feed.buffer(LABEL_WEIGHT);
+            if self.backward.buffer(&name).is_some() {
+                let have = batch.labels.labelled(config.num_classes);
+                self.backward.write(&name, bytemuck::bytes_of(&[label_weight(have), 0.0, 0.0, 0.0]))?;
+                labelled += have;
+            }
         }
         self.gather(batches)?;
-        self.update(learning_rate)
+        self.update(learning_rate, labelled)
     }
 
     /// The backward passes of a step and the exchange of what they leave. Where it fails, losses of a step that is not
     /// taken may be in the sums on the device: the means begin anew.
     fn gather(&mut self, batches: &[&Batch]) -> Result<()> {
-        let steps = std::mem::take(&mut self.since_metrics);
-        self.try_gather(batches, steps == 0)?;
-        self.since_metrics = steps;
+        let since = std::mem::take(&mut self.since);
+        self.try_gather(batches, since.all == 0)?;
+        self.since = since;
         Ok(())
     }
 
@@ -264,9 +304,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Applies the gradients.
-    fn update(&mut self, learning_rate: f64) -> Result<()> {
-        let fresh = self.since_metrics == 0;
+    /// Applies the gradients of a step with so many labelled images.
+    fn update(&mut self, learning_rate: f64, labelled: usize) -> Result<()> {
         for (number, factor) in self.factors.iter().enumerate() {
             let optimizer = AdamW {
                 learning_rate: learning_rate * factor,
@@ -279,10 +318,17 @@ impl Trainer {
             let values = hyper(self.step + 1, &optimizer, 1.0);
             self.apply.write(&hyper_buffer(number), bytemuck::cast_slice(&values))?;
         }
-        self.apply.write("metrics_first", bytemuck::bytes_of(&[u32::from(fresh), 0, 0, 0]))?;
-        self.apply.run();
+        let whole = labelled > 0 || !self.classifier_waits || self.exchange.is_some();
+        let apply = if whole { Some(&self.apply) } else { self.apply_others.as_ref() };
+        if let Some(apply) = apply {
+            let first = u32::from(self.since.applied == 0);
+            apply.write("metrics_first", bytemuck::bytes_of(&[first, 0, 0, 0]))?;
+            apply.run();
+            self.since.applied += 1;
+        }
         self.step += 1;
-        self.since_metrics += 1;
+        self.since.all += 1;
+        self.since.labelled += u64::from(labelled > 0 || !self.counts_labels);
         Ok(())
     }
 
@@ -294,7 +340,7 @@ impl Trainer {
         let images = config.images(rows);
         let len = images.image_len();
         let write = |name: &str, data: &[u8]| self.backward.write(&feed.buffer(name), data);
-        let part = &batch.images[from * len..(from + rows) * len];
+        let part = batch.images.get(from * len..(from + rows) * len).unwrap_or_default();
         write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
         let seed = Seed(self.options.seed);
         let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());
@@ -303,11 +349,10 @@ impl Trainer {
             let steps = self.schedule.len() as u32;
             let index =
                 uniform_u32_below(steps, seed, Stream::Timestep, self.step as u32, row as u32) as usize;
-            t.push(self.schedule.model_timestep(index));
-            q.push(self.schedule.sqrt_alphas_cumprod[index] as f32);
-            q.push(self.schedule.sqrt_one_minus_alphas_cumprod[index] as f32);
+            t.push(self.schedule.model_timestep(index)?);
+            q.extend(self.schedule.q_sample_coefficients(index)?);
             if config.learn_sigma {
-                vb.extend(self.schedule.vb_coefficients(index));
+                vb.extend(self.schedule.vb_coefficients(index)?);
             }
         }
         write("t", bytemuck::cast_slice(&t))?;
@@ -325,20 +370,20 @@ impl Trainer {
     /// # Errors
     /// [`Error::NotFinite`] where the loss or the gradients' norm is NaN or infinite; device errors.
     pub async fn metrics(&mut self) -> Result<Metrics> {
-        let steps = std::mem::take(&mut self.since_metrics);
+        let Since { all: steps, labelled, applied } = std::mem::take(&mut self.since);
         let sums = self.backward.read("metrics").await?;
-        let mean = |number: u64| {
+        let mean = |(number, steps): (u64, u64)| {
             let index = (number * METRIC_STRIDE / 4) as usize;
             sums.get(index).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
         };
         let gradient_norm = match self.options.clip_grad_norm {
             Some(_) => {
                 let sum = self.apply.read("gradient_norm").await?;
-                Some(sum.first().filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32))
+                Some(sum.first().filter(|_| applied > 0).map_or(0.0, |sum| sum / applied as f32))
             }
             None => None,
         };
-        let [loss, mse, classifier_loss, vb] = [0, 1, 2, 3].map(mean);
+        let [loss, mse, classifier_loss, vb] = [(0, steps), (1, steps), (2, labelled), (3, steps)].map(mean);
         let finite = [("loss", loss), ("gradients' norm", gradient_norm.unwrap_or(0.0))];
         if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
             let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
@@ -350,8 +395,17 @@ impl Trainer {
     /// Everything a resumed run needs.
     ///
     /// # Errors
-    /// Device errors.
+    /// [`Error::NotFinite`] where a weight, an average or a moment became NaN or infinite, naming it; device errors.
     pub async fn checkpoint(&self) -> Result<Checkpoint> {
+        let made = self.download().await?;
+        made.finite().map_err(|detail| {
+            let detail = format!("step {} leaves what cannot be gone on from: it {detail}", self.step);
+            Error::NotFinite { detail }
+        })?;
+        Ok(made)
+    }
+
+    async fn download(&self) -> Result<Checkpoint> {
         let training = TrainingState {
             step: self.step,
             seed: self.options.seed,
@@ -368,6 +422,8 @@ impl Trainer {
             weights: self.weights.download(ParamSet::Weights, true).await?,
             ema: Some(self.weights.download(ParamSet::Average, false).await?),
             training: Some(training),
+            pictures: Default::default(),
+            typicality: None,
             info: std::collections::BTreeMap::new(),
         })
     }
@@ -386,4 +442,22 @@ impl Trainer {
     pub fn plans(&self) -> [&Loaded; 2] {
         [&self.backward, &self.apply]
     }
+}
+
+/// Weight of one of `labelled` images in their mean.
+pub(super) fn label_weight(labelled: usize) -> f32 {
+    if labelled == 0 { 0.0 } else { 1.0 / labelled as f32 }
+}
+
+/// What applies the gradients of all that `spec` trains but the classifier's, beside what applies them all: it reads and
+/// writes the same numbers. `None`: nothing else is trained.
+async fn others(weights: &Weights, spec: &TrainSpec, apply: &Loaded) -> Result<Option<Loaded>> {
+    let groups = Groups { classifier: Rate::Frozen, ..spec.groups.clone() };
+    if groups == spec.groups || groups.factors().is_empty() {
+        return Ok(None);
+    }
+    // The classifier is the last part: the factors of the others keep their numbers.
+    let plan = apply_plan(weights.model(), &TrainSpec { groups, ..spec.clone() })?;
+    let shared: Vec<_> = plan.externals().filter_map(|(name, _)| Some((name, apply.buffer(name)?))).collect();
+    Ok(Some(weights.load_beside(&plan, &shared).await?))
 }

@@ -56,6 +56,19 @@ fn maps_are_pooled_side_by_side() {
 }
 
 #[test]
+fn a_maximum_does_not_pass_over_nan() {
+    let map = FeatureMap { batch: 1, pixels: 3, channels: 4, columns: 4, offset: 0, maximum: true };
+    let mut h = Harness::new();
+    let nan = f32::NAN;
+    let x = h.input(&[1, 3, 4], &[nan, 1.0, 2.0, -3.0, 1.0, nan, 5.0, -f32::INFINITY, 1.0, 1.0, 0.0, -4.0]);
+    let f = h.output(&[1, 4]);
+    h.run(features::pool_into(&map, x.slice, f.slice));
+    let got = h.read(&f);
+    assert!(got[0].is_nan() && got[1].is_nan(), "{got:?}");
+    assert_eq!(got[2..], [5.0, -3.0]);
+}
+
+#[test]
 fn of_equal_maxima_the_first_takes_the_gradient() {
     let map = FeatureMap { batch: 1, pixels: 4, channels: 2, columns: 2, offset: 0, maximum: true };
     let mut h = Harness::new();
@@ -96,10 +109,15 @@ fn batch_statistics_and_their_gradients() {
         let (tw, tb) = (h.input(&[columns], &weight), h.input(&[columns], &bias));
         let tdy = h.input(&[rows, columns], &dy);
         let trunning = h.input(&[2, columns], &running);
+        let (kept, learn) = (h.input(&[2, columns], &running), [0.0, 1.0].map(|v| h.input(&[1], &[v])));
         let stats = h.output(&[3, columns]);
         let y = h.output(&[rows, columns]);
         let (dx, dw) = (h.output(&[rows, columns]), h.output(&[columns]));
-        let mut launches = batchnorm::stats(rows, columns, tx.slice, stats.slice, trunning.slice);
+        // Once without learning.
+        let quiet = [stats.slice, kept.slice];
+        let mut launches = batchnorm::stats(rows, columns, [tx.slice, learn[0].slice], quiet);
+        let written = [stats.slice, trunning.slice];
+        launches.extend(batchnorm::stats(rows, columns, [tx.slice, learn[1].slice], written));
         let reads = [tx.slice, stats.slice, tw.slice, tb.slice];
         launches.extend(batchnorm::forward(rows, columns, true, reads, y.slice));
         let reads = [tx.slice, tdy.slice, stats.slice, tw.slice];
@@ -131,6 +149,7 @@ fn batch_statistics_and_their_gradients() {
             })
             .collect();
         assert_close(&name("running statistics"), &h.read(&trunning), &want, 1e-5);
+        assert_eq!(h.read(&kept), running, "what does not learn keeps its bits");
     }
 }
 

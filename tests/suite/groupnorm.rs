@@ -244,6 +244,18 @@ fn extreme_values_stay_finite() {
 }
 
 #[test]
+fn squares_that_overflow_are_not_made_zeros() {
+    let size = GroupNorm { batch: 2, pixels: 16, channels: 4, groups: 4, silu: true, scale_shift: true };
+    let mut inputs = inputs(&size, 0.0);
+    // The values can be said in 32 bits, their squares cannot.
+    inputs.x[..8].iter_mut().for_each(|v| *v *= 1e25);
+    let got = run(&size, &inputs, &values(9, inputs.x.len()));
+    let (first, second) = got.y.split_at(64);
+    assert!(first.iter().all(|v| v.is_nan()), "the image that overflows: {first:?}");
+    assert!(second.iter().all(|v| v.is_finite()), "and no other");
+}
+
+#[test]
 fn more_workgroups_than_one_dimension_holds() {
     let size = GroupNorm { batch: 70_000, pixels: 2, channels: 4, groups: 1, silu: false, scale_shift: true };
     let inputs = inputs(&size, 0.0);

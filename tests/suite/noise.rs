@@ -53,7 +53,7 @@ fn noise_is_what_remains_of_an_image_without_a_predicted_x_start() {
     let schedule = Schedule::new(&eps).unwrap();
     let again: Vec<f32> = (0..x.len())
         .map(|i| {
-            let [kept, noised] = schedule.q_sample_coefficients(TIMESTEPS[i / len]);
+            let [kept, noised] = schedule.q_sample_coefficients(TIMESTEPS[i / len]).unwrap();
             kept * out[i] + noised * noise[i]
         })
         .collect();
@@ -78,7 +78,7 @@ fn a_learned_variance_is_left_out() {
     let schedule = Schedule::new(&diffusion).unwrap();
     let x: Vec<f32> = (0..3 * len)
         .map(|i| {
-            let [kept, noised] = schedule.q_sample_coefficients(TIMESTEPS[i / len]);
+            let [kept, noised] = schedule.q_sample_coefficients(TIMESTEPS[i / len]).unwrap();
             kept * input.x_start[i] + noised * input.noise[i]
         })
         .collect();

@@ -1,6 +1,9 @@
-//! Plans of the shipped configurations as committed text: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
+//! Plans of the shipped configurations as committed text, in the families of a software device without subgroups and in those
+//! of a GPU: a refactor shows its difference. `DUET_BLESS=1` rewrites them.
 
 use duet::diffusion::DiffusionConfig;
+use duet::families::Choices;
+use duet::gpu::Traits;
 use duet::graph::Plan;
 use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
@@ -21,14 +24,21 @@ fn config(kind: &str) -> ModelConfig {
     }
 }
 
+/// A GPU of any maker: what its rule chooses runs in tiles.
+fn gpu() -> Choices {
+    let traits = Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32 };
+    Choices::of("a GPU without a table", traits, &[])
+}
+
 /// The plans whose text is committed: of training what leaves gradients, then what applies them.
-fn texts(kind: &str, what: &str) -> String {
+fn texts(kind: &str, what: &str, choices: &Choices) -> String {
+    let text = |plan: Plan| plan.chosen(choices).unwrap().to_string();
     if what != "train" {
-        return plan(kind, what).to_string();
+        return text(plan(kind, what));
     }
     let model = JointModel::new(&config(kind)).unwrap();
     let backward = backward_plan(&model, &DiffusionConfig::default(), &training()).unwrap();
-    format!("{backward}{}", apply_plan(&model, &training()).unwrap())
+    text(backward) + &text(apply_plan(&model, &training()).unwrap())
 }
 
 fn training() -> TrainSpec {
@@ -56,9 +66,15 @@ pub fn plan(kind: &str, what: &str) -> Plan {
 #[test]
 fn plans_are_as_committed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
-    for (kind, what) in [("fashion28", "train"), ("fashion28", "guided"), ("mnist28_c32", "guided")] {
-        let path = folder.join(format!("{kind}_{what}_b8.txt"));
-        let text = texts(kind, what);
+    let all = [("fashion28", "train"), ("fashion28", "guided"), ("mnist28_c32", "guided")];
+    for ((kind, what), (ending, choices)) in all
+        .iter()
+        .flat_map(|plan| [("", Choices::default()), ("_gpu", gpu())].map(|families| (plan, families)))
+    {
+        let path = folder.join(format!("{kind}_{what}_b8{ending}.txt"));
+        let text = texts(kind, what, &choices);
+        // Where both are the same text, one of them pins nothing.
+        assert_eq!(text.contains("_tiled."), !ending.is_empty(), "{}", path.display());
         if std::env::var_os("DUET_BLESS").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(&path, text).unwrap();

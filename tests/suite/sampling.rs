@@ -123,7 +123,8 @@ fn an_explanation_allocates_nothing_and_reads_once() {
         assert_eq!((before, after), (quiet.before, quiet.after));
         let [kept, spread] = duet::diffusion::Schedule::respaced(&DiffusionConfig::default(), "20")
             .unwrap()
-            .q_sample_coefficients(5);
+            .q_sample_coefficients(5)
+            .unwrap();
         let mut noised = vec![0.0; BATCH * LEN];
         for (row, part) in noised.chunks_mut(LEN).enumerate() {
             normal_fill(Seed(0), Stream::InitialNoise, 0, row as u32, part);
@@ -200,7 +201,7 @@ fn an_inverted_image_comes_back_unguided_and_changes_guided() {
         let layout = sampler.images();
         sampler.guide(&chain_options().labels, 0.0).unwrap();
         let noised = |index: usize| -> Vec<f32> {
-            let [kept, spread] = sampler.schedule().q_sample_coefficients(index);
+            let [kept, spread] = sampler.schedule().q_sample_coefficients(index).unwrap();
             let mut z = vec![0.0; images.len()];
             normal_fill(Seed(1), Stream::InitialNoise, index as u32, 0, &mut z);
             z.iter().zip(&images).map(|(z, x)| kept * x + spread * z).collect()
@@ -257,7 +258,7 @@ fn a_network_of_v_is_measured_and_asked_for_noise() {
     for (row, part) in eps.chunks_mut(LEN).enumerate() {
         normal_fill(Seed(4), Stream::TrainNoise, 0, 7 + row as u32, part);
     }
-    let levels = |i: usize| schedule.q_sample_coefficients(steps[i / LEN]);
+    let levels = |i: usize| schedule.q_sample_coefficients(steps[i / LEN]).unwrap();
     let mix =
         |f: &dyn Fn(usize, [f32; 2]) -> f32| (0..images.len()).map(|i| f(i, levels(i))).collect::<Vec<f32>>();
     let x_t = mix(&|i, [kept, noised]| kept * images[i] + noised * eps[i]);

@@ -66,6 +66,45 @@ pub fn compare_tables(path: &Path) {
 }
 
 #[test]
+fn linear_schedules_below_ten_steps_run_from_a_hundredth_to_a_fiftieth_of_a_hundred() {
+    let betas = |config: DiffusionConfig| Schedule::new(&config).unwrap().betas;
+    let of = |diffusion_steps| betas(DiffusionConfig { diffusion_steps, ..DiffusionConfig::default() });
+    for steps in 3..10 {
+        let scale = 100.0 / steps as f64;
+        for (i, beta) in of(steps).iter().enumerate() {
+            let want = scale * (0.01 + 0.01 * i as f64 / (steps - 1) as f64);
+            assert!((beta - want).abs() < 1e-15, "β {i} of {steps}: {beta} instead of {want}");
+        }
+    }
+    assert_eq!([of(8)[0], of(8)[7]], [0.125, 0.25]);
+    assert!((of(8)[1] - 0.142857).abs() < 1e-6);
+    // What would be 1 or more is held: the reference's tables are infinite there, or it refuses them.
+    assert_eq!(of(1), [0.999]);
+    assert_eq!(of(2), [0.5, 0.999]);
+    assert!(of(10)[0] == 0.1 && of(10)[9] == 0.999 && of(20)[19] == 0.999 && of(21)[20] < 0.96);
+    // Other starts and ends go the same way: the start as in longer chains, the end a tenth of theirs.
+    let own = DiffusionConfig { linear_start: 0.002, linear_end: 0.03, ..DiffusionConfig::default() };
+    let [short, long] =
+        [8, 40].map(|diffusion_steps| betas(DiffusionConfig { diffusion_steps, ..own.clone() }));
+    assert!((short[0] - 0.25).abs() < 1e-15 && (short[7] - 0.375).abs() < 1e-15, "{short:?}");
+    assert!((long[0] - 0.05).abs() < 1e-15 && (long[39] - 0.75).abs() < 1e-15, "{long:?}");
+}
+
+#[test]
+fn chains_that_leave_the_range_of_numbers_are_refused() {
+    let base = DiffusionConfig::default();
+    for config in [
+        DiffusionConfig { linear_end: 0.9, ..base.clone() },
+        DiffusionConfig { linear_start: 1e-300, ..base.clone() },
+    ] {
+        for respacing in ["", "50"] {
+            let error = Schedule::respaced(&config, respacing).unwrap_err().to_string();
+            assert!(error.contains("linear_end") && error.contains("linear_start"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn short_chains_are_finite() {
     for noise_schedule in [NoiseSchedule::Linear, NoiseSchedule::Cosine] {
         for diffusion_steps in [1, 2, 3, 9, 10, 11, 25, 100, 4000] {
@@ -104,6 +143,6 @@ fn the_network_sees_the_original_timestep() {
     let config =
         DiffusionConfig { diffusion_steps: 500, rescale_timesteps: true, ..DiffusionConfig::default() };
     let schedule = Schedule::respaced(&config, "10").unwrap();
-    assert_eq!(schedule.model_timestep(9), 2.0 * schedule.timestep_map[9] as f32);
+    assert_eq!(schedule.model_timestep(9).unwrap(), 2.0 * schedule.timestep_map[9] as f32);
     assert_eq!(schedule.timestep_map[9], 499);
 }

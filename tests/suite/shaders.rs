@@ -151,20 +151,58 @@ fn launches_fit_their_shaders() {
     }
 }
 
-#[test]
-fn functions_of_one_name_are_the_same_text() {
-    let mut known: BTreeMap<String, (String, String)> = BTreeMap::new();
-    for Shader { name, source, .. } in shaders() {
-        for part in source.split("\nfn ").skip(1) {
-            let function = part.split('(').next().unwrap().to_owned();
-            let body = part.split("\n}\n").next().unwrap().to_owned();
-            // Functions over a file's own bindings differ by nature; only pure helpers are compared.
-            if ["silu", "silu_derivative", "sigmoid", "philox4x32", "mul_wide"].contains(&function.as_str()) {
-                if let Some((other, text)) = known.get(&function) {
-                    assert_eq!(text, &body, "{function} differs between {other} and {name}");
-                }
-                known.insert(function, (name.clone(), body));
-            }
+/// Functions that several files need: the same text in each.
+const SHARED: [&str; 6] = ["sigmoid", "qkv_quad", "qkv_tile", "out_quad", "dout_quad", "dout_tile"];
+/// Functions of one name that differ between files, for they are about a file's own bindings and tiles.
+const DIFFERENT: [&str; 9] = [
+    "add",
+    "add_weighted",
+    "in_head",
+    "locate",
+    "put",
+    "put_gradient",
+    "store_gradient",
+    "store_out",
+    "weights",
+];
+
+/// What differs from those lists: a function of several files that is in neither, that is in the wrong one, or a name of the
+/// lists that no two files have.
+fn strays(texts: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let mut strays = Vec::new();
+    for (name, texts) in texts.iter().filter(|(_, texts)| texts.len() > 1) {
+        let same = texts.iter().all(|text| *text == texts[0]);
+        match (SHARED.contains(&name.as_str()), DIFFERENT.contains(&name.as_str())) {
+            (true, false) if same => {}
+            (false, true) if !same => {}
+            (true, _) => strays.push(format!("{name} differs between files")),
+            _ => strays.push(format!("{name} is in {} files, the same text: {same}", texts.len())),
         }
     }
+    let several = |name: &&&str| texts.get(**name).is_none_or(|texts| texts.len() < 2);
+    strays.extend(
+        SHARED.iter().chain(&DIFFERENT).filter(several).map(|name| format!("{name} is in no two files")),
+    );
+    strays
+}
+
+#[test]
+fn functions_of_one_name_are_the_same_text_or_known_to_differ() {
+    let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Shader { source, module, .. } in shaders() {
+        for (_, function) in module.functions.iter() {
+            let name = function.name.clone().expect("a name");
+            let start =
+                source.find(&format!("\nfn {name}(")).unwrap_or_else(|| panic!("{name} begins no line"));
+            let end = source[start..].find("\n}\n").expect("an end");
+            texts.entry(name).or_default().push(source[start..start + end].to_owned());
+        }
+    }
+    assert_eq!(strays(&texts), [""; 0]);
+    // The test notices what it is for.
+    let mut changed = texts.clone();
+    changed.get_mut("sigmoid").unwrap()[0].push(' ');
+    changed.remove("qkv_quad");
+    changed.insert("silu".into(), vec!["x".into(); 2]);
+    assert_eq!(strays(&changed).len(), 3, "{:?}", strays(&changed));
 }

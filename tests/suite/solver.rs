@@ -187,6 +187,28 @@ fn reverse_ddim_steps_equal_the_twin() {
 }
 
 #[test]
+fn a_clip_keeps_what_is_not_finite() {
+    let (batch, pixels, channels) = (1, 3, 2);
+    let shape = [batch, pixels, channels];
+    let mut h = Harness::new();
+    let x = h.input(&shape, &[0.5; 6]);
+    let model = h.input(&shape, &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38, -7.0, 0.25]);
+    // x0 = 2 · out, which takes the fourth element beyond the range; x' = x0.
+    let mut coefficients = [0.0f32; COEFFICIENTS];
+    (coefficients[1], coefficients[3]) = (2.0, 1.0);
+    let words = h.words(bytemuck::cast_slice(&coefficients));
+    let (noise, pred_xstart) = (h.input(&shape, &[0.0; 6]), h.output(&shape));
+    let size =
+        SolverStep { batch, pixels, channels, model_channels: channels, clip: true, learned_variance: false };
+    let sources = Sources { noise: noise.slice, gradient: None, residual: None };
+    h.run(solver::step(&size, model.slice, sources, words, [x.slice, pred_xstart.slice]));
+    for got in [h.read(&x), h.read(&pred_xstart)] {
+        assert!(got[..4].iter().all(|v| !v.is_finite()), "{got:?}");
+        assert_eq!(got[4..], [-1.0, 0.5]);
+    }
+}
+
+#[test]
 fn memory_residuals_and_rows_are_read_where_the_coefficients_say() {
     let (batch, pixels, channels, rows) = (2, 9, 3, 4);
     let (shape, count) = ([batch, pixels, channels], batch * pixels * channels);

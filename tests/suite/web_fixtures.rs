@@ -78,6 +78,8 @@ fn web_fixtures_golden_model() {
         weights: weights(&setup.model, &setup.prefix),
         ema: None,
         training: None,
+        pictures: Default::default(),
+        typicality: None,
         info: BTreeMap::new(),
     };
     write("golden.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
@@ -97,8 +99,26 @@ fn web_fixtures_tiny_model() {
     as_trained_on_noise(&mut weights);
     let info = BTreeMap::from([("data".to_owned(), "none".to_owned())]);
     let diffusion = DiffusionConfig::default();
-    let checkpoint = Checkpoint { model: config, diffusion, weights, ema: None, training: None, info };
+    let checkpoint = Checkpoint {
+        model: config,
+        diffusion,
+        weights,
+        ema: None,
+        training: None,
+        pictures: Default::default(),
+        typicality: None,
+        info,
+    };
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
+    // One whose numbers leave their range on the way to the answer, as after a training that went wrong.
+    let mut broken = checkpoint.clone();
+    let first = broken.weights.get_mut("input_blocks.0.0.weight").unwrap();
+    first.data.iter_mut().enumerate().for_each(|(i, w)| *w = if i % 2 == 0 { 3e38 } else { -3e38 });
+    write("broken.safetensors", &broken.to_bytes(Dtype::F32).unwrap());
+    let colour = ModelConfig { in_channels: 3, ..checkpoint.model.clone() };
+    let weights = JointModel::new(&colour).unwrap().params.initial(Seed(5));
+    let colour = Checkpoint { model: colour, weights, ..checkpoint };
+    write("tiny-colour.safetensors", &colour.to_bytes(Dtype::F32).unwrap());
 }
 
 /// Pictures wider, higher and smaller than the model's, coloured, some of them transparent in parts, and what the library
@@ -119,6 +139,129 @@ fn web_fixtures_pictures() {
         list.push(serde_json::json!({"width": width, "height": height, "rgba": rgba, "levels": levels}));
     }
     write("pictures.json", serde_json::Value::from(list).to_string().as_bytes());
+}
+
+/// EXIF of one entry: how the picture was held.
+fn exif(orientation: u8) -> Vec<u8> {
+    let mut bytes = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    bytes.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
+}
+
+/// A colour profile of sRGB's primaries whose numbers are light itself: who applies it sees everything much brighter.
+fn linear_profile() -> Vec<u8> {
+    let fixed = |values: [f64; 3]| values.map(|v| ((v * 65_536.0).round() as i32).to_be_bytes()).concat();
+    let xyz = |values| [b"XYZ \0\0\0\0".to_vec(), fixed(values)].concat();
+    let tags = [
+        (b"rXYZ", xyz([0.4361, 0.2225, 0.0139])),
+        (b"gXYZ", xyz([0.3851, 0.7169, 0.0971])),
+        (b"bXYZ", xyz([0.1431, 0.0606, 0.7141])),
+        (b"wtpt", xyz([0.9642, 1.0, 0.8249])),
+        // A curve of no points is none.
+        (b"rTRC", b"curv\0\0\0\0\0\0\0\0".to_vec()),
+        (b"gTRC", b"curv\0\0\0\0\0\0\0\0".to_vec()),
+        (b"bTRC", b"curv\0\0\0\0\0\0\0\0".to_vec()),
+    ];
+    let mut header = vec![0u8; 128];
+    for (at, word) in [(8, b"\x02\x10\0\0"), (12, b"mntr"), (16, b"RGB "), (20, b"XYZ "), (36, b"acsp")] {
+        header[at..at + 4].copy_from_slice(word);
+    }
+    header[68..80].copy_from_slice(&fixed([0.9642, 1.0, 0.8249]));
+    let (mut table, mut data) = ((tags.len() as u32).to_be_bytes().to_vec(), Vec::new());
+    let first = header.len() + 4 + 12 * tags.len();
+    for (name, bytes) in &tags {
+        table.extend_from_slice(*name);
+        table.extend(((first + data.len()) as u32).to_be_bytes());
+        table.extend((bytes.len() as u32).to_be_bytes());
+        data.extend_from_slice(bytes);
+    }
+    let size = (first + data.len()) as u32;
+    header[..4].copy_from_slice(&size.to_be_bytes());
+    [header, table, data].concat()
+}
+
+/// Files of pictures held in every way, coloured, half transparent, of 16 bits, large, wide and tall, with a colour profile,
+/// and what the library makes of each for a grey and a coloured model.
+#[test]
+fn web_fixtures_picture_files() {
+    use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
+    use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageReader, Rgba, RgbaImage};
+
+    fn finish(mut encoder: impl ImageEncoder, picture: &DynamicImage, orientation: u8, profile: bool) {
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        if profile {
+            encoder.set_icc_profile(linear_profile()).unwrap();
+        }
+        let (width, height) = (picture.width(), picture.height());
+        encoder.write_image(picture.as_bytes(), width, height, picture.color().into()).unwrap();
+    }
+    let scene = |width: u32, height: u32, clear: bool| {
+        DynamicImage::from(RgbaImage::from_fn(width, height, |x, y| {
+            let wave = |a: u32, b: u32| {
+                let phase = f64::from(a * x) / f64::from(width) + f64::from(b * y) / f64::from(height);
+                (127.5 * (1.0 + (4.0 * phase).sin())) as u8
+            };
+            // Fully transparent in a corner, where green is hidden.
+            let hidden = clear && x < width / 4 && y < height / 4;
+            let opacity = if hidden {
+                0
+            } else if clear {
+                wave(1, 2)
+            } else {
+                255
+            };
+            Rgba([wave(3, 1), if hidden { 255 } else { wave(0, 2) }, wave(1, 1), opacity])
+        }))
+    };
+    let encode = |picture: &DynamicImage, jpeg: bool, orientation: u8, profile: bool| {
+        let mut bytes = Vec::new();
+        if jpeg {
+            finish(JpegEncoder::new_with_quality(&mut bytes, 95), picture, orientation, profile);
+        } else {
+            finish(PngEncoder::new(&mut bytes), picture, orientation, profile);
+        }
+        bytes
+    };
+    let rgb = |width, height| DynamicImage::from(scene(width, height, false).into_rgb8());
+    let mut files = Vec::new();
+    for orientation in 1..=8 {
+        let turned = encode(&rgb(40, 30), true, orientation, false);
+        files.push((format!("held-{orientation}.jpg"), turned));
+    }
+    for (name, picture, jpeg, orientation, profile) in [
+        ("held-6.png", rgb(20, 32), false, 6, false),
+        ("colour.png", rgb(31, 31), false, 1, false),
+        ("half-transparent.png", scene(48, 40, true), false, 1, false),
+        ("grey-transparent.png", DynamicImage::from(scene(24, 24, true).into_luma_alpha8()), false, 1, false),
+        ("sixteen-bits.png", DynamicImage::from(rgb(20, 20).into_rgb16()), false, 1, false),
+        ("grey-sixteen-bits.png", DynamicImage::from(rgb(20, 20).into_luma16()), false, 1, false),
+        ("large.png", rgb(2000, 1500), false, 1, false),
+        ("large.jpg", rgb(2000, 1500), true, 8, false),
+        ("large-transparent.png", scene(2000, 1400, true), false, 1, false),
+        ("wide.png", rgb(400, 10), false, 1, false),
+        ("tall.jpg", rgb(30, 700), true, 1, false),
+        ("profile.png", rgb(32, 32), false, 1, true),
+        ("profile.jpg", rgb(32, 32), true, 3, true),
+    ] {
+        files.push((name.to_owned(), encode(&picture, jpeg, orientation, profile)));
+    }
+    let mut list = Vec::new();
+    for (name, bytes) in files {
+        // As the command reads a file.
+        let reader = ImageReader::new(std::io::Cursor::new(&bytes)).with_guessed_format().unwrap();
+        let mut decoder = reader.into_decoder().unwrap();
+        let orientation = decoder.orientation().unwrap().to_exif();
+        let rgba = match DynamicImage::from_decoder(decoder).unwrap() {
+            grey @ DynamicImage::ImageLuma16(_) => DynamicImage::from(grey.into_luma8()).into_rgba8(),
+            other => other.into_rgba8(),
+        };
+        let (width, height) = (rgba.width() as usize, rgba.height() as usize);
+        let picture = Picture { width, height, layout: PixelLayout::Rgba, data: rgba.as_raw(), orientation };
+        let levels = [1, 3].map(|channels| Preparation::new(channels, 8).levels(&picture).unwrap());
+        write(&name, &bytes);
+        list.push(serde_json::json!({"name": name, "grey": levels[0], "colour": levels[1]}));
+    }
+    write("picture-files.json", serde_json::Value::from(list).to_string().as_bytes());
 }
 
 /// A sneaker of the official test set.
@@ -154,7 +297,7 @@ fn web_fixtures_a_counterfactual() {
     let report = serde_json::json!({
         "image": original, "target": target,
         "options": {"noise": options.noise, "steps": 50, "alpha": options.alpha, "seed": 7},
-        "best": argmax(&explained.after, checkpoint.model.num_classes)[0],
+        "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
         "before": explained.before, "after": explained.after,
         "counterfactual": explained.counterfactual, "curve": curve,
     });

@@ -1,15 +1,16 @@
 //! The command line.
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use duet::diffusion::Solver;
+use duet::picture::Fit;
 use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
 #[derive(Debug, Parser)]
 #[command(name = "duet", bin_name = "duet", version, about)]
 pub struct Cli {
-    /// Print JSON for machines instead of text.
+    /// Print JSON for machines instead of text, each line of stdout a value of its own; errors on stderr are {"error": …}.
     #[arg(long, global = true)]
     pub json: bool,
     /// Say on stderr what the program does.
@@ -81,7 +82,8 @@ pub struct Model {
 /// Which data a trained model is measured on.
 #[derive(Debug, Args)]
 pub struct Data {
-    /// Recipe whose data are used; by default the one the model was trained by.
+    /// Recipe whose data are used; by default the one the model was trained by. Their classes are matched to the model's by
+    /// name, in any case; numbers are numbers of classes where no class is called so.
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Folder of the data (overrides the recipe).
@@ -96,6 +98,32 @@ pub enum Resume {
     Existing,
     /// To go on, or to begin where there is nothing yet: the same line for every start of a script.
     Auto,
+}
+
+/// How pictures are made into what the model reads.
+#[derive(Debug, Args)]
+pub struct PictureArgs {
+    /// Invert the pictures' colours: of a dark thing on white, or drawn on nothing, a light one on black.
+    #[arg(long)]
+    pub invert: bool,
+    /// How a picture that is not square becomes square; by default as the model's training pictures did.
+    #[arg(long, value_parser = fits())]
+    pub fit: Option<Fit>,
+    /// Do not measure whether pictures are unlike the training data: of many pictures it takes most of the time.
+    #[arg(long)]
+    pub no_typicality: bool,
+}
+
+/// The ways to fit, by name.
+fn fits() -> impl TypedValueParser<Value = Fit> {
+    let named = |fit: Fit| {
+        PossibleValue::new(fit.name()).help(match fit {
+            Fit::Crop => "Its central square",
+            Fit::Pad => "All of it, on the model's ground",
+            Fit::Stretch => "All of it, longer or wider than it is",
+        })
+    };
+    PossibleValuesParser::new(Fit::ALL.map(named)).try_map(|name| Fit::named(&name))
 }
 
 /// `duet train`.
@@ -141,9 +169,14 @@ pub struct Classify {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Images (PNG or JPEG).
+    /// Images (PNG, JPEG, WebP, GIF, BMP or TIFF, by their contents), or folders, whose images and those of the folders in
+    /// them are taken sorted by name. Some that cannot be read do not keep the others from being answered; they are named on
+    /// stderr, and the exit code is 1.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
+    /// How pictures are read.
+    #[command(flatten)]
+    pub picture: PictureArgs,
     /// Classes to print of each image.
     #[arg(long, default_value_t = 3)]
     pub top: usize,
@@ -158,13 +191,13 @@ pub struct Eval {
     /// Which data.
     #[command(flatten)]
     pub data: Data,
-    /// Test images for accuracy; 0: all.
+    /// Test images for accuracy, of each class its share; 0: all.
     #[arg(long, default_value_t = 0)]
     pub images: usize,
-    /// Test images for the noise error; 0: none.
+    /// Test images for the noise error, of each class its share; 0: none.
     #[arg(long, default_value_t = 256)]
     pub loss_images: usize,
-    /// Counterfactuals of this many test images per class, each towards the next class; 0: none.
+    /// Counterfactuals of this many test images per class, each towards the model's next class; 0: none.
     #[arg(long, default_value_t = 0)]
     pub counterfactuals: usize,
     /// How far.
@@ -231,7 +264,7 @@ pub struct Way {
     /// Share of the chain the image is noised by.
     #[arg(long, default_value_t = 0.2)]
     pub noise: f64,
-    /// Step size of Algorithm 1, or scale of Eq. 12.
+    /// Step size of Algorithm 1, or scale of Eq. 12: −1,000,000 to 1,000,000.
     #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
     pub alpha: f32,
 }
@@ -245,18 +278,22 @@ pub struct Sample {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Picture to write (PNG).
+    /// Picture to write: PNG or, where its name ends so, JPEG.
     #[arg(long, short, default_value = "samples.png")]
     pub out: PathBuf,
-    /// Only these classes, by name or number; by default all.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these classes, by name (in any case) or number; by default all. Several are separated by commas, or the option is
+    /// repeated; a name that holds commas is given whole. What is both a name and a number is the name.
+    #[arg(long)]
     pub class: Vec<String>,
     /// Images per class.
     #[arg(long, short = 'n', default_value_t = 8)]
     pub count: usize,
-    /// Step size of Algorithm 1, or scale of Eq. 12.
+    /// Step size of Algorithm 1, or scale of Eq. 12: −1,000,000 to 1,000,000.
     #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
     pub alpha: f32,
+    /// Images at a time; their noise belongs to the images, so they are the same for any number.
+    #[arg(long, default_value_t = 16)]
+    pub batch: usize,
 }
 
 /// `duet study`.
@@ -297,20 +334,24 @@ pub struct Explain {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Images (PNG or JPEG).
+    /// Images, or folders, as for `duet classify`.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Class to move to, by name or number: one for all images, or one for each, separated by commas; "second": the
-    /// class that comes second in the decision about the image.
-    #[arg(long, value_name = "CLASS", value_delimiter = ',', default_value = "second")]
+    /// How pictures are read.
+    #[command(flatten)]
+    pub picture: PictureArgs,
+    /// Class to move to, by name (in any case) or number: one for all images, or one for each, separated by commas or by
+    /// repeating the option; a name that holds commas is given whole. "second": the class that comes second in the decision
+    /// about the image.
+    #[arg(long, value_name = "CLASS", default_value = "second")]
     pub to: Vec<String>,
-    /// Picture to write (PNG): original, noised, counterfactual, difference.
+    /// Picture to write (PNG or, where its name ends so, JPEG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,
     /// How far.
     #[command(flatten)]
     pub way: Way,
-    /// Report to write (HTML), to be read in any browser: pictures, probabilities, what changed.
+    /// Report to write (.html), to be read in any browser: pictures, probabilities, what changed.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Images at a time.
@@ -359,6 +400,13 @@ pub struct Export {
     /// Keep 32-bit floats.
     #[arg(long)]
     pub f32: bool,
+    /// The data the model was trained on. With --recipe or --data its noise error on training images is measured and stored,
+    /// so that `classify` and `explain` can tell pictures unlike them.
+    #[command(flatten)]
+    pub data: Data,
+    /// Training images to measure.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2048)]
+    pub typicality_images: usize,
 }
 
 /// `duet export-images`.

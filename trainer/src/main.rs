@@ -31,8 +31,9 @@ fn tell(error: &str, json: bool) {
 
 /// Prints help, a version or what is wrong with the command line.
 fn explain(parsed: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
     if parsed.use_stderr() {
-        if std::env::args_os().any(|argument| argument == "--json") {
+        if json {
             let text = parsed.render().to_string();
             tell(text.trim_start_matches("error: ").trim_end(), true);
         } else {
@@ -40,6 +41,11 @@ fn explain(parsed: &clap::Error) -> ExitCode {
             let _ = parsed.print();
         }
         return ExitCode::from(USAGE);
+    }
+    if json {
+        let what = if parsed.kind() == clap::error::ErrorKind::DisplayVersion { "version" } else { "help" };
+        output::line(format_args!("{}", serde_json::json!({ what: parsed.render().to_string().trim_end() })));
+        return ended(true);
     }
     match parsed.print() {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -155,14 +155,16 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Reads and checks a recipe.
+    /// Reads and checks a recipe. The data's path counts from the recipe's folder.
     ///
     /// # Errors
     /// [`Error::Data`] naming the file, with line and key.
     pub fn load(path: &Path) -> Result<Recipe> {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
         let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
-        Self::parse(&text, path)
+        let mut recipe = Self::parse(&text, path)?;
+        recipe.data.resolve(path.parent().unwrap_or(Path::new("")));
+        Ok(recipe)
     }
 
     /// Checks a recipe's text; errors name `path`.
@@ -222,6 +224,14 @@ mod tests {
             count += 1;
         }
         assert!(count > 0);
+    }
+
+    #[test]
+    fn the_data_s_path_counts_from_the_recipe_s_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, TEXT).unwrap();
+        assert_eq!(Recipe::load(&path).unwrap().data.path, folder.path().join("data"));
     }
 
     #[test]

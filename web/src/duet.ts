@@ -2,9 +2,11 @@
  * A model on this thread.
  * @module
  */
+import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
-import { toHeatMap, toImage, toMask, toNumbers } from './images.js';
-import { Engine, fetchCheckpoint, fromModule, openDevice, requireWebGpu, startModule } from './module.js';
+import { finite, guarded } from './guard.js';
+import { readImages, readMask, toHeatMap, toImage } from './images.js';
+import { Engine, fetchCheckpoint, fromModule, oppositeGround, startModule } from './module.js';
 import { chainText, checkSignal, classNumber, ranged } from './options.js';
 import type {
   CallOptions,
@@ -41,15 +43,19 @@ export class Duet implements DuetModel {
   readonly #engine: Engine;
   readonly #memory: WebAssembly.Memory;
   readonly #adopted: GPUDevice | undefined;
+  #own: GPUDevice | undefined;
   /** The last call in the queue. */
   #queue: Promise<unknown> = Promise.resolve();
-  #disposed = false;
+  #disposed: Promise<void> | undefined;
+  /** What broke the engine for good. */
+  #broken: DuetError | undefined;
 
-  private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined, adapter: string) {
+  private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined, open: OpenDevice) {
     this.#engine = engine;
     this.#memory = memory;
     this.#adopted = adopted;
-    this.info = { ...(JSON.parse(engine.info()) as Omit<ModelInfo, 'adapter'>), adapter };
+    this.#own = open.own;
+    this.info = { ...told(engine), adapter: open.adapter };
   }
 
   /**
@@ -65,16 +71,23 @@ export class Duet implements DuetModel {
     const [{ memory }, { bytes, name }] = await Promise.all([startModule(wasm), fetchCheckpoint(source, options)]);
     checkSignal(signal);
     let engine: Engine | undefined;
+    let open: OpenDevice | undefined;
     try {
       engine = new Engine(bytes, name);
-      const adapter = await openDevice(engine, device);
+      open = await openDevice(engine, device);
       checkSignal(signal);
-      return new Duet(engine, memory, device, adapter);
+      return new Duet(engine, memory, device, open);
     } catch (error) {
-      engine?.release(!device);
-      engine?.free();
+      if (engine) letGo(engine, open?.own);
       throw fromModule(error);
     }
+  }
+
+  async prepare(image: ImageInput): Promise<ImageData> {
+    // Nothing on the GPU: it waits for no other call.
+    if (this.#disposed) throw new DuetError('disposed', 'the model was disposed of');
+    const [numbers] = await readImages([image], this.info);
+    return toImage(numbers!, this.info);
   }
 
   async classify(image: ImageInput, options: CallOptions = {}): Promise<Classification> {
@@ -84,14 +97,16 @@ export class Duet implements DuetModel {
 
   async classifyAll(images: ImageInput[], { signal }: CallOptions = {}): Promise<Classification[]> {
     // Images are read when the call is made, not when its turn comes: the caller may draw on.
-    const numbers = images.map((image) => toNumbers(image, this.info));
+    const reading = readImages(images, this.info);
     return this.#again(signal, async () => {
+      const numbers = await reading;
       const answers: Classification[] = [];
       for (let from = 0; from < images.length; from += IMAGE_BATCH) {
-        checkSignal(signal);
+        this.#checkStopped(signal);
         const part = numbers.slice(from, from + IMAGE_BATCH);
-        const rows = await this.#engine.classify(joined(part));
-        part.forEach((_, i) => answers.push(this.#classification(rows, i)));
+        const rows = finite('probabilities', await this.#engine.classify(joined(part)));
+        const likeness = await this.#likeness(part);
+        part.forEach((_, i) => answers.push({ ...this.#classification(rows, i), ...likeness[i] }));
       }
       return answers;
     });
@@ -102,7 +117,7 @@ export class Duet implements DuetModel {
     timesteps: number | number[],
     { signal }: CallOptions = {},
   ): Promise<Float32Array[]> {
-    const numbers = images.map((image) => toNumbers(image, this.info));
+    const reading = readImages(images, this.info);
     const given = Array.isArray(timesteps) ? timesteps : images.map(() => timesteps);
     if (given.length !== images.length) {
       throw new BadInputError(`${given.length} timesteps for ${images.length} images`);
@@ -110,12 +125,13 @@ export class Duet implements DuetModel {
     const last = this.info.diffusionSteps - 1;
     const steps = Uint32Array.from(given, (t) => ranged('timestep', t, last, 0, last, true));
     return this.#again(signal, async () => {
+      const numbers = await reading;
       const answers: Float32Array[] = [];
       for (let from = 0; from < images.length; from += IMAGE_BATCH) {
-        checkSignal(signal);
+        this.#checkStopped(signal);
         const part = numbers.slice(from, from + IMAGE_BATCH);
         const noise = await this.#engine.predictNoise(joined(part), steps.slice(from, from + IMAGE_BATCH));
-        answers.push(...split(noise, part.length));
+        answers.push(...split(finite('noise', noise), part.length));
       }
       return answers;
     });
@@ -137,20 +153,24 @@ export class Duet implements DuetModel {
       const images = await this.#watched(signal, (report) =>
         this.#engine.sample(text, labels, (done: number, total: number) => report(() => onStep?.({ done, total }))),
       );
-      return split(images, count).map((numbers) => toImage(numbers, this.info));
+      return split(finite('samples', images), count).map((numbers) => toImage(numbers, this.info));
     });
   }
 
   async explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
     const { info } = this;
     const { onStep, signal } = options;
-    const numbers = toNumbers(image, info);
+    const reading = readImages([image], info);
     const target = classNumber(options.target, info);
     const text = chainText(options, EXPLAIN_ALPHA, {
       noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1),
     });
-    const mask = options.mask === undefined ? undefined : toMask(options.mask, info);
+    const masking = options.mask === undefined ? undefined : readMask(options.mask, info);
+    masking?.catch(() => undefined);
     return this.#again(signal, async () => {
+      const [numbers = new Float32Array()] = await reading;
+      const mask = await masking;
+      const [likeness] = await this.#likeness([numbers]);
       const made = (await this.#watched(signal, (report) =>
         this.#engine.explain(text, numbers.slice(), target, mask, (done: number, total: number, curve: Float32Array) =>
           report(() => onStep?.({ done, total, curve })),
@@ -159,6 +179,7 @@ export class Duet implements DuetModel {
         'noised' | 'counterfactual' | 'difference' | 'before' | 'after' | 'curve',
         Float32Array
       >;
+      for (const [name, values] of Object.entries(made)) finite(name, values);
       return {
         original: toImage(numbers, info),
         noised: toImage(made.noised, info),
@@ -167,7 +188,7 @@ export class Duet implements DuetModel {
         differenceValues: made.difference,
         counterfactualValues: made.counterfactual,
         target,
-        before: this.#classification(made.before, 0),
+        before: { ...this.#classification(made.before, 0), ...likeness },
         after: this.#classification(made.after, 0),
         curve: made.curve,
       };
@@ -177,7 +198,7 @@ export class Duet implements DuetModel {
   async train(options: TrainOptions): Promise<TrainResult> {
     const { info } = this;
     const { images, labels, onStep, signal } = options;
-    const read = images.map((image) => toNumbers(image, info));
+    const reading = readImages(images, info);
     return this.#queued(signal, async () => {
       if (info.head === 'multi_label') throw new BadInputError('models with many labels cannot be trained in a page');
       if (images.length === 0 || images.length !== labels.length) {
@@ -190,22 +211,32 @@ export class Duet implements DuetModel {
         classifierLossScaling: ranged('classifierLossScaling', options.classifierLossScaling, 0.1, 0, 1e6),
         seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
       });
-      const numbers = joined(read);
+      const numbers = joined(await reading);
       const classes = Uint32Array.from(labels, (one) => (one === null ? UNLABELLED : classNumber(one, info)));
+      let learned = 0;
       try {
         const losses = await this.#watched(signal, (report) =>
           this.#engine.train(text, numbers, classes, (...figures: number[]) => {
             const [done = 0, total = 0, loss = 0, mse = 0, classifierLoss = 0] = figures;
+            learned = done;
             return report(() => onStep?.({ done, total, loss, mse, classifierLoss }));
           }),
         );
         return { steps: losses.length, losses };
       } catch (error) {
-        // What was trained so far is lost with the device; the model is as it was before this call.
+        // The caller's own error stops it as a signal does: what was learned stays.
         if (error instanceof Thrown) throw error;
         const typed = fromModule(error);
+        // What was trained so far is lost with the device; the model is as it was before this call.
+        if (typed.code !== 'aborted') learned = 0;
         if (typed instanceof DeviceLostError) await this.#reopen(typed);
         throw typed;
+      } finally {
+        if (learned > 0) {
+          this.#engine.noteTraining(learned);
+          // Nor does a trained model know any longer how its training data looked to it.
+          Object.assign(info, told(this.#engine));
+        }
       }
     });
   }
@@ -232,13 +263,16 @@ export class Duet implements DuetModel {
     return this.#again(undefined, () => this.#engine.selfTest());
   }
 
-  async dispose(): Promise<void> {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    // A running chain hears of it at its next step.
-    await this.#queue;
-    this.#engine.release(!this.#adopted);
-    this.#engine.free();
+  dispose(): Promise<void> {
+    // A running call hears of it at its next step; whoever disposes again waits for the same end.
+    this.#disposed ??= this.#queue.then(() => letGo(this.#engine, this.#own));
+    return this.#disposed;
+  }
+
+  /** Throws where the caller has asked to stop, or the model goes. */
+  #checkStopped(signal: AbortSignal | undefined): void {
+    checkSignal(signal);
+    if (this.#disposed) throw new AbortedError();
   }
 
   /**
@@ -272,6 +306,20 @@ export class Duet implements DuetModel {
     return Float32Array.from({ length: this.info.numClasses }, (_, c) => (c === which ? 1 : 0));
   }
 
+  /** How images compare with what the model was trained on, as far as its file tells. */
+  async #likeness(images: Float32Array[]): Promise<Pick<Classification, 'typicality' | 'oppositeGround'>[]> {
+    const { unlikeBeyond, channels, imageSize, ground } = this.info;
+    const percentiles = unlikeBeyond === null ? undefined : await this.#engine.typicality(joined(images));
+    return images.map((image, i) => {
+      const percentile = percentiles?.[i];
+      const known = percentile !== undefined && unlikeBeyond !== null;
+      return {
+        typicality: known ? { percentile, unlike: percentile > unlikeBeyond } : null,
+        oppositeGround: oppositeGround(image, channels, imageSize, ground),
+      };
+    });
+  }
+
   #classification(rows: Float32Array, row: number): Classification {
     const { numClasses, classNames } = this.info;
     const probabilities = rows.slice(row * numClasses, (row + 1) * numClasses);
@@ -284,8 +332,10 @@ export class Duet implements DuetModel {
     const run = async () => {
       if (this.#disposed) throw new DuetError('disposed', 'the model was disposed of');
       checkSignal(signal);
+      if (this.#broken) throw this.#broken;
       try {
-        return await call();
+        // The call that failed so keeps the engine borrowed: no other can be made.
+        return await guarded(call, (error) => (this.#broken = error));
       } catch (error) {
         if (error instanceof Thrown) throw error.error;
         const typed = fromModule(error);
@@ -314,9 +364,18 @@ export class Duet implements DuetModel {
 
   /** Opens a new device with the weights of the host's copy, unless the lost one was the embedder's. */
   async #reopen(lost: DeviceLostError): Promise<void> {
-    if (this.#adopted || this.#disposed) throw lost;
-    await openDevice(this.#engine, undefined);
+    if (this.#disposed) throw new AbortedError();
+    if (this.#adopted) throw lost;
+    const open = await openDevice(this.#engine, undefined);
+    this.#own = open.own;
+    // Another GPU, where the one of before was unplugged.
+    this.info.adapter = open.adapter;
   }
+}
+
+/** What an engine tells of its model. */
+function told(engine: Engine): Omit<ModelInfo, 'adapter'> {
+  return JSON.parse(engine.info()) as Omit<ModelInfo, 'adapter'>;
 }
 
 /** An error of the caller's own `onStep`, on its way back to the caller. */

@@ -16,7 +16,8 @@ export type DuetErrorCode =
   | 'not-finite'
   | 'network'
   | 'disposed'
-  | 'gpu';
+  | 'gpu'
+  | 'internal';
 
 /** Base of every error of this package. */
 export class DuetError extends Error {
@@ -147,5 +148,10 @@ export function plainError(error: unknown): PlainError {
     }
     return plain;
   }
-  return { code: 'gpu', message: error instanceof Error ? error.message : String(error) };
+  return { code: 'internal', message: messageOf(error) };
+}
+
+/** The words of anything thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error || error instanceof DOMException ? error.message : String(error);
 }

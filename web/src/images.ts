@@ -4,92 +4,86 @@
  */
 import { BadInputError } from './errors.js';
 import { fromModule, pictureValues } from './module.js';
-import type { ImageInput, ModelInfo } from './types.js';
+import { pixelsOf, readPicture } from './pixels.js';
+import type { ImageInput, ModelInfo, Pixels } from './types.js';
 
 type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
+/** What a model's pictures are: black ground and the middle square where nothing is said. */
+type Preparation = Size & Partial<Pick<ModelInfo, 'ground' | 'fit'>>;
 
-/** A canvas of the given size: off-screen where there is such a thing, as in workers. */
-function canvas(width: number, height: number): OffscreenCanvas | HTMLCanvasElement {
-  if (typeof OffscreenCanvas !== 'undefined') return new OffscreenCanvas(width, height);
-  const element = document.createElement('canvas');
-  element.width = width;
-  element.height = height;
-  return element;
-}
+/** Beyond what noised images reach: such numbers are no image in −1..1. */
+const FAR = 16;
 
-function context(target: OffscreenCanvas | HTMLCanvasElement) {
-  const found = target.getContext('2d', { willReadFrequently: true }) as
-    | OffscreenCanvasRenderingContext2D
-    | CanvasRenderingContext2D
-    | null;
-  if (!found) throw new BadInputError('this browser gives no 2d canvas to read pictures with');
-  return found;
-}
-
-/** Whether something is a picture: the types alone do not keep callers without TypeScript from mistakes. */
-function isPicture(image: unknown): boolean {
-  const kinds = ['ImageData', 'ImageBitmap', 'OffscreenCanvas', 'HTMLCanvasElement', 'HTMLImageElement'];
-  return kinds.some((kind) => {
-    const type = (globalThis as Record<string, unknown>)[kind];
-    return typeof type === 'function' && image instanceof type;
-  });
-}
-
-function dimensions(image: CanvasImageSource): [number, number] {
-  if (typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement) {
-    return [image.naturalWidth, image.naturalHeight];
+/** A typed array as numbers in −1..1. */
+function arrayNumbers(array: Pixels, { imageSize, channels }: Size): Float32Array {
+  const wanted = channels * imageSize * imageSize;
+  if (array.length !== wanted) {
+    throw new BadInputError(
+      `the array has ${array.length} values, the model's images ${channels}·${imageSize}·${imageSize} = ${wanted}`,
+    );
   }
-  const { width, height } = image as ImageBitmap;
-  return [width, height];
+  if (!(array instanceof Float32Array)) return Float32Array.from(array, (level) => level / 127.5 - 1);
+  if (!array.every(Number.isFinite)) throw new BadInputError('the array holds NaN or infinity');
+  const far = array.find((value) => Math.abs(value) > FAR);
+  if (far !== undefined) {
+    throw new BadInputError(`the array holds ${far}: floats are in −1..1, levels of 0..255 go into a Uint8Array`);
+  }
+  return array.slice();
 }
 
-/** The pixels of a picture of any size. */
-function pixelsOf(image: Exclude<ImageInput, Float32Array | Uint8Array | Uint8ClampedArray>): ImageData {
-  if (!isPicture(image)) {
-    throw new BadInputError('an image must be ImageData, ImageBitmap, a canvas, an <img> or a typed array');
-  }
-  if (image instanceof ImageData) return image;
-  const [width, height] = dimensions(image);
-  if (!(width > 0 && height > 0)) throw new BadInputError('the picture is empty, or not loaded yet');
-  const on = context(canvas(width, height));
-  on.drawImage(image, 0, 0);
-  return on.getImageData(0, 0, width, height);
-}
-
-/** Any image as numbers in −1..1, in the order channel, row, column. */
-export function toNumbers(image: ImageInput, { imageSize, channels }: Size): Float32Array {
-  if (image instanceof Float32Array || image instanceof Uint8Array || image instanceof Uint8ClampedArray) {
-    const wanted = channels * imageSize * imageSize;
-    if (image.length !== wanted) {
-      throw new BadInputError(
-        `the array has ${image.length} values, the model's images ${channels}·${imageSize}·${imageSize} = ${wanted}`,
-      );
-    }
-    if (image instanceof Float32Array) {
-      if (!image.every(Number.isFinite)) throw new BadInputError('the array holds NaN or infinity');
-      return image.slice();
-    }
-    return Float32Array.from(image, (level) => level / 127.5 - 1);
-  }
+/** A picture's pixels as numbers in −1..1, in the order channel, row, column. */
+function pictureNumbers({ data, width }: ImageData, preparation: Preparation): Float32Array {
+  const { imageSize, channels, ground, fit } = preparation;
   if (channels !== 1 && channels !== 3) {
     throw new BadInputError(`pictures have 1 or 3 channels, this model ${channels}: give a typed array`);
   }
-  const { data, width } = pixelsOf(image);
   try {
     // The one function that the command uses too, so that both see the same.
-    return pictureValues(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, channels, imageSize);
+    const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return pictureValues(rgba, width, channels, imageSize, ground, fit);
   } catch (error) {
+    // The module gets as much memory as the browser gives it, and has no other end than this one where that is too little.
+    if (error instanceof WebAssembly.RuntimeError) {
+      throw new BadInputError(`there is not enough memory for a picture of ${data.length / 4} pixels`);
+    }
     throw fromModule(error);
   }
 }
 
-/** A mask as numbers in 0..1, one a pixel. */
-export function toMask(mask: ImageInput, { imageSize }: Size): Float32Array {
-  const numbers =
-    mask instanceof Float32Array
-      ? toNumbers(mask, { imageSize, channels: 1 })
-      : toNumbers(mask, { imageSize, channels: 1 }).map((v) => (v + 1) / 2);
-  return numbers.map((v) => Math.min(1, Math.max(0, v)));
+/** Whether an image is an array of numbers already. */
+function isArray(image: ImageInput): image is Pixels {
+  return image instanceof Float32Array || image instanceof Uint8Array || image instanceof Uint8ClampedArray;
+}
+
+/** Any image but a file as numbers in −1..1, in the order channel, row, column. */
+function toNumbers(image: Exclude<ImageInput, Blob>, size: Preparation): Float32Array {
+  return isArray(image) ? arrayNumbers(image, size) : pictureNumbers(pixelsOf(image), size);
+}
+
+/**
+ * Images as numbers in −1..1. What a caller may draw on is read at once; files are decoded one after the other, so that
+ * no more than one is unpacked at a time.
+ */
+export function readImages(images: ImageInput[], size: Preparation): Promise<Float32Array[]> {
+  const read = (async () => {
+    const begun = images.map((image) => (image instanceof Blob ? image : toNumbers(image, size)));
+    const numbers: Float32Array[] = [];
+    for (const one of begun) {
+      numbers.push(one instanceof Blob ? pictureNumbers(await readPicture(one), size) : one);
+    }
+    return numbers;
+  })();
+  // The call that asked may be over before it looks here.
+  read.catch(() => undefined);
+  return read;
+}
+
+/** A mask as numbers in 0..1, one a pixel, fitted as the images are; what is transparent may not change. */
+export async function readMask(mask: ImageInput, { imageSize, fit }: Preparation): Promise<Float32Array> {
+  const outside = mask instanceof Float32Array ? mask.find((value) => !(value >= 0 && value <= 1)) : undefined;
+  if (outside !== undefined) throw new BadInputError(`a mask has values from 0 to 1, this one holds ${outside}`);
+  const [numbers = new Float32Array()] = await readImages([mask], { imageSize, channels: 1, ...(fit && { fit }) });
+  return mask instanceof Float32Array ? numbers : numbers.map((value) => (value + 1) / 2);
 }
 
 /** Numbers in −1..1 as a picture. */

@@ -18,4 +18,5 @@ export {
   OutOfMemoryError,
   type DuetErrorCode,
 } from './errors.js';
+export { readPicture } from './pixels.js';
 export type * from './types.js';

@@ -22,6 +22,7 @@ import type {
 /** Calls by name: what goes in and what comes back. Functions and signals travel as messages of their own. */
 export interface Calls {
   load: [[source: string | Blob | ArrayBuffer | Uint8Array, options: Pick<LoadOptions, 'wasm'>], ModelInfo];
+  prepare: [[image: ImageInput], ImageData];
   classifyAll: [[images: ImageInput[]], Classification[]];
   predictNoise: [[images: ImageInput[], timesteps: number | number[]], Float32Array[]];
   sample: [[options: Omit<SampleOptions, 'onStep' | 'signal'>], ImageData[]];
@@ -45,5 +46,5 @@ export type Request =
 /** From the worker. */
 export type Response =
   | { id: number; progress: Progress }
-  | { id: number; result: unknown }
-  | { id: number; error: PlainError };
+  | { id: number; result: unknown; info?: ModelInfo }
+  | { id: number; error: PlainError; info?: ModelInfo };

@@ -8,14 +8,23 @@ export type Pixels = Float32Array | Uint8Array | Uint8ClampedArray;
 
 /**
  * An image going in. Pictures of another size are cropped to a centred square and resized; colour becomes grey where the
- * model has one channel. A typed array must have exactly `channels · imageSize²` values.
+ * model has one channel; where they are transparent the model's ground shows. All of it is done by the function that the
+ * command `duet` uses, so both see the same. A typed array must have exactly `channels · imageSize²` values.
+ *
+ * A file (`Blob` or `File`: PNG, JPEG, WebP, GIF's first picture, BMP, AVIF) is turned as its EXIF says, and its colours
+ * are read as they are stored: colour profiles are not applied, here as in the command. A file that ends early is refused;
+ * in all other kinds of pictures the browser has decoded before, with the profile applied, and shows what it found of a
+ * broken file. So give files where you have them. A `<video>` gives the frame that it shows.
  */
 export type ImageInput =
+  | Blob
   | ImageData
   | ImageBitmap
   | HTMLCanvasElement
   | OffscreenCanvas
   | HTMLImageElement
+  | HTMLVideoElement
+  | VideoFrame
   | Pixels;
 
 /** Where a checkpoint comes from: an address, or the bytes of a `.safetensors` file. */
@@ -51,10 +60,27 @@ export interface ModelInfo {
   diffusionSteps: number;
   /** Whether the classifier saw noised images, so that guiding by it works. */
   guidable: boolean;
+  /** Grey level of the ground its pictures lie on, 0 (black) to 255: what shows through where a picture is transparent. */
+  ground: number;
+  /** How pictures that are not square become square: their middle, all of them on the ground, or stretched. */
+  fit: 'crop' | 'pad' | 'stretch';
+  /**
+   * Percentile of the training data beyond which a picture counts as unlike them; `null` where the checkpoint does not
+   * tell what they look like.
+   */
+  unlikeBeyond: number | null;
   /** Free text of the checkpoint: data set, figures, licence. */
   info: Record<string, string>;
   /** The GPU. */
   adapter: string;
+}
+
+/** How an image compares with the training data, by how well the model tells noise from it. */
+export interface Typicality {
+  /** Per cent of the training images that are more typical than this one. */
+  percentile: number;
+  /** Whether so many are that the image is unlike the training data, and the classes say little. */
+  unlike: boolean;
 }
 
 /** Answer of {@link DuetModel.classify}. */
@@ -65,6 +91,10 @@ export interface Classification {
   label: string;
   /** Probability of each class: softmax, or the sigmoid of each label. */
   probabilities: Float32Array;
+  /** Whether the image is like the training data; `null` where the model's file does not say what those are like. */
+  typicality?: Typicality | null;
+  /** Whether the image lies on a plain ground that is the opposite of the model's: inverted it may be one that it knows. */
+  oppositeGround?: boolean;
 }
 
 /** State of a chain after a step. */
@@ -139,7 +169,7 @@ export interface Explanation {
   target: number;
   /** What the model says of the original. */
   before: Classification;
-  /** What it says of the counterfactual. */
+  /** What it says of the counterfactual, its class and probabilities. */
   after: Classification;
   /** Probability of the target after each step, of the noised image on its way. */
   curve: Float32Array;
@@ -173,7 +203,10 @@ export interface TrainOptions extends CallOptions {
   learningRate?: number;
   /** Weight of the classifier's loss beside the noise error. Default 0.1. */
   classifierLossScaling?: number;
-  /** Seed of order, timesteps and noise. Default 0. */
+  /**
+   * Seed of order, timesteps and noise. Default 0. A model that is trained again goes on: with the same options, two calls
+   * of three steps are one of six, loss by loss.
+   */
   seed?: number;
   /** Hears of each step. */
   onStep?: (progress: TrainProgress) => void;
@@ -229,6 +262,11 @@ export interface DuetModel {
   readonly info: ModelInfo;
   /** Class probabilities of an image. */
   classify(image: ImageInput, options?: CallOptions): Promise<Classification>;
+  /**
+   * The image as the model sees it: upright, over the model's ground, cropped, grey where the model is, resized. Waits
+   * for no other call.
+   */
+  prepare(image: ImageInput): Promise<ImageData>;
   /** Class probabilities of several images, a batch at a time. */
   classifyAll(images: ImageInput[], options?: CallOptions): Promise<Classification[]>;
   /**
@@ -240,7 +278,10 @@ export interface DuetModel {
   sample(options?: SampleOptions): Promise<ImageData[]>;
   /** A counterfactual of an image. */
   explain(image: ImageInput, options: ExplainOptions): Promise<Explanation>;
-  /** Fine-tunes the model on labelled images. */
+  /**
+   * Fine-tunes the model on labelled images; called again it goes on where it stopped. A call that is aborted keeps what it
+   * learned; after one that fails (a lost device, a loss that is not finite) the model is as it was before.
+   */
   train(options: TrainOptions): Promise<TrainResult>;
   /** The model as a `.safetensors` file that every part of Duet reads. Default f16. */
   export(options?: { dtype?: 'f16' | 'f32' }): Promise<Uint8Array>;
@@ -250,6 +291,9 @@ export interface DuetModel {
   usage(): Promise<Usage>;
   /** Runs a small training step and compares it with stored numbers: some drivers compute wrongly. */
   selfTest(): Promise<void>;
-  /** Frees everything. The embedder's device stays; running calls reject with an {@link AbortedError}. */
+  /**
+   * Frees everything. The embedder's device stays. A call that is running rejects with an {@link AbortedError} at its next
+   * step or batch; those that wait reject with code "disposed".
+   */
   dispose(): Promise<void>;
 }

@@ -2,7 +2,8 @@
  * A model in a worker, with the interface of one on this thread.
  * @module
  */
-import { AbortedError, BadInputError, DuetError, typedError } from './errors.js';
+import { AbortedError, BadInputError, DuetError, messageOf, typedError } from './errors.js';
+import { pixelsOf } from './pixels.js';
 import type { Calls, Progress, Request, Response } from './protocol.js';
 import type {
   CallOptions,
@@ -44,6 +45,7 @@ export class DuetWorker implements DuetModel {
   readonly #pending = new Map<number, Pending>();
   #next = 0;
   #ended: DuetError | undefined;
+  #disposed: Promise<void> | undefined;
 
   private constructor(worker: Worker, own: boolean) {
     this.#worker = worker;
@@ -85,6 +87,10 @@ export class DuetWorker implements DuetModel {
   async classify(image: ImageInput, options: CallOptions = {}): Promise<Classification> {
     const [answer] = await this.classifyAll([image], options);
     return answer!;
+  }
+
+  async prepare(image: ImageInput): Promise<ImageData> {
+    return this.#call('prepare', [portable(image)]);
   }
 
   async classifyAll(images: ImageInput[], { signal }: CallOptions = {}): Promise<Classification[]> {
@@ -131,13 +137,16 @@ export class DuetWorker implements DuetModel {
     return this.#call('selfTest', []);
   }
 
-  async dispose(): Promise<void> {
-    if (this.#ended) return;
-    try {
-      await this.#call('dispose', []);
-    } finally {
-      this.#end();
-    }
+  dispose(): Promise<void> {
+    this.#disposed ??= (async () => {
+      if (this.#ended) return;
+      try {
+        await this.#call('dispose', []);
+      } finally {
+        this.#end();
+      }
+    })();
+    return this.#disposed;
   }
 
   #call<K extends keyof Calls>(
@@ -157,7 +166,7 @@ export class DuetWorker implements DuetModel {
         this.#worker.postMessage({ id, call, arguments: input } as Request);
       } catch (error) {
         this.#pending.delete(id);
-        reject(new BadInputError(`an argument cannot be sent to a worker: ${String(error)}`));
+        reject(new BadInputError(`an argument cannot be sent to a worker: ${messageOf(error)}`));
       }
     }).finally(() => signal?.removeEventListener('abort', abort));
   }
@@ -177,13 +186,19 @@ export class DuetWorker implements DuetModel {
       return;
     }
     this.#pending.delete(data.id);
+    if (this.info && data.info) Object.assign(this.info, data.info);
     if ('error' in data) pending.reject(typedError(data.error));
     else pending.resolve(data.result as never);
   };
 
   readonly #onFailure = (event: Event) => {
-    const detail = (event as ErrorEvent).message ?? 'a message could not be read';
-    this.#end(new DuetError('network', `the worker failed or could not be loaded: ${detail}`));
+    const detail = (event as ErrorEvent).message || (event.type === 'messageerror' ? 'a message could not be read' : '');
+    const words = (what: string): string => (detail ? `${what}: ${detail}` : what);
+    this.#end(
+      this.info
+        ? new DuetError('internal', words('the worker failed'))
+        : new DuetError('network', words('the worker could not be loaded')),
+    );
   };
 
   /** Rejects what is pending and lets the worker go. */
@@ -198,27 +213,9 @@ export class DuetWorker implements DuetModel {
   }
 }
 
-/** A picture in a form that travels to a worker: elements and canvases as their pixels. */
+/** A picture in a form that travels to a worker: elements, canvases and frames as their pixels. */
 function portable(image: ImageInput): ImageInput {
-  if (typeof OffscreenCanvas !== 'undefined' && image instanceof OffscreenCanvas) {
-    return pixels(image, image.width, image.height);
-  }
-  if (typeof HTMLCanvasElement !== 'undefined' && image instanceof HTMLCanvasElement) {
-    return pixels(image, image.width, image.height);
-  }
-  if (typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement) {
-    return pixels(image, image.naturalWidth, image.naturalHeight);
-  }
-  return image;
-}
-
-function pixels(source: CanvasImageSource, width: number, height: number): ImageData {
-  if (!(width > 0 && height > 0)) throw new BadInputError('the picture is empty, or not loaded yet');
-  const canvas = document.createElement('canvas');
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  if (!context) throw new BadInputError('this browser gives no 2d canvas to read pictures with');
-  context.drawImage(source, 0, 0);
-  return context.getImageData(0, 0, width, height);
+  const travels =
+    ArrayBuffer.isView(image) || image instanceof Blob || image instanceof ImageData || image instanceof ImageBitmap;
+  return travels ? image : pixelsOf(image);
 }

@@ -24,6 +24,8 @@ async function answer(request: Exclude<Request, { abort: true }>, signal: AbortS
   }
   if (!model) throw new DuetError('disposed', 'no model is loaded');
   switch (request.call) {
+    case 'prepare':
+      return model.prepare(...request.arguments);
     case 'classifyAll':
       return model.classifyAll(request.arguments[0], { signal });
     case 'predictNoise':
@@ -56,8 +58,10 @@ scope.addEventListener('message', ({ data: request }) => {
   running.set(request.id, controller);
   answer(request, controller.signal)
     .then(
-      (result) => scope.postMessage({ id: request.id, result }),
-      (error: unknown) => scope.postMessage({ id: request.id, error: plainError(error) }),
+      // What is known of the model may have changed: it is on another GPU, or trained.
+      (result) => scope.postMessage({ id: request.id, result, ...(model && { info: model.info }) }),
+      (error: unknown) =>
+        scope.postMessage({ id: request.id, error: plainError(error), ...(model && { info: model.info }) }),
     )
     .finally(() => running.delete(request.id));
 });

@@ -10,6 +10,7 @@ pub(in crate::diffusion) const METHOD: Method = Method {
     coefficients,
 };
 
+#[expect(clippy::indexing_slicing, reason = "Solver::coefficients checks the index")]
 fn coefficients(at: &StepAt<'_>, _eta: f64) -> Coefficients {
     let (s, i) = (at.schedule, at.index);
     let learned = at.learned_variance;

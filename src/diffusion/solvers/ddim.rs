@@ -18,12 +18,14 @@ pub(in crate::diffusion) const REVERSE: Method = Method {
     coefficients: backward,
 };
 
+#[expect(clippy::indexing_slicing, reason = "Solver::coefficients checks the index")]
 fn forward(at: &StepAt<'_>, eta: f64) -> Coefficients {
     let (here, there) = (at.alpha_cumprod(), at.schedule.alphas_cumprod_prev[at.index]);
     let sigma = eta * ((1.0 - there) / (1.0 - here)).sqrt() * (1.0 - here / there).sqrt();
     toward(at, there, sigma)
 }
 
+#[expect(clippy::indexing_slicing, reason = "Solver::coefficients checks the index")]
 fn backward(at: &StepAt<'_>, _eta: f64) -> Coefficients {
     toward(at, at.schedule.alphas_cumprod_next[at.index], 0.0)
 }

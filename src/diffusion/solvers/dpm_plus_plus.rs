@@ -17,6 +17,7 @@ fn log_snr(alpha_cumprod: f64) -> f64 {
 
 /// With h = λ' − λ and r = (λ − λ_before) / h: x' = σ'/σ·x + √ᾱ'·(1 − e^−h)·(x0 + (x0 − x0_before) / 2r). Without a step
 /// before, and at the last one, whose h is infinite, the order is 1, which is DDIM.
+#[expect(clippy::indexing_slicing, reason = "Solver::coefficients checks the index")]
 fn coefficients(at: &StepAt<'_>, _eta: f64) -> Coefficients {
     let (here, there) = (at.alpha_cumprod(), at.schedule.alphas_cumprod_prev[at.index]);
     let ratio = ((1.0 - there) / (1.0 - here)).sqrt();

@@ -1,6 +1,6 @@
 //! The classifier's loss on clean images (paper Eq. 5 to 8) or on noised ones (Eq. 9 and 10).
 
-use super::{Feed, Loss, Metric, Pass, Term, Terms};
+use super::{Feed, Loss, Metric, Pass, Term, Terms, Weight};
 use crate::diffusion::DiffusionConfig;
 use crate::error::Result;
 use crate::model::{AcrossLabels, JointModel};
@@ -15,7 +15,10 @@ pub enum Seen {
     Noised,
 }
 
-/// Cross-entropy of the classifier's answers; of the last term of a feed "classifier_loss" \[N\] and "logits" \[N,K\] stay.
+/// Cross-entropy of the classifier's answers, its mean over those images of the whole batch that have a label: over all of
+/// them, however many micro-batches they are spread over. BatchNorm's statistics are those of all images of the micro-batch,
+/// with and without a label, as they are of the reference, whose batches have labels throughout; where no image of the whole
+/// batch has one, the classifier does not move. Of the last term of a feed "classifier_loss" \[N\] and "logits" \[N,K\] stay.
 #[derive(Clone, Debug)]
 pub struct ClassifierLoss {
     /// The batch it reads.
@@ -44,7 +47,8 @@ impl Term for ClassifierLoss {
         let values = head.loss(graph, logits, labels, AcrossLabels::Mean)?;
         pass.result("classifier_loss", values);
         pass.result("logits", logits);
-        Ok(Loss { values, weight: pass.weight(), scale: Some(self.scaling), metric: Metric::Classifier })
+        let weight = Weight::Given(pass.label_weight());
+        Ok(Loss { values, weight, scale: Some(self.scaling), metric: Metric::Classifier })
     }
 }
 

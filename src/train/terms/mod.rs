@@ -20,6 +20,9 @@ use crate::rng::Stream;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+/// Buffer of a feed that holds [`Pass::label_weight`].
+pub(super) const LABEL_WEIGHT: &str = "label_weight";
+
 /// A batch that terms read.
 ///
 /// ```
@@ -68,13 +71,22 @@ pub enum Metric {
     Variational = 3,
 }
 
+/// What each image counts in a mean.
+#[derive(Clone, Copy, Debug)]
+pub enum Weight {
+    /// Always the same.
+    Fixed(f32),
+    /// What this tensor \[1\] holds in a run.
+    Given(NodeId),
+}
+
 /// A term's forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
     /// Loss of each image \[N\].
     pub values: NodeId,
     /// Weight of each in the reported mean.
-    pub weight: f32,
+    pub weight: Weight,
     /// What that mean is multiplied by in the total; `None`: 1.
     pub scale: Option<f32>,
     /// Where it is reported.
@@ -182,6 +194,7 @@ pub struct Noised {
 #[derive(Default)]
 struct Shared {
     run: Option<NodeId>,
+    label_weight: Option<NodeId>,
     x_start: Option<NodeId>,
     noised: Option<Noised>,
     noised_code: Option<Encoded>,
@@ -247,6 +260,16 @@ impl<'a, 'b> Pass<'a, 'b> {
     /// Weight of one image in the mean over the feed's whole batch.
     pub fn weight(&self) -> f32 {
         1.0 / (self.feed.batch * self.spec.micro_batches) as f32
+    }
+
+    /// Weight \[1\] of one labelled image in the mean over the labelled ones of the feed's whole batch; 0 where there are none.
+    pub fn label_weight(&mut self) -> NodeId {
+        if let Some(known) = self.shared().label_weight {
+            return known;
+        }
+        let weight = self.leaf(LABEL_WEIGHT, &[1]);
+        self.shared().label_weight = Some(weight);
+        weight
     }
 
     /// The feed's buffer `name` as a tensor.
@@ -349,14 +372,19 @@ impl<'a, 'b> Pass<'a, 'b> {
         Ok(code)
     }
 
-    /// Logits \[N,K\] of encoded images; a frozen classifier answers as in inference.
+    /// Logits \[N,K\] of encoded images; a frozen classifier answers as in inference. One that learns does so, running
+    /// statistics included, at steps whose feed has labelled images.
     ///
     /// # Errors
     /// As [`crate::model::Classifier::logits`].
     pub fn logits(&mut self, encoded: &Encoded, t: NodeId) -> Result<NodeId> {
         let features = self.model.classifier.features(self.builder, encoded, t)?;
-        let model = self.model;
-        self.as_rated(Part::Classifier, |b| model.classifier.logits(b, features))
+        let (model, learns) = (self.model, self.spec.groups.trains(Part::Classifier));
+        let learn = learns.then(|| self.label_weight());
+        let before = std::mem::replace(&mut self.builder.learn, learn);
+        let logits = self.as_rated(Part::Classifier, |b| model.classifier.logits(b, features));
+        self.builder.learn = before;
+        logits
     }
 
     /// Builds operations of a part of the network, as in inference where it is frozen.

@@ -1,6 +1,6 @@
 //! The noise error: how far the network's output is from what it is to predict (paper Eq. 6).
 
-use super::{Feed, Loss, Metric, Noised, Pass, Term, Terms};
+use super::{Feed, Loss, Metric, Noised, Pass, Term, Terms, Weight};
 use crate::diffusion::{DiffusionConfig, Prediction};
 use crate::error::Result;
 use crate::infer::target;
@@ -28,7 +28,8 @@ impl Term for NoiseError {
         let target = target(graph, self.prediction, [x_start, noise], coefficients)?;
         let values = graph.mse(out, target)?;
         pass.result("mse", values);
-        Ok(Loss { values, weight: pass.weight(), scale: None, metric: Metric::NoiseError })
+        let weight = Weight::Fixed(pass.weight());
+        Ok(Loss { values, weight, scale: None, metric: Metric::NoiseError })
     }
 }
 

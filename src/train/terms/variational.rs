@@ -1,6 +1,6 @@
 //! The variational term of a learned sigma (Nichol & Dhariwal 2021, eq. 16).
 
-use super::{Feed, Loss, Metric, Pass, Term, Terms};
+use super::{Feed, Loss, Metric, Pass, Term, Terms, Weight};
 use crate::diffusion::{DiffusionConfig, Prediction};
 use crate::error::{Error, Result};
 use crate::model::JointModel;
@@ -29,6 +29,7 @@ impl Term for VariationalTerm {
             Some(steps) => pass.weight() * steps as f32 / 1000.0,
             None => pass.weight(),
         };
+        let weight = Weight::Fixed(weight);
         Ok(Loss { values, weight, scale: None, metric: Metric::Variational })
     }
 }

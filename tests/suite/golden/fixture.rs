@@ -60,6 +60,24 @@ impl Fixture {
         self.tensors.contains_key(name)
     }
 
+    /// Whether the name of any tensor fits.
+    pub fn any(&self, fits: impl Fn(&str) -> bool) -> bool {
+        self.tensors.keys().any(|name| fits(name))
+    }
+
+    /// As [`Fixture::check`], where the file has the tensor.
+    pub fn check_if_there(&mut self, name: &str, got: &[f32], relative: f64) {
+        if self.has(name) {
+            self.check(name, got, relative);
+        }
+    }
+
+    /// Values of a table in double precision where the file has it so.
+    pub fn take_wide(&mut self, name: &str) -> Vec<f64> {
+        let twin = format!("{name}_f64");
+        if self.has(&twin) { self.take(&twin) } else { self.take(name) }
+    }
+
     /// Values of a tensor that is input or expectation; marks it as used.
     pub fn take(&mut self, name: &str) -> Vec<f64> {
         self.report.seen.insert(name.to_owned());
@@ -143,6 +161,9 @@ impl Fixture {
             self.report.seen.len(),
             self.report.compared
         );
+        if self.report.compared == 0 {
+            self.report.failures.push("nothing was compared".into());
+        }
         if self.report.failures.is_empty() {
             return Ok(());
         }

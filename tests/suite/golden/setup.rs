@@ -175,7 +175,7 @@ impl Running {
         let data = pollster::block_on(self.loaded.read(&format!("result {name}"))).unwrap();
         match *shape.as_slice() {
             [batch, height, width, channels] => {
-                Images { batch, channels, pixels: height * width }.to_host(&data)
+                Images { batch, channels, pixels: height * width }.to_host(&data).unwrap()
             }
             _ => {
                 let mut rows = unpad_rows(&data, *shape.last().unwrap());
@@ -197,4 +197,6 @@ pub fn write_labels(running: &Loaded, setup: &Setup, labels: &[f64]) {
         }
     };
     running.write("labels", &config.head.pack(&labels, count, config.num_classes).unwrap()).unwrap();
+    // Of a training step: what one image counts, all being labelled.
+    running.write("label_weight", bytemuck::bytes_of(&[1.0 / count as f32, 0.0, 0.0, 0.0])).unwrap();
 }

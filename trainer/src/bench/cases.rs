@@ -264,7 +264,8 @@ fn head(cases: &mut Cases, batch: usize, columns: usize) {
     let name = |kind| format!("{kind} {batch}x{columns}");
     cases.add(name("batchnorm stats"), |m| {
         let (x, stats) = (m.rows(batch, columns), m.rows(3, columns));
-        batchnorm::stats(batch, columns, x, stats, m.rows(2, columns))
+        let learn = m.rows(1, 1);
+        batchnorm::stats(batch, columns, [x, learn], [stats, m.rows(2, columns)])
     });
     cases.add(name("batchnorm forward"), |m| {
         let reads = [m.rows(batch, columns), m.rows(3, columns), m.rows(1, columns), m.rows(1, columns)];

@@ -26,15 +26,6 @@ use steps::{Ready, Step};
 /// # Errors
 /// Bad options; device errors.
 pub fn measure(arguments: &Cli, options: &Bench) -> Result<Results> {
-    if options.batch < 2 {
-        return Err(Error::config("batch", "must be at least 2: a training step needs it"));
-    }
-    if !options.seconds.is_finite() || options.seconds < 0.0 {
-        return Err(Error::config(
-            "seconds",
-            format!("must be a number of at least 0, is {}", options.seconds),
-        ));
-    }
     let subject = Subject::named(&options.model)?;
     let device = open_device(arguments)?;
     let mut results = Results::new(&device, &subject, options.batch);

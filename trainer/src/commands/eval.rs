@@ -4,16 +4,13 @@ use crate::cli::{Cli, Eval};
 use crate::eval::MEASURES;
 use crate::io::output::{self, say};
 use crate::io::session::Session;
-use duet::{Error, Result};
+use duet::Result;
 
 /// Runs the command.
 ///
 /// # Errors
 /// A bad checkpoint or data; device errors.
 pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
-    if options.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
     let session = Session::open(arguments, &options.model)?;
     let split = session.data(&options.data)?;
     let mut row = serde_json::Map::new();

@@ -1,27 +1,31 @@
 //! `duet explain`: what would have to change for the decision to change?
 
 use crate::cli::{Cli, Explain};
-use crate::data::{load_image, true_class};
-use crate::eval::explanations::{Made, explain_all};
+use crate::data::{INDEX, Prepared, load_image, true_class};
+use crate::eval::explanations::{Made, Verdict, explain_all, shares};
+use crate::io::files::{self, Kind};
+use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::output::say;
+use crate::io::pictures::{self, Failures, Pictures};
 use crate::io::render::{Grid, Palette};
 use crate::io::session::{Session, guidance, solver, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
-use duet::checkpoint::write_atomic;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::argmax;
 use duet::model::{Head, ModelConfig};
+use duet::picture::Preparation;
 use duet::rng::Seed;
 use duet::sampling::Guidance;
 use duet::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Instead of a class: the second most probable one of each image.
 const SECOND: &str = "second";
 
-/// A grey picture as the share by which each pixel may change.
-fn load_mask(path: &Path, size: usize) -> Result<Vec<f32>> {
-    Ok(load_image(path, 1, size)?.iter().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
+/// A grey picture as the share by which each pixel may change, fitted as the images are. What is transparent may not.
+fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
+    let mask = load_image(path, &Preparation { fit: images.fit, ..Preparation::new(1, images.size) })?;
+    Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 
 /// A class that was asked for; `None`: each image's second.
@@ -35,9 +39,9 @@ fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
 }
 
 /// The class for each of `count` images.
-fn wanted_classes(config: &ModelConfig, options: &Explain) -> Result<Vec<Option<usize>>> {
-    let count = options.images.len();
-    let named: Vec<_> = options.to.iter().map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
+fn wanted_classes(config: &ModelConfig, options: &Explain, count: usize) -> Result<Vec<Option<usize>>> {
+    let parts = options.to.iter().flat_map(|text| config.split_classes(text));
+    let named: Vec<_> = parts.map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
     match named[..] {
         [one] => Ok(vec![one; count]),
         _ if named.len() == count => Ok(named),
@@ -48,23 +52,39 @@ fn wanted_classes(config: &ModelConfig, options: &Explain) -> Result<Vec<Option<
     }
 }
 
+/// Sees that the picture and the report can be written and replace nothing that is read.
+fn check_outputs(arguments: &Cli, options: &Explain, images: &[PathBuf]) -> Result<()> {
+    let mut outputs: Vec<(Kind, &Path)> = vec![(Kind::Picture, &options.out)];
+    outputs.extend(options.report.as_deref().map(|path| (Kind::Report, path)));
+    let lists: Vec<PathBuf> = images.iter().map(|image| image.with_file_name(INDEX)).collect();
+    let more = [Some(&options.model.model), options.mask.as_ref(), arguments.tuning.as_ref()];
+    let inputs = images.iter().chain(&lists).chain(more.into_iter().flatten());
+    files::check(&outputs, &inputs.map(PathBuf::as_path).collect::<Vec<_>>())
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// A bad checkpoint, image, class or chain; device errors; a file that cannot be written.
+/// A bad checkpoint, class or chain; device errors; a file that cannot be written; images that cannot be read, after all
+/// others were explained.
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
-    if options.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
+    let given = pictures::expand(&options.images)?;
+    check_outputs(arguments, options, &given)?;
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
-    let wanted = wanted_classes(config, options)?;
-    let mut images = Vec::new();
-    let mut truths = Vec::new();
-    for path in &options.images {
-        images.extend(load_image(path, config.in_channels, config.image_size)?);
-        truths.push(true_class(path, &config.class_names)?);
+    let wanted = wanted_classes(config, options, given.len())?;
+    let grid = Grid::for_strips(config.in_channels, config.image_size, given.len())?;
+    let preparation = preparation(&session, &options.picture);
+    let Pictures { read, good, bad } = pictures::read(&given, |path| load_image(path, &preparation));
+    let images: Vec<f32> = read.iter().flat_map(Prepared::values).collect();
+    let mut failures = Failures::new(given.len(), arguments.json);
+    let unread: Vec<_> = bad.into_iter().map(|(i, error)| failures.add(&given[i], error)).collect();
+    if failures.all() {
+        return failures.outcome();
     }
+    let wanted: Vec<_> = good.iter().map(|i| wanted[*i]).collect();
+    let paths: Vec<PathBuf> = good.iter().map(|i| given[*i].clone()).collect();
+    let truths: Vec<_> = paths.iter().map(|path| true_class(path, config)).collect::<Result<_>>()?;
     watch_interrupts()?;
     let explain = ExplainOptions {
         noise: options.way.noise,
@@ -75,23 +95,26 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         clip: !options.chain.no_clip,
         seed: Seed(options.chain.seed),
         force: options.chain.force,
-        mask: options.mask.as_deref().map(|path| load_mask(path, config.image_size)).transpose()?,
+        mask: options.mask.as_deref().map(|path| load_mask(path, &preparation)).transpose()?,
     };
-    let batch = options.batch.min(options.images.len());
-    let new = Explainer::new(&session.weights, &session.checkpoint.diffusion, batch, &explain, session.set);
+    let (diffusion, batch) = (&session.checkpoint.diffusion, options.batch.min(paths.len()));
+    let new = Explainer::fitting(&session.weights, diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
+    let remarks = Remarks::of(&session, &options.picture, &preparation, &read)?;
     let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
     session.close();
-    let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 4 };
     let all = &made.all;
     grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;
     if let Some(path) = &options.report {
         let settings = settings(&session, options, &explain, &explainer);
-        let cards = cards(&session, options, &images, &made, &truths, path)?;
-        write_atomic(path, page(&settings, &cards).as_bytes())?;
+        let cards = cards(&session, &paths, &images, &made, &truths, &remarks, path)?;
+        Kind::Report.write(path, page(&settings, &cards).as_bytes())?;
     }
-    print(arguments, options, config, &made, &truths);
-    Ok(())
+    if !arguments.json {
+        hint_unknown(&session, &options.picture);
+    }
+    print(arguments, options, config, (&paths, &truths, &remarks), &made, unread)?;
+    failures.outcome()
 }
 
 fn settings(
@@ -121,27 +144,31 @@ fn settings(
 
 fn cards(
     session: &Session,
-    options: &Explain,
+    paths: &[PathBuf],
     images: &[f32],
     made: &Made,
     truths: &[Option<String>],
+    remarks: &[Remarks],
     path: &Path,
 ) -> Result<Vec<Card>> {
     let config = session.config();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 1 };
     let (classes, len) = (config.num_classes, images.len() / truths.len());
-    let (was, is) = (argmax(&made.all.before, classes), argmax(&made.all.after, classes));
+    let (was, is) = (argmax(&made.all.before, classes)?, argmax(&made.all.after, classes)?);
     let card = |i: usize| {
         let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
         let all = &made.all;
         let difference = &all.difference[i * len..][..len];
-        let file = options.images[i].file_name().unwrap_or(options.images[i].as_os_str());
+        let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
+        let file = paths[i].file_name().unwrap_or(paths[i].as_os_str());
         Ok(Card {
             name: file.to_string_lossy().into_owned(),
             truth: truths[i].clone(),
+            typicality: remarks[i].typicality,
             target: made.targets[i],
             decisions: [was[i], is[i]],
-            probabilities: [&all.before, &all.after].map(|p| p[i * classes..][..classes].to_vec()),
+            verdict: Verdict::of(config.head, made.targets[i], before, after)?,
+            probabilities: [before.to_vec(), after.to_vec()],
             pictures: [
                 png(images, Palette::Image)?,
                 png(&all.noised, Palette::Image)?,
@@ -155,38 +182,53 @@ fn cards(
     (0..truths.len()).map(card).collect()
 }
 
-fn print(arguments: &Cli, options: &Explain, config: &ModelConfig, made: &Made, truths: &[Option<String>]) {
+fn print(
+    arguments: &Cli,
+    options: &Explain,
+    config: &ModelConfig,
+    (paths, truths, remarks): (&[PathBuf], &[Option<String>], &[Remarks]),
+    made: &Made,
+    unread: Vec<serde_json::Value>,
+) -> Result<()> {
     let classes = config.num_classes;
     let all = &made.all;
-    let (was, is) = (argmax(&all.before, classes), argmax(&all.after, classes));
+    let (was, is) = (argmax(&all.before, classes)?, argmax(&all.after, classes)?);
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
     let mut rows = Vec::new();
-    for (i, (path, &target)) in options.images.iter().zip(&made.targets).enumerate() {
+    for (i, (path, &target)) in paths.iter().zip(&made.targets).enumerate() {
         let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
+        let verdict = Verdict::of(config.head, target, before, after)?;
         if arguments.json {
             let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
-            rows.push(serde_json::json!({
+            let mut row = serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
+                "target_name": config.class_name(target), "already": verdict == Verdict::Already,
+                "reached": verdict == Verdict::Reached, "verdict": verdict,
                 "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
                 "target_probability_by_step": curve, "seconds": made.seconds[i],
-            }));
+            });
+            remarks[i].add_to(&mut row)?;
+            rows.push(row);
             continue;
         }
-        say!("{}:", path.display());
-        for (word, decision, row) in [("before", was[i], before), ("after ", is[i], after)] {
-            let share = |c: usize| format!("{} {:.1} %", config.class_name(c), 100.0 * row[c]);
-            let towards = if decision == target { String::new() } else { format!(", {}", share(target)) };
-            say!("  {word}  {}{towards}", share(decision));
-        }
+        say!("{}:{}", path.display(), remarks[i].words());
+        remarks[i].hint(path);
+        let [first, then] = shares(config, [target, was[i], is[i]], before, after);
+        say!("  before  {first}");
+        say!("  after   {then}");
+        let [target, was, is] = [target, was[i], is[i]].map(|class| config.class_name(class));
+        say!("  {}", verdict.words(&target, &was, &is));
     }
     let picture = options.out.display().to_string();
     if arguments.json {
+        rows.extend(unread);
         let json = serde_json::json!({"picture": picture, "report": report_file, "explanations": rows});
         say!("{json}");
-        return;
+        return Ok(());
     }
     say!("wrote {picture}");
     if let Some(file) = report_file {
         say!("wrote {file}");
     }
+    Ok(())
 }

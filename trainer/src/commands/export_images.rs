@@ -2,10 +2,10 @@
 
 use crate::cli::{Cli, ExportImages};
 use crate::data::{INDEX, Indexed, load};
+use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::render::Grid;
 use crate::recipe::Recipe;
-use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
 
 /// Runs the command.
@@ -14,10 +14,14 @@ use duet::{Error, Result};
 /// A bad recipe or data; files that cannot be written.
 pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
     let recipe = Recipe::load(&options.recipe)?;
+    if recipe.data.kind.is_folder() {
+        files::check_apart(&options.out, &recipe.data.path)?;
+    }
+    files::make_folder(&options.out)?;
+    let list = options.out.join(INDEX);
+    files::check(&[(Kind::Table, &list)], &[&options.recipe])?;
     let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
     let test = &split.test;
-    std::fs::create_dir_all(&options.out)
-        .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
     let grid = Grid { channels: test.channels, size: test.size, scale: 1 };
     let mut index = Vec::new();
     let classes = test.classes()?;
@@ -26,12 +30,11 @@ pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
         grid.save_one(&options.out.join(&file), &test.images_f32(&[row]))?;
         index.push(Indexed { file, label: test.class_names[classes[row] as usize].clone() });
     }
-    let path = options.out.join(INDEX);
-    let bad = |e: serde_json::Error| Error::Data { path: path.clone(), detail: e.to_string() };
+    let bad = |e: serde_json::Error| Error::Data { path: list.clone(), detail: e.to_string() };
     // A line per image: short, and its differences readable.
     let lines: Vec<String> =
         index.iter().map(|entry| serde_json::to_string(entry).map_err(bad)).collect::<Result<_>>()?;
-    write_atomic(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
+    Kind::Table.write(&list, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
     if arguments.json {
         let files: Vec<_> = index.iter().map(|e| options.out.join(&e.file).display().to_string()).collect();
         say!("{}", serde_json::json!({"files": files}));

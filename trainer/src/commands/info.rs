@@ -1,9 +1,12 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
+use crate::io::files::ending;
 use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
+use clap::ValueEnum as _;
+use duet::Result;
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;
@@ -11,17 +14,13 @@ use duet::infer::classify_plan;
 use duet::model::{JointModel, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
-use duet::{Error, Result};
 
 /// Runs the command.
 ///
 /// # Errors
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
-    if options.batch == 0 {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
-    let is_recipe = options.model.extension().is_some_and(|e| e == "toml");
+    let is_recipe = ending(&options.model) == "toml";
     let (model, diffusion, input, info) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
@@ -32,7 +31,14 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     };
     let plan = |kind, activations| make_plan(&model, &diffusion, input, options.batch, kind, activations);
     if let Some(kind) = options.plan {
-        say!("{}", plan(kind, Activations::Keep)?.to_string().trim_end());
+        let text = plan(kind, Activations::Keep)?.to_string();
+        if arguments.json {
+            let name = kind.to_possible_value().map(|value| value.get_name().to_owned());
+            let lines: Vec<&str> = text.lines().collect();
+            say!("{}", serde_json::json!({"plan": name, "batch": options.batch, "lines": lines}));
+        } else {
+            say!("{}", text.trim_end());
+        }
         return Ok(());
     }
     let kinds = [
@@ -84,6 +90,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.levels()?,
         c.num_res_blocks
     );
+    say!("classes: {}", c.class_list());
     say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch

@@ -8,6 +8,7 @@ mod explain;
 mod export;
 mod export_images;
 mod info;
+mod limits;
 mod sample;
 mod study;
 mod train;
@@ -19,8 +20,9 @@ use duet::Result;
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever the command reports.
+/// Numbers out of range; whatever the command reports.
 pub fn run(arguments: &Cli) -> Result<()> {
+    limits::check(arguments)?;
     match &arguments.command {
         Command::Train(options) => train::run(arguments, options),
         Command::Classify(options) => classify::run(arguments, options),

@@ -5,52 +5,71 @@ use crate::cli::{Cli, Study};
 use crate::data::Dataset;
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
+use crate::io::files::{self, Kind, ending};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, go_on, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};
 use duet::model::Head;
 use duet::{Error, Result};
+use std::path::Path;
 
-fn check(session: &Session, options: &Study) -> Result<()> {
+fn check(session: &Session) -> Result<()> {
     let config = session.config();
     if config.head != Head::Multiclass {
         return Err(Error::config("head", "a study needs a model with one class per image"));
     }
-    for (name, value) in [("per_class", options.per_class), ("batch", options.batch)] {
-        if value == 0 {
-            return Err(Error::config(name, "must be at least 1"));
-        }
+    Ok(())
+}
+
+/// Makes the folder and sees that what goes there can be written and replaces nothing that is read.
+fn check_outputs(arguments: &Cli, options: &Study, session: &Session) -> Result<()> {
+    let data = session.data_spec(&options.data)?;
+    if data.kind.is_folder() {
+        files::check_apart(&options.out, &data.path)?;
     }
-    let samples = options.per_class * config.num_classes;
+    files::make_folder(&options.out)?;
+    let paths: Vec<_> =
+        StudyFiles::names(session.config()).iter().map(|name| options.out.join(name)).collect();
+    let kind = |path: &Path| if ending(path) == "png" { Kind::Picture } else { Kind::Table };
+    let outputs: Vec<(Kind, &Path)> = paths.iter().map(|path| (kind(path), path.as_path())).collect();
+    let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
+    files::check(&outputs, &inputs)
+}
+
+/// What generated images are compared with.
+struct TestImages {
+    /// The model's classes that have test images: those that are studied.
+    classes: Vec<usize>,
+    /// As many images of each as are generated.
+    real: Vec<f32>,
+    /// As many others, where there are enough.
+    others: Option<Vec<f32>>,
+}
+
+/// Images of the test set.
+fn test_images(session: &Session, options: &Study, test: &Dataset) -> Result<TestImages> {
+    let count = options.per_class;
+    let rows = test.of_each_class(0..count)?;
+    let truths = test.classes()?;
+    let mut found = vec![0usize; session.config().num_classes];
+    for row in &rows {
+        found[truths[*row] as usize] += 1;
+    }
+    let classes: Vec<usize> = (0..found.len()).filter(|class| found[*class] > 0).collect();
+    if let Some(class) = classes.iter().find(|class| found[**class] < count) {
+        let (name, found) = (session.config().class_name(*class), found[*class]);
+        let detail = format!("is {count}, but there are only {found} test images of the class {name}");
+        return Err(Error::config("per_class", detail));
+    }
+    let samples = count * classes.len();
     if options.neighbours == 0 || options.neighbours >= samples {
         let detail = format!("must be from 1 to {}, is {}", samples.saturating_sub(1), options.neighbours);
         return Err(Error::config("neighbours", detail));
     }
-    if let Some(bad) = options.step_sizes.iter().find(|alpha| !alpha.is_finite()) {
-        return Err(Error::config("step_sizes", format!("must be finite, one is {bad}")));
-    }
-    Ok(())
-}
-
-/// Images of the test set: those to compare with, and as many others where there are enough.
-fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-    let (count, classes) = (options.per_class, session.config().num_classes);
-    let rows = test.of_each_class(0..count)?;
-    let truths = test.classes()?;
-    for class in 0..classes {
-        let found = rows.iter().filter(|row| truths[**row] as usize == class).count();
-        if found < count {
-            let name = session.config().class_name(class);
-            let detail = format!("is {count}, but there are only {found} test images of the class {name}");
-            return Err(Error::config("per_class", detail));
-        }
-    }
-    if rows.len() != count * classes {
-        return Err(Error::config("num_classes", format!("is {classes}, but the data have more classes")));
-    }
     let others = test.of_each_class(count..2 * count)?;
     let others = (others.len() == rows.len()).then(|| test.images_f32(&others));
-    Ok((test.images_f32(&rows), others))
+    Ok(TestImages { classes, real: test.images_f32(&rows), others })
 }
 
 /// Runs the command.
@@ -59,17 +78,20 @@ fn real_images(session: &Session, options: &Study, test: &Dataset) -> Result<(Ve
 /// A bad checkpoint, data, chain or option; device errors; files that cannot be written.
 pub fn run(arguments: &Cli, options: &Study) -> Result<()> {
     let session = Session::open(arguments, &options.model)?;
-    check(&session, options)?;
+    check(&session)?;
+    check_outputs(arguments, options, &session)?;
     let split = session.data(&options.data)?;
-    let (real, others) = real_images(&session, options, &split.test)?;
+    let TestImages { classes, real, others } = test_images(&session, options, &split.test)?;
+    if classes.len() < session.config().num_classes && !arguments.json {
+        let names: Vec<String> = classes.iter().map(|class| session.config().class_name(*class)).collect();
+        say!("only the classes with test images are studied: {}", names.join(", "));
+    }
     let len = split.test.image_len();
     let mut alphas = options.step_sizes.clone();
     alphas.sort_by(f32::total_cmp);
     alphas.dedup();
-    std::fs::create_dir_all(&options.out)
-        .map_err(|e| Error::Data { path: options.out.clone(), detail: format!("cannot be created: {e}") })?;
     watch_interrupts()?;
-    let chains = Chains::new(&session, options)?;
+    let chains = Chains::new(&session, options, &classes)?;
     let real = Real::new(real, len, &chains, options.neighbours)?;
     let reference = others.map(|images| real.compare(images, len, &chains)).transpose()?;
     let mut files = StudyFiles::new(&session, options, &chains, reference);

@@ -23,6 +23,6 @@ fn override_recipe(recipe: &mut Recipe, options: &Train) {
     train.learning_rate = options.lr.unwrap_or(train.learning_rate);
     train.seed = options.seed.unwrap_or(train.seed);
     if let Some(folder) = &options.data {
-        recipe.data.path = folder.clone();
+        recipe.data.set_path(folder);
     }
 }

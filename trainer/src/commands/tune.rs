@@ -1,6 +1,7 @@
 //! `duet tune`: measures every family of kernels for the shapes of a model and stores which is fastest on this adapter.
 
 use crate::cli::{Cli, Tune};
+use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{load_checkpoint, open_untuned};
 use crate::io::tuning;
@@ -14,7 +15,7 @@ use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{TrainOptions, TrainSpec, train_plan};
 use duet::{Error, Result};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The recipe that is shipped.
@@ -25,9 +26,6 @@ const RECIPE: &str = include_str!("../../recipes/fashion-mnist.toml");
 /// # Errors
 /// A bad recipe or checkpoint; a file that cannot be written; device errors.
 pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
-    if options.batch.contains(&0) {
-        return Err(Error::config("batch", "must be at least 1"));
-    }
     let all = keys(options)?;
     let total = all.len();
     let device = open_untuned(arguments)?;
@@ -35,6 +33,11 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     let keys: Vec<(Key, usize)> = all.into_iter().filter(|(key, _)| several(key)).collect();
     let name = device.info().name.clone();
     let out = destination(options, &name)?;
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        files::make_folder(folder)?;
+    }
+    let inputs: Vec<&Path> = options.model.as_deref().into_iter().collect();
+    files::check(&[(Kind::Table, &out)], &inputs)?;
     let template = "{bar:40} {pos}/{len} shapes";
     let bar = progress(keys.len() as u64, 0, template, arguments.json);
     let start = Instant::now();
@@ -48,13 +51,13 @@ pub fn run(arguments: &Cli, options: &Tune) -> Result<()> {
     bar.finish_and_clear();
     device.save_pipeline_cache();
     let table = table(&name, &device.info().driver, options, &rows);
-    let failed = |e: std::io::Error| Error::config(format!("tuning table {}", out.display()), e.to_string());
-    if let Some(folder) = out.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    duet::checkpoint::write_atomic(&out, table.to_json().as_bytes())?;
+    let text = table.to_json();
+    Kind::Table.write(&out, text.as_bytes())?;
     if arguments.json {
-        say!("{}", table.to_json().trim_end());
+        // On one line; the file is for people too.
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| Error::config("json", e.to_string()))?;
+        say!("{value}");
     } else {
         say!("{name} ({})", device.info().driver);
         print(&rows, total - rows.len());

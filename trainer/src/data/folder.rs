@@ -1,41 +1,197 @@
-//! A folder per class with PNG or JPEG images, and single images.
+//! A folder per class with pictures in it.
 
-use super::{DataSpec, Dataset, Split, bad};
-use duet::Result;
+use super::summary::Summary;
+use super::tree::{self, Class, Listing};
+use super::{DataSpec, Dataset, Split, bad, file, picture, shared};
 use duet::model::Labels;
-use duet::picture::{Picture, PixelLayout, Preparation};
-use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
+use duet::picture::Preparation;
+use duet::{Error, Result};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-/// Largest side of an image that is decoded, and most memory for it.
-const LARGEST_SIDE: u32 = 32_768;
-const MOST_BYTES: u64 = 1 << 30;
+/// What a folder of training images is called, in any letters.
+const TRAIN: [&str; 2] = ["train", "training"];
 
-/// Loads a folder: `train` and `test` inside it where both are there, else a split of its own.
+/// What a folder of test images is called; an earlier one goes before a later one.
+const TEST: [&str; 6] = ["test", "testing", "val", "valid", "validation", "dev"];
+
+/// Broken pictures that an error names.
+const MOST_NAMED: usize = 10;
+
+/// Loads a folder: `train` and `test` (or `val`) inside it where they are there, else a split of its own.
 ///
 /// # Errors
-/// An empty folder, an unreadable image.
+/// A folder without classes or pictures; pictures that cannot be read, all of them named up to a number.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
-    let (train, test) = (spec.path.join("train"), spec.path.join("test"));
-    if train.is_dir() && test.is_dir() {
-        let classes = class_folders(&train)?;
-        let others = class_folders(&test)?;
-        if classes.iter().map(|c| &c.0).ne(others.iter().map(|c| &c.0)) {
-            return Err(bad(&spec.path, "`train` and `test` have different class folders"));
-        }
-        let all = |_: &[u8]| true;
-        return Ok(Split {
-            train: read(&classes, channels, size, all)?,
-            test: read(&others, channels, size, all)?,
-        });
+    let mut summary = Summary::default();
+    let found = find(spec, &mut summary)?;
+    if found.names.len() < 2 {
+        return Err(bad(&found.root, too_few(&found)));
     }
-    let classes = class_folders(&spec.path)?;
-    // By contents, not by name: copies of one image land on one side.
-    let held_out = |bytes: &[u8]| share(bytes, spec.split_seed) < spec.test_share;
-    Ok(Split {
-        train: read(&classes, channels, size, |bytes| !held_out(bytes))?,
-        test: read(&classes, channels, size, held_out)?,
-    })
+    if found.pictures.is_empty() {
+        let words = summary.passed_over.words();
+        let rest = if words.is_empty() { String::new() } else { format!(", but {words}") };
+        return Err(bad(&found.root, format!("holds no pictures in its class folders{rest}")));
+    }
+    // By contents, not by name: copies of one picture land on one side.
+    let side = |picture: &Found, bytes: &[u8]| {
+        picture.test.unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
+    };
+    let (mut images, held_out) =
+        decode(&spec.path, &found.pictures, &spec.preparation(channels, size), side)?;
+    let test_images = take_out(&mut images, &held_out);
+    let part = |images: Vec<u8>, test: bool| {
+        let rows = found.pictures.iter().zip(&held_out).filter(|(_, side)| **side == test);
+        let (labels, paths) = rows.map(|(picture, _)| (picture.class, picture.path.as_path())).unzip();
+        let (labels, class_names): (_, _) = (Labels::Classes(labels), found.names.clone());
+        let paths: Vec<&Path> = paths;
+        (Dataset { images, labels, channels, size, class_names }, paths)
+    };
+    let ((train, train_paths), (test, test_paths)) = (part(images, false), part(test_images, true));
+    let name = |path: &Path| path.strip_prefix(&spec.path).unwrap_or(path).display().to_string();
+    summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
+        format!("{} is {}", name(test_paths[of_test]), name(train_paths[of_train]))
+    }));
+    Ok(Split { train, test, summary })
+}
+
+/// A picture's file, its class, and its side where that is settled.
+struct Found {
+    path: PathBuf,
+    class: u32,
+    test: Option<bool>,
+}
+
+/// What a folder's classes are and where their pictures lie.
+struct Classes {
+    root: PathBuf,
+    names: Vec<String>,
+    pictures: Vec<Found>,
+}
+
+/// What to say of a folder without classes to tell apart.
+fn too_few(found: &Classes) -> String {
+    let Some(name) = found.names.first() else {
+        let list = tree::list(&found.root).map_or(Vec::new(), |listing| listing.files);
+        let pictures = list.iter().filter(|path| file::kind(path) == file::Kind::Picture).count();
+        let loose = if pictures > 0 {
+            format!(": put its {pictures} pictures into one folder a class")
+        } else {
+            String::new()
+        };
+        return format!("has 0 class folders; at least 2 are needed{loose}");
+    };
+    let inside = tree::list(&found.root.join(name)).map_or(0, |listing| listing.folders.len());
+    let nested = if inside > 1 {
+        format!(": if the {inside} folders in it are the classes, give its path")
+    } else {
+        String::new()
+    };
+    format!("has 1 class folder, `{name}`; at least 2 are needed{nested}")
+}
+
+/// Finds out how a folder is laid out.
+fn find(spec: &DataSpec, summary: &mut Summary) -> Result<Classes> {
+    let root = &spec.path;
+    let listing = tree::list(root)?;
+    let (train, tests) = (named(&listing, &TRAIN), named(&listing, &TEST));
+    let quoted = |folders: &[&(String, PathBuf)]| {
+        folders.iter().map(|folder| format!("`{}`", folder.0)).collect::<Vec<_>>().join(", ")
+    };
+    let is_nested = |folder: &Path| Ok::<_, Error>(!tree::list(folder)?.folders.is_empty());
+    let others = |known: &[&(String, PathBuf)]| -> Vec<&(String, PathBuf)> {
+        listing.folders.iter().filter(|folder| !known.iter().any(|k| k.1 == folder.1)).collect()
+    };
+    match (train.first(), tests.first()) {
+        (Some(train), Some(test)) => {
+            for file in &listing.files {
+                summary.passed_over.add(super::summary::Why::NoClass, file::ending(file));
+            }
+            if !test.0.to_lowercase().starts_with("test") {
+                summary.notes.push(format!("`{}` is the test set", test.0));
+            }
+            let rest = others(&[train, test]);
+            if !rest.is_empty() {
+                summary.notes.push(format!(
+                    "beside `{}` and `{}` not read: {}",
+                    train.0,
+                    test.0,
+                    quoted(&rest)
+                ));
+            }
+            let read = |folder: &Path, summary: &mut Summary| tree::classes(folder, &mut summary.passed_over);
+            Ok(merged(root, read(&train.1, summary)?, read(&test.1, summary)?))
+        }
+        (Some(train), None) if is_nested(&train.1)? => {
+            let rest = others(&[train]);
+            if !rest.is_empty() {
+                let detail = format!(
+                    "`{0}` holds folders, but no `test` or `val` lies beside it, only {1}: call the test images' folder `test`; \
+                     or, if `{0}` is a class, put its pictures into it without folders",
+                    train.0,
+                    quoted(&rest)
+                );
+                return Err(bad(root, detail));
+            }
+            summary.notes.push(format!(
+                "`{}` has no `test` or `val` beside it: a share of {} of its images is held out",
+                train.0, spec.test_share
+            ));
+            whole(&train.1, summary)
+        }
+        (None, Some(test)) if others(&tests).is_empty() => {
+            let detail = format!("`{}` is there, but no `train` with the training images", test.0);
+            Err(bad(root, detail))
+        }
+        _ => whole(root, summary),
+    }
+}
+
+/// Folders of some names, in the names' order.
+fn named<'a>(listing: &'a Listing, names: &[&str]) -> Vec<&'a (String, PathBuf)> {
+    let of = |name: &&str| listing.folders.iter().find(|folder| folder.0.eq_ignore_ascii_case(name));
+    names.iter().filter_map(of).collect()
+}
+
+/// A folder whose pictures are yet to be split.
+fn whole(root: &Path, summary: &mut Summary) -> Result<Classes> {
+    let classes = tree::classes(root, &mut summary.passed_over)?;
+    Ok(Classes { root: root.into(), ..together(classes, None) })
+}
+
+/// Classes as numbers in the order of their names.
+fn together(classes: Vec<Class>, test: Option<bool>) -> Classes {
+    let names = classes.iter().map(|class| class.name.clone()).collect();
+    let of = |(class, files): (usize, Vec<PathBuf>)| {
+        files.into_iter().map(move |path| Found { path, class: class as u32, test })
+    };
+    let pictures = classes.into_iter().map(|class| class.files).enumerate().flat_map(of).collect();
+    Classes { root: PathBuf::new(), names, pictures }
+}
+
+/// The classes of two folders: one that is only in one of them is a class too, without images in the other.
+fn merged(root: &Path, train: Vec<Class>, test: Vec<Class>) -> Classes {
+    let mut names: Vec<String> = train.iter().map(|class| class.name.clone()).collect();
+    let mut test = test;
+    for class in &mut test {
+        if !names.contains(&class.name) {
+            // The other folder's letters may be capitals.
+            match train.iter().find(|other| other.name.eq_ignore_ascii_case(&class.name)) {
+                Some(other) => class.name.clone_from(&other.name),
+                None => names.push(class.name.clone()),
+            }
+        }
+    }
+    names.sort();
+    let mut pictures = Vec::new();
+    for (classes, side) in [(train, false), (test, true)] {
+        for class in classes {
+            let number = names.iter().position(|name| *name == class.name).unwrap_or_default() as u32;
+            let of = |path| Found { path, class: number, test: Some(side) };
+            pictures.extend(class.files.into_iter().map(of));
+        }
+    }
+    Classes { root: root.into(), names, pictures }
 }
 
 /// A number in 0..1 that depends on a file's contents and the seed.
@@ -46,107 +202,100 @@ fn share(bytes: &[u8], seed: u64) -> f64 {
     (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Sub-folders by name with their images by name.
-fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
-    let list = |path: &Path| -> Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(path).map_err(|e| bad(path, format!("cannot be listed: {e}")))?;
-        let mut paths = Vec::new();
-        for entry in entries {
-            paths.push(entry.map_err(|e| bad(path, format!("cannot be listed: {e}")))?.path());
-        }
-        paths.sort();
-        Ok(paths)
+/// Grey levels of all pictures in their order, and for each whether it is to test on. Each file is read and decoded once, a
+/// thread per core; no more than one decoded picture a thread is kept in its own size.
+fn decode(
+    root: &Path,
+    pictures: &[Found],
+    preparation: &Preparation,
+    side: impl Fn(&Found, &[u8]) -> bool + Sync,
+) -> Result<(Vec<u8>, Vec<bool>)> {
+    let len = preparation.channels * preparation.size * preparation.size;
+    let total = len.checked_mul(pictures.len()).filter(|_| len > 0);
+    let total = total.ok_or_else(|| bad(root, "is more than memory can hold at this size"))?;
+    let (mut images, mut sides) = (vec![0u8; total], vec![false; pictures.len()]);
+    let one = |picture: &Found, levels: &mut [u8], test: &mut bool| -> Result<()> {
+        let (format, bytes) = file::read(&picture.path)?;
+        levels.copy_from_slice(&picture::prepare(&picture.path, format, &bytes, preparation)?.levels);
+        *test = side(picture, &bytes);
+        Ok(())
     };
-    let is_image = |path: &PathBuf| {
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        path.is_file() && matches!(ending.as_deref(), Some("png" | "jpg" | "jpeg"))
-    };
-    let mut classes = Vec::new();
-    for path in list(folder)?.into_iter().filter(|p| p.is_dir()) {
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with('.') {
-            continue;
+    let work = Mutex::new(pictures.iter().zip(images.chunks_exact_mut(len)).zip(&mut sides).enumerate());
+    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let broken = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get()).min(pictures.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((row, ((picture, levels), test))) = next() {
+                    if let Err(error) = one(picture, levels, test) {
+                        broken.lock().unwrap_or_else(PoisonError::into_inner).push((row, error));
+                    }
+                }
+            });
         }
-        let images: Vec<PathBuf> = list(&path)?.into_iter().filter(is_image).collect();
-        if images.is_empty() {
-            return Err(bad(&path, "holds no PNG or JPEG image"));
-        }
-        classes.push((name, images));
+    });
+    let mut broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if broken.is_empty() {
+        return Ok((images, sides));
     }
-    if classes.len() < 2 {
-        return Err(bad(folder, format!("has {} class folders; at least 2 are needed", classes.len())));
+    broken.sort_by_key(|(row, _)| *row);
+    let count = broken.len();
+    let mut words: Vec<String> = broken.into_iter().take(MOST_NAMED).map(|(_, e)| words(root, &e)).collect();
+    if count > MOST_NAMED {
+        words.push(format!("and {} more", count - MOST_NAMED));
     }
-    Ok(classes)
+    let detail = format!("{count} of {} pictures cannot be read: {}", pictures.len(), words.join("; "));
+    Err(bad(root, detail))
 }
 
-fn read(
-    classes: &[(String, Vec<PathBuf>)],
-    channels: usize,
-    size: usize,
-    wanted: impl Fn(&[u8]) -> bool,
-) -> Result<Dataset> {
-    let class_names = classes.iter().map(|c| c.0.clone()).collect();
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for (label, (_, paths)) in classes.iter().enumerate() {
-        for path in paths {
-            let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
-            if wanted(&bytes) {
-                images.extend(decode(path, &bytes, channels, size)?);
-                labels.push(label as u32);
-            }
+/// An error of a file with the file's place in the folder.
+fn words(root: &Path, error: &Error) -> String {
+    match error {
+        Error::Data { path, detail } => {
+            format!("{}: {detail}", path.strip_prefix(root).unwrap_or(path).display())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Moves chosen images out of a list, keeping the order of both.
+fn take_out(images: &mut Vec<u8>, chosen: &[bool]) -> Vec<u8> {
+    let len = images.len() / chosen.len().max(1);
+    let mut out = Vec::with_capacity(len * chosen.iter().filter(|chosen| **chosen).count());
+    let mut kept = 0;
+    for (row, chosen) in chosen.iter().enumerate() {
+        let place = row * len..(row + 1) * len;
+        if *chosen {
+            out.extend_from_slice(&images[place]);
+        } else {
+            images.copy_within(place, kept);
+            kept += len;
         }
     }
-    Ok(Dataset { images, labels: Labels::Classes(labels), channels, size, class_names })
-}
-
-/// Grey levels \[C,H,W\] of an image as [`Preparation`] makes them, turned upright as its EXIF says.
-fn decode(path: &Path, bytes: &[u8], channels: usize, size: usize) -> Result<Vec<u8>> {
-    let unreadable = |e: image::ImageError| bad(path, format!("is no readable PNG or JPEG: {e}"));
-    let mut reader = ImageReader::new(std::io::Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| bad(path, format!("cannot be read: {e}")))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(MOST_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    if decoder.total_bytes() > MOST_BYTES {
-        return Err(bad(path, format!("unpacks to {} bytes, more than {MOST_BYTES}", decoder.total_bytes())));
-    }
-    // A picture whose EXIF cannot be read is upright.
-    let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
-    let picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let (layout, data) = match picture {
-        DynamicImage::ImageLuma8(grey) => (PixelLayout::Grey, grey.into_raw()),
-        DynamicImage::ImageRgb8(colour) => (PixelLayout::Rgb, colour.into_raw()),
-        DynamicImage::ImageLuma16(_) => (PixelLayout::Grey, picture.into_luma8().into_raw()),
-        other => (PixelLayout::Rgba, other.into_rgba8().into_raw()),
-    };
-    let picture = Picture { width, height, layout, data: &data, orientation };
-    Preparation::new(channels, size).levels(&picture).map_err(|e| bad(path, e.to_string()))
-}
-
-/// One image for a model, \[C,H,W\] in −1..1.
-///
-/// # Errors
-/// An unreadable image.
-pub fn load_image(path: &Path, channels: usize, size: usize) -> Result<Vec<f32>> {
-    let bytes = std::fs::read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))?;
-    let levels = decode(path, &bytes, channels, size)?;
-    Ok(levels.into_iter().map(duet::picture::value).collect())
+    images.truncate(kept);
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataKind;
+    use crate::data::{DataKind, load_image};
+    use duet::picture::Fit;
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {
         let kind = DataKind::named("folder").unwrap();
-        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.3, split_seed: 1 }
+        DataSpec {
+            kind,
+            path: path.into(),
+            pad_to: None,
+            test_share: 0.3,
+            split_seed: 1,
+            written: None,
+            ground: 0,
+            fit: Fit::Crop,
+        }
     }
 
     fn picture(level: u8) -> image::RgbImage {
@@ -178,57 +327,197 @@ mod tests {
     #[test]
     fn bad_folders_and_images_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
-        assert!(error.contains("0 class folders"), "{error}");
+        let failure = || load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
+        assert!(failure().contains("0 class folders"), "{}", failure());
+        fill(folder.path(), &[("loose.png", Some(1))]);
+        assert!(failure().contains("put its 1 pictures into one folder a class"), "{}", failure());
+        fill(folder.path(), &[("zip/a/1.png", Some(1)), ("zip/b/1.png", Some(1))]);
+        assert!(failure().contains("`zip`") && failure().contains("the 2 folders in it"), "{}", failure());
+        std::fs::remove_dir_all(folder.path().join("zip")).unwrap();
+        fill(folder.path(), &[("a/notes.txt", None), ("b/photo.heic", None)]);
+        let error = failure();
+        assert!(
+            error.contains("no pictures") && error.contains("1 .txt") && error.contains("1 .heic"),
+            "{error}"
+        );
+        fill(folder.path(), &[("a/1.png", Some(1))]);
+        std::fs::write(folder.path().join("b/broken.png"), b"\x89PNG\r\n\x1a\nnonsense").unwrap();
+        std::fs::write(folder.path().join("b/page.jpg"), "<!DOCTYPE html><html>").unwrap();
+        let error = failure();
+        for word in ["2 of 3 pictures", "b/broken.png: is no readable PNG", "b/page.jpg: is an HTML page"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        for i in 0..20 {
+            std::fs::write(folder.path().join(format!("a/empty{i}.gif")), "").unwrap();
+        }
+        assert!(failure().contains("22 of 23") && failure().contains("and 12 more"), "{}", failure());
+    }
+
+    /// Writes files: pictures of a level, or text.
+    fn fill(folder: &Path, files: &[(&str, Option<u8>)]) {
+        for (name, level) in files {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match level {
+                Some(level) => picture(*level).save(&path).unwrap(),
+                None => std::fs::write(&path, "some text").unwrap(),
+            }
+        }
+    }
+
+    fn loaded(folder: &Path) -> Split {
+        let mut split = load(&spec(folder), 3, 8).unwrap();
+        split.summary.count(&split.train, &split.test);
+        split
+    }
+
+    #[test]
+    fn sub_folders_and_any_format_are_read_and_systems_files_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("a/1.png", Some(1)),
+            ("a/2.bmp", Some(2)),
+            ("a/more/3.gif", Some(3)),
+            ("a/more/deep/4.tiff", Some(4)),
+            ("a/more/5.webp", Some(5)),
+            ("b/1.jpg", Some(101)),
+            ("b/2.PNG", Some(102)),
+            ("a/._1.png", None),
+            ("a/.hidden/1.png", None),
+            ("a/Thumbs.db", None),
+            ("a/.DS_Store", None),
+            ("__MACOSX/a/._1.png", None),
+            (".git/1.png", None),
+            ("a/list.csv", None),
+            ("a/more/about.txt", None),
+            ("README.md", None),
+        ];
+        fill(folder.path(), &files);
+        // By contents, whatever the name says.
+        std::fs::rename(folder.path().join("a/1.png"), folder.path().join("a/1.jpeg")).unwrap();
+        std::fs::rename(folder.path().join("a/2.bmp"), folder.path().join("a/without")).unwrap();
+        let split = loaded(folder.path());
+        assert_eq!(split.train.class_names, ["a", "b"]);
+        let line = split.summary.text(false);
+        for part in [
+            "data: 7 images of 2 classes (a 5, b 2)",
+            "2 files that are no pictures (1 .csv, 1 .txt)",
+            "1 file beside the class folders (1 .md)",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_a_circle_end_and_pipes_are_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("a/in/1.png", Some(1)), ("b/1.png", Some(2)), ("b/2.png", Some(3))]);
+        std::os::unix::fs::symlink(folder.path().join("a"), folder.path().join("a/in/again")).unwrap();
+        std::os::unix::fs::symlink("..", folder.path().join("b/up")).unwrap();
+        let pipe = folder.path().join("b/pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = load_image(&pipe, &Preparation::new(1, 8)).err().unwrap().to_string();
+        assert!(error.contains("pipe.png") && error.contains("must be a file"), "{error}");
+        let line = loaded(folder.path()).summary.text(false);
+        assert!(line.contains("a 1, ") && line.contains("1 pipe or device (1 .png)"), "{line}");
+    }
+
+    #[test]
+    fn train_goes_with_test_or_val_or_alone() {
+        let pictures = [("train/a/1.png", Some(1)), ("train/b/2.png", Some(2)), ("train/b/3.png", Some(3))];
+        let cases: [(&[(&str, Option<u8>)], &[&str]); 5] = [
+            (
+                &[("val/a/4.png", Some(4)), ("val/b/5.png", Some(5))],
+                &["2 of them to test on; `val` is the test set"],
+            ),
+            (
+                &[("Test/a/4.png", Some(4)), ("val/b/5.png", Some(5))],
+                &["1 of them to test on", "not read: `val`"],
+            ),
+            (
+                &[("validation/A/4.png", Some(4)), ("docs/a.txt", None)],
+                &["of 2 classes (a 2, b 2)", "not read: `docs`"],
+            ),
+            (&[("test/c/4.png", Some(4))], &["of 3 classes (a 1, b 2, c 1)"]),
+            (&[], &["of 2 classes (a 1, b 2)", "`train` has no `test` or `val` beside it: a share of 0.3"]),
+        ];
+        for (more, words) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            fill(folder.path(), &pictures);
+            fill(folder.path(), more);
+            let split = loaded(folder.path());
+            let line = split.summary.text(false);
+            assert!(words.iter().all(|word| line.contains(word)), "{words:?}: {line}");
+            let warns = split.summary.warnings.iter().any(|w| w == "the class \"c\" has no training images");
+            assert_eq!(warns, words[0].contains("c 1"), "{:?}", split.summary.warnings);
+        }
+        for (more, word) in
+            [("car/1.png", "no `test` or `val` lies beside it, only `car`"), ("train/c.png", "")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            // Where `train` is a class its pictures lie in it.
+            let pictures = if word.is_empty() { &[("bus/1.png", Some(9))] } else { &pictures[..1] };
+            fill(folder.path(), pictures);
+            fill(folder.path(), &[(more, Some(8))]);
+            match load(&spec(folder.path()), 3, 8) {
+                Ok(split) => {
+                    assert_eq!((split.train.class_names, word), (vec!["bus".into(), "train".into()], ""))
+                }
+                Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("test/a/1.png", Some(1)), ("val/b/2.png", Some(1))]);
+        let error = load(&spec(folder.path()), 3, 8).unwrap_err().to_string();
+        assert!(error.contains("`test` is there, but no `train`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_likely_a_mistake_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("train/a/1.png", Some(1)),
+            ("train/b/2.png", Some(2)),
+            ("test/a/3.png", Some(3)),
+            ("test/b/4.png", Some(4)),
+        ];
+        fill(folder.path(), &files);
+        assert!(loaded(folder.path()).summary.warnings.is_empty());
+        // The same pixels in another format, and a class that has no pictures yet.
+        fill(folder.path(), &[("test/a/x.bmp", Some(1))]);
+        std::fs::create_dir(folder.path().join("train/c")).unwrap();
+        let split = loaded(folder.path());
+        assert_eq!(split.train.class_names, ["a", "b", "c"]);
+        let expected = [
+            "1 of 3 test images is a training image too (test/a/x.bmp is train/a/1.png): accuracy on them tells nothing",
+            "the class \"c\" has no images",
+        ];
+        assert_eq!(split.summary.warnings, expected);
+    }
+
+    #[test]
+    fn a_recipe_says_on_what_ground_pictures_lie_and_how_they_fit() {
+        let folder = tempfile::tempdir().unwrap();
         for class in ["a", "b"] {
             std::fs::create_dir(folder.path().join(class)).unwrap();
+            for i in 0..8u8 {
+                // Six by two pixels: grey, transparent, grey; all different.
+                let pixel =
+                    |x: u32, _| image::Rgba([40 + i, 0, 0, if (2..4).contains(&x) { 0 } else { 255 }]);
+                let path = folder.path().join(class).join(format!("{i}.png"));
+                image::RgbaImage::from_fn(6, 2, pixel).save(path).unwrap();
+            }
         }
-        assert!(load(&spec(folder.path()), 1, 8).unwrap_err().to_string().contains("no PNG or JPEG"));
-        picture(1).save(folder.path().join("a/1.png")).unwrap();
-        std::fs::write(folder.path().join("b/broken.png"), b"\x89PNG\r\n\x1a\nnonsense").unwrap();
-        let error = load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
-        assert!(error.contains("broken.png") && error.contains("no readable"), "{error}");
-        let missing = load_image(&folder.path().join("none.png"), 1, 8).unwrap_err().to_string();
-        assert!(missing.contains("none.png"), "{missing}");
-    }
-
-    #[test]
-    fn pictures_are_turned_upright_and_laid_over_black() {
-        use image::ImageEncoder as _;
-        let folder = tempfile::tempdir().unwrap();
-        // EXIF with one entry: orientation 6, the stored picture's first row is the upright one's right side.
-        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
-        exif.extend([6, 0, 0, 0, 0, 0, 0, 0]);
-        let stored = image::GrayImage::from_fn(16, 16, |_, y| image::Luma([if y < 8 { 255 } else { 0 }]));
-        let path = folder.path().join("turned.jpg");
-        let mut encoder =
-            image::codecs::jpeg::JpegEncoder::new_with_quality(std::fs::File::create(&path).unwrap(), 100);
-        encoder.set_exif_metadata(exif).unwrap();
-        encoder.write_image(stored.as_raw(), 16, 16, image::ExtendedColorType::L8).unwrap();
-        let values = load_image(&path, 1, 16).unwrap();
-        let bright = |value: &f32| *value > 0.9;
-        assert!(values.chunks(16).all(|row| row[8..].iter().all(bright) && !row[..8].iter().any(bright)));
-
-        let path = folder.path().join("half.png");
-        image::RgbaImage::from_fn(4, 4, |x, _| image::Rgba([255, 255, 255, if x < 2 { 255 } else { 0 }]))
-            .save(&path)
-            .unwrap();
-        let values = load_image(&path, 1, 4).unwrap();
-        assert!(
-            values.chunks(4).all(|row| row == [1.0, 1.0, -1.0, -1.0]),
-            "hidden white is black: {values:?}"
-        );
-    }
-
-    #[test]
-    fn images_are_cropped_resized_and_scaled() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("wide.png");
-        image::GrayImage::from_fn(20, 10, |x, _| image::Luma([if (5..15).contains(&x) { 255 } else { 0 }]))
-            .save(&path)
-            .unwrap();
-        let values = load_image(&path, 1, 5).unwrap();
-        assert!(values.iter().all(|v| *v > 0.99), "{values:?}");
-        assert_eq!(load_image(&path, 3, 5).unwrap().len(), 75);
+        let first = |ground, fit| {
+            let spec = DataSpec { ground, fit, test_share: 0.0, ..spec(folder.path()) };
+            load(&spec, 3, 6).unwrap().train.images[..36].to_vec()
+        };
+        let white = first(255, Fit::Pad);
+        let [a, g] = [40, 255];
+        assert_eq!(white[12..18], [a, a, g, g, a, a]);
+        assert!(white[..12].iter().chain(&white[24..]).all(|v| *v == g), "{white:?}");
+        assert_eq!(first(0, Fit::Stretch)[30..], [a, a, 0, 0, a, a]);
+        assert!(first(0, Fit::Crop).iter().all(|v| *v == 0), "the middle is transparent");
     }
 }

@@ -1,6 +1,7 @@
 //! The idx format of MNIST and its relatives: big-endian magic, counts, then bytes; plain or gzip.
 
-use super::{DataSpec, Dataset, Split, bad};
+use super::foreign::foreign;
+use super::{DataSpec, Dataset, Split, Summary, bad, shared};
 use duet::Result;
 use duet::model::Labels;
 use flate2::read::MultiGzDecoder;
@@ -38,13 +39,21 @@ pub fn load(spec: &DataSpec, names: &[&str]) -> Result<Split> {
     let part = |prefix: &str| -> Result<Part> {
         let images = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
         let labels = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
-        read(&images, &labels, spec.pad_to)
+        read(&images, &labels, spec.pad_to, spec.ground)
     };
     let (train, test) = (part("train")?, part("t10k")?);
-    let largest = train.classes.iter().chain(&test.classes).max().copied().unwrap_or(0) as usize;
-    if !names.is_empty() && largest >= names.len() {
-        return Err(bad(folder, format!("holds the label {largest}, but there are {} classes", names.len())));
+    for part in [&train, &test].into_iter().filter(|_| !names.is_empty()) {
+        if let Some(row) = part.classes.iter().position(|class| *class as usize >= names.len()) {
+            let detail = format!(
+                "label {row} (from 0) is {}; there are {} classes, from 0 to {}",
+                part.classes[row],
+                names.len(),
+                names.len() - 1
+            );
+            return Err(bad(&part.labels, detail));
+        }
     }
+    let largest = train.classes.iter().chain(&test.classes).max().copied().unwrap_or(0) as usize;
     let class_names: Vec<String> = if names.is_empty() {
         (0..=largest).map(|c| c.to_string()).collect()
     } else {
@@ -57,7 +66,12 @@ pub fn load(spec: &DataSpec, names: &[&str]) -> Result<Split> {
         size: part.size,
         class_names: class_names.clone(),
     };
-    Ok(Split { train: named(train), test: named(test) })
+    let (train, test) = (named(train), named(test));
+    let mut summary = Summary::default();
+    summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
+        format!("test image {of_test} is training image {of_train}, from 0")
+    }));
+    Ok(Split { train, test, summary })
 }
 
 /// What two files hold.
@@ -65,6 +79,8 @@ struct Part {
     images: Vec<u8>,
     classes: Vec<u32>,
     size: usize,
+    /// The file of the labels.
+    labels: PathBuf,
 }
 
 /// The file of a part: with or without `.gz`, with a dash or a dot before `idx`.
@@ -85,6 +101,9 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
     let failed = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let start = std::io::BufRead::fill_buf(&mut file).map_err(failed)?;
+    if let Some(word) = foreign(start) {
+        return Err(bad(path, word));
+    }
     if start.starts_with(&[0x1f, 0x8b]) {
         Ok(Box::new(MultiGzDecoder::new(file)))
     } else {
@@ -124,7 +143,7 @@ fn body(path: &Path, file: &mut dyn Read, count: u64) -> Result<Vec<u8>> {
     }
 }
 
-fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Part> {
+fn read(images: &Path, labels: &Path, pad_to: Option<usize>, ground: u8) -> Result<Part> {
     let mut file = open(images)?;
     let [count, height, width] = header(images, &mut file, 0x0803)?;
     if count == 0 || count > MOST_IMAGES || height == 0 || height > LARGEST_SIDE || height != width {
@@ -145,16 +164,16 @@ fn read(images: &Path, labels: &Path, pad_to: Option<usize>) -> Result<Part> {
         Some(size) if size < side => {
             return Err(bad(images, format!("images of {side} pixels cannot be padded to {size}")));
         }
-        Some(size) => (pad(&pixels, side, size), size),
+        Some(size) => (pad(&pixels, side, size, ground), size),
         None => (pixels, side),
     };
-    Ok(Part { images: pixels, classes, size })
+    Ok(Part { images: pixels, classes, size, labels: labels.into() })
 }
 
-/// Zeros around each image.
-fn pad(pixels: &[u8], side: usize, size: usize) -> Vec<u8> {
+/// Ground around each image.
+fn pad(pixels: &[u8], side: usize, size: usize, ground: u8) -> Vec<u8> {
     let before = (size - side) / 2;
-    let mut out = vec![0; pixels.len() / (side * side) * size * size];
+    let mut out = vec![ground; pixels.len() / (side * side) * size * size];
     for (from, to) in pixels.chunks_exact(side * side).zip(out.chunks_exact_mut(size * size)) {
         for (y, row) in from.chunks_exact(side).enumerate() {
             let at = (y + before) * size + before;
@@ -197,7 +216,19 @@ mod tests {
 
     fn load(path: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
         let kind = DataKind::named("idx")?;
-        super::load(&DataSpec { kind, path: path.into(), pad_to, test_share: 0.1, split_seed: 0 }, names)
+        super::load(
+            &DataSpec {
+                kind,
+                path: path.into(),
+                pad_to,
+                test_share: 0.1,
+                split_seed: 0,
+                ground: 0,
+                fit: Default::default(),
+                written: None,
+            },
+            names,
+        )
     }
 
     fn folder(train: &[u8], train_labels: &[u8]) -> tempfile::TempDir {
@@ -218,6 +249,7 @@ mod tests {
         assert_eq!(split.train.class_names, ["0", "1", "2"]);
         assert_eq!(split.train.images_f32(&[1])[3], 1.0);
         assert_eq!(split.test.images, [9; 4]);
+        assert!(split.summary.warnings.is_empty());
         let padded = load(folder.path(), Some(4), &[]).unwrap().train;
         assert_eq!((padded.size, padded.images[5], padded.images[6], padded.images[0]), (4, 0, 1, 0));
     }
@@ -242,7 +274,14 @@ mod tests {
             assert!(error.contains(word) && error.contains("train-"), "{word}: {error}");
         }
         let outside = folder(&good, &labels(&[0, 7]));
-        assert!(load(outside.path(), None, &["a", "b"]).unwrap_err().to_string().contains("label 7"));
+        let error = load(outside.path(), None, &["a", "b"]).unwrap_err().to_string();
+        assert!(
+            error.contains("train-labels-idx1-ubyte.gz") && error.contains("label 1 (from 0) is 7"),
+            "{error}"
+        );
+        let pointer = folder(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", &labels(&[0]));
+        let error = load(pointer.path(), None, &[]).unwrap_err().to_string();
+        assert!(error.contains("train-images") && error.contains("git lfs pull"), "{error}");
         let empty = tempfile::tempdir().unwrap();
         assert!(load(empty.path(), None, &[]).unwrap_err().to_string().contains("has no file train-images"));
     }

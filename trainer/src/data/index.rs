@@ -2,6 +2,7 @@
 
 use super::bad;
 use duet::Result;
+use duet::model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -17,22 +18,24 @@ pub struct Indexed {
     pub label: String,
 }
 
-/// What class an image is said to be: by the list in its folder, or by the folder's name where that is one of
-/// `class_names`; `None` where neither tells.
+/// What class an image is said to be: by the list in its folder, or by the folder's name where that is one of the model's
+/// classes; `None` where neither tells. Names are the model's where it has one that differs in case alone; what the list says
+/// else is told as it is.
 ///
 /// # Errors
 /// A list that is there but is none.
-pub fn true_class(image: &Path, class_names: &[String]) -> Result<Option<String>> {
+pub fn true_class(image: &Path, model: &ModelConfig) -> Result<Option<String>> {
+    let known = |name: &str| model.named_class(name).map(|class| model.class_name(class));
     let folder = image.parent().unwrap_or(Path::new(""));
     let path = folder.join(INDEX);
     if let Ok(text) = std::fs::read_to_string(&path) {
         let list: Vec<Indexed> = serde_json::from_str(&text).map_err(|e| bad(&path, e.to_string()))?;
         let found = list.into_iter().find(|entry| Some(entry.file.as_ref()) == image.file_name());
-        return Ok(found.map(|entry| entry.label));
+        return Ok(found.map(|entry| known(&entry.label).unwrap_or(entry.label)));
     }
     let whole = std::fs::canonicalize(image).unwrap_or_else(|_| image.to_owned());
     let name = whole.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    Ok(name.filter(|name| class_names.contains(name)))
+    Ok(name.and_then(|name| known(&name)))
 }
 
 #[cfg(test)]
@@ -45,11 +48,18 @@ mod tests {
         let folder = home.path().join("Coat");
         std::fs::create_dir(&folder).unwrap();
         let (image, other) = (folder.join("1.png"), folder.join("2.png"));
-        let names = ["Bag".to_owned(), "Coat".to_owned()];
-        assert_eq!(true_class(&image, &names).unwrap().as_deref(), Some("Coat"));
-        assert_eq!(true_class(&image, &names[..1]).unwrap(), None);
-        std::fs::write(folder.join(INDEX), r#"[{"file": "1.png", "label": "Bag"}]"#).unwrap();
-        assert_eq!(true_class(&image, &names).unwrap().as_deref(), Some("Bag"));
+        let model = |names: &[&str]| ModelConfig {
+            num_classes: names.len(),
+            class_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..ModelConfig::default()
+        };
+        let names = model(&["bag", "COAT"]);
+        assert_eq!(true_class(&image, &names).unwrap().as_deref(), Some("COAT"));
+        assert_eq!(true_class(&image, &model(&["bag"])).unwrap(), None);
+        let list = r#"[{"file": "1.png", "label": "Bag"}, {"file": "3.png", "label": "Hat"}]"#;
+        std::fs::write(folder.join(INDEX), list).unwrap();
+        assert_eq!(true_class(&image, &names).unwrap().as_deref(), Some("bag"));
+        assert_eq!(true_class(&folder.join("3.png"), &names).unwrap().as_deref(), Some("Hat"));
         assert_eq!(true_class(&other, &names).unwrap(), None, "not in the list");
         std::fs::write(folder.join(INDEX), "[").unwrap();
         assert!(true_class(&image, &names).unwrap_err().to_string().contains(INDEX));

@@ -6,9 +6,10 @@
 //! a/2.png,1,1
 //! ```
 
-use super::{DataSpec, Dataset, Split, bad, load_image};
+use super::{DataSpec, Dataset, Split, Summary, bad, load_image};
 use duet::Result;
 use duet::model::Labels;
+use duet::picture::Preparation;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -20,25 +21,27 @@ const TABLE: &str = "labels.csv";
 /// # Errors
 /// A table that is missing or bad, naming file and line; an unreadable image.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
+    let preparation = &spec.preparation(channels, size);
     let (train, test) = (spec.path.join("train"), spec.path.join("test"));
     if train.join(TABLE).is_file() && test.join(TABLE).is_file() {
-        let [train, test] = [read(&train, channels, size)?, read(&test, channels, size)?];
+        let [train, test] = [read(&train, preparation)?, read(&test, preparation)?];
         if train.class_names != test.class_names {
             return Err(bad(
                 &spec.path,
                 format!("`train` and `test` have different labels in their {TABLE}"),
             ));
         }
-        return Ok(Split { train, test });
+        return Ok(Split { train, test, summary: Summary::default() });
     }
-    let all = read(&spec.path, channels, size)?;
+    let all = read(&spec.path, preparation)?;
     // By contents, not by name: copies of one image land on one side.
     let held_out: Vec<bool> = all
         .images
         .chunks_exact(all.image_len())
         .map(|image| share(image, spec.split_seed) < spec.test_share)
         .collect();
-    Ok(Split { train: part(&all, &held_out, false)?, test: part(&all, &held_out, true)? })
+    let [train, test] = [part(&all, &held_out, false)?, part(&all, &held_out, true)?];
+    Ok(Split { train, test, summary: Summary::default() })
 }
 
 /// A number in 0..1 that depends on an image's grey levels and the seed.
@@ -57,16 +60,16 @@ fn part(all: &Dataset, held_out: &[bool], wanted: bool) -> Result<Dataset> {
     Ok(Dataset { images, labels: all.labels.pick(&rows, all.class_names.len())?, ..all.clone() })
 }
 
-fn read(folder: &Path, channels: usize, size: usize) -> Result<Dataset> {
+fn read(folder: &Path, preparation: &Preparation) -> Result<Dataset> {
     let path = folder.join(TABLE);
     let text = std::fs::read_to_string(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
     let (class_names, rows) = table(&text).map_err(|detail| bad(&path, detail))?;
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for (file, targets) in rows {
-        let values = load_image(&folder.join(file), channels, size)?;
-        images.extend(values.into_iter().map(|value| ((value + 1.0) * 127.5).round() as u8));
+        images.extend(load_image(&folder.join(file), preparation)?.levels);
         labels.extend(targets);
     }
+    let &Preparation { channels, size, .. } = preparation;
     Ok(Dataset { images, labels: Labels::MultiLabel(labels), channels, size, class_names })
 }
 
@@ -126,7 +129,16 @@ mod tests {
 
     fn spec(path: &Path) -> DataSpec {
         let kind = DataKind::named("labels-csv").unwrap();
-        DataSpec { kind, path: path.into(), pad_to: None, test_share: 0.5, split_seed: 1 }
+        DataSpec {
+            kind,
+            path: path.into(),
+            pad_to: None,
+            test_share: 0.5,
+            split_seed: 1,
+            written: None,
+            ground: 0,
+            fit: Default::default(),
+        }
     }
 
     #[test]

@@ -1,19 +1,30 @@
 //! Data sets: the idx files of the MNIST family, and folders of labelled images.
 
+mod classes;
+mod file;
 mod folder;
+mod foreign;
 mod idx;
 mod index;
+mod jpeg;
 mod labels_csv;
+mod picture;
 mod spec;
+mod summary;
+mod tree;
 
-pub use folder::load_image;
+pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
+pub use picture::{Prepared, load_image};
 pub use spec::{DataKind, DataSpec};
+pub use summary::{PassedOver, Summary, Why};
+pub use tree::pictures_in;
 
-use duet::model::{Labels, ModelConfig};
+use duet::model::{Labels, ModelConfig, UNLABELLED};
 use duet::rng::philox4x32;
 use duet::train::{Examples, Pixels};
 use duet::{Error, Result};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What fingerprints begin with: the function that made them.
@@ -41,6 +52,8 @@ pub struct Split {
     pub train: Dataset,
     /// To test on.
     pub test: Dataset,
+    /// What both hold, counted, and what was passed over.
+    pub summary: Summary,
 }
 
 impl Dataset {
@@ -88,15 +101,17 @@ impl Dataset {
         levels.copied().map(duet::picture::value).collect()
     }
 
-    /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order.
+    /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order; images without
+    /// a class are passed over.
     ///
     /// # Errors
     /// As [`Dataset::classes`].
     pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
         let classes = self.classes()?;
-        let mut seen = vec![0usize; classes.iter().max().map_or(0, |largest| *largest as usize + 1)];
+        let labelled = || classes.iter().enumerate().filter(|(_, class)| **class != UNLABELLED);
+        let mut seen = vec![0usize; labelled().map(|(_, class)| *class as usize + 1).max().unwrap_or(0)];
         let mut rows = Vec::new();
-        for (row, class) in classes.iter().enumerate() {
+        for (row, class) in labelled() {
             let rank = &mut seen[*class as usize];
             if ranks.contains(rank) {
                 rows.push(row);
@@ -155,10 +170,14 @@ impl Dataset {
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
-    let split = spec.kind.load(spec, channels, size)?;
+    spec.must_exist()?;
+    let mut split = spec.kind.load(spec, channels, size)?;
     for (part, name) in [(&split.train, "training"), (&split.test, "test")] {
         if part.is_empty() {
-            return Err(bad(&spec.path, format!("holds no {name} images")));
+            let detail = format!(
+                "holds no {name} images; a split of its own takes a share of `test_share` to test on"
+            );
+            return Err(bad(&spec.path, detail));
         }
         if (part.channels, part.size) != (channels, size) {
             let detail = format!(
@@ -168,7 +187,23 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
             return Err(bad(&spec.path, detail));
         }
     }
+    split.summary.count(&split.train, &split.test);
     Ok(split)
+}
+
+/// A warning, with one example in words, where test images are training images too: equal in every pixel that the model sees.
+fn shared(train: &Dataset, test: &Dataset, example: impl Fn(usize, usize) -> String) -> Option<String> {
+    let hashes = |set: &Dataset| -> Vec<[u8; 32]> {
+        set.images.chunks_exact(set.image_len().max(1)).map(|image| *blake3::hash(image).as_bytes()).collect()
+    };
+    let of_train: HashMap<[u8; 32], usize> = hashes(train).into_iter().zip(0..).collect();
+    let of_test = hashes(test);
+    let pairs = (0..).zip(&of_test).filter_map(|(row, hash)| Some((*of_train.get(hash)?, row)));
+    let pairs: Vec<(usize, usize)> = pairs.collect();
+    let (of_train, row) = pairs.first()?;
+    let words = if pairs.len() == 1 { "is a training image too" } else { "are training images too" };
+    let count = format!("{} of {} test images {words}", pairs.len(), of_test.len());
+    Some(format!("{count} ({}): accuracy on them tells nothing", example(*of_train, *row)))
 }
 
 /// The error of a file.
@@ -208,7 +243,7 @@ mod tests {
         assert_eq!(set.len(), 3);
         let error = set.of_each_class(0..1).unwrap_err().to_string();
         assert!(error.contains("one class per image"), "{error}");
-        let classes = data(Labels::Classes(vec![1, 0, 1]));
-        assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 1]);
+        let classes = data(Labels::Classes(vec![1, UNLABELLED, 0, 1]));
+        assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 2]);
     }
 }

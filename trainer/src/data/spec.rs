@@ -1,9 +1,10 @@
 //! Which data, as recipes say it, and the list of formats there are.
 
-use super::{Split, folder, idx, labels_csv};
+use super::{Split, bad, folder, idx, labels_csv};
+use duet::picture::{Fit, Pictures, Preparation};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A format of data sets.
 struct Source {
@@ -21,7 +22,7 @@ static SOURCES: [Source; 5] = [
     Source { name: "mnist", load: |spec, _, _| idx::load(spec, &idx::DIGITS) },
     // The four idx files; classes are numbered.
     Source { name: "idx", load: |spec, _, _| idx::load(spec, &[]) },
-    // A folder per class with PNG or JPEG images.
+    // A folder per class with pictures.
     Source { name: "folder", load: folder::load },
     // A folder of images and a table of the labels that each has.
     Source { name: "labels-csv", load: labels_csv::load },
@@ -47,6 +48,11 @@ impl DataKind {
     /// Its name.
     pub fn name(self) -> &'static str {
         self.0.name
+    }
+
+    /// Whether the data are a folder of pictures, of which more would be read were they written into it.
+    pub fn is_folder(self) -> bool {
+        self.name() == "folder"
     }
 
     pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
@@ -88,7 +94,10 @@ pub struct DataSpec {
     pub kind: DataKind,
     /// Folder of the files.
     pub path: PathBuf,
-    /// Zeros are put around smaller idx images up to this size.
+    /// The path as a recipe's text has it, where that is relative.
+    #[serde(skip)]
+    pub written: Option<PathBuf>,
+    /// The ground is put around smaller idx images up to this size.
     #[serde(default)]
     pub pad_to: Option<usize>,
     /// Share of a folder's images held out for testing, where it has no `train` and `test` of its own.
@@ -97,6 +106,82 @@ pub struct DataSpec {
     /// Seed of that split.
     #[serde(default)]
     pub split_seed: u64,
+    /// Grey level of the ground that pictures lie on, 0 (black) to 255: part of the model. A folder's pictures show it where
+    /// they are transparent.
+    #[serde(default, skip_serializing_if = "is_black")]
+    pub ground: u8,
+    /// How pictures that are not square become square: "crop", "pad" or "stretch"; part of the model.
+    #[serde(default, skip_serializing_if = "is_crop")]
+    pub fit: Fit,
+}
+
+impl DataSpec {
+    /// What pictures these are, as models hold it.
+    pub fn pictures(&self) -> Pictures {
+        Pictures { ground: self.ground, fit: self.fit }
+    }
+
+    /// What they become for a model of so many channels and pixels a side.
+    pub fn preparation(&self, channels: usize, size: usize) -> Preparation {
+        Preparation::of(self.pictures(), channels, size)
+    }
+}
+
+/// What is left out was not known to earlier versions, which read such files.
+fn is_black(ground: &u8) -> bool {
+    *ground == 0
+}
+
+fn is_crop(fit: &Fit) -> bool {
+    *fit == Fit::Crop
+}
+
+impl DataSpec {
+    /// Takes another folder, as a command line gives it: relative to the working directory.
+    pub fn set_path(&mut self, path: &Path) {
+        self.path = home(path);
+        self.written = None;
+    }
+
+    /// Takes the path for one of a recipe in a folder: relative to that, `~` for the user's own folder.
+    pub fn resolve(&mut self, folder: &Path) {
+        let path = home(&self.path);
+        self.written = path.is_relative().then(|| path.clone());
+        let path = folder.join(path);
+        // Checkpoints say where their data are; that must hold in every working directory.
+        self.path = std::path::absolute(&path).unwrap_or(path);
+    }
+
+    /// Whether the folder is there.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the place, and the one beside the working directory if that is meant.
+    pub(super) fn must_exist(&self) -> Result<()> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        let mut detail = if self.path.exists() { "is no folder" } else { "is not there" }.to_owned();
+        if let Some(written) = &self.written {
+            let here = std::path::absolute(written).unwrap_or_else(|_| written.clone());
+            let what = if here.is_dir() { "is there" } else { "is not there either" };
+            detail.push_str(&format!(
+                ": a path in a recipe counts from the recipe's folder; in the working directory {} {what}",
+                here.display()
+            ));
+            if here.is_dir() {
+                detail.push_str(&format!(": write it in the recipe, or give --data {}", written.display()));
+            }
+        }
+        Err(bad(&self.path, detail))
+    }
+}
+
+/// A path with `~` for the user's folder at its beginning.
+fn home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) if !home.as_os_str().is_empty() => home.join(rest),
+        _ => path.to_owned(),
+    }
 }
 
 fn default_test_share() -> f64 {
@@ -112,12 +197,46 @@ mod tests {
         for name in ["fashion-mnist", "mnist", "idx", "folder"] {
             let spec: DataSpec = toml::from_str(&format!("kind = {name:?}\npath = \"x\"")).unwrap();
             assert_eq!(spec.kind.name(), name);
-            assert!(toml::to_string(&spec).unwrap().contains(&format!("kind = {name:?}")));
+            let written = toml::to_string(&spec).unwrap();
+            assert!(written.contains(&format!("kind = {name:?}")));
+            assert!(!written.contains("ground") && !written.contains("fit"), "as before: {written}");
         }
+        let text = "kind = \"folder\"\npath = \"x\"\nground = 255\nfit = \"pad\"";
+        let spec: DataSpec = toml::from_str(text).unwrap();
+        assert_eq!(spec.pictures(), Pictures { ground: 255, fit: Fit::Pad });
+        assert_eq!(toml::from_str::<DataSpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+        let error = toml::from_str::<DataSpec>(&text.replace("pad", "squeeze")).unwrap_err().to_string();
+        assert!(error.contains("squeeze") && error.contains("stretch"), "{error}");
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
         assert!(
             error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder, labels-csv"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_recipe_s_path_counts_from_its_folder_and_others_from_the_working_directory() {
+        let spec = |path: &str| -> DataSpec {
+            let mut spec: DataSpec = toml::from_str(&format!("kind = \"idx\"\npath = {path:?}")).unwrap();
+            spec.resolve(Path::new("/some/recipes"));
+            spec
+        };
+        assert_eq!(spec("data").path, Path::new("/some/recipes/data"));
+        assert_eq!(spec("/data").path, Path::new("/data"));
+        let user = std::env::home_dir().unwrap();
+        assert_eq!(spec("~/data").path, user.join("data"));
+        assert_eq!(spec("~").path, user);
+        assert_eq!(spec("~data").path, Path::new("/some/recipes/~data"));
+        let mut given = spec("data");
+        given.set_path(Path::new("here"));
+        assert_eq!((given.path.as_path(), &given.written), (Path::new("here"), &None));
+        // Tests run in the package's folder, where `src` lies.
+        let error = spec("src").must_exist().unwrap_err().to_string();
+        let here = std::env::current_dir().unwrap().join("src");
+        for word in ["/some/recipes/src", "is not there", &here.display().to_string(), "give --data src"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let error = spec("nowhere").must_exist().unwrap_err().to_string();
+        assert!(error.contains("not there either"), "{error}");
     }
 }

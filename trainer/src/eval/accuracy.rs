@@ -6,22 +6,36 @@ use crate::data::Dataset;
 use crate::io::output::progress;
 use crate::io::session::Session;
 use duet::infer::ImageClassifier;
-use duet::model::{Head, Labels, WeightSet, argmax};
+use duet::model::{Head, Labels, UNLABELLED, WeightSet, argmax};
 use duet::weights::Weights;
 use duet::{Error, Result};
 
 /// Shares of correct answers.
 pub struct Accuracy {
-    /// Of all images (multi-label: of all labels).
+    /// Of all images that have a label (multi-label: of all labels).
     pub share: f64,
-    /// Of each class's images (multi-label: of all images, for each label).
-    pub per_class: Vec<f64>,
+    /// Of each class's images (multi-label: of all images, for each label); `None` of a class without images.
+    pub per_class: Vec<Option<f64>>,
+    /// Images of each class that were seen (multi-label: all images, for each label).
+    pub seen: Vec<usize>,
 }
 
-/// Accuracy on the first `count` images.
+impl Accuracy {
+    /// From right answers and images of each class.
+    fn of(right: &[usize], seen: Vec<usize>) -> Result<Accuracy> {
+        let share = |right: usize, seen: usize| (seen > 0).then(|| right as f64 / seen as f64);
+        let Some(all) = share(right.iter().sum(), seen.iter().sum()) else {
+            return Err(Error::config("images", "none of the test images has a label: there is no accuracy"));
+        };
+        let per_class = right.iter().zip(&seen).map(|(right, seen)| share(*right, *seen)).collect();
+        Ok(Accuracy { share: all, per_class, seen })
+    }
+}
+
+/// Accuracy on `count` images of [`Dataset::spread`].
 ///
 /// # Errors
-/// Labels that the model has no head for; device errors.
+/// Labels that the model has no head for, or no labels at all; device errors.
 pub fn accuracy(
     weights: &Weights,
     set: WeightSet,
@@ -34,14 +48,17 @@ pub fn accuracy(
     let classes = config.num_classes;
     let classifier = pollster::block_on(ImageClassifier::new(weights, batch, set))?;
     let (mut right, mut seen) = (vec![0usize; classes], vec![0usize; classes]);
-    let bar = progress(count as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
-    let all: Vec<usize> = (0..count).collect();
+    let all = test.spread(count);
+    let bar = progress(all.len() as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
     for part in all.chunks(batch) {
         let images = test.images_f32(part);
         let logits = pollster::block_on(classifier.logits(&images))?;
         match (config.head, test.labels.pick(part, test.class_names.len())?) {
             (Head::Multiclass, Labels::Classes(truths)) => {
-                for (label, answer) in truths.into_iter().zip(argmax(&logits, classes)) {
+                for (label, answer) in truths.into_iter().zip(argmax(&logits, classes)?) {
+                    if label == UNLABELLED {
+                        continue;
+                    }
                     let label = label as usize;
                     if label >= classes {
                         let detail = format!("label {label} in the data, {classes} classes in the model");
@@ -71,22 +88,45 @@ pub fn accuracy(
         bar.inc(part.len() as u64);
     }
     bar.finish_and_clear();
-    let share = |right: usize, seen: usize| if seen == 0 { 0.0 } else { right as f64 / seen as f64 };
-    Ok(Accuracy {
-        share: share(right.iter().sum(), seen.iter().sum()),
-        per_class: right.iter().zip(&seen).map(|(r, s)| share(*r, *s)).collect(),
-    })
+    Accuracy::of(&right, seen)
 }
 
-/// Accuracy on the images `options` ask for.
+/// Accuracy on as many images as `options` ask for.
 pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let found = accuracy(&session.weights, session.set, test, count, options.batch, quiet)?;
-    let mut lines = vec![format!("accuracy {:.2} % of {count} test images", 100.0 * found.share)];
-    for (class, share) in found.per_class.iter().enumerate() {
-        lines.push(format!("  {:<12} {:.1} %", session.config().class_name(class), 100.0 * share));
+    let config = session.config();
+    let names: Vec<String> = (0..config.num_classes).map(|class| config.class_name(class)).collect();
+    // Of several labels every image has each, of one class the images that have one are counted.
+    let images = if config.head == Head::MultiLabel { count } else { found.seen.iter().sum() };
+    let part = if images == test.len() {
+        String::new()
+    } else {
+        format!(" of {}, of each class its share", test.len())
+    };
+    let mut lines = vec![format!("accuracy {:.2} % of {images} test images{part}", 100.0 * found.share)];
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(12, 40);
+    for ((name, share), seen) in names.iter().zip(&found.per_class).zip(&found.seen) {
+        let share = share.map_or("     –".into(), |share| format!("{:>5.1} %", 100.0 * share));
+        lines.push(format!("  {name:<width$} {share}  of {seen}"));
     }
-    let fields =
-        serde_json::json!({ "images": count, "accuracy": found.share, "per_class": found.per_class });
+    let fields = serde_json::json!({
+        "images": images, "test_images": test.len(), "accuracy": found.share, "classes": names,
+        "per_class": found.per_class, "images_per_class": found.seen,
+    });
     Ok(Measured::new(fields, lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Accuracy;
+
+    #[test]
+    fn a_class_without_images_has_no_accuracy_and_counts_nowhere() {
+        let found = Accuracy::of(&[3, 0, 0, 4], vec![4, 0, 2, 4]).unwrap();
+        assert_eq!(found.share, 0.7);
+        assert_eq!(found.per_class, [Some(0.75), None, Some(0.0), Some(1.0)]);
+        let error = Accuracy::of(&[0, 0], vec![0, 0]).err().unwrap().to_string();
+        assert!(error.contains("none of the test images"), "{error}");
+    }
 }

@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 /// What is compiled once for all step sizes.
 pub struct Chains {
     sampler: Sampler,
+    timesteps: Vec<f32>,
     classifier: ImageClassifier,
     features: ImageFeatures,
     config: duet::model::ModelConfig,
@@ -36,14 +37,14 @@ pub struct Generated {
 }
 
 impl Chains {
-    /// Compiles and loads.
+    /// Compiles and loads, for images of the model's `classes`.
     ///
     /// # Errors
     /// A bad chain; device errors.
-    pub fn new(session: &Session, options: &Study) -> Result<Chains> {
+    pub fn new(session: &Session, options: &Study, classes: &[usize]) -> Result<Chains> {
         let config = session.config().clone();
         let labels: Vec<usize> =
-            (0..config.num_classes * options.per_class).map(|i| i / options.per_class).collect();
+            classes.iter().flat_map(|class| std::iter::repeat_n(*class, options.per_class)).collect();
         let batch = options.batch.min(labels.len());
         let spec = StepSpec {
             solver: solver(&options.chain)?,
@@ -55,8 +56,13 @@ impl Chains {
         };
         let (weights, diffusion) = (&session.weights, &session.checkpoint.diffusion);
         let sampler = Sampler::new(weights, diffusion, &options.chain.steps, spec, session.set);
+        let sampler = pollster::block_on(sampler)?;
+        let indices: Vec<usize> = (0..sampler.schedule().len()).rev().collect();
+        let mut timesteps = sampler.schedule().model_timesteps(&indices)?;
+        timesteps.push(0.0);
         Ok(Chains {
-            sampler: pollster::block_on(sampler)?,
+            sampler,
+            timesteps,
             classifier: pollster::block_on(ImageClassifier::new(weights, batch, session.set))?,
             features: pollster::block_on(ImageFeatures::new(weights, batch, session.set))?,
             config,
@@ -71,11 +77,15 @@ impl Chains {
         &self.labels
     }
 
+    /// The classes there are images of.
+    pub fn classes(&self) -> impl Iterator<Item = usize> + '_ {
+        let first = |i: &usize| *i == 0 || self.labels[*i] != self.labels[*i - 1];
+        (0..self.labels.len()).filter(first).map(|i| self.labels[i])
+    }
+
     /// The network's timestep before each step, from the noisiest, and 0 for the finished image.
     pub fn timesteps(&self) -> Vec<f32> {
-        let schedule = self.sampler.schedule();
-        let before = (0..schedule.len()).rev().map(|i| schedule.model_timestep(i));
-        before.chain([0.0]).collect()
+        self.timesteps.clone()
     }
 
     /// Steps of all batches of one step size.
@@ -103,27 +113,28 @@ impl Chains {
             pollster::block_on(self.sampler.run(steps, &options, Watch::Progress(&mut step)))?;
             let logits = pollster::block_on(self.sampler.trace(steps))?;
             for (row, logits) in curve.iter_mut().zip(&logits) {
-                row.extend(self.of_labels(logits, part));
+                row.extend(self.of_labels(logits, part)?);
             }
             let made = pollster::block_on(self.sampler.get_images())?;
-            let len = made.len() / self.batch;
-            images.extend(made[..part.len() * len].iter().map(|v| v.clamp(-1.0, 1.0)));
-            if images.iter().any(|v| v.is_nan()) {
+            let made = &made[..part.len() * (made.len() / self.batch)];
+            // Before clipping, which would make an infinite pixel an honest white one.
+            if made.iter().any(|v| !v.is_finite()) {
                 let detail = format!("sampling with the step size {alpha} gave NaN; leave it out");
                 return Err(Error::NotFinite { detail });
             }
+            images.extend(made.iter().map(|v| v.clamp(-1.0, 1.0)));
         }
         let logits = pollster::block_on(self.classifier.logits(&images))?;
-        curve[steps] = self.of_labels(&logits, &self.labels);
-        let answers = argmax(&logits, self.config.num_classes);
+        curve[steps] = self.of_labels(&logits, &self.labels)?;
+        let answers = argmax(&logits, self.config.num_classes)?;
         let recognised = answers.iter().zip(&self.labels).filter(|(answer, label)| answer == label).count();
         Ok(Generated { alpha, images, curve, recognised })
     }
 
     /// Probability of each image's class.
-    fn of_labels(&self, logits: &[f32], labels: &[usize]) -> Vec<f32> {
-        let rows = self.config.head.probabilities(logits, self.config.num_classes);
-        rows.chunks_exact(self.config.num_classes).zip(labels).map(|(row, label)| row[*label]).collect()
+    fn of_labels(&self, logits: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
+        let rows = self.config.head.probabilities(logits, self.config.num_classes)?;
+        Ok(rows.chunks_exact(self.config.num_classes).zip(labels).map(|(row, label)| row[*label]).collect())
     }
 
     /// The model's own representations of images, and how many numbers each has.

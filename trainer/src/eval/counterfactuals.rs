@@ -22,15 +22,17 @@ struct Flips {
     changed: f64,
     /// Share whose decision after is the target.
     reached: f64,
+    /// Share whose decision was the target before: theirs need not change.
+    already: f64,
     /// Mean absolute difference of a pixel, as a share of the range.
     mean_change: f64,
 }
 
-/// Explains the first `options.counterfactuals` test images of each class towards the next class; `None` where none are
-/// asked for.
+/// Explains the first `options.counterfactuals` test images of each class towards the class that comes next in the model (after
+/// the last the first); `None` where none are asked for.
 ///
 /// # Errors
-/// Options out of range; device errors.
+/// Options out of range; a counterfactual that is not finite; device errors.
 fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Option<Flips>> {
     if options.counterfactuals == 0 {
         return Ok(None);
@@ -67,9 +69,15 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
             first,
             Watch::None,
         ))?;
-        let (was, is) = (argmax(&made.before, classes), argmax(&made.after, classes));
+        if made.counterfactual.iter().chain(&made.after).any(|value| !value.is_finite()) {
+            let detail =
+                "a counterfactual became NaN, which is no change of a decision; try a smaller --alpha";
+            return Err(Error::NotFinite { detail: detail.into() });
+        }
+        let (was, is) = (argmax(&made.before, classes)?, argmax(&made.after, classes)?);
         for i in 0..part.len() {
             sums.images += 1;
+            sums.already += f64::from(u8::from(was[i] == targets[i] as usize));
             sums.changed += f64::from(u8::from(was[i] != is[i]));
             sums.reached += f64::from(u8::from(is[i] == targets[i] as usize));
         }
@@ -80,7 +88,7 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
     }
     bar.finish_and_clear();
     let count = sums.images.max(1) as f64;
-    for share in [&mut sums.changed, &mut sums.reached, &mut sums.mean_change] {
+    for share in [&mut sums.changed, &mut sums.reached, &mut sums.already, &mut sums.mean_change] {
         *share /= count;
     }
     Ok(Some(sums))
@@ -92,10 +100,11 @@ pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: 
     let mut lines = Vec::new();
     if let Some(flips) = flips {
         let (noise, alpha, steps) = (options.way.noise, options.way.alpha, &options.steps);
-        let (changed, reached) = (100.0 * flips.changed, 100.0 * flips.reached);
+        let [changed, reached, already] =
+            [flips.changed, flips.reached, flips.already].map(|share| 100.0 * share);
         lines.push(format!(
             "{} counterfactuals (noise {noise}, alpha {alpha}, steps {steps}): {changed:.1} % change the decision, \
-             {reached:.1} % to the target",
+             {reached:.1} % are the target after ({already:.1} % before)",
             flips.images
         ));
         lines.push(format!("  mean change of a pixel {:.1} % of the range", 100.0 * flips.mean_change));

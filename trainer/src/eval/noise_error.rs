@@ -4,14 +4,14 @@ use super::Measured;
 use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::session::Session;
-use duet::Result;
 use duet::infer::DenoisingError;
 use duet::rng::{Seed, Stream, uniform_u32_below};
+use duet::{Error, Result};
 
-/// Mean noise error in each quarter of the chain; `None` where no images are asked for.
+/// Mean noise error in each quarter of the chain, of images of [`Dataset::spread`]; `None` where none are asked for.
 ///
 /// # Errors
-/// Device errors.
+/// An error that is not finite; device errors.
 fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
     let count = options.loss_images.min(test.len());
     if count == 0 {
@@ -23,10 +23,10 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
     let steps = diffusion.diffusion_steps;
     let seed = Seed(options.seed);
     let mut sums = [0.0f64; 4];
-    let all: Vec<usize> = (0..count).collect();
+    let all = test.spread(count);
     for (quarter, sum) in sums.iter_mut().enumerate() {
         let (from, to) = (quarter * steps / 4, ((quarter + 1) * steps / 4).max(quarter * steps / 4 + 1));
-        for part in all.chunks(options.batch) {
+        for (number, part) in all.chunks(options.batch).enumerate() {
             let width = (to.min(steps) - from.min(steps - 1)).max(1) as u32;
             // The last batch is filled up with its own images, which do not count again.
             let rows: Vec<usize> = (0..options.batch).map(|i| part[i % part.len()]).collect();
@@ -38,10 +38,15 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
                 })
                 .collect();
             let images = test.images_f32(&rows);
-            let values = pollster::block_on(error.measure(&images, &times, seed, part[0] as u32))?;
+            let first = (number * options.batch) as u32;
+            let values = pollster::block_on(error.measure(&images, &times, seed, first))?;
             *sum += values[..part.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
         }
         *sum /= count as f64;
+        if !sum.is_finite() {
+            let detail = format!("the noise error in quarter {} of the chain is {sum}", quarter + 1);
+            return Err(Error::NotFinite { detail });
+        }
     }
     Ok(Some(sums))
 }

@@ -1,6 +1,9 @@
-//! What touches the world outside: the terminal, pictures, the device, checkpoints and tuning tables.
+//! What touches the world outside: the terminal, files, pictures, the device, checkpoints and tuning tables.
 
+pub mod files;
+pub mod given;
 pub mod output;
+pub mod pictures;
 pub mod render;
 pub mod session;
 pub mod text;

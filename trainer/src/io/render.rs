@@ -1,16 +1,23 @@
-//! Pictures: grids of images with a name per row, and strips of explanations.
+//! Pictures: grids of images with a name per row, and strips of explanations; as PNG or JPEG, as the file's ending says.
 
+use super::files::{Kind, ending};
 use super::text;
-use duet::checkpoint::write_atomic;
 use duet::{Error, Result};
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, Rgb, RgbImage};
 use std::path::Path;
 
 /// Most images of explanations side by side.
 const BLOCK_COLUMNS: u32 = 16;
+/// Most pixels of a picture: 200 MB while it is drawn. It is wider than any screen long before.
+const MOST_PIXELS: u64 = 1 << 26;
+/// Quality of JPEG pictures, of 100.
+const JPEG_QUALITY: u8 = 95;
 /// Pixels between images.
 const GAP: u32 = 2;
+/// Titles of the rows of explanations.
+const STRIPS: [&str; 4] = ["original", "noised", "counterfactual", "difference"];
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
 
@@ -48,14 +55,26 @@ impl Grid {
         self.channels * self.size * self.size
     }
 
+    /// Images that fit into each of `rows` rows behind `names`, in a picture that can be drawn.
+    pub fn most_columns(&self, rows: usize, names: &[String]) -> usize {
+        let height = rows.max(1) as u64 * u64::from(self.cell()) + u64::from(GAP);
+        let margin = u64::from(margin(names.iter().map(String::as_str)));
+        ((MOST_PIXELS / height).saturating_sub(margin) / u64::from(self.cell())) as usize
+    }
+
     /// Saves rows of images \[N,C,H,W\], each behind its name.
     ///
     /// # Errors
-    /// [`Error::Data`] where the file cannot be written.
+    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more images than [`Grid::most_columns`].
     pub fn save_rows(&self, path: &Path, rows: &[Vec<f32>], names: &[String]) -> Result<()> {
+        let columns = rows.iter().map(|r| r.len() / self.image_len()).max().unwrap_or(0);
+        let most = self.most_columns(rows.len(), names);
+        if columns > most {
+            let detail = format!("{columns} images in a row are too many for one picture: at most {most}");
+            return Err(Error::config("count", detail));
+        }
         let margin = margin(names.iter().map(String::as_str));
-        let columns = rows.iter().map(|r| r.len() / self.image_len()).max().unwrap_or(0) as u32;
-        let (width, height) = (margin + columns * self.cell(), rows.len() as u32 * self.cell() + GAP);
+        let (width, height) = (margin + columns as u32 * self.cell(), rows.len() as u32 * self.cell() + GAP);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
         for (y, (row, name)) in (0u32..).zip(rows.iter().zip(names)) {
             let top = y * self.cell() + GAP;
@@ -70,31 +89,55 @@ impl Grid {
     /// One image as a PNG file's bytes, without any frame.
     ///
     /// # Errors
-    /// [`Error::Data`] naming `path`, for whose sake it is encoded.
+    /// [`Error::Write`] naming `path`, for whose sake it is encoded.
     pub fn encode_one(&self, path: &Path, image: &[f32], palette: Palette) -> Result<Vec<u8>> {
         let side = self.size as u32 * self.scale;
         let mut picture = RgbImage::from_pixel(side, side, PAPER);
         self.draw(&mut picture, [0, 0], image, palette);
-        encode(path, &picture)
+        png(path, &picture)
     }
 
     /// Saves one image without any frame.
     ///
     /// # Errors
-    /// [`Error::Data`] where the file cannot be written.
+    /// [`Error::Write`] where the file cannot be written.
     pub fn save_one(&self, path: &Path, image: &[f32]) -> Result<()> {
-        write_atomic(path, &self.encode_one(path, image, Palette::Image)?)
+        Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image)?)
+    }
+
+    /// Draws explanations of `count` images: four times as large, or as large as still fits into a picture that can be drawn.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for more images than fit at all.
+    pub fn for_strips(channels: usize, size: usize, count: usize) -> Result<Grid> {
+        let grids = (1..=4).rev().map(|scale| Grid { channels, size, scale });
+        grids.into_iter().find(|grid| count <= grid.most_strips()).ok_or_else(|| {
+            let most = Grid { channels, size, scale: 1 }.most_strips();
+            Error::config("images", format!("{count} are too many for one picture: at most {most}"))
+        })
+    }
+
+    /// Most images of explanations that fit into a picture that can be drawn.
+    fn most_strips(&self) -> usize {
+        let block = u64::from(4 * self.cell() + 4 * GAP);
+        let width = u64::from(margin(STRIPS) + BLOCK_COLUMNS * self.cell());
+        (MOST_PIXELS / (block * width)) as usize * BLOCK_COLUMNS as usize
     }
 
     /// Saves a column per image with a row each of originals, noised images, counterfactuals and differences. Many
     /// images stand in several blocks below each other.
     ///
     /// # Errors
-    /// [`Error::Data`] where the file cannot be written.
+    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more images than [`Grid::most_strips`].
     pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
-        let titles = ["original", "noised", "counterfactual", "difference"];
+        let titles = STRIPS;
         let margin = margin(titles);
-        let count = (parts[0].len() / self.image_len()) as u32;
+        let (count, most) = (parts[0].len() / self.image_len(), self.most_strips());
+        if count > most {
+            let detail = format!("{count} are too many for one picture: at most {most}");
+            return Err(Error::config("images", detail));
+        }
+        let count = count as u32;
         let blocks = count.div_ceil(BLOCK_COLUMNS).max(1);
         let columns = count.div_ceil(blocks);
         let block = 4 * self.cell() + 4 * GAP;
@@ -164,22 +207,40 @@ fn diverging(value: f32) -> Rgb<u8> {
     }
 }
 
+/// Writes a picture in the format of the file's ending; others than those of JPEG are PNG's.
 fn save(path: &Path, picture: &RgbImage) -> Result<()> {
-    write_atomic(path, &encode(path, picture)?)
+    let bytes = match ending(path).as_str() {
+        "jpg" | "jpeg" => jpeg(path, picture)?,
+        _ => png(path, picture)?,
+    };
+    Kind::Picture.write(path, &bytes)
 }
 
-/// A picture as PNG: grey where no pixel is coloured, and by the filter that gives fewer bytes (enlarged pixels repeat and
-/// want none, small images may want one).
-fn encode(path: &Path, picture: &RgbImage) -> Result<Vec<u8>> {
+/// The picture, grey where no pixel is coloured.
+fn plain(picture: &RgbImage) -> DynamicImage {
     let grey = picture.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]);
     let whole = DynamicImage::from(picture.clone());
-    let whole = if grey { DynamicImage::from(whole.to_luma8()) } else { whole };
+    if grey { DynamicImage::from(whole.to_luma8()) } else { whole }
+}
+
+fn unencoded(path: &Path, error: &image::ImageError) -> Error {
+    Kind::Picture.refuse(path, format!("encoding it failed: {error}"))
+}
+
+fn jpeg(path: &Path, picture: &RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+    plain(picture).write_with_encoder(encoder).map_err(|e| unencoded(path, &e))?;
+    Ok(bytes)
+}
+
+/// A picture as PNG by the filter that gives fewer bytes (enlarged pixels repeat and want none, small images may want one).
+fn png(path: &Path, picture: &RgbImage) -> Result<Vec<u8>> {
+    let whole = plain(picture);
     let with = |filter| {
         let mut bytes = std::io::Cursor::new(Vec::new());
         let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, filter);
-        whole
-            .write_with_encoder(encoder)
-            .map_err(|e| Error::Data { path: path.into(), detail: format!("cannot be encoded: {e}") })?;
+        whole.write_with_encoder(encoder).map_err(|e| unencoded(path, &e))?;
         Ok(bytes.into_inner())
     };
     let (plain, filtered) = (with(FilterType::NoFilter)?, with(FilterType::Adaptive)?);
@@ -242,6 +303,48 @@ mod tests {
         assert_eq!(image::open(&path).unwrap().color(), image::ColorType::L8);
         let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference).unwrap();
         assert_eq!(image::load_from_memory(&bytes).unwrap().color(), image::ColorType::Rgb8);
+    }
+
+    #[test]
+    fn the_ending_says_the_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let grid = Grid { channels: 1, size: 16, scale: 1 };
+        let rows = vec![(0..256).map(|i| (i % 16) as f32 / 8.0 - 1.0).collect::<Vec<f32>>()];
+        let mut pictures = Vec::new();
+        for (name, format) in [
+            ("a.png", image::ImageFormat::Png),
+            ("a.jpg", image::ImageFormat::Jpeg),
+            ("a.JPEG", image::ImageFormat::Jpeg),
+        ] {
+            let path = folder.path().join(name);
+            grid.save_rows(&path, &rows, &["a".into()]).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(image::guess_format(&bytes).unwrap(), format, "{name}");
+            pictures.push(image::load_from_memory(&bytes).unwrap().to_luma8());
+        }
+        let [png, jpeg, _] = &pictures[..] else { unreachable!() };
+        let far = png.as_raw().iter().zip(jpeg.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(png.dimensions() == jpeg.dimensions() && far < 40, "{far}: at quality 95 edges stay");
+    }
+
+    #[test]
+    fn pictures_beyond_measure_are_refused_before_they_are_drawn() {
+        let grid = Grid { channels: 1, size: 1, scale: 28 };
+        let names: Vec<String> = vec!["a".into()];
+        let most = grid.most_columns(1, &names);
+        assert!((1 << 16..1 << 17).contains(&most), "30 pixels each in 32 rows of 2^21: {most}");
+        let path = Path::new("never.png");
+        let error = grid.save_rows(path, &[vec![0.0; most + 1]], &names).unwrap_err().to_string();
+        assert!(error.contains("count") && error.contains(&most.to_string()), "{error}");
+        for (count, scale) in [(1, 4), (1000, 4), (2000, 3), (10_000, 1)] {
+            assert_eq!(Grid::for_strips(1, 28, count).unwrap().scale, scale, "{count}");
+        }
+        let error = Grid::for_strips(1, 28, 1_000_000).unwrap_err().to_string();
+        assert!(error.contains("images") && error.contains("at most"), "{error}");
+        let part = vec![0.0; grid.most_strips() + 1];
+        let error = grid.save_strips(path, [&part, &part, &part, &part]).unwrap_err().to_string();
+        assert!(error.contains("images") && error.contains(&grid.most_strips().to_string()), "{error}");
+        assert_eq!(grid.most_columns(usize::MAX >> 32, &names), 0);
     }
 
     #[test]

@@ -9,12 +9,16 @@ use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
 use duet::families::Choices;
 use duet::gpu::{Device, DeviceOptions};
+use duet::infer::NoiseProfiles;
 use duet::model::{JointModel, ModelConfig, WeightSet};
+use duet::picture::Pictures;
 use duet::sampling::Guidance;
+use duet::typicality::{Reference, Typicality};
 use duet::weights::Weights;
 use duet::{Error, Result};
+use std::cell::OnceCell;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -60,6 +64,10 @@ pub struct Session {
     pub checkpoint: Checkpoint,
     /// Which weights to use.
     pub set: WeightSet,
+    /// What measures how like the training data images are, made at its first use.
+    profiles: OnceCell<NoiseProfiles>,
+    /// Whether what is told is JSON.
+    json: bool,
 }
 
 impl Session {
@@ -78,10 +86,28 @@ impl Session {
             (cli::WeightSet::Ema | cli::WeightSet::Auto, true) => WeightSet::Averaged,
             _ => WeightSet::Raw,
         };
+        Self::with(arguments, checkpoint, model, set)
+    }
+
+    /// Uploads the weights of a checkpoint without an average.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit its configuration; device errors.
+    pub fn of(arguments: &Cli, checkpoint: Checkpoint, path: &Path) -> Result<Session> {
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        Self::with(arguments, checkpoint, model, WeightSet::Raw)
+    }
+
+    fn with(
+        arguments: &Cli,
+        checkpoint: Checkpoint,
+        model: Arc<JointModel>,
+        set: WeightSet,
+    ) -> Result<Session> {
         let device = open_device(arguments)?;
         let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
         let weights = pollster::block_on(upload)?;
-        Ok(Session { weights, checkpoint, set })
+        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new(), json: arguments.json })
     }
 
     /// The model's configuration.
@@ -89,11 +115,11 @@ impl Session {
         &self.checkpoint.model
     }
 
-    /// The data the command line names, or those the model was trained on.
+    /// Which data the command line names, or the model was trained on.
     ///
     /// # Errors
-    /// A checkpoint that does not say; bad recipes and data.
-    pub fn data(&self, options: &Data) -> Result<Split> {
+    /// A checkpoint that does not say; bad recipes.
+    pub fn data_spec(&self, options: &Data) -> Result<DataSpec> {
         let mut spec: DataSpec = match &options.recipe {
             Some(path) => Recipe::load(path)?.data,
             None => {
@@ -108,10 +134,55 @@ impl Session {
             }
         };
         if let Some(folder) = &options.data {
-            spec.path.clone_from(folder);
+            spec.set_path(folder);
         }
+        // The model reads pictures its own way, whatever a recipe says.
+        let Pictures { ground, fit } = self.checkpoint.pictures;
+        Ok(DataSpec { ground, fit, ..spec })
+    }
+
+    /// These data, with the model's classes: matched by name.
+    ///
+    /// # Errors
+    /// As [`Session::data_spec`]; bad data; classes that the model does not have.
+    pub fn data(&self, options: &Data) -> Result<Split> {
+        let spec = self.data_spec(options)?;
         let config = self.config();
-        load(&spec, config.in_channels, config.image_size)
+        let split = load(&spec, config.in_channels, config.image_size)?;
+        // Standard output is the command's answer.
+        if self.json {
+            tell!("{}", split.summary.text(true));
+        } else {
+            tell!("duet: {}", split.summary.text(false));
+            split.summary.warnings.iter().for_each(|warning| tell!("duet: warning: {warning}"));
+        }
+        split.for_model(config, &spec.path)
+    }
+
+    /// The statistics of the training data under the weights in use, where the file has them.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.checkpoint.typicality_of(self.set == WeightSet::Averaged)
+    }
+
+    /// How like the training data each of any number of images \[N,C,H,W\] is; `None` where the file does not say.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn typicality(&self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        let Some(reference) = self.reference() else {
+            return Ok(None);
+        };
+        let (diffusion, protocol) = (&self.checkpoint.diffusion, reference.protocol());
+        let profiles = match self.profiles.get() {
+            Some(profiles) => profiles,
+            None => {
+                let new = NoiseProfiles::new(&self.weights, diffusion, protocol, self.set);
+                let new = pollster::block_on(new)?;
+                self.profiles.get_or_init(|| new)
+            }
+        };
+        let rows = pollster::block_on(profiles.get(images))?;
+        rows.iter().map(|row| reference.typicality(row)).collect::<Result<_>>().map(Some)
     }
 
     /// Keeps compiled pipelines for the next run.
@@ -124,7 +195,7 @@ impl Session {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming what is wrong.
-pub fn load_checkpoint(path: &std::path::Path) -> Result<(Checkpoint, Arc<JointModel>)> {
+pub fn load_checkpoint(path: &Path) -> Result<(Checkpoint, Arc<JointModel>)> {
     let checkpoint = Checkpoint::load(path)?;
     let model = checkpoint.joint_model(path)?;
     Ok((checkpoint, Arc::new(model)))

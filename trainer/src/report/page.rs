@@ -1,7 +1,9 @@
 //! Explanations as one HTML file: no network, no script, images inside.
 
+use crate::eval::explanations::Verdict;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use duet::typicality::{Typicality, UNLIKE};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// Classes a card lists at least, where there are as many.
@@ -38,10 +40,14 @@ pub struct Card {
     pub name: String,
     /// Its class, where known.
     pub truth: Option<String>,
+    /// How like the training data it is, where known.
+    pub typicality: Option<Typicality>,
     /// Class to move to.
     pub target: usize,
     /// Decision before and after.
     pub decisions: [usize; 2],
+    /// What became of it.
+    pub verdict: Verdict,
     /// Probabilities before and after.
     pub probabilities: [Vec<f32>; 2],
     /// Original, noised, counterfactual, difference as PNG files.
@@ -65,15 +71,20 @@ fn name(settings: &Settings, class: usize) -> &str {
 fn facts(settings: &Settings, cards: &[Card]) -> Vec<(&'static str, String)> {
     let count = cards.len();
     let changed = cards.iter().filter(|c| c.decisions[0] != c.decisions[1]).count();
-    let reached = cards.iter().filter(|c| c.decisions[1] == c.target).count();
-    let known: Vec<&Card> = cards.iter().filter(|c| c.truth.is_some()).collect();
-    let right = known.iter().filter(|c| c.truth.as_ref() == settings.class_names.get(c.decisions[0])).count();
+    let count_of = |verdict: Verdict| cards.iter().filter(|c| c.verdict == verdict).count();
+    // An image said to be of a class that the model does not know tells nothing of its decisions.
+    let class_of = |c: &Card| settings.class_names.iter().position(|name| Some(name) == c.truth.as_ref());
+    let known: Vec<(usize, &Card)> = cards.iter().filter_map(|c| Some((class_of(c)?, c))).collect();
+    let right = known.iter().filter(|(class, c)| *class == c.decisions[0]).count();
     let seconds: f64 = cards.iter().map(|c| c.seconds).sum();
     let mut facts = vec![
         ("Images", count.to_string()),
         ("Decision changed", format!("{changed} of {count}")),
-        ("Target reached", format!("{reached} of {count}")),
+        ("Target reached", format!("{} of {count}", count_of(Verdict::Reached))),
     ];
+    if count_of(Verdict::Already) > 0 {
+        facts.push(("Of the target's class already", format!("{} of {count}", count_of(Verdict::Already))));
+    }
     if !known.is_empty() {
         facts.push(("First decision right", format!("{right} of {}", known.len())));
     }
@@ -117,7 +128,7 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
                         }
                     }
                     h2 { "How to read it" }
-                    (how_to_read())
+                    (how_to_read(cards))
                     h2 { "Images" }
                     ol.cards {
                         @for (number, card) in (1..).zip(cards) { (card_item(settings, number, card)) }
@@ -136,7 +147,17 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
     page.into_string()
 }
 
-fn how_to_read() -> Markup {
+fn how_to_read(cards: &[Card]) -> Markup {
+    let likeness = if cards.iter().any(|card| card.typicality.is_none()) {
+        "The model's file does not tell what its training data look like to it, so nothing here tells whether an image is \
+         unlike them."
+            .to_owned()
+    } else {
+        format!(
+            "An image is marked as unlike the training data where the network's noise errors on it are more unusual than on \
+             {UNLIKE} % of the training images."
+        )
+    };
     html! {
         ul.how {
             li {
@@ -149,6 +170,9 @@ fn how_to_read() -> Markup {
                  over are what noise and denoising leave in any image."
             }
             li {
+                (likeness) " Of pictures unlike it the network's decisions mean little."
+            }
+            li {
                 "The bars are the network's probabilities of the original (before) and of the counterfactual (after). It \
                  explains this network's decision, not what makes such a thing in the world."
             }
@@ -158,12 +182,11 @@ fn how_to_read() -> Markup {
 
 fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
     let [was, is] = card.decisions.map(|class| name(settings, class));
-    let (mark, verdict) = if card.decisions[1] == card.target && card.decisions[0] != card.target {
-        ("yes", "decision changed to the target")
-    } else if card.decisions[0] != card.decisions[1] {
-        ("part", "decision changed, but not to the target")
-    } else {
-        ("no", "decision not changed")
+    let (mark, verdict) = match card.verdict {
+        Verdict::Reached => ("yes", "decision changed to the target".to_owned()),
+        Verdict::Other => ("part", "decision changed, but not to the target".to_owned()),
+        Verdict::Unchanged => ("no", "decision not changed".to_owned()),
+        Verdict::Already => ("no", card.verdict.words(name(settings, card.target), was, is)),
     };
     let (noise, change) = (percent(settings.noise), percent(card.change));
     let texts = [
@@ -180,6 +203,9 @@ fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
                 " · target: " (name(settings, card.target))
             }
             p.verdict.(mark) { (verdict) }
+            @if let Some(unlike) = card.typicality.filter(|t| t.unlike) {
+                p.verdict.no { (unlike) ": what the network says of it means little" }
+            }
             div.pictures {
                 @for ((title, text), bytes) in texts.iter().zip(&card.pictures) {
                     figure {
@@ -241,8 +267,15 @@ mod tests {
         Card {
             name: "<b>&\".png".into(),
             truth: Some("a".into()),
+            typicality: Some(Typicality { percentile: 99.96, unlike: target == 3 }),
             target,
             decisions,
+            verdict: match decisions {
+                [was, _] if was == target => Verdict::Already,
+                [_, is] if is == target => Verdict::Reached,
+                [was, is] if was == is => Verdict::Unchanged,
+                _ => Verdict::Other,
+            },
             probabilities: [vec![0.7, 0.2, 0.06, 0.04], vec![0.1, 0.2, 0.65, 0.05]],
             pictures: [vec![1], vec![2], vec![3], vec![4]],
             change: 0.05,
@@ -265,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_page_tells_everything_and_escapes_text() {
-        let page = page(&settings(), &[card(2, [0, 2]), card(3, [0, 0]), card(1, [0, 2])]);
+        let page = page(&settings(), &[card(2, [0, 2]), card(3, [0, 0]), card(1, [0, 2]), card(0, [0, 0])]);
         for text in [
             "20.0 %",
             "α 60",
@@ -273,18 +306,28 @@ mod tests {
             "seed 3",
             "0.50\u{a0}s",
             "true class: a",
-            "2 of 3",
-            "1 of 3",
+            "2 of 4",
+            "1 of 4",
             "70.0 %",
         ] {
             assert!(page.contains(text), "{text}: {page}");
         }
-        let verdicts = ["changed to the target", "not changed<", "but not to the target"];
+        let verdicts = [
+            "changed to the target",
+            "not changed<",
+            "but not to the target",
+            ">already a: nothing to change<",
+        ];
         assert!(verdicts.iter().all(|text| page.matches(text).count() == 1), "{page}");
+        assert_eq!(page.matches("unlike the training data (beyond 99.9 % of it)").count(), 1, "{page}");
+        assert!(page.contains(&format!("more unusual than on {UNLIKE} % of")), "{page}");
+        let silent = Card { typicality: None, ..card(3, [0, 0]) };
+        let silent = super::page(&settings(), &[silent]);
+        assert!(silent.contains("nothing here tells") && !silent.contains("beyond"), "{silent}");
         assert!(page.contains("&lt;b&gt;&amp;&quot;.png") && page.contains("&lt;c&gt;"), "{page}");
         assert!(!page.contains("<b>") && !page.contains("<c>") && !page.contains("<card>"), "{page}");
-        assert_eq!(page.matches("<img alt=\"&lt;b").count(), 12, "every picture has words");
-        assert_eq!(page.matches("data:image/png;base64,").count(), 12);
+        assert_eq!(page.matches("<img alt=\"&lt;b").count(), 16, "every picture has words");
+        assert_eq!(page.matches("data:image/png;base64,").count(), 16);
         assert!(!page.contains("<script") && page.matches("http").count() <= 4, "nothing is fetched");
     }
 

@@ -5,10 +5,11 @@ use crate::cli::Study;
 use crate::eval::chains::{Chains, Generated};
 use crate::eval::likeness::Qualities;
 use crate::eval::manifold::Quality;
+use crate::io::files::Kind;
 use crate::io::render::Grid;
 use crate::io::session::Session;
 use duet::Result;
-use duet::checkpoint::write_atomic;
+use duet::model::ModelConfig;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -30,7 +31,8 @@ pub struct Outcome {
 pub struct StudyFiles {
     out: PathBuf,
     settings: Value,
-    names: Vec<String>,
+    /// The classes studied: number in the model and name.
+    classes: Vec<(usize, String)>,
     labels: Vec<usize>,
     timesteps: Vec<f32>,
     reference: Option<Qualities>,
@@ -46,6 +48,23 @@ fn mean(values: impl Iterator<Item = f32>) -> f64 {
 /// A file name of a class's name.
 fn slug(name: &str) -> String {
     name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// Files with numbers, and drawings of them.
+const TABLES: [&str; 6] = [
+    "study.json",
+    "precision_recall.csv",
+    "probability.csv",
+    "precision_recall.svg",
+    "probability.svg",
+    "probability_by_class.svg",
+];
+/// The picture of all classes.
+const SAMPLES: &str = "samples.png";
+
+/// The picture of one class.
+fn class_picture(class: usize, name: &str) -> String {
+    format!("samples_{class}_{}.png", slug(name))
 }
 
 impl StudyFiles {
@@ -72,13 +91,24 @@ impl StudyFiles {
         StudyFiles {
             out: options.out.clone(),
             settings,
-            names: (0..config.num_classes).map(|c| config.class_name(c)).collect(),
+            classes: chains.classes().map(|c| (c, config.class_name(c))).collect(),
             labels: chains.labels().to_vec(),
             timesteps: chains.timesteps(),
             reference,
             grid: Grid { channels: config.in_channels, size: config.image_size, scale: 2 },
             outcomes: Vec::new(),
         }
+    }
+
+    /// Names of all files that [`StudyFiles::write`] writes for a model.
+    pub fn names(config: &ModelConfig) -> Vec<String> {
+        let of_class = |class| class_picture(class, &config.class_name(class));
+        TABLES
+            .into_iter()
+            .chain([SAMPLES])
+            .map(str::to_owned)
+            .chain((0..config.num_classes).map(of_class))
+            .collect()
     }
 
     /// Takes up a step size.
@@ -91,18 +121,21 @@ impl StudyFiles {
     /// # Errors
     /// [`duet::Error`] naming a file that cannot be written.
     pub fn write(&self) -> Result<()> {
-        let text = |name: &str, text: String| write_atomic(&self.out.join(name), text.as_bytes());
-        text("study.json", format!("{:#}\n", self.json()))?;
-        text("precision_recall.csv", self.quality_table())?;
-        text("probability.csv", self.curve_table())?;
-        text("precision_recall.svg", self.quality_figure().svg())?;
-        text("probability.svg", self.curve_figure().svg())?;
-        text("probability_by_class.svg", self.class_figure().svg())?;
+        let text = |name: &str, text: String| Kind::Table.write(&self.out.join(name), text.as_bytes());
+        let contents = [
+            format!("{:#}\n", self.json()),
+            self.quality_table(),
+            self.curve_table(),
+            self.quality_figure().svg(),
+            self.curve_figure().svg(),
+            self.class_figure().svg(),
+        ];
+        TABLES.into_iter().zip(contents).try_for_each(|(name, contents)| text(name, contents))?;
         let names: Vec<String> = self.outcomes.iter().map(|o| format!("alpha {}", o.made.alpha)).collect();
-        self.grid.save_rows(&self.out.join("samples.png"), &self.pictures(None), &names)?;
-        for (class, name) in self.names.iter().enumerate() {
-            let path = self.out.join(format!("samples_{class}_{}.png", slug(name)));
-            self.grid.save_rows(&path, &self.pictures(Some(class)), &names)?;
+        self.grid.save_rows(&self.out.join(SAMPLES), &self.pictures(None), &names)?;
+        for (class, name) in &self.classes {
+            let path = self.out.join(class_picture(*class, name));
+            self.grid.save_rows(&path, &self.pictures(Some(*class)), &names)?;
         }
         Ok(())
     }
@@ -136,7 +169,7 @@ impl StudyFiles {
             .outcomes
             .iter()
             .map(|Outcome { made, quality }| {
-                let by_class: Vec<_> = (0..self.names.len()).map(|c| self.curve(made, Some(c))).collect();
+                let by_class: Vec<_> = self.classes.iter().map(|(c, _)| self.curve(made, Some(*c))).collect();
                 json!({
                     "alpha": made.alpha, "quality": quality, "recognised": made.recognised,
                     "images": self.labels.len(), "probability": self.curve(made, None),
@@ -144,8 +177,9 @@ impl StudyFiles {
                 })
             })
             .collect();
+        let names: Vec<&str> = self.classes.iter().map(|(_, name)| name.as_str()).collect();
         json!({
-            "settings": self.settings, "classes": self.names, "timesteps": self.timesteps,
+            "settings": self.settings, "classes": names, "timesteps": self.timesteps,
             "other_test_images": self.reference, "step_sizes": outcomes,
         })
     }
@@ -171,8 +205,8 @@ impl StudyFiles {
     fn curve_table(&self) -> String {
         let mut table = "alpha,class,step,timestep,probability\n".to_owned();
         for Outcome { made, .. } in &self.outcomes {
-            for class in std::iter::once(None).chain((0..self.names.len()).map(Some)) {
-                let name = class.map_or("all", |c| self.names[c].as_str());
+            let each = self.classes.iter().map(|(class, name)| (Some(*class), name.as_str()));
+            for (class, name) in std::iter::once((None, "all")).chain(each) {
                 let name = if name.contains([',', '"', '\n']) {
                     format!("\"{}\"", name.replace('"', "\"\""))
                 } else {
@@ -257,13 +291,14 @@ impl StudyFiles {
     }
 
     fn class_figure(&self) -> Figure {
-        let panel = |c: usize| Panel { title: self.names[c].clone(), series: self.curves(Some(c)) };
+        let panel =
+            |(c, name): &(usize, String)| Panel { title: name.clone(), series: self.curves(Some(*c)) };
         Figure {
             title: "Probability of the wanted class along the chain, by class".into(),
             x_label: "steps done".into(),
             columns: 5,
             size: [120.0, 90.0],
-            panels: (0..self.names.len()).map(panel).collect(),
+            panels: self.classes.iter().map(panel).collect(),
             ..self.curve_figure()
         }
     }

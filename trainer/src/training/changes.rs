@@ -182,6 +182,8 @@ mod tests {
             ema: None,
             training: Some(training),
             info: Default::default(),
+            pictures: Default::default(),
+            typicality: None,
         }
     }
 

@@ -45,6 +45,22 @@ pub fn labelled_for(mut data: Dataset, model: &ModelConfig) -> Dataset {
     data
 }
 
+/// The names of the classes of a model that is to learn `data`: the data's own, but in the order of the model it begins with
+/// where that has just these, so that its head goes on to mean what it meant.
+///
+/// # Errors
+/// [`Error::Checkpoint`] for a file that cannot be read.
+pub fn class_names(init: Option<&Path>, data: &Dataset) -> Result<Vec<String>> {
+    if let Some(file) = init {
+        let before = load_checkpoint(file)?.0.model;
+        let known = before.match_classes(&data.class_names);
+        if before.class_names.len() == data.class_names.len() && known.is_ok() {
+            return Ok(before.class_names);
+        }
+    }
+    Ok(data.class_names.clone())
+}
+
 /// The checkpoint to go on from, made ready for `recipe`. What would change the steps to come is refused, and only told
 /// where it is `meant`.
 ///
@@ -104,6 +120,8 @@ pub fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
         let detail = format!("is of another network than the recipe's: {other}");
         return Err(Error::Checkpoint { path: file.into(), detail });
     }
+    same_order(&checkpoint.model, &recipe.model)
+        .map_err(|e| Error::Checkpoint { path: file.into(), detail: e.to_string() })?;
     checkpoint.model.clone_from(&recipe.model);
     Ok(checkpoint.into_inference())
 }
@@ -111,6 +129,21 @@ pub fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
 fn named<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
     let texts: Vec<String> = changes.into_iter().map(Change::to_string).collect();
     texts.join("; ")
+}
+
+/// Refuses the names of one model in another order: its head would begin with one class taken for another.
+fn same_order(before: &ModelConfig, now: &ModelConfig) -> Result<()> {
+    if before.class_names.is_empty() || now.class_names.len() != before.num_classes {
+        return Ok(());
+    }
+    match before.match_classes(&now.class_names) {
+        Ok(order) if !order.iter().copied().eq(0..before.num_classes) => {
+            let detail =
+                "has the recipe's class_names in another order: give them in the model's, or leave them out";
+            Err(Error::config("class_names", format!("{detail}; the model's are {}", before.class_list())))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -151,5 +184,23 @@ mod tests {
         assert_eq!(labelled.len(), 3);
         assert_eq!(labelled_for(single.clone(), &model(Head::Multiclass, 2)), single);
         assert_eq!(labelled_for(several.clone(), &model(Head::MultiLabel, 2)), several);
+    }
+
+    #[test]
+    fn a_model_to_begin_with_keeps_the_order_of_its_names() {
+        let model = |names: &[&str]| ModelConfig {
+            num_classes: names.len(),
+            class_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..ModelConfig::default()
+        };
+        let before = model(&["dog", "cat"]);
+        for names in
+            [vec!["dog", "cat"], vec!["Dog", "CAT"], vec!["hen", "pig"], vec!["cat", "hen"], vec!["0", "1"]]
+        {
+            same_order(&before, &model(&names)).unwrap();
+        }
+        let error = same_order(&before, &model(&["cat", "dog"])).unwrap_err().to_string();
+        assert!(error.contains("another order") && error.contains("\"dog\", \"cat\""), "{error}");
+        same_order(&model(&[]), &before).unwrap();
     }
 }

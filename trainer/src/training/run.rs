@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::log::Log;
-use super::resume::{initial, labelled_for, labels_fit, resumable};
+use super::resume::{class_names, initial, labelled_for, labels_fit, resumable};
 use super::{grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
@@ -49,10 +49,12 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     remove_temporaries(&options.out, |name| name == CHECKPOINT || name == LOG || name.starts_with(SAMPLES));
     // Once more: a run that had the lock until now may have saved.
     let resumed = goes_on(options, &file)?;
-    let mut split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    say!("{}", split.summary.text(json));
+    split.summary.warnings.iter().for_each(|warning| warn(json, warning));
     labels_fit(&split.train, &recipe.model)?;
     if recipe.model.class_names.is_empty() {
-        recipe.model.class_names.clone_from(&split.train.class_names);
+        recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
     }
     let begin = match (resumed, &options.init) {
         (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
@@ -77,7 +79,14 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         return Ok(());
     }
     let fingerprint = split.train.fingerprint();
+    let absent = split.train.absent(&recipe.model);
+    let mut split = split.for_model(&recipe.model, &recipe.data.path)?;
     split.train = labelled_for(split.train, &recipe.model);
+    if !absent.is_empty() {
+        let detail =
+            format!("the data have no images of {}: these classes are not learnt", absent.join(", "));
+        warn(json, &detail);
+    }
     let device = open_device(arguments)?;
     watch_interrupts()?;
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
@@ -371,6 +380,7 @@ impl Run {
             state.data_fingerprint.clone_from(&self.fingerprint);
             state.last = Some(figures.clone());
         }
+        checkpoint.pictures = self.recipe.data.pictures();
         let data = serde_json::to_string(&self.recipe.data).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), self.trainer.step().to_string());

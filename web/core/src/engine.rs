@@ -8,11 +8,12 @@ use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Progress, StepSpec, Watch};
-use duet::tensor::Tensors;
+use duet::typicality::{Typicality, UNLIKE};
 use duet::weights::Weights;
 use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
-use js_sys::{Array, Float32Array, Function, Object, Reflect};
+use js_sys::{Array, Float32Array, Float64Array, Function, Object, Reflect};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use wasm_bindgen::prelude::*;
 
 /// Dispatches per submission: a page's own drawing gets its turn in between.
 const DISPATCHES_PER_SUBMIT: usize = 48;
+
+/// What a model's file calls training after the one that its figures are of.
+const TRAINED_FURTHER: &str = "trained further";
 
 /// A model and everything made of it on one device.
 #[wasm_bindgen]
@@ -30,6 +34,8 @@ pub struct Engine {
     pub(crate) device: Option<Device>,
     /// The model on the device.
     duet: Option<Duet>,
+    /// Steps that it was trained here.
+    trained_further: u32,
 }
 
 /// Options of a chain, as the TypeScript layer writes them.
@@ -85,6 +91,7 @@ impl Engine {
                 instance: None,
                 device: None,
                 duet: None,
+                trained_further: 0,
             })
         };
         open().map_err(|e| to_js(&e))
@@ -112,12 +119,9 @@ impl Engine {
         outcome.await.map_err(|e| to_js(&e))
     }
 
-    /// Frees everything on the device; `destroy`: the device too, which must be our own.
-    pub fn release(&mut self, destroy: bool) {
-        let device = self.close();
-        if let (true, Some(device)) = (destroy, device) {
-            device.destroy();
-        }
+    /// Frees everything on the device. The device itself is its opener's to destroy.
+    pub fn release(&mut self) {
+        self.close();
     }
 
     /// What is known of the model, as JSON.
@@ -129,7 +133,8 @@ impl Engine {
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
             "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
-            "info": self.checkpoint.info,
+            "info": self.told(), "ground": self.checkpoint.pictures.ground,
+            "fit": self.checkpoint.pictures.fit, "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),
         })
         .to_string()
     }
@@ -141,6 +146,20 @@ impl Engine {
             Err(error) => Err(error),
         };
         self.finish(outcome.map(|p| array(&p)))
+    }
+
+    /// How like the training data any number of images \[N,C,H,W\] are: of each the percentile, 0 to 100, which says so
+    /// beyond `unlikeBeyond` of [`Engine::info`]; `undefined` where the model's file does not tell.
+    pub async fn typicality(
+        &mut self,
+        images: Vec<f32>,
+    ) -> std::result::Result<Option<Float64Array>, JsValue> {
+        let outcome = match self.duet() {
+            Ok(duet) => duet.typicality(&images).await,
+            Err(error) => Err(error),
+        };
+        let percentiles = |all: Vec<Typicality>| all.iter().map(|t| t.percentile).collect::<Vec<_>>();
+        self.finish(outcome.map(|all| all.map(|all| Float64Array::from(&percentiles(all)[..]))))
     }
 
     /// The noise in images \[N,C,H,W\], each at its timestep.
@@ -184,10 +203,20 @@ impl Engine {
         self.finish(outcome)
     }
 
+    /// Notes in what the model's file tells that it was trained for so many more steps: its figures are of before.
+    #[wasm_bindgen(js_name = noteTraining)]
+    pub fn note_training(&mut self, steps: u32) {
+        self.trained_further = self.trained_further.saturating_add(steps);
+    }
+
     /// The model as a file: f16, or f32.
     pub fn export(&self, f32: bool) -> std::result::Result<Vec<u8>, JsValue> {
         let dtype = if f32 { Dtype::F32 } else { Dtype::F16 };
-        self.checkpoint.export(dtype, false).map_err(|e| to_js(&e))
+        if self.trained_further == 0 {
+            return self.checkpoint.export(dtype, false).map_err(|e| to_js(&e));
+        }
+        let noted = Checkpoint { info: self.told(), ..Checkpoint::clone(&self.checkpoint) };
+        noted.export(dtype, false).map_err(|e| to_js(&e))
     }
 
     /// What calls need at a batch size, as JSON.
@@ -217,10 +246,23 @@ pub(crate) fn closed() -> Error {
 }
 
 impl Engine {
+    /// What the model's file tells, and that it was trained since.
+    fn told(&self) -> BTreeMap<String, String> {
+        let mut info = self.checkpoint.info.clone();
+        if self.trained_further > 0 {
+            let before =
+                info.get(TRAINED_FURTHER).and_then(|text| text.split(' ').next()?.parse::<u32>().ok());
+            let steps = before.unwrap_or(0).saturating_add(self.trained_further);
+            let note = format!("{steps} steps in a web page; any figures here are of the model before");
+            info.insert(TRAINED_FURTHER.into(), note);
+        }
+        info
+    }
+
     /// Lets go of everything on the device, and of the device.
-    fn close(&mut self) -> Option<Device> {
+    fn close(&mut self) {
         self.duet = None;
-        self.device.take()
+        self.device = None;
     }
 
     /// Puts the checkpoint's weights on the device.
@@ -233,11 +275,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes on with other weights.
-    pub(crate) async fn replace(&mut self, weights: Tensors) -> Result<()> {
+    /// Goes on with the weights of `trained`, and keeps on the host what training goes on with: the step and the optimizer's
+    /// moments, twice the weights' memory. On the device nothing of it stays. The average, which starts anew with each
+    /// training, is not kept: the model in the page is the trained one itself.
+    pub(crate) async fn replace(&mut self, trained: Checkpoint) -> Result<()> {
         // The model on the device shares the checkpoint: without it there is nothing to copy.
         self.duet = None;
-        Arc::make_mut(&mut self.checkpoint).weights = weights;
+        let checkpoint = Arc::make_mut(&mut self.checkpoint);
+        (checkpoint.weights, checkpoint.training) = (trained.weights, trained.training);
+        // It told what the training data looked like to the weights of before.
+        checkpoint.typicality = None;
         self.upload().await
     }
 

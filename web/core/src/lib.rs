@@ -8,5 +8,6 @@
 mod check;
 mod engine;
 mod error;
+mod panic;
 mod picture;
 mod train;

@@ -24,7 +24,8 @@ struct TrainText {
 #[wasm_bindgen]
 impl Engine {
     /// Trains on `images` \[N,C,H,W\] with a class each (0xffffffff: none) and returns the loss of each step. Afterwards,
-    /// also where `on_step` stopped it, the model is the trained one.
+    /// also where `on_step` stopped it, the model is the trained one, and the next call goes on from there: with the
+    /// optimizer's moments, and with the timesteps, noise and order of the steps that follow.
     pub async fn train(
         &mut self,
         options: String,
@@ -67,7 +68,8 @@ impl Engine {
         let mut losses = Vec::new();
         let mut stopped = false;
         for step in 0..text.steps {
-            let batch = examples.next(&mut order, u64::from(step), text.batch_size, false)?;
+            // Counted on from the calls before.
+            let batch = examples.next(&mut order, trainer.step(), text.batch_size, false)?;
             trainer.train_step(&batch, options.learning_rate)?;
             let metrics = trainer.metrics().await?;
             losses.push(metrics.loss);
@@ -81,7 +83,7 @@ impl Engine {
             }
         }
         let trained = trainer.checkpoint().await?;
-        self.replace(trained.weights).await?;
+        self.replace(trained).await?;
         if stopped { Err(Error::Aborted) } else { Ok(losses) }
     }
 }

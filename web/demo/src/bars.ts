@@ -29,8 +29,10 @@ function bar(probability: number, kind: string): HTMLElement {
 
 /** Fills the list of probabilities. */
 export function showBars(list: HTMLElement, answer: Classification, names: string[]): void {
+  const classes = shown([answer]);
+  const others = names.length - classes.length;
   list.replaceChildren(
-    ...shown([answer]).map((c) => {
+    ...classes.map((c) => {
       const probability = answer.probabilities[c] ?? 0;
       const item = make(
         'li',
@@ -42,6 +44,7 @@ export function showBars(list: HTMLElement, answer: Classification, names: strin
       item.dataset.label = names[c] ?? String(c);
       return item;
     }),
+    ...(others > 0 ? [make('li', { className: 'others', textContent: `${others} less probable ones are not shown.` })] : []),
   );
 }
 
@@ -77,6 +80,11 @@ export function showComparison(
     };
     return make('tr', {}, name, cell(before, 'before'), cell(after, 'after'));
   });
+  const others = names.length - rows.length;
+  if (others > 0) {
+    const cell = make('td', { className: 'others', colSpan: 3, textContent: `${others} less probable ones are not shown.` });
+    rows.push(make('tr', {}, cell));
+  }
   table.replaceChildren(
     make('caption', { className: 'visually-hidden', textContent: 'Probabilities before and after' }),
     make('thead', {}, make('tr', {}, ...head)),

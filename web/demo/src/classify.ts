@@ -1,8 +1,10 @@
 /** Keeps the shown probabilities in step with the image. */
 
+import type { Classification } from 'duet-diffusion';
 import { showBars } from './bars';
 import { byId } from './dom';
 import { editorImage } from './editor';
+import { share } from './format';
 import { report } from './notice';
 import { hasModel, withModel } from './session';
 
@@ -10,6 +12,7 @@ import { hasModel, withModel } from './session';
 const REST_MS = 180;
 
 const list = byId('probabilities');
+const likeness = byId('likeness');
 let timer: ReturnType<typeof setTimeout> | undefined;
 let running = false;
 let again = false;
@@ -37,13 +40,34 @@ async function classifyNow(then: (probabilities: Float32Array) => void): Promise
         const answer = await model.classify(editorImage());
         if (again) return;
         showBars(list, answer, model.info.classNames);
+        showLikeness(answer, model.info.ground);
         then(answer.probabilities);
       });
     } while (again);
   } catch (error) {
+    // What is shown was said of another image.
+    list.replaceChildren();
+    likeness.textContent = '';
     report(error);
   } finally {
     running = false;
     list.removeAttribute('aria-busy');
   }
+}
+
+/** Says where the classes mean little: of a picture unlike what the model was trained on, or one on the opposite ground. */
+function showLikeness({ typicality, oppositeGround }: Classification, ground: number): void {
+  const words: string[] = [];
+  if (typicality?.unlike) {
+    words.push(
+      `This image is unlike those that the model was trained on (beyond ${share(typicality.percentile)} of them): ` +
+        'the classes above say little.',
+    );
+  }
+  if (oppositeGround) {
+    const [own, known] = ground < 128 ? ['light', 'dark'] : ['dark', 'light'];
+    words.push(`The image’s ground is ${own}, and the model knows things on a ${known} one: try “Invert”.`);
+  }
+  const text = words.join(' ');
+  if (likeness.textContent !== text) likeness.textContent = text;
 }

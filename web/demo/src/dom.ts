@@ -18,11 +18,12 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Fills a select, keeping its choice where it is still offered. */
+/** Fills a select, keeping its choice where it is still offered by the same words: another model numbers otherwise. */
 export function fillSelect(select: HTMLSelectElement, options: [value: string, text: string][]): void {
-  const before = select.value;
+  const before = select.selectedOptions[0]?.textContent;
   select.replaceChildren(...options.map(([value, text]) => make('option', { value, textContent: text })));
-  if (options.some(([value]) => value === before)) select.value = before;
+  const kept = options.find(([, text]) => text === before);
+  if (kept) select.value = kept[0];
 }
 
 /** Shows a range's value beside its label, now and at every change. */

@@ -1,17 +1,25 @@
-/** The image being explained: a sample or picture, and what was drawn over it. */
+/**
+ * The image being explained: a sample or picture as the model sees it, and what was drawn over it. What the canvas shows is
+ * what the model is given, to the pixel.
+ */
 
 import { onStroke, paint } from './brush';
 import { byId } from './dom';
-import { blankCanvas, contextOf, copyOf, drawSquare, invert, pixelsOf } from './picture';
+import { report } from './notice';
+import { blankCanvas, contextOf, copyOf, drawSquare, invert, pixelsOf, show, sourceOf } from './picture';
+import type { Source } from './picture';
+import { prepared } from './session';
 
 const canvas = byId<HTMLCanvasElement>('draw');
 const brush = byId<HTMLInputElement>('brush');
 
-let source = blankCanvas(28);
+let source: Source = sourceOf(blankCanvas(28));
 let name = 'empty';
-/** Whether the canvas holds more than the source. */
+/** Whether the canvas holds more than the source, and whether it shows its negative. */
 let edited = false;
-let grey = true;
+let inverted = false;
+/** Counts what was put on the canvas: a picture that is prepared meanwhile may come too late. */
+let version = 0;
 const listeners: ((drawing: boolean) => void)[] = [];
 
 /** Hears of every change, and whether it is part of a stroke, so that more of them follow at once. */
@@ -24,31 +32,49 @@ function changed(drawing = false): void {
   for (const listener of listeners) listener(drawing);
 }
 
-function redraw(): void {
-  drawSquare(canvas, source, grey);
+/**
+ * Shows the source as the model sees it, or, before there is one, as the browser makes it as small. Says whether it is
+ * shown: another image may have come meanwhile.
+ */
+async function redraw(): Promise<boolean> {
   edited = false;
+  version += 1;
+  const asked = version;
+  const image = await prepared(source.image);
+  if (version !== asked) return false;
+  if (image) show(canvas, image);
+  else drawSquare(canvas, source.preview);
+  if (inverted) invert(canvas);
+  return true;
 }
 
 /** Shows a picture. */
-export function setImage(picture: HTMLCanvasElement, label: string): void {
-  source = copyOf(picture);
+export async function setImage(picture: Source, label: string): Promise<void> {
+  source = picture;
   name = label;
-  redraw();
-  changed();
+  inverted = false;
+  if (await redraw()) changed();
 }
 
-/** Fits the canvas to a model's images. What was drawn is kept, scaled. */
-export function fitEditor(size: number, channels: number): void {
-  if (canvas.width === size && grey === (channels === 1)) return;
-  if (edited) source = copyOf(canvas);
-  grey = channels === 1;
-  canvas.width = canvas.height = size;
-  redraw();
+/** Prepares the image for another model. What was drawn is kept, scaled. */
+export async function fitEditor(size: number): Promise<void> {
+  if (edited) {
+    if (canvas.width === size) return;
+    source = sourceOf(canvas);
+    inverted = false;
+  }
+  if (canvas.width !== size) canvas.width = canvas.height = size;
+  await redraw();
 }
 
-/** The image for the model: the source itself, which the library resizes better, or what was drawn. */
+/** The image for the model. */
 export function editorImage(): ImageData {
-  return pixelsOf(edited ? canvas : source);
+  return pixelsOf(canvas);
+}
+
+/** The source, where the image is just that. */
+export function editorSource(): Source | undefined {
+  return edited || inverted ? undefined : source;
 }
 
 /** A copy of the image as it is shown. */
@@ -70,14 +96,16 @@ export function startEditor(): void {
     paint(contextOf(canvas), piece, width, `rgb(${tone} ${tone} ${tone})`);
     if (!edited) name = name === 'empty' ? 'drawing' : `${name}, drawn over`;
     edited = true;
+    version += 1;
     changed(true);
   });
-  byId('clear').addEventListener('click', () => setImage(blankCanvas(canvas.width), 'empty'));
+  byId('clear').addEventListener('click', () => {
+    setImage(sourceOf(blankCanvas(canvas.width)), 'empty').catch(report);
+  });
   byId('invert').addEventListener('click', () => {
-    if (edited) source = copyOf(canvas);
-    invert(source);
-    redraw();
+    invert(canvas);
+    if (!edited) inverted = !inverted;
     changed();
   });
-  redraw();
+  redraw().catch(report);
 }

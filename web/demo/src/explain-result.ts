@@ -5,8 +5,10 @@ import { showComparison } from './bars';
 import { Chart } from './chart';
 import { byId, make } from './dom';
 import { percent, plural } from './format';
+import { outdated } from './messages';
 import { report } from './notice';
 import { show } from './picture';
+import type { Change } from './session';
 import { saveSheet } from './sheet';
 
 const curve = new Chart(byId('curve'));
@@ -49,7 +51,13 @@ export function showExplanation(explanation: Explanation, info: ModelInfo, noise
     ': ',
     make('span', { className: 'verdict-decision', textContent: decision }),
   );
-  byId('verdict-hint').hidden = changed;
+  const hint = byId('verdict-hint');
+  hint.hidden = changed;
+  hint.textContent =
+    info.head === 'multiclass' && explanation.before.best === explanation.target
+      ? `The model says ${name} already: choose another target to see what would change its mind.`
+      : 'Try more noise, a larger α, or another seed.';
+  byId('result-outdated').hidden = true;
 
   const images: [string, ImageData, string][] = [
     ['result-original', explanation.original, `Original: ${before}`],
@@ -90,10 +98,11 @@ export function showExplanation(explanation: Explanation, info: ModelInfo, noise
   return words;
 }
 
-/** Takes the result away. */
-export function hideExplanation(): void {
-  present = undefined;
-  byId('result').hidden = true;
+/** Says of a result that is shown that the model is another one now. */
+export function outdateExplanation(change: Change): void {
+  const note = byId('result-outdated');
+  note.textContent = outdated(change, 'This explanation');
+  note.hidden = false;
 }
 
 /** Wires the button that saves the strip. */

@@ -2,14 +2,13 @@
 
 import { classifySoon } from './classify';
 import { byId, fillSelect, showRange } from './dom';
-import { editorCopy, editorImage, fitEditor, onImage, setImage, startEditor } from './editor';
-import { hideExplanation, showExplanation, startSaving } from './explain-result';
+import { editorCopy, editorImage, editorSource, fitEditor, onImage, setImage, startEditor } from './editor';
+import { outdateExplanation, showExplanation, startSaving } from './explain-result';
 import { percent, plural } from './format';
 import { takePictures } from './incoming';
 import { maskOver, maskValues, startMask } from './mask';
 import { report, say } from './notice';
-import { readPicture } from './picture';
-import { unmarkSamples } from './samples';
+import { markSample } from './samples';
 import { onModel, runTask, withModel } from './session';
 
 const target = byId<HTMLSelectElement>('target');
@@ -58,13 +57,6 @@ async function explain(signal: AbortSignal): Promise<void> {
   byId('result').scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'nearest' });
 }
 
-/** Shows a picture file, in place of the present image. */
-async function takeFile(files: File[]): Promise<void> {
-  const file = files[0];
-  if (!file) return;
-  setImage(await readPicture(file), file.name || 'pasted picture');
-}
-
 /** Wires the tab. */
 export function startExplain(): void {
   const showNoise = showRange('noise', (value) => {
@@ -81,30 +73,27 @@ export function startExplain(): void {
   startMask();
   startSaving();
   onImage((drawing) => {
-    unmarkSamples();
+    markSample(editorSource());
     maskOver(editorCopy());
     classifySoon(drawing, proposeTarget);
   });
-  takePictures(byId<HTMLInputElement>('upload'), byId('drop'), (files) => {
-    takeFile(files).catch(report);
-  });
+  takePictures(byId<HTMLInputElement>('upload'), byId('drop'), 1, setImage);
 
-  let classes = '';
-  onModel(({ info }) => {
-    fitEditor(info.imageSize, info.channels);
-    maskOver(editorCopy());
-    const names = info.classNames.join('\n');
-    if (names !== classes) {
-      // Another model: nothing said of the old one holds.
-      targetChosen = false;
-      hideExplanation();
-      classes = names;
-    }
+  onModel(({ info }, change) => {
+    const before = target.selectedOptions[0]?.textContent;
     fillSelect(
       target,
       info.classNames.map((name, c) => [String(c), name]),
     );
-    classifySoon(false, proposeTarget);
+    // A class that the new model does not have was not chosen.
+    if (target.selectedOptions[0]?.textContent !== before) targetChosen = false;
+    outdateExplanation(change);
+    const refit = async (): Promise<void> => {
+      await fitEditor(info.imageSize);
+      maskOver(editorCopy());
+      classifySoon(false, proposeTarget);
+    };
+    refit().catch(report);
   });
 
   byId<HTMLFormElement>('explain-form').addEventListener('submit', (event) => {

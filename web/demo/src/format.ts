@@ -7,6 +7,11 @@ export function percent(probability: number): string {
   return `${Math.round(100 * probability)}\u00a0%`;
 }
 
+/** A percentile, never rounded up: "99.9 %". */
+export function share(percentile: number): string {
+  return `${percentile === 100 ? '100' : (Math.floor(10 * percentile) / 10).toFixed(1)}\u00a0%`;
+}
+
 /** A count: "1.24 million". */
 export function count(value: number): string {
   if (value >= 1e6) return `${(value / 1e6).toFixed(value < 1e7 ? 2 : 1)}\u00a0million`;

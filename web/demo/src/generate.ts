@@ -3,6 +3,7 @@
 import type { DuetModel } from 'duet-diffusion';
 import { byId, fillSelect, make, showRange } from './dom';
 import { plural } from './format';
+import { outdated } from './messages';
 import { report, say } from './notice';
 import { show } from './picture';
 import { onModel, runTask, withModel } from './session';
@@ -32,6 +33,12 @@ function chosenClasses(model: DuetModel): (number | undefined)[] {
   return [classSelect.value === 'none' ? undefined : Number(classSelect.value)];
 }
 
+function clearRows(): void {
+  rows = [];
+  grid.replaceChildren();
+  byId('generate-outdated').hidden = true;
+}
+
 function addRow(row: Row): void {
   rows.push(row);
   const canvases = row.images.map((image, i) => {
@@ -54,10 +61,6 @@ async function generate(signal: AbortSignal): Promise<void> {
   const images = countInput.valueAsNumber;
   await withModel(async (model) => {
     const classes = chosenClasses(model);
-    rows = [];
-    grid.replaceChildren();
-    byId('generate-empty').hidden = true;
-    save.hidden = true;
     progress.value = 0;
     progressText.textContent = '';
     say(`Generating ${plural(images * classes.length, 'image')}…`);
@@ -78,6 +81,8 @@ async function generate(signal: AbortSignal): Promise<void> {
           progressText.textContent = `${row}step ${done} of ${total}`;
         },
       });
+      // What was there stays until there is something in its place.
+      if (r === 0) clearRows();
       addRow({ name: c === undefined ? 'Unguided' : (model.info.classNames[c] ?? String(c)), images: made });
       save.hidden = false;
     }
@@ -88,7 +93,10 @@ async function generate(signal: AbortSignal): Promise<void> {
 /** Wires the tab. */
 export function startGenerate(): void {
   showRange('generate-alpha', String);
-  onModel(({ info }) => {
+  onModel(({ info }, change) => {
+    const note = byId('generate-outdated');
+    note.textContent = outdated(change, 'What is shown');
+    note.hidden = rows.length === 0;
     fillSelect(classSelect, [
       ['all', 'All, a row for each'],
       ...info.classNames.map((name, c): [string, string] => [String(c), name]),
@@ -98,6 +106,7 @@ export function startGenerate(): void {
   byId<HTMLFormElement>('generate-form').addEventListener('submit', (event) => {
     event.preventDefault();
     void runTask(byId<HTMLButtonElement>('generate-cancel'), async (signal) => {
+      byId('generate-empty').hidden = true;
       try {
         await generate(signal);
       } finally {

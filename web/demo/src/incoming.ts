@@ -1,15 +1,76 @@
 /** Picture files coming in by choosing, dropping and pasting. */
 
-/** Takes pictures by a file input, dropped on an element, and pasted while that element is shown. */
-export function takePictures(input: HTMLInputElement, zone: HTMLElement, take: (files: File[]) => void): void {
-  const takeImages = (list: FileList | undefined | null): boolean => {
+import { DuetError } from 'duet-diffusion';
+import { plural } from './format';
+import { alertWith, clearAlert, report, say } from './notice';
+import { readSource } from './picture';
+import type { Source } from './picture';
+import { whileBusy } from './session';
+
+/** Messages of files that an alert lists; of more it says how many. */
+const MOST_LISTED = 4;
+
+/** A few of many, in words. */
+function listed(all: string[]): string {
+  const more = all.length - MOST_LISTED;
+  return all.slice(0, MOST_LISTED).join('; ') + (more > 0 ? `; and ${plural(more, 'other')}` : '');
+}
+
+/**
+ * Takes pictures by a file input, dropped on an element, and pasted while that element is shown. Files that are none are
+ * named, and so are those beyond `most`.
+ */
+export function takePictures(
+  input: HTMLInputElement,
+  zone: HTMLElement,
+  most: number,
+  take: (picture: Source, name: string) => Promise<void> | void,
+): void {
+  let asked = 0;
+
+  /** One after the other: no more than one is unpacked at a time. */
+  async function read(files: File[]): Promise<void> {
+    clearAlert();
+    asked += 1;
+    const mine = asked;
+    const refused: string[] = [];
+    const left: string[] = [];
+    let taken = 0;
+    for (const [number, file] of files.entries()) {
+      if (taken === most) {
+        left.push(file.name);
+        continue;
+      }
+      if (files.length > 1) say(`Reading picture ${number + 1} of ${files.length}…`);
+      try {
+        const picture = await readSource(file);
+        // Of one picture at a time the last that was asked for is wanted.
+        if (most === 1 && mine !== asked) return;
+        await take(picture, file.name || 'pasted picture');
+        taken += 1;
+      } catch (error) {
+        if (!(error instanceof DuetError)) throw error;
+        refused.push(error.message);
+      }
+    }
+    if (files.length > 1) say(`${plural(taken, 'picture')} of ${files.length} taken.`);
+    const words: string[] = [];
+    if (refused.length > 0) {
+      const share = files.length > 1 ? `${refused.length} of ${plural(files.length, 'file')} could not be read: ` : '';
+      words.push(`${share}${listed(refused)}.`);
+    }
+    if (left.length > 0) words.push(`Only one picture is shown; left out: ${listed(left)}.`);
+    if (words.length > 0) alertWith(words.join(' '));
+  }
+
+  const takeFiles = (list: FileList | undefined | null): boolean => {
     const files = [...(list ?? [])];
-    if (files.length > 0) take(files);
+    if (files.length > 0) whileBusy(() => read(files)).catch(report);
     return files.length > 0;
   };
 
   input.addEventListener('change', () => {
-    takeImages(input.files);
+    takeFiles(input.files);
     // Choosing the same file again must be a change again.
     input.value = '';
   });
@@ -19,33 +80,38 @@ export function takePictures(input: HTMLInputElement, zone: HTMLElement, take: (
     depth = Math.max(0, depth + change);
     zone.classList.toggle('dropping', depth > 0);
   };
-  const holdsFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') ?? false;
   zone.addEventListener('dragenter', (event) => {
-    if (holdsFiles(event)) mark(1);
+    if (holds(event, 'Files')) mark(1);
   });
   zone.addEventListener('dragleave', (event) => {
-    if (holdsFiles(event)) mark(-1);
-  });
-  zone.addEventListener('dragover', (event) => {
-    if (holdsFiles(event)) event.preventDefault();
+    if (holds(event, 'Files')) mark(-1);
   });
   zone.addEventListener('drop', (event) => {
     mark(-depth);
-    if (takeImages(event.dataTransfer?.files)) event.preventDefault();
+    if (takeFiles(event.dataTransfer?.files)) event.preventDefault();
+    else if (holds(event, ADDRESS)) {
+      alertWith('An address was dropped, and this page fetches nothing from elsewhere: save the picture, then drop its file.');
+    }
   });
 
   document.addEventListener('paste', (event) => {
     // A hidden panel's elements have no box.
     if (zone.offsetParent === null) return;
-    if (takeImages(event.clipboardData?.files)) event.preventDefault();
+    if (takeFiles(event.clipboardData?.files)) event.preventDefault();
   });
 }
 
-/** Keeps the browser from leaving the page for a file dropped beside the zones. */
+const ADDRESS = 'text/uri-list';
+
+function holds(event: DragEvent, type: string): boolean {
+  return event.dataTransfer?.types.includes(type) ?? false;
+}
+
+/** Keeps the browser from leaving the page for a file or an address dropped on it. */
 export function ignoreStrayDrops(): void {
   for (const kind of ['dragover', 'drop'] as const) {
     window.addEventListener(kind, (event) => {
-      if (event.dataTransfer?.types.includes('Files')) event.preventDefault();
+      if (holds(event, 'Files') || holds(event, ADDRESS)) event.preventDefault();
     });
   }
 }

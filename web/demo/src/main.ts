@@ -43,9 +43,12 @@ async function startSamples(): Promise<void> {
   } catch (error) {
     // The page is of use without samples.
     console.warn(error);
-    byId('sample-grid').textContent = 'No samples were found beside this page.';
+    const why = error instanceof Error ? error.message : String(error);
+    byId('sample-grid').textContent = `The samples could not be fetched: ${why}.`;
   }
-  const choose = ({ picture, label }: Sample): void => setImage(picture, label);
+  const choose = ({ picture, label }: Sample): void => {
+    setImage(picture, label).catch(report);
+  };
   showSamples(samples, choose);
   offerSamples(samples);
   byId('sample-grid').querySelector('button')?.click();

@@ -3,6 +3,12 @@
 import { AbortedError, DuetError, LimitTooSmallError, OutOfMemoryError } from 'duet-diffusion';
 import { bytes } from './format';
 
+/** What to say of a result whose model has changed since. */
+export function outdated(change: 'loaded' | 'trained', what: string): string {
+  const model = change === 'trained' ? 'as it was before it was trained' : 'that was loaded before';
+  return `${what} is of the model ${model}.`;
+}
+
 /** A mistake of the page's own finding, worded for people already. */
 export class PageError extends Error {}
 
@@ -66,6 +72,8 @@ export function messageOf(error: unknown, subject?: string): string {
       );
     case 'disposed':
       return 'The model was closed meanwhile. Try again.';
+    case 'internal':
+      return `The page itself failed. Reload it to go on. (${error.message})`;
     default:
       break;
   }

@@ -1,9 +1,10 @@
 /** Pictures as canvases. */
 
+import { readPicture } from 'duet-diffusion';
 import { make } from './dom';
 import { PageError } from './messages';
 
-/** Larger pictures are scaled down to this: the model's own are far smaller. */
+/** Larger pictures are shown no larger than this: the model's own are far smaller. */
 const LARGEST = 512;
 
 /** A canvas's context; reading pixels often is what this page does. */
@@ -35,44 +36,43 @@ export function show(canvas: HTMLCanvasElement, image: ImageData): HTMLCanvasEle
   return canvas;
 }
 
-/** Reads a picture file. */
-export async function readPicture(file: Blob): Promise<HTMLCanvasElement> {
-  let bitmap: ImageBitmap;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    const name = file instanceof File ? file.name : 'The file';
-    throw new PageError(`${name} is no picture that this browser can read. PNG, JPEG and WebP always work.`);
-  }
-  const scale = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
-  // On black, so that transparent parts become the background the sample images have.
-  const canvas = blankCanvas(
-    Math.max(1, Math.round(bitmap.width * scale)),
-    Math.max(1, Math.round(bitmap.height * scale)),
-  );
-  const context = contextOf(canvas);
-  context.imageSmoothingQuality = 'high';
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+/** A picture as the page keeps it: what the library reads, and something to show before a model is there. */
+export interface Source {
+  /** A file, or pixels: what the library is given. */
+  image: Blob | ImageData;
+  /** The whole picture, small. */
+  preview: HTMLCanvasElement;
+}
+
+/** Reads a picture file, by the library's rules of what is one. */
+export async function readSource(file: Blob): Promise<Source> {
+  return { image: file, preview: await previewOf(await readPicture(file)) };
+}
+
+/** What a canvas shows, as a source. */
+export function sourceOf(canvas: HTMLCanvasElement): Source {
+  return { image: pixelsOf(canvas), preview: copyOf(canvas) };
+}
+
+/** A picture scaled down to what the page shows, on black as the sample images are. */
+async function previewOf(picture: ImageData): Promise<HTMLCanvasElement> {
+  const scale = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
+  const [width, height] = [picture.width, picture.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const bitmap = await createImageBitmap(picture, { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' });
+  const canvas = blankCanvas(bitmap.width, bitmap.height);
+  contextOf(canvas).drawImage(bitmap, 0, 0);
   bitmap.close();
   return canvas;
 }
 
-/** Draws the centred square of a picture over the whole of a square canvas, grey if asked. */
-export function drawSquare(onto: HTMLCanvasElement, picture: HTMLCanvasElement, grey: boolean): void {
+/** Draws the centred square of a picture over the whole of a square canvas. */
+export function drawSquare(onto: HTMLCanvasElement, picture: HTMLCanvasElement): void {
   const side = Math.min(picture.width, picture.height);
   const context = contextOf(onto);
   context.imageSmoothingQuality = 'high';
   const left = (picture.width - side) / 2;
   const top = (picture.height - side) / 2;
   context.drawImage(picture, left, top, side, side, 0, 0, onto.width, onto.height);
-  if (!grey) return;
-  const image = pixelsOf(onto);
-  const data = image.data;
-  for (let i = 0; i < data.length; i += 4) {
-    const level = 0.299 * (data[i] ?? 0) + 0.587 * (data[i + 1] ?? 0) + 0.114 * (data[i + 2] ?? 0);
-    data[i] = data[i + 1] = data[i + 2] = level;
-  }
-  context.putImageData(image, 0, 0);
 }
 
 /** Turns light into dark: a photograph on white paper looks to the model like nothing it knows. */

@@ -1,29 +1,42 @@
 /** The sample images, all fetched at the start so that the page works offline afterwards. */
 
 import { byId, make } from './dom';
-import { copyOf, readPicture } from './picture';
+import { alertWith } from './notice';
+import { copyOf, readSource } from './picture';
+import type { Source } from './picture';
 
 /** A sample image. */
 export interface Sample {
   /** Name of its class. */
   label: string;
   /** The picture. */
-  picture: HTMLCanvasElement;
+  picture: Source;
 }
 
-/** Fetches the samples. */
+/** Fetches the samples; those that cannot be read are named and left out. */
 export async function fetchSamples(): Promise<Sample[]> {
   const answer = await fetch('./images/index.json');
   if (!answer.ok) throw new Error(`images/index.json: ${answer.status}`);
   const entries = (await answer.json()) as { file: string; label: string }[];
-  return Promise.all(
-    entries.map(async ({ file, label }) => {
+  const missing: string[] = [];
+  const read = entries.map(async ({ file, label }) => {
+    try {
       const picture = await fetch(`./images/${file}`);
-      if (!picture.ok) throw new Error(`images/${file}: ${picture.status}`);
-      return { label, picture: await readPicture(await picture.blob()) };
-    }),
-  );
+      if (!picture.ok) throw new Error(`status ${picture.status}`);
+      return [{ label, picture: await readSource(new File([await picture.blob()], file)) }];
+    } catch (error) {
+      missing.push(`${file} (${error instanceof Error ? error.message : String(error)})`);
+      return [];
+    }
+  });
+  const samples = (await Promise.all(read)).flat();
+  if (missing.length > 0) {
+    alertWith(`${missing.length} of ${entries.length} samples could not be read: ${missing.slice(0, 4).join(', ')}`);
+  }
+  return samples;
 }
+
+const buttonOf = new Map<Source, HTMLElement>();
 
 /** More classes than this do not get a column each. */
 const MOST_COLUMNS = 12;
@@ -38,16 +51,16 @@ export function showSamples(samples: Sample[], choose: (sample: Sample) => void)
   const buttons = samples.map((sample) => {
     const nth = (seen.get(sample.label) ?? 0) + 1;
     seen.set(sample.label, nth);
-    const button = make('button', { type: 'button', title: sample.label, tabIndex: -1 }, copyOf(sample.picture));
+    const button = make('button', { type: 'button', title: sample.label, tabIndex: -1 }, copyOf(sample.picture.preview));
     if (columns) button.style.gridColumn = String(classes.indexOf(sample.label) + 1);
     button.dataset.label = sample.label;
     button.setAttribute('aria-label', nth === 1 ? sample.label : `${sample.label}, number ${nth}`);
     button.setAttribute('aria-pressed', 'false');
     button.addEventListener('click', () => {
       choose(sample);
-      unmarkSamples();
-      button.setAttribute('aria-pressed', 'true');
+      markSample(sample.picture);
     });
+    buttonOf.set(sample.picture, button);
     button.addEventListener('focus', () => {
       for (const other of buttons) other.tabIndex = other === button ? 0 : -1;
     });
@@ -85,7 +98,8 @@ function neighbour(buttons: HTMLElement[], from: HTMLElement, key: string): HTML
   }
 }
 
-/** Marks no sample as chosen: the image is something else now. */
-export function unmarkSamples(): void {
-  for (const other of byId('sample-grid').children) other.setAttribute('aria-pressed', 'false');
+/** Marks the sample that the image is, or none. */
+export function markSample(picture: Source | undefined): void {
+  const chosen = picture && buttonOf.get(picture);
+  for (const button of byId('sample-grid').children) button.setAttribute('aria-pressed', String(button === chosen));
 }

@@ -16,16 +16,26 @@ let model: DuetModel | undefined;
 let loadError: unknown;
 let calls = 0;
 let taskRunning = false;
-const listeners: ((model: DuetModel) => void)[] = [];
+/** What happened to the model: another one was loaded, or it was trained. */
+export type Change = 'loaded' | 'trained';
 
-/** Calls back with every model that is loaded, and with the present one again once it was trained. */
-export function onModel(listener: (model: DuetModel) => void): void {
+const listeners: ((model: DuetModel, change: Change, name: string) => void)[] = [];
+let modelName = '';
+
+/** Calls back with every model that is loaded and its file's name, and with the present one again once it was trained. */
+export function onModel(listener: (model: DuetModel, change: Change, name: string) => void): void {
   listeners.push(listener);
 }
 
 /** Tells every listener of the present model. */
-export function announceModel(): void {
-  if (model) for (const listener of listeners) listener(model);
+export function announceModel(change: Change): void {
+  if (model) for (const listener of listeners) listener(model, change, modelName);
+}
+
+/** An image as the model sees it; nothing where there is no model yet. It waits for no other call. */
+export function prepared(image: Blob | ImageData): Promise<ImageData | undefined> {
+  const present = model;
+  return present ? whileBusy(() => present.prepare(image)) : Promise.resolve(undefined);
 }
 
 /** Whether a model is loaded. */
@@ -39,7 +49,8 @@ export async function withModel<T>(use: (model: DuetModel) => Promise<T>): Promi
   return whileBusy(() => use(model as DuetModel));
 }
 
-async function whileBusy<T>(work: () => Promise<T>): Promise<T> {
+/** Does work during which the page counts as busy. */
+export async function whileBusy<T>(work: () => Promise<T>): Promise<T> {
   calls++;
   root.dataset.busy = 'true';
   try {
@@ -104,10 +115,11 @@ export async function openModel(source: CheckpointSource, name: string): Promise
       const loaded = await (main ? Duet.load(source, options) : DuetWorker.load(source, options));
       const old = model;
       model = loaded;
+      modelName = name;
       // Nobody waits for the old model; that it could not be freed changes nothing for the new one.
       old?.dispose().catch((error: unknown) => console.warn(error));
       say('Ready.');
-      announceModel();
+      announceModel('loaded');
     } catch (error) {
       loadError = isCancel(error) ? undefined : error;
       throw error;

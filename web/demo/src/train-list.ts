@@ -2,12 +2,14 @@
 
 import { byId, fillSelect, make } from './dom';
 import { plural } from './format';
-import { copyOf, pixelsOf } from './picture';
+import { copyOf } from './picture';
+import type { Source } from './picture';
 
 interface Entry {
-  picture: HTMLCanvasElement;
+  picture: Source;
   /** Name of its class; empty: unlabelled. Names, because another model numbers its classes differently. */
   label: string;
+  /** Its choices are the numbers of the present model's classes. */
   select: HTMLSelectElement;
 }
 
@@ -15,28 +17,43 @@ const list = byId('train-list');
 let entries: Entry[] = [];
 let classNames: string[] = [];
 
+/** The number of a class by its name, in whatever letters. */
+function numberOf(label: string): number {
+  return classNames.findIndex((name) => name.toLowerCase() === label.toLowerCase());
+}
+
+/** Says how many images there are, and which of them count without a class. */
 function showCount(): void {
-  byId('train-count').textContent =
-    entries.length > 0 ? plural(entries.length, 'image') : 'No images yet: add samples, your drawing or pictures.';
+  const words = [entries.length > 0 ? plural(entries.length, 'image') : 'No images yet: add samples, your drawing or pictures'];
+  const without = entries.filter(({ select }) => select.value === '');
+  if (without.length > 0) {
+    const them = without.length === 1 ? 'it' : 'them';
+    words.push(`${without.length === entries.length ? 'all' : without.length} without a class: the classifier learns nothing from ${them}`);
+    const unknown = new Set(without.map(({ label }) => label).filter((label) => label !== ''));
+    if (unknown.size > 0) words.push(`this model has no class ${[...unknown].slice(0, 5).join(', ')}`);
+  }
+  byId('train-count').textContent = `${words.join('; ')}.`;
 }
 
 function fillLabels(entry: Entry): void {
   fillSelect(entry.select, [
     ['', 'unlabelled'],
-    ...classNames.map((name): [string, string] => [name, name]),
+    ...classNames.map((name, c): [string, string] => [String(c), name]),
   ]);
-  entry.select.value = classNames.includes(entry.label) ? entry.label : '';
+  const number = numberOf(entry.label);
+  entry.select.value = entry.label !== '' && number >= 0 ? String(number) : '';
 }
 
-/** Adds an image; a label that is no class of the model counts as none. */
-export function addTrainingImage(picture: HTMLCanvasElement, label: string): void {
+/** Adds an image; with a label that is no class of the model it counts as having none, and that is said. */
+export function addTrainingImage(picture: Source, label: string): void {
   const select = make('select');
-  const entry: Entry = { picture: copyOf(picture), label, select };
+  const entry: Entry = { picture, label, select };
   select.setAttribute('aria-label', 'Class of this image');
   select.addEventListener('change', () => {
-    entry.label = select.value;
+    entry.label = select.value === '' ? '' : (classNames[Number(select.value)] ?? '');
+    showCount();
   });
-  const thumbnail = copyOf(picture);
+  const thumbnail = copyOf(picture.preview);
   thumbnail.className = 'pixels';
   thumbnail.setAttribute('role', 'img');
   thumbnail.setAttribute('aria-label', label || 'image');
@@ -65,9 +82,9 @@ export function setTrainingClasses(names: string[]): void {
 }
 
 /** The images and labels for the library. */
-export function trainingData(): { images: ImageData[]; labels: (number | null)[] } {
+export function trainingData(): { images: (Blob | ImageData)[]; labels: (number | null)[] } {
   return {
-    images: entries.map(({ picture }) => pixelsOf(picture)),
-    labels: entries.map(({ select }) => (select.value === '' ? null : classNames.indexOf(select.value))),
+    images: entries.map(({ picture }) => picture.image),
+    labels: entries.map(({ select }) => (select.value === '' ? null : Number(select.value))),
   };
 }

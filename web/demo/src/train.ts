@@ -6,9 +6,9 @@ import { byId, download, fillSelect } from './dom';
 import { editorCopy, editorName } from './editor';
 import { bytes, figure, plural } from './format';
 import { takePictures } from './incoming';
-import { PageError } from './messages';
-import { report, say } from './notice';
-import { readPicture } from './picture';
+import { isCancel, PageError } from './messages';
+import { say } from './notice';
+import { sourceOf } from './picture';
 import type { Sample } from './samples';
 import { announceModel, onModel, runTask, withModel } from './session';
 import { addTrainingImage, setTrainingClasses, trainingData } from './train-list';
@@ -21,6 +21,9 @@ const progressText = byId('train-progress-text');
 const summary = byId('train-summary');
 const exportButton = byId<HTMLButtonElement>('train-export');
 const chart = new Chart(byId('loss-curve'));
+/** The file's name of the model that was trained here; nothing where the present model was not. */
+let trained: string | undefined;
+let modelName = '';
 
 function showLosses(losses: number[], { done, total, loss, mse, classifierLoss }: TrainProgress): void {
   progress.max = total;
@@ -49,7 +52,6 @@ async function train(signal: AbortSignal): Promise<void> {
   progressText.textContent = '';
   await withModel(async (model) => {
     byId('train-loss').hidden = false;
-    exportButton.hidden = true;
     summary.textContent = '';
     say(`Training on ${plural(images.length, 'image')}…`);
     try {
@@ -67,24 +69,33 @@ async function train(signal: AbortSignal): Promise<void> {
           drawing = requestAnimationFrame(() => showLosses(losses, step));
         },
       });
+      keepTrained(losses);
       say('Training is done. The other tabs use the trained model.');
-    } finally {
-      // Stopped or failed half-way, the model has changed all the same.
-      if (losses.length > 0) {
-        summary.textContent =
-          `Trained for ${plural(losses.length, 'step')}: the loss went from ${figure(losses[0] ?? 0)} to ` +
-          `${figure(losses[losses.length - 1] ?? 0)}. The other tabs use the trained model.`;
-        exportButton.hidden = false;
-      }
+    } catch (error) {
+      // Stopped half-way, the model has learned all the same; after a failure it is the one of before.
+      if (isCancel(error)) keepTrained(losses);
+      else summary.textContent = `Training failed after ${plural(losses.length, 'step')}: the model is as it was before.`;
+      throw error;
     }
-  }).finally(announceModel);
+  });
+}
+
+function keepTrained(losses: number[]): void {
+  if (losses.length === 0) return;
+  summary.textContent =
+    `Trained for ${plural(losses.length, 'step')}: the loss went from ${figure(losses[0] ?? 0)} to ` +
+    `${figure(losses[losses.length - 1] ?? 0)}. The other tabs use the trained model.`;
+  trained = modelName;
+  exportButton.hidden = false;
+  announceModel('trained');
 }
 
 async function exportModel(): Promise<void> {
   say('Writing the model…');
   await withModel(async (model) => {
     const file = await model.export();
-    download(new Blob([file], { type: 'application/octet-stream' }), 'duet-trained.safetensors');
+    const name = (trained ?? modelName).replace(/\.safetensors$/i, '').replace(/-trained$/, '');
+    download(new Blob([file as BlobPart], { type: 'application/octet-stream' }), `${name}-trained.safetensors`);
     say(`The model was handed to the browser's downloads: ${bytes(file.byteLength)}.`);
   });
 }
@@ -113,15 +124,20 @@ export function offerSamples(samples: Sample[]): void {
 
 /** Wires the tab. */
 export function startTrain(): void {
-  onModel(({ info }) => setTrainingClasses(info.classNames));
-  byId('train-add-drawing').addEventListener('click', () => addTrainingImage(editorCopy(), editorName()));
-  takePictures(byId<HTMLInputElement>('train-upload'), byId('train-drop'), (files) => {
-    for (const file of files) {
-      readPicture(file)
-        .then((picture) => addTrainingImage(picture, ''))
-        .catch(report);
-    }
+  onModel(({ info }, change, name) => {
+    setTrainingClasses(info.classNames);
+    modelName = name;
+    if (change === 'trained') return;
+    // Nothing here is of the model that was loaded now.
+    trained = undefined;
+    exportButton.hidden = true;
+    summary.textContent = '';
+    byId('train-loss').hidden = true;
   });
+  byId('train-add-drawing').addEventListener('click', () => addTrainingImage(sourceOf(editorCopy()), editorName()));
+  takePictures(byId<HTMLInputElement>('train-upload'), byId('train-drop'), Infinity, (picture) =>
+    addTrainingImage(picture, ''),
+  );
   byId<HTMLFormElement>('train-form').addEventListener('submit', (event) => {
     event.preventDefault();
     void runTask(byId<HTMLButtonElement>('train-cancel'), train);

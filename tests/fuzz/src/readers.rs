@@ -1,0 +1,192 @@
+//! The readers: each is given any bytes as the file that it reads. It may refuse them with an error, which must be words;
+//! it may not panic, hang or allocate beyond its budget, and what it accepts must be sound.
+
+use super::budget::Budget;
+use duet::Error;
+use duet::checkpoint::{Checkpoint, Dtype};
+use duet::diffusion::{DiffusionConfig, Schedule, respaced_steps};
+use duet::families::Tuning;
+use duet::model::ModelConfig;
+use duet::picture::{Fit, Preparation};
+use duet_trainer::bench::{compare::Comparison, results::Results};
+use duet_trainer::data::{self, DataKind, DataSpec, INDEX};
+use duet_trainer::recipe::Recipe;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Text: a parser holds the text, a tree of it and an error that quotes it.
+const TEXT: Budget = Budget { factor: 64, constant: 1 << 20 };
+/// A safetensors file: the numbers as f32, twice the bytes of f16, and a header whose entries are longer in memory than as
+/// JSON.
+const CHECKPOINT: Budget = Budget { factor: 32, constant: 1 << 20 };
+/// A model's list of parameters, whatever the file says: no network that is accepted has more.
+const MODEL: Budget = Budget { factor: 32, constant: 32 << 20 };
+/// Deflate unpacks to at most 1,032 times a file's size, and a growing vector has twice of what it holds.
+const IDX: Budget = Budget { factor: 3 * 1032, constant: 2 << 20 };
+/// A picture may unpack to the decoder's limit whatever its file's size.
+const PICTURE: Budget = Budget { factor: 64, constant: 1 << 30 };
+
+/// A file in memory (where the system has such a folder), under a name that a reader knows it by.
+fn file(name: &str, data: &[u8]) -> PathBuf {
+    let path = folder().join(name);
+    std::fs::write(&path, data).expect("a temporary file");
+    path
+}
+
+/// The folder of this process's files.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        let shared = Path::new("/dev/shm");
+        let base = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+        tempfile::tempdir_in(base).expect("a temporary folder")
+    });
+    made.path()
+}
+
+/// An error is words that name the file.
+fn refused(error: &Error, name: &str) {
+    let text = error.to_string();
+    assert!(text.contains(name), "{text:?} does not name {name}");
+}
+
+/// A checkpoint of ours, and a state_dict of the reference.
+pub fn checkpoint(data: &[u8]) {
+    let path = Path::new("fuzzed.safetensors");
+    match CHECKPOINT.check("checkpoint", data.len(), || Checkpoint::from_bytes(data, path)) {
+        Err(error) => refused(&error, "fuzzed.safetensors"),
+        Ok(read) => {
+            if let Err(error) = MODEL.check("model", data.len(), || read.joint_model(path)) {
+                refused(&error, "fuzzed.safetensors");
+            }
+            let written = read.to_bytes(Dtype::F32).expect("what was read can be written");
+            let again = Checkpoint::from_bytes(&written, path).expect("what was written can be read");
+            assert!(again == read, "reading, writing and reading gives something else");
+        }
+    }
+    let (model, diffusion) = (ModelConfig::default(), DiffusionConfig::default());
+    let reference = || Checkpoint::from_reference(data, path, model, diffusion);
+    if let Err(error) = CHECKPOINT.check("state_dict", data.len(), reference) {
+        refused(&error, "fuzzed.safetensors");
+    }
+}
+
+/// A recipe, and what it says written and read again.
+pub fn recipe(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let path = Path::new("fuzzed.toml");
+    // A respacing is tried on the recipe's chain, of at most a million steps.
+    let budget = Budget { constant: 32 << 20, ..TEXT };
+    match budget.check("recipe", data.len(), || Recipe::parse(text, path)) {
+        Err(error) => refused(&error, "fuzzed.toml"),
+        Ok(recipe) => {
+            let json = serde_json::to_string(&recipe).expect("checkpoints hold recipes as JSON");
+            serde_json::from_str::<Recipe>(&json).expect("what was written can be read");
+            MODEL.check("model", data.len(), || duet::model::JointModel::new(&recipe.model)).expect("valid");
+            for step in [0, recipe.train.warmup_steps, recipe.train.steps, u64::MAX] {
+                assert!(recipe.train.rate_at(step).is_finite(), "learning rate of step {step}");
+            }
+        }
+    }
+}
+
+/// The two files of a part of an idx set: the first byte is the length of the labels' file, which comes first.
+pub fn idx(data: &[u8]) {
+    let Some((length, rest)) = data.split_first() else { return };
+    let (labels, images) = rest.split_at(usize::from(*length).min(rest.len()));
+    file("train-labels-idx1-ubyte", labels);
+    file("train-images-idx3-ubyte", images);
+    file("t10k-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 1, 0]);
+    file("t10k-images-idx3-ubyte", &[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4]);
+    let spec = DataSpec {
+        kind: DataKind::named("idx").expect("a kind"),
+        path: folder().to_owned(),
+        pad_to: None,
+        test_share: 0.1,
+        split_seed: 0,
+        ground: 0,
+        fit: Fit::Crop,
+        written: None,
+    };
+    match IDX.check("idx", data.len(), || data::load(&spec, 1, 2)) {
+        Err(error) => refused(&error, &folder().to_string_lossy()),
+        Ok(split) => {
+            assert_eq!(split.train.images.len(), 4 * split.train.len());
+            let classes = split.train.classes().expect("one class an image");
+            assert!(classes.iter().all(|class| (*class as usize) < split.train.class_names.len()));
+        }
+    }
+}
+
+/// A tuning table.
+pub fn tuning(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match TEXT.check("tuning", data.len(), || Tuning::parse(Path::new("fuzzed.json"), text)) {
+        Err(error) => refused(&error, "fuzzed.json"),
+        Ok(table) => {
+            let again = Tuning::parse(Path::new("fuzzed.json"), &table.to_json());
+            assert_eq!(again.expect("what was written can be read").to_json(), table.to_json());
+            table.fits("llvmpipe");
+        }
+    }
+}
+
+/// Results of the benchmark, compared with themselves.
+pub fn bench(data: &[u8]) {
+    let path = file("bench.json", data);
+    match TEXT.check("bench", data.len(), || Results::read(&path)) {
+        Err(error) => refused(&error, "bench.json"),
+        Ok(results) => {
+            let comparison = Comparison::of(&results, &results);
+            assert!(comparison.same_device && comparison.only_before.is_empty());
+        }
+    }
+}
+
+/// The list of a folder of exported images.
+pub fn index(data: &[u8]) {
+    file(INDEX, data);
+    let image = folder().join("1.png");
+    let model = ModelConfig { num_classes: 1, class_names: vec!["Coat".into()], ..ModelConfig::default() };
+    if let Err(error) = TEXT.check("index", data.len(), || data::true_class(&image, &model)) {
+        refused(&error, INDEX);
+    }
+}
+
+/// A respacing: the first two bytes are the chain's length.
+pub fn respacing(data: &[u8]) {
+    let [high, low, text @ ..] = data else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let steps = usize::from(u16::from_be_bytes([*high, *low])) + 1;
+    // A chain of 65,536 steps as numbers.
+    let budget = Budget { constant: 4 << 20, ..TEXT };
+    match budget.check("respacing", text.len(), || respaced_steps(steps, text)) {
+        Err(error) => refused(&error, "respacing"),
+        Ok(kept) => {
+            assert!(!kept.is_empty() && kept.iter().all(|step| *step < steps), "{text:?} of {steps}");
+            assert!(kept.is_sorted_by(|a, b| a < b), "{text:?} of {steps}: {kept:?}");
+            if steps <= 1000 {
+                let config = DiffusionConfig { diffusion_steps: steps, ..DiffusionConfig::default() };
+                let schedule = Schedule::respaced(&config, text).expect("a schedule of these steps");
+                assert_eq!(schedule.timestep_map, kept);
+                assert!(schedule.betas.iter().all(|beta| *beta > 0.0 && *beta <= 1.0), "{text:?} of {steps}");
+            }
+        }
+    }
+}
+
+/// A picture, and with it a mask, which is one: of any format that is read.
+pub fn picture(data: &[u8]) {
+    let path = file("picture", data);
+    for (channels, size) in [(1, 28), (3, 8)] {
+        match PICTURE
+            .check("picture", data.len(), || data::load_image(&path, &Preparation::new(channels, size)))
+        {
+            Err(error) => refused(&error, "picture"),
+            Ok(picture) => {
+                assert_eq!(picture.levels.len(), channels * size * size);
+                assert!(picture.values().all(|value| (-1.0..=1.0).contains(&value)));
+            }
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! Random small networks: a list of operations over tensors, and the same as a graph.
+
+use duet::graph::{Graph, NodeId, Place};
+use duet::ops::conv2d::Window;
+use duet::ops::{Activation, Pooling};
+use duet::rng::philox4x32;
+use duet::tensor::pitch;
+use std::fmt;
+
+/// What a tensor is. Numbers name the tensors before it.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Values that exist before the run and get a gradient: images and parameters.
+    Leaf,
+    /// Values without a gradient: timesteps, targets.
+    Constant,
+    /// Class numbers.
+    Labels,
+    /// Of x, weight, bias: 3×3, padding 1, plus a residual.
+    Conv3x3 {
+        stride: usize,
+        residual: bool,
+    },
+    /// Of x, weight, bias.
+    Conv2d(Window),
+    /// Of x, weight, bias, perhaps a residual.
+    MatMul {
+        residual: bool,
+    },
+    /// Of x, gamma, beta, perhaps the scale-shift.
+    GroupNorm {
+        groups: usize,
+        scale_shift: bool,
+        silu: bool,
+    },
+    /// Of x, weight, bias, running statistics, in training whether those learn.
+    BatchNorm {
+        train: bool,
+    },
+    /// Of q, k, v side by side.
+    Attention {
+        heads: usize,
+        new_order: bool,
+    },
+    Activate(Activation),
+    Add,
+    Scale(f32),
+    Concat,
+    Slice {
+        from: usize,
+        count: usize,
+    },
+    Upsample,
+    AveragePool,
+    MaxPool2d(Window),
+    AvgPool2d {
+        window: Window,
+        count_include_pad: bool,
+    },
+    AddRowwise,
+    /// Of maps, then the timestep.
+    Features(Pooling),
+    /// Of prediction, target.
+    Mse,
+    /// Of logits, labels.
+    CrossEntropy,
+    /// Of logits, targets.
+    Bce {
+        mean: bool,
+    },
+    WeightedSum(f32),
+}
+
+/// A tensor.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub op: Op,
+    pub inputs: Vec<usize>,
+    pub shape: Vec<usize>,
+    /// Values of one that exists before the run.
+    pub data: Vec<f32>,
+}
+
+/// Tensors in order; the last one is the loss \[1\].
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub nodes: Vec<Node>,
+    /// Tensors whose values are compared too.
+    pub watched: Vec<usize>,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Node { op, inputs, shape, .. }) in self.nodes.iter().enumerate() {
+            let watched = if self.watched.contains(&number) { " (compared)" } else { "" };
+            writeln!(f, "%{number} {shape:?} = {op:?} {inputs:?}{watched}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Random numbers of a seed, one after the other.
+struct Random {
+    seed: u64,
+    count: u32,
+}
+
+impl Random {
+    fn word(&mut self) -> u32 {
+        self.count += 1;
+        philox4x32([self.count, 0, 0, 0], [self.seed as u32, (self.seed >> 32) as u32])[0]
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.word() as usize % bound
+    }
+
+    fn coin(&mut self) -> bool {
+        self.below(2) == 0
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+
+    /// Values in `middle` ± `width`.
+    fn values(&mut self, count: usize, middle: f32, width: f32) -> Vec<f32> {
+        (0..count).map(|_| middle + width * (self.word() as f32 / 2_147_483_648.0 - 1.0)).collect()
+    }
+}
+
+/// Channels: fewer than, as many as and more than vec4s, groups and tiles hold.
+const CHANNELS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 12, 13, 16, 20, 36];
+/// Sides: one pixel, odd, of the models.
+const SIDES: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 9, 14];
+/// Largest image, so that the plain evaluator stays quick.
+const MOST_PIXELS: usize = 256;
+const MOST_CHANNELS: usize = 72;
+
+struct Builder {
+    random: Random,
+    nodes: Vec<Node>,
+    /// Images so far.
+    images: Vec<usize>,
+    batch: usize,
+}
+
+impl Builder {
+    fn push(&mut self, op: Op, inputs: Vec<usize>, shape: Vec<usize>) -> usize {
+        self.nodes.push(Node { op, inputs, shape, data: Vec::new() });
+        self.nodes.len() - 1
+    }
+
+    fn given(&mut self, op: Op, shape: Vec<usize>, data: Vec<f32>) -> usize {
+        let node = self.push(op, Vec::new(), shape);
+        self.nodes[node].data = data;
+        node
+    }
+
+    fn leaf(&mut self, shape: &[usize], middle: f32, width: f32) -> usize {
+        let data = self.random.values(shape.iter().product(), middle, width);
+        self.given(Op::Leaf, shape.to_vec(), data)
+    }
+
+    /// A weight of `taps` matrices whose rows beyond `inputs` are zero.
+    fn weight(&mut self, taps: Option<usize>, inputs: usize, outputs: usize) -> usize {
+        let width = 1.7 / ((taps.unwrap_or(1) * inputs) as f32).sqrt();
+        let rows = pitch(inputs);
+        let mut data = self.random.values(taps.unwrap_or(1) * rows * outputs, 0.0, width);
+        for (i, value) in data.iter_mut().enumerate() {
+            if i / outputs % rows >= inputs {
+                *value = 0.0;
+            }
+        }
+        self.given(Op::Leaf, taps.into_iter().chain([rows, outputs]).collect(), data)
+    }
+
+    fn shape(&self, node: usize) -> [usize; 4] {
+        self.nodes[node].shape.as_slice().try_into().expect("an image")
+    }
+
+    fn image(&mut self, op: Op, inputs: Vec<usize>, shape: [usize; 4]) -> usize {
+        let node = self.push(op, inputs, shape.to_vec());
+        self.images.push(node);
+        node
+    }
+
+    /// Another image of the shape, or `None`.
+    fn partner(&mut self, x: usize, fits: impl Fn([usize; 4], [usize; 4]) -> bool) -> Option<usize> {
+        let shape = self.shape(x);
+        let list: Vec<usize> = self.images.iter().copied().filter(|i| fits(self.shape(*i), shape)).collect();
+        (!list.is_empty()).then(|| self.random.of(&list))
+    }
+
+    fn window(&mut self) -> Window {
+        let mut pair = |list: &[usize]| [self.random.of(list), self.random.of(list)];
+        let (kernel, stride) = (pair(&[1, 2, 3, 5]), pair(&[1, 2, 3]));
+        let padding = pair(&[0, 1]);
+        // A window never lies in the padding alone.
+        Window { kernel, stride, padding: [0, 1].map(|i| padding[i].min(kernel[i] / 2)) }
+    }
+
+    /// One operation more, chosen by chance; nothing where it does not fit.
+    fn grow(&mut self) {
+        let x = if self.random.coin() {
+            self.images[self.images.len() - 1]
+        } else {
+            self.random.of(&self.images.clone())
+        };
+        let [batch, height, width, channels] = self.shape(x);
+        let kind = self.random.below(20);
+        match kind {
+            0..3 => {
+                let stride = 1 + self.random.below(2);
+                let out = self.random.of(&CHANNELS);
+                let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), out];
+                let weight = self.weight(Some(9), channels, out);
+                let bias = self.leaf(&[out], 0.0, 0.3);
+                let residual = self.residual(shape);
+                let inputs = [x, weight, bias].into_iter().chain(residual).collect();
+                self.image(Op::Conv3x3 { stride, residual: residual.is_some() }, inputs, shape);
+            }
+            3 => {
+                let window = self.window();
+                let odd = Window { kernel: window.kernel.map(|k| k | 1), ..window };
+                let out = self.random.of(&CHANNELS);
+                if let Ok([h, w]) = odd.output("conv2d", [height, width]) {
+                    let weight = self.weight(Some(odd.kernel[0] * odd.kernel[1]), channels, out);
+                    let bias = self.leaf(&[out], 0.0, 0.3);
+                    self.image(Op::Conv2d(odd), vec![x, weight, bias], [batch, h, w, out]);
+                }
+            }
+            4..6 => {
+                let out = self.random.of(&CHANNELS);
+                let shape = [batch, height, width, out];
+                let weight = self.weight(None, channels, out);
+                let bias = self.leaf(&[out], 0.0, 0.3);
+                let residual = self.residual(shape);
+                let inputs = [x, weight, bias].into_iter().chain(residual).collect();
+                self.image(Op::MatMul { residual: residual.is_some() }, inputs, shape);
+            }
+            6..9 => {
+                let divisors: Vec<usize> = (1..=channels).filter(|g| channels.is_multiple_of(*g)).collect();
+                let groups = self.random.of(&divisors);
+                let gamma = self.leaf(&[channels], 1.0, 0.3);
+                let beta = self.leaf(&[channels], 0.0, 0.3);
+                let scale_shift = self.random.coin().then(|| self.leaf(&[batch, 2 * channels], 0.0, 0.4));
+                let inputs = [x, gamma, beta].into_iter().chain(scale_shift).collect();
+                let op =
+                    Op::GroupNorm { groups, scale_shift: scale_shift.is_some(), silu: self.random.coin() };
+                self.image(op, inputs, [batch, height, width, channels]);
+            }
+            9 => {
+                let heads = self.random.of(&[1, 2, 3]);
+                let out = heads * self.random.of(&[1, 3, 4, 8, 10]);
+                let weight = self.weight(None, channels, 3 * out);
+                let bias = self.leaf(&[3 * out], 0.0, 0.3);
+                let qkv = self.push(
+                    Op::MatMul { residual: false },
+                    vec![x, weight, bias],
+                    vec![batch, height, width, 3 * out],
+                );
+                let op = Op::Attention { heads, new_order: self.random.coin() };
+                self.image(op, vec![qkv], [batch, height, width, out]);
+            }
+            10 => {
+                let leaky = Activation::LeakyRelu { slope: 0.1 };
+                let op = Op::Activate(self.random.of(&[Activation::Silu, leaky, Activation::Relu]));
+                self.image(op, vec![x], [batch, height, width, channels]);
+            }
+            11 => {
+                if let Some(other) = self.partner(x, |a, b| a == b) {
+                    self.image(Op::Add, vec![x, other], [batch, height, width, channels]);
+                }
+            }
+            12..14 => {
+                let joins = |a: [usize; 4], b: [usize; 4]| a[..3] == b[..3] && a[3] + b[3] <= MOST_CHANNELS;
+                if let Some(other) = self.partner(x, joins) {
+                    let both = channels + self.shape(other)[3];
+                    self.image(Op::Concat, vec![x, other], [batch, height, width, both]);
+                }
+            }
+            14 => {
+                let from = self.random.below(channels);
+                let count = 1 + self.random.below(channels - from);
+                self.image(Op::Slice { from, count }, vec![x], [batch, height, width, count]);
+            }
+            15 if 4 * height * width <= MOST_PIXELS => {
+                self.image(Op::Upsample, vec![x], [batch, 2 * height, 2 * width, channels]);
+            }
+            16 if height > 1 && width > 1 => {
+                self.image(Op::AveragePool, vec![x], [batch, height / 2, width / 2, channels]);
+            }
+            17 => {
+                let window = self.window();
+                let (maximum, count_include_pad) = (self.random.coin(), self.random.coin());
+                if let Ok([h, w]) = window.output("pool2d", [height, width]) {
+                    let op = if maximum {
+                        Op::MaxPool2d(window)
+                    } else {
+                        Op::AvgPool2d { window, count_include_pad }
+                    };
+                    self.image(op, vec![x], [batch, h, w, channels]);
+                }
+            }
+            18 => {
+                let row = self.leaf(&[batch, channels], 0.0, 0.5);
+                self.image(Op::AddRowwise, vec![x, row], [batch, height, width, channels]);
+            }
+            _ => {
+                let factor = self.random.of(&[-0.7, 0.5, 1.5]);
+                self.image(Op::Scale(factor), vec![x], [batch, height, width, channels]);
+            }
+        }
+    }
+
+    fn residual(&mut self, shape: [usize; 4]) -> Option<usize> {
+        let list: Vec<usize> = self.images.iter().copied().filter(|i| self.shape(*i) == shape).collect();
+        (!list.is_empty() && self.random.coin()).then(|| self.random.of(&list))
+    }
+
+    /// What is read by nothing yet goes into a loss: an image against a target, all of them into a classifier.
+    fn finish(mut self) -> Network {
+        let batch = self.batch;
+        let read: Vec<usize> = self.nodes.iter().flat_map(|n| n.inputs.clone()).collect();
+        let ends: Vec<usize> = self.images.iter().copied().filter(|i| !read.contains(i)).collect();
+        let mut losses = Vec::new();
+        if self.random.coin() {
+            let prediction = self.random.of(&ends);
+            let mut shape = self.nodes[prediction].shape.clone();
+            // As where a network also predicts a variance.
+            shape[3] = 1 + self.random.below(shape[3]);
+            let data = self.random.values(shape.iter().product(), 0.0, 1.0);
+            let target = self.given(Op::Constant, shape, data);
+            let error = self.push(Op::Mse, vec![prediction, target], vec![batch]);
+            losses.push(self.push(Op::WeightedSum(1.0 / batch as f32), vec![error], vec![1]));
+        }
+        let columns = 1 + ends.iter().map(|i| self.shape(*i)[3]).sum::<usize>();
+        let times = self.random.values(batch, 1.0, 1.0);
+        let t = self.given(Op::Constant, vec![batch], times);
+        let pooling = self.random.of(&[Pooling::Average, Pooling::Max]);
+        let inputs = ends.iter().copied().chain([t]).collect();
+        let mut x = self.push(Op::Features(pooling), inputs, vec![batch, columns]);
+        if self.random.coin() {
+            let (gamma, beta) = (self.leaf(&[columns], 1.0, 0.3), self.leaf(&[columns], 0.0, 0.3));
+            let mut statistics = self.random.values(columns, 0.0, 0.5);
+            statistics.extend(self.random.values(columns, 1.0, 0.5));
+            let running = self.given(Op::Constant, vec![2, columns], statistics);
+            // Statistics of two samples divide by differences of nearly equal numbers: no comparison of values holds there.
+            let train = batch > 2 && self.random.coin();
+            let learn = train.then(|| self.given(Op::Constant, vec![1], vec![1.0]));
+            let inputs = [x, gamma, beta, running].into_iter().chain(learn).collect();
+            x = self.push(Op::BatchNorm { train }, inputs, vec![batch, columns]);
+        }
+        let classes = self.random.of(&[2, 3, 5, 10]);
+        let weight = self.weight(None, columns, classes);
+        let bias = self.leaf(&[classes], 0.0, 0.3);
+        let logits = self.push(Op::MatMul { residual: false }, vec![x, weight, bias], vec![batch, classes]);
+        let each = if self.random.coin() {
+            let labels = (0..batch).map(|_| self.random.below(classes) as f32).collect();
+            let labels = self.given(Op::Labels, vec![batch], labels);
+            self.push(Op::CrossEntropy, vec![logits, labels], vec![batch])
+        } else {
+            let targets = (0..batch * classes).map(|_| self.random.below(2) as f32).collect();
+            let targets = self.given(Op::Constant, vec![batch, classes], targets);
+            let mean = self.random.coin();
+            self.push(Op::Bce { mean }, vec![logits, targets], vec![batch])
+        };
+        let mut loss = self.push(Op::WeightedSum(1.0 / batch as f32), vec![each], vec![1]);
+        for other in losses {
+            loss = self.push(Op::Add, vec![loss, other], vec![1]);
+        }
+        let mut watched = vec![logits, loss];
+        // Results that outlive the run lie elsewhere than those that do not: half of the networks have many.
+        if self.random.coin() {
+            watched.extend(&self.images[1..]);
+        }
+        Network { nodes: self.nodes, watched }
+    }
+}
+
+impl Network {
+    /// The network of a seed, grown by `operations`; those of fewer operations begin the same way.
+    pub fn random(seed: u64, operations: usize) -> Network {
+        let mut random = Random { seed, count: 0 };
+        let batch = 1 + random.below(3);
+        let mut builder = Builder { random, nodes: Vec::new(), images: Vec::new(), batch };
+        let (height, width) = (builder.random.of(&SIDES), builder.random.of(&SIDES));
+        let channels = builder.random.of(&CHANNELS);
+        let image = builder.leaf(&[batch, height, width, channels], 0.0, 1.0);
+        builder.images.push(image);
+        for _ in 0..operations {
+            builder.grow();
+        }
+        builder.finish()
+    }
+
+    /// Tensors that get a gradient.
+    pub fn leaves(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|i| matches!(self.nodes[*i].op, Op::Leaf)).collect()
+    }
+
+    /// Name of the buffer of a tensor that is given or compared.
+    pub fn buffer(node: usize) -> String {
+        format!("tensor {node}")
+    }
+
+    /// The network as a graph, its loss differentiated for all leaves; what is compared has a place: the watched tensors by
+    /// their numbers, gradients in buffers "gradient N".
+    pub fn graph(&self) -> duet::Result<Graph> {
+        let mut g = Graph::new();
+        let mut made: Vec<NodeId> = Vec::new();
+        for (number, node) in self.nodes.iter().enumerate() {
+            let inputs: Vec<NodeId> = node.inputs.iter().map(|i| made[*i]).collect();
+            let x = inputs.first().copied();
+            let x = || x.expect("an input");
+            let last = || inputs.last().copied();
+            let id = match &node.op {
+                Op::Leaf | Op::Constant | Op::Labels => {
+                    g.leaf(&node.shape, Place::whole(Network::buffer(number)))
+                }
+                Op::Conv3x3 { stride, residual } => {
+                    g.conv3x3(x(), inputs[1], *stride, Some(inputs[2]), last().filter(|_| *residual))?
+                }
+                Op::Conv2d(window) => g.conv2d(x(), inputs[1], *window, Some(inputs[2]))?,
+                Op::MatMul { residual } => {
+                    g.matmul(x(), inputs[1], Some(inputs[2]), last().filter(|_| *residual))?
+                }
+                Op::GroupNorm { groups, scale_shift, silu } => {
+                    let scale_shift = last().filter(|_| *scale_shift);
+                    g.group_norm(x(), inputs[1], inputs[2], *groups, scale_shift, *silu)?
+                }
+                Op::BatchNorm { train } => {
+                    g.batch_norm(x(), inputs[1], inputs[2], inputs[3], train.then(|| inputs[4]))?
+                }
+                Op::Attention { heads, new_order } => g.attention(x(), *heads, *new_order)?,
+                Op::Activate(activation) => g.activate(x(), *activation),
+                Op::Add => g.add(x(), inputs[1])?,
+                Op::Scale(factor) => g.scale(x(), *factor),
+                Op::Concat => g.concat(x(), inputs[1])?,
+                Op::Slice { from, count } => g.slice_channels(x(), *from, *count)?,
+                Op::Upsample => g.upsample(x())?,
+                Op::AveragePool => g.average_pool(x())?,
+                Op::MaxPool2d(window) => g.max_pool2d(x(), *window)?,
+                Op::AvgPool2d { window, count_include_pad } => {
+                    g.avg_pool2d(x(), *window, *count_include_pad)?
+                }
+                Op::AddRowwise => g.add_rowwise(x(), inputs[1])?,
+                Op::Features(pooling) => {
+                    g.features(&inputs[..inputs.len() - 1], inputs[inputs.len() - 1], *pooling)?
+                }
+                Op::Mse => g.mse(x(), inputs[1])?,
+                Op::CrossEntropy => g.cross_entropy(x(), inputs[1])?,
+                Op::Bce { mean } => g.bce(x(), inputs[1], *mean)?,
+                Op::WeightedSum(weight) => g.weighted_sum(x(), *weight),
+            };
+            assert_eq!(g.shape(id), node.shape, "%{number}");
+            made.push(id);
+        }
+        let leaves: Vec<NodeId> = self.leaves().into_iter().map(|i| made[i]).collect();
+        let gradients = g.grad(made[made.len() - 1], &leaves)?;
+        for (leaf, gradient) in self.leaves().into_iter().zip(gradients) {
+            g.place(gradient, Place::whole(format!("gradient {leaf}")));
+        }
+        for node in &self.watched {
+            g.place(made[*node], Place::whole(Network::buffer(*node)));
+        }
+        Ok(g)
+    }
+}

@@ -1,0 +1,262 @@
+//! What a data set holds, counted, and what was passed over.
+
+use super::Dataset;
+use duet::model::Labels;
+use std::collections::BTreeMap;
+
+/// Classes that are named one by one in the line.
+const MOST_NAMED: usize = 20;
+
+/// Why a file of a folder is not in the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It is no picture.
+    NoPicture,
+    /// It is a picture in a format that is not read.
+    Format,
+    /// It lies beside the folders of classes.
+    NoClass,
+    /// It is no file: a pipe, a device.
+    NoFile,
+}
+
+impl Why {
+    fn words(self, files: usize) -> &'static str {
+        match (self, files) {
+            (Why::NoPicture, 1) => "file that is no picture",
+            (Why::NoPicture, _) => "files that are no pictures",
+            (Why::Format, 1) => "picture in a format that is not read",
+            (Why::Format, _) => "pictures in formats that are not read",
+            (Why::NoClass, 1) => "file beside the class folders",
+            (Why::NoClass, _) => "files beside the class folders",
+            (Why::NoFile, 1) => "pipe or device",
+            (Why::NoFile, _) => "pipes and devices",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Why::NoPicture => "no picture",
+            Why::Format => "format not read",
+            Why::NoClass => "in no class folder",
+            Why::NoFile => "no file",
+        }
+    }
+}
+
+/// Files that were passed over, by reason and ending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver(BTreeMap<(Why, String), usize>);
+
+impl PassedOver {
+    /// Counts a file with an ending, given without the dot.
+    pub fn add(&mut self, why: Why, ending: String) {
+        *self.0.entry((why, ending)).or_default() += 1;
+    }
+
+    /// "3 files that are no pictures (2 .txt, 1 .csv)"; empty where there are none.
+    pub fn words(&self) -> String {
+        let mut reasons: BTreeMap<Why, Vec<(&str, usize)>> = BTreeMap::new();
+        for ((why, ending), files) in &self.0 {
+            reasons.entry(*why).or_default().push((ending, *files));
+        }
+        let words: Vec<String> = reasons
+            .into_iter()
+            .map(|(why, mut endings)| {
+                let files = endings.iter().map(|(_, files)| files).sum();
+                endings.sort_by_key(|(_, files)| std::cmp::Reverse(*files));
+                let endings: Vec<String> = endings
+                    .into_iter()
+                    .map(|(ending, files)| match ending {
+                        "" => format!("{files} without ending"),
+                        _ => format!("{files} .{ending}"),
+                    })
+                    .collect();
+                format!("{files} {} ({})", why.words(files), endings.join(", "))
+            })
+            .collect();
+        words.join(", ")
+    }
+}
+
+/// Images of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Class {
+    name: String,
+    train: usize,
+    test: usize,
+}
+
+/// What a data set holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    images: usize,
+    test: usize,
+    classes: Vec<Class>,
+    /// Whether an image has any number of labels instead of a class.
+    labels: bool,
+    /// What was passed over.
+    pub passed_over: PassedOver,
+    /// How the data were understood, where there was a choice.
+    pub notes: Vec<String>,
+    /// What is likely to be a mistake.
+    pub warnings: Vec<String>,
+}
+
+impl Summary {
+    /// Counts images and classes, and warns of classes without any.
+    pub(super) fn count(&mut self, train: &Dataset, test: &Dataset) {
+        let counts = [train, test].map(by_class);
+        self.labels = matches!(train.labels, Labels::MultiLabel(_));
+        self.images = train.len() + test.len();
+        self.test = test.len();
+        self.classes = (train.class_names.iter().enumerate())
+            .map(|(i, name)| Class { name: name.clone(), train: counts[0][i], test: counts[1][i] })
+            .collect();
+        let what = if self.labels { "label" } else { "class" };
+        for class in &self.classes {
+            let lacks = match (class.train, class.test) {
+                (0, 0) => "images",
+                (0, _) => "training images",
+                (_, 0) => "test images",
+                _ => continue,
+            };
+            self.warnings.push(format!("the {what} {:?} has no {lacks}", class.name));
+        }
+    }
+
+    /// One line to read, or for machines as JSON.
+    pub fn text(&self, json: bool) -> String {
+        if json { serde_json::json!({ "data": self.json() }).to_string() } else { self.line() }
+    }
+
+    fn line(&self) -> String {
+        let images = |count: usize| if count == 1 { "image" } else { "images" };
+        let what = if self.labels { "labels" } else { "classes" };
+        let mut named: Vec<String> = self
+            .classes
+            .iter()
+            .take(MOST_NAMED)
+            .map(|class| format!("{} {}", class.name, class.train + class.test))
+            .collect();
+        if self.classes.len() > MOST_NAMED {
+            named.push("…".into());
+        }
+        let mut line = format!(
+            "data: {} {} of {} {what} ({}), {} of them to test on",
+            self.images,
+            images(self.images),
+            self.classes.len(),
+            named.join(", "),
+            self.test
+        );
+        for note in &self.notes {
+            line.push_str("; ");
+            line.push_str(note);
+        }
+        let passed_over = self.passed_over.words();
+        if !passed_over.is_empty() {
+            line.push_str("; passed over ");
+            line.push_str(&passed_over);
+        }
+        line
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let classes: Vec<serde_json::Value> = self
+            .classes
+            .iter()
+            .map(|class| serde_json::json!({"name": class.name, "train": class.train, "test": class.test}))
+            .collect();
+        let passed_over: Vec<serde_json::Value> = self
+            .passed_over
+            .0
+            .iter()
+            .map(|((why, ending), files)| {
+                serde_json::json!({"ending": ending, "files": files, "why": why.name()})
+            })
+            .collect();
+        serde_json::json!({
+            "images": self.images, "train": self.images - self.test, "test": self.test, "classes": classes,
+            "passed_over": passed_over, "notes": self.notes, "warnings": self.warnings,
+        })
+    }
+}
+
+fn by_class(set: &Dataset) -> Vec<usize> {
+    let mut counts = vec![0; set.class_names.len()];
+    let mut add = |class: usize| {
+        if let Some(count) = counts.get_mut(class) {
+            *count += 1;
+        }
+    };
+    match &set.labels {
+        Labels::Classes(classes) => classes.iter().for_each(|class| add(*class as usize)),
+        Labels::MultiLabel(targets) => {
+            let labels = set.class_names.len().max(1);
+            targets
+                .iter()
+                .enumerate()
+                .filter(|(_, target)| **target > 0.0)
+                .for_each(|(i, _)| add(i % labels));
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(classes: &[u32]) -> Dataset {
+        Dataset {
+            images: vec![0; classes.len()],
+            labels: Labels::Classes(classes.to_vec()),
+            channels: 1,
+            size: 1,
+            class_names: ["a", "b", "c", "d"].map(String::from).to_vec(),
+        }
+    }
+
+    #[test]
+    fn images_classes_and_what_was_passed_over_are_one_line() {
+        let mut summary = Summary::default();
+        summary.count(&set(&[0, 0, 1]), &set(&[1, 2]));
+        for (why, ending) in [
+            (Why::NoPicture, "csv"),
+            (Why::NoPicture, "txt"),
+            (Why::NoPicture, "txt"),
+            (Why::Format, "heic"),
+            (Why::NoPicture, ""),
+        ] {
+            summary.passed_over.add(why, ending.into());
+        }
+        summary.notes.push("`val` is the test set".into());
+        assert_eq!(
+            summary.text(false),
+            "data: 5 images of 4 classes (a 2, b 2, c 1, d 0), 2 of them to test on; `val` is the test set; passed over 4 files \
+             that are no pictures (2 .txt, 1 without ending, 1 .csv), 1 picture in a format that is not read (1 .heic)"
+        );
+        assert_eq!(
+            summary.warnings,
+            [
+                "the class \"a\" has no test images",
+                "the class \"c\" has no training images",
+                "the class \"d\" has no images"
+            ]
+        );
+        let json: serde_json::Value = serde_json::from_str(&summary.text(true)).unwrap();
+        assert_eq!(json["data"]["classes"][1], serde_json::json!({"name": "b", "train": 1, "test": 1}));
+        let txt = serde_json::json!({"ending": "txt", "files": 2, "why": "no picture"});
+        assert_eq!((&json["data"]["passed_over"][2], &json["data"]["train"]), (&txt, &3.into()));
+    }
+
+    #[test]
+    fn labels_are_counted_by_image() {
+        let labelled = |targets: Vec<f32>| Dataset { labels: Labels::MultiLabel(targets), ..set(&[0]) };
+        let mut summary = Summary::default();
+        summary.count(&labelled(vec![1.0, 0.0, 1.0, 0.0]), &labelled(vec![1.0, 1.0, 0.0, 0.0]));
+        let line = "data: 2 images of 4 labels (a 2, b 1, c 1, d 0), 1 of them to test on";
+        assert_eq!(summary.text(false), line);
+    }
+}

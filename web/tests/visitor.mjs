@@ -1,0 +1,46 @@
+/**
+ * What a visitor of the demo page does and sees.
+ */
+
+import assert from 'node:assert/strict';
+
+/** @typedef {import('./browser.mjs').Visit} Visit */
+
+/** Whether an element is there to be seen. @param {Visit} visit @param {string} id */
+export const shown = ({ page }, id) => page.locator(`#${id}`).isVisible();
+/** @param {Visit} visit @param {string} id */
+export const text = async ({ page }, id) => (await page.locator(`#${id}`).innerText()).trim();
+
+/** Waits until nothing runs. @param {Visit} visit */
+export async function idle(visit) {
+  // Work that a click starts soon, such as classifying, has begun by then.
+  await visit.page.waitForTimeout(150);
+  await visit.until(() => document.documentElement.dataset.busy === 'false', { what: 'the page to be idle' });
+}
+
+/** Waits for the first work of a click, then for its end. @param {Visit} visit @param {() => Promise<void>} start */
+export async function work(visit, start) {
+  await start();
+  await idle(visit);
+}
+
+/** Pixels of a canvas as a list, or nothing where it is empty. @param {Visit} visit @param {string} id */
+export function pixels({ page }, id) {
+  return page.evaluate((name) => {
+    const canvas = document.getElementById(name);
+    if (canvas.width === 0) return [];
+    return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+  }, id);
+}
+
+/** The bars: name and per cent of each class. @param {Visit} visit */
+export async function bars({ page }) {
+  return page.evaluate(() => [...document.querySelectorAll('#probabilities [data-label]')].map((item) => item.innerText));
+}
+
+/** Opens the page and waits for the model. @param {Visit} visit */
+export async function start(visit) {
+  await visit.ready();
+  await idle(visit);
+  assert.equal(await text(visit, 'alert'), '');
+}
