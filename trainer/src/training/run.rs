@@ -64,11 +64,19 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         (false, Some(path)) => Some(initial(path, &recipe)?),
         (false, None) => None,
     };
-    let step =
-        begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref()).map_or(0, |state| state.step);
+    let state = begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref());
+    let (step, last) = state.map_or((0, None), |state| (state.step, state.last.as_ref()));
     if options.resume.is_some() {
         tell_begin(json, resumed, step, &file);
     }
+    // Also of a run that was killed right after its last save: its last row may be missing.
+    let log = match Log::open(&options.out.join(LOG), step, last) {
+        Ok(log) => Some(log),
+        Err(error) => {
+            warn(json, &format!("training without a log: {error}"));
+            None
+        }
+    };
     if step >= recipe.train.steps {
         nothing_to_do(json, step, recipe.train.steps, Some(&file));
         return Ok(());
@@ -92,14 +100,6 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
         warn(json, &detail);
     }
-    let last = begin.and_then(|checkpoint| checkpoint.training).and_then(|state| state.last);
-    let log = match Log::open(&options.out.join(LOG), step, last.as_ref()) {
-        Ok(log) => Some(log),
-        Err(error) => {
-            warn(json, &format!("training without a log: {error}"));
-            None
-        }
-    };
     let mut run = Run {
         folder: options.out.clone(),
         order: BatchOrder::new(split.train.len(), recipe.train.seed),
