@@ -139,7 +139,7 @@ impl Session {
         Ok(DataSpec { ground, fit, ..spec })
     }
 
-    /// These data, with the model's classes: matched by name.
+    /// These data, with the model's classes: matched by name. What is likely to be a mistake in them is told on standard error.
     ///
     /// # Errors
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
@@ -147,6 +147,7 @@ impl Session {
         let spec = self.data_spec(options)?;
         let config = self.config();
         let split = load(&spec, config.in_channels, config.image_size)?;
+        split.summary.warnings.iter().for_each(|warning| tell!("duet: {warning}"));
         split.for_model(config, &spec.path)
     }
 
