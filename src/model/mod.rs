@@ -14,6 +14,7 @@ pub use classifier::Classifier;
 pub use config::ModelConfig;
 pub use head::{AcrossLabels, Head, Labels, UNLABELLED, argmax};
 pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};
+pub use names::class_list;
 pub use params::{Init, Layout, ParamId, ParamLayout, ParamRange, ParamSpec, Part};
 pub use sets::{ParamSet, WeightSet};
 pub use unet::{Encoded, UNet};

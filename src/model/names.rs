@@ -29,8 +29,12 @@ fn number(text: &str) -> Option<usize> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Names in quotes, so that commas inside them are seen.
-fn quoted(names: &[impl AsRef<str>]) -> String {
+/// Names of classes for people to read: each in quotes, so that commas inside them are seen, and of very many the first.
+///
+/// ```
+/// assert_eq!(duet::model::class_list(&["cats, big", "dogs"]), "\"cats, big\", \"dogs\"");
+/// ```
+pub fn class_list(names: &[impl AsRef<str>]) -> String {
     let first: Vec<String> = names.iter().take(LISTED).map(|name| format!("{:?}", name.as_ref())).collect();
     match names.len() - first.len() {
         0 => first.join(", "),
@@ -83,9 +87,9 @@ impl ModelConfig {
         (0..self.num_classes).map(|class| self.class_name(class)).collect()
     }
 
-    /// The names of all classes for people to read: each in quotes.
+    /// The names of all classes for people to read, see [`class_list`].
     pub fn class_list(&self) -> String {
-        quoted(&self.names())
+        class_list(&self.names())
     }
 
     /// The class that is called `name`, in any case; `None` where none is, or several are. Numbers are names only of a model
@@ -107,7 +111,7 @@ impl ModelConfig {
             Found::One(class) => Ok(class),
             Found::Several(classes) => Err(Error::config("class", could_be(text, &names, &classes))),
             Found::None => number(text).filter(|class| *class < self.num_classes).ok_or_else(|| {
-                let detail = format!("there is no class {text:?}; there are: {}", quoted(&names));
+                let detail = format!("there is no class {text:?}; there are: {}", class_list(&names));
                 Error::config("class", detail)
             }),
         }
@@ -165,7 +169,7 @@ impl ModelConfig {
     pub fn match_classes(&self, data: &[String]) -> Result<Vec<usize>> {
         let names = self.names();
         let refuse = |detail: String| {
-            let lists = format!("the data's are {}, the model's {}", quoted(data), quoted(&names));
+            let lists = format!("the data's are {}, the model's {}", class_list(data), class_list(&names));
             Err(Error::config("classes", format!("{detail}; {lists}")))
         };
         let index = Index::of(&names);
@@ -194,7 +198,7 @@ impl ModelConfig {
                         data.len()
                     ));
                 }
-                _ => return refuse(format!("the model has no class {}", quoted(&unknown))),
+                _ => return refuse(format!("the model has no class {}", class_list(&unknown))),
             }
         }
         let mut taken = HashMap::new();
@@ -222,7 +226,7 @@ impl ModelConfig {
                 "{} names for {classes} classes: set num_classes = {}, or name each of the {classes}; the names are {}",
                 names.len(),
                 names.len(),
-                quoted(names)
+                class_list(names)
             ));
         }
         let mut taken = HashMap::new();
@@ -241,7 +245,7 @@ impl ModelConfig {
 
 fn could_be(text: &str, names: &[String], classes: &[usize]) -> String {
     let several: Vec<&String> = classes.iter().map(|class| &names[*class]).collect();
-    format!("{text:?} could be any of {}: write it as the model does", quoted(&several))
+    format!("{text:?} could be any of {}: write it as the model does", class_list(&several))
 }
 
 #[cfg(test)]
@@ -329,7 +333,7 @@ mod tests {
         ] {
             let error = model.match_classes(&owned(&data)).unwrap_err().to_string();
             assert!(error.contains(word), "{word}: {error}");
-            let lists = format!("the data's are {}, the model's \"T-shirt\", \"Trouser\"", quoted(&data));
+            let lists = format!("the data's are {}, the model's \"T-shirt\", \"Trouser\"", class_list(&data));
             assert!(error.contains(&lists), "{error}");
         }
         // Digits in the order of folders: their names tell, not their places.

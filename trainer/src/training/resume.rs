@@ -6,12 +6,12 @@ use crate::data::Dataset;
 use crate::io::session::load_checkpoint;
 use crate::recipe::{RateSchedule, Recipe};
 use duet::checkpoint::{Checkpoint, TrainingState};
-use duet::model::{Head, Labels, ModelConfig};
+use duet::model::{Head, Labels, ModelConfig, class_list};
 use duet::{Error, Result};
 use std::path::Path;
 
-/// Whether the model has a head for the data's labels. One class per image is learnt by a multi-label head too: of each
-/// image the label of its class holds, and no other.
+/// Whether the model has a head for the data's labels, and for as many. One class per image is learnt by a multi-label head too,
+/// see [`Dataset::for_model`].
 ///
 /// # Errors
 /// [`Error::Config`] saying what to change.
@@ -28,21 +28,13 @@ pub fn labels_fit(data: &Dataset, model: &ModelConfig) -> Result<()> {
     // Classes without images are meant by who names them all.
     let named = model.class_names.len() == classes && what == "classes";
     if names > classes || (names < classes && !named) {
-        let detail = format!("the data have {names} {what}, the model {classes}: set num_classes = {names}");
+        let detail = format!(
+            "the data have {names} {what} ({}), the model {classes}: set num_classes = {names}",
+            class_list(&data.class_names)
+        );
         return Err(Error::config("model.num_classes", detail));
     }
     Ok(())
-}
-
-/// The data with labels of the kind that the model's head learns: see [`labels_fit`].
-pub fn labelled_for(mut data: Dataset, model: &ModelConfig) -> Dataset {
-    if let (Head::MultiLabel, Labels::Classes(classes)) = (model.head, &data.labels) {
-        let count = model.num_classes;
-        let one_hot = classes.iter().flat_map(|class| (0..count).map(|k| f32::from(k == *class as usize)));
-        data.labels = Labels::MultiLabel(one_hot.collect());
-        data.class_names.clone_from(&model.class_names);
-    }
-    data
 }
 
 /// The names of the classes of a model that is to learn `data`: the data's own, but in the order of the model it begins with
@@ -161,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_become_labels_for_a_head_of_labels() {
+    fn a_wrong_number_of_classes_is_explained() {
         let single = data(Labels::Classes(vec![1, 0, 1]));
         let several = data(Labels::MultiLabel(vec![1.0; 6]));
         let model = |head, num_classes| ModelConfig { head, num_classes, ..ModelConfig::default() };
@@ -169,9 +161,15 @@ mod tests {
             [(Head::Multiclass, &single), (Head::MultiLabel, &single), (Head::MultiLabel, &several)]
         {
             labels_fit(set, &model(head, 2)).unwrap();
+            let what = if matches!(set.labels, Labels::Classes(_)) { "classes" } else { "labels" };
             for classes in [1, 5] {
                 let error = labels_fit(set, &model(head, classes)).unwrap_err().to_string();
-                assert!(error.contains(&format!("the model {classes}: set num_classes = 2")), "{error}");
+                assert!(
+                    error.contains(&format!(
+                        "2 {what} (\"a\", \"b\"), the model {classes}: set num_classes = 2"
+                    )),
+                    "{error}"
+                );
             }
         }
         let error = labels_fit(&several, &model(Head::Multiclass, 2)).unwrap_err().to_string();
@@ -179,11 +177,6 @@ mod tests {
         let class_names: Vec<String> = ["a", "b", "c"].map(String::from).into();
         let named = ModelConfig { class_names, ..model(Head::MultiLabel, 3) };
         labels_fit(&single, &named).unwrap();
-        let labelled = labelled_for(single.clone(), &named);
-        assert_eq!(labelled.labels, Labels::MultiLabel(vec![0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]));
-        assert_eq!(labelled.len(), 3);
-        assert_eq!(labelled_for(single.clone(), &model(Head::Multiclass, 2)), single);
-        assert_eq!(labelled_for(several.clone(), &model(Head::MultiLabel, 2)), several);
     }
 
     #[test]

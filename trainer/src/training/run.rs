@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::log::Log;
-use super::resume::{class_names, initial, labelled_for, labels_fit, resumable};
+use super::resume::{class_names, initial, labels_fit, resumable};
 use super::{grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
@@ -59,6 +59,9 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     if recipe.model.class_names.is_empty() {
         recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
     }
+    let absent = split.train.absent(&recipe.model);
+    // Before data are compared with those of a checkpoint: labels that have come to mean other classes are other data.
+    let split = split.for_model(&recipe.model, &recipe.data.path)?;
     let begin = match (resumed, &options.init) {
         (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
         (false, Some(path)) => Some(initial(path, &recipe)?),
@@ -82,9 +85,6 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         return Ok(());
     }
     let fingerprint = split.train.fingerprint();
-    let absent = split.train.absent(&recipe.model);
-    let mut split = split.for_model(&recipe.model, &recipe.data.path)?;
-    split.train = labelled_for(split.train, &recipe.model);
     if !absent.is_empty() {
         let detail =
             format!("the data have no images of {}: these classes are not learnt", absent.join(", "));

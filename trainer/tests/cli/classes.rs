@@ -58,7 +58,10 @@ fn data_are_measured_by_the_names_of_their_classes() {
     assert_eq!(per_class, wanted, "a class without test images has no accuracy");
     assert_eq!(measured["classes"][9], "Ankle boot");
     assert_eq!(measured["images"], 12, "{measured}");
-    let text = ok(&eval);
+    let output = duet(&eval);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("12 of 12 test images"), "they are the training images: {told}");
     let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
     assert!(line("Sandal").contains("100.0 %") && line("Ankle boot").contains('–'), "{text}");
 
