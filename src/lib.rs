@@ -59,7 +59,6 @@ pub mod self_test;
 pub mod tensor;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod train;
-#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod typicality;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod weights;
