@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::explain::{ExplainOptions, Explanation};
 use crate::facade::{self, Classification, LoadOptions, SampleOptions};
 use crate::model::Labels;
+use crate::typicality::Typicality;
 use pollster::block_on;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -43,6 +44,14 @@ impl Duet {
     /// As there.
     pub fn classify(&mut self, images: &[f32]) -> Result<Vec<Classification>> {
         block_on(self.0.classify(images))
+    }
+
+    /// See [`Duet::typicality`](crate::Duet::typicality).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn typicality(&mut self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+        block_on(self.0.typicality(images))
     }
 
     /// See [`Duet::explain`](crate::Duet::explain).

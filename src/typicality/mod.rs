@@ -20,8 +20,8 @@ pub use reference::{LEAST_IMAGES, Reference};
 
 pub(crate) use reference::parse;
 
-/// Percentile beyond which an image counts as unlike the training data: of images like them one in two hundred does.
-pub const UNLIKE: f64 = 99.5;
+/// Percentile beyond which an image counts as unlike the training data: of images like them one in a hundred does.
+pub const UNLIKE: f64 = 99.0;
 
 /// What a model makes of an image's likeness to its training data.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -38,7 +38,7 @@ fn percentiles_of_images_like_the_training_data_are_uniform() {
         let far = found.iter().enumerate().map(|(i, p)| (p - i as f64 / 4000.0).abs()).fold(0.0, f64::max);
         assert!(far < slack, "seed {seed}: {far}");
         let unlike = found.iter().filter(|p| 100.0 * **p > UNLIKE).count();
-        assert!((8..40).contains(&unlike), "seed {seed}: {unlike} of 4000, nominal 20");
+        assert!((25..60).contains(&unlike), "seed {seed}: {unlike} of 4000, nominal 40");
     }
 }
 

@@ -301,7 +301,7 @@ fn operations_of_a_graph() {
         ("noise", |g, [_, _, _, v]| Ok(g.normal(v, [0, 1, 1, 1], 0))),
         ("noise", |g, [_, _, _, v]| Ok(g.normal(v, [HUGE, HUGE, 1, 1], 0))),
         ("features", |g, [x, row, ..]| g.features(&[x], row, Pooling::Max)),
-        ("features of nothing", |g, [_, _, _, v]| g.features(&[], v, Pooling::Average)),
+        ("features of a row", |g, [_, row, _, v]| g.features(&[row], v, Pooling::Average)),
         ("sum", |g, [x, row, ..]| g.weighted_sum_by(x, row)),
         ("learning", |g, [_, row, _, v]| g.batch_norm(row, v, v, row, Some(v))),
     ];

@@ -43,6 +43,6 @@ mod training_clipping;
 mod training_groups;
 mod training_labels;
 mod training_terms;
-
+mod typicality;
 mod variational;
 mod web_fixtures;

@@ -169,8 +169,9 @@ pub struct Classify {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Images (PNG or JPEG), or folders, whose images and those of the folders in them are taken sorted by name. Some that
-    /// cannot be read do not keep the others from being answered; they are named on stderr, and the exit code is 1.
+    /// Images (PNG, JPEG, WebP, GIF, BMP or TIFF, by their contents), or folders, whose images and those of the folders in
+    /// them are taken sorted by name. Some that cannot be read do not keep the others from being answered; they are named on
+    /// stderr, and the exit code is 1.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// How pictures are read.
@@ -333,7 +334,7 @@ pub struct Explain {
     /// The chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-    /// Images (PNG or JPEG), or folders, as for `duet classify`.
+    /// Images, or folders, as for `duet classify`.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// How pictures are read.

@@ -213,23 +213,30 @@ export class Duet implements DuetModel {
       });
       const numbers = joined(await reading);
       const classes = Uint32Array.from(labels, (one) => (one === null ? UNLABELLED : classNumber(one, info)));
+      let learned = 0;
       try {
         const losses = await this.#watched(signal, (report) =>
           this.#engine.train(text, numbers, classes, (...figures: number[]) => {
             const [done = 0, total = 0, loss = 0, mse = 0, classifierLoss = 0] = figures;
+            learned = done;
             return report(() => onStep?.({ done, total, loss, mse, classifierLoss }));
           }),
         );
         return { steps: losses.length, losses };
       } catch (error) {
-        // What was trained so far is lost with the device; the model is as it was before this call.
+        // The caller's own error stops it as a signal does: what was learned stays.
         if (error instanceof Thrown) throw error;
         const typed = fromModule(error);
+        // What was trained so far is lost with the device; the model is as it was before this call.
+        if (typed.code !== 'aborted') learned = 0;
         if (typed instanceof DeviceLostError) await this.#reopen(typed);
         throw typed;
       } finally {
-        // A trained model no longer knows how its training data looked to it.
-        if (!this.#broken) Object.assign(info, told(this.#engine));
+        if (learned > 0) {
+          this.#engine.noteTraining(learned);
+          // Nor does a trained model know any longer how its training data looked to it.
+          Object.assign(info, told(this.#engine));
+        }
       }
     });
   }

@@ -83,27 +83,31 @@ async function body(
   const announced = Number(response.headers.get('content-length'));
   // A packed body is longer than announced.
   const total = announced > 0 && !response.headers.get('content-encoding') ? announced : undefined;
-  try {
-    if (!response.body) return new Uint8Array(await response.arrayBuffer());
-    const parts: Uint8Array[] = [];
-    let length = 0;
-    const reader = response.body.getReader();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      parts.push(value);
-      length += value.length;
-      onProgress?.(length, total);
+  const unbroken = async <T>(part: Promise<T>): Promise<T> => {
+    try {
+      return await part;
+    } catch (error) {
+      if (signal?.aborted) throw new AbortedError();
+      throw new DuetError('network', `${name}: the download broke off: ${messageOf(error)}`, { cause: error });
     }
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const part of parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return bytes;
-  } catch (error) {
-    if (signal?.aborted) throw new AbortedError();
-    throw new DuetError('network', `${name}: the download broke off: ${messageOf(error)}`, { cause: error });
+  };
+  if (!response.body) return new Uint8Array(await unbroken(response.arrayBuffer()));
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  const reader = response.body.getReader();
+  for (;;) {
+    const { done, value } = await unbroken(reader.read());
+    if (done) break;
+    parts.push(value);
+    length += value.length;
+    // What it throws is the caller's own, and no fault of the network.
+    onProgress?.(length, total);
   }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }

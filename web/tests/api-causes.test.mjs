@@ -113,6 +113,19 @@ test('a model that broke says so at every call, and goes', { timeout: SLOW }, as
   assert.equal(got.destroyed, 'destroyed', 'its device is freed');
 });
 
+test("an error of the caller's own while a model loads is not the network's", { timeout: SLOW }, async () => {
+  for (const kind of ['Duet', 'DuetWorker']) {
+    const failure = await run(async (kind) => {
+      const { duet, helpers } = globalThis;
+      const onProgress = () => {
+        throw new RangeError('mine');
+      };
+      return helpers.failure(duet[kind].load('/fixtures/tiny.safetensors', { onProgress }));
+    }, kind);
+    assert.deepEqual([failure.name, failure.message, failure.typed], ['RangeError', 'mine', false], kind);
+  }
+});
+
 test('the adapter that is named is the one that is used', { timeout: SLOW }, async () => {
   const got = await run(async () => {
     const { duet } = globalThis;

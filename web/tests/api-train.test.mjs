@@ -112,17 +112,20 @@ test('training goes on where it stopped: two halves are a whole', { timeout: SLO
     const { duet, helpers } = globalThis;
     const images = [0, 1, 2, 3, 4].map((i) => helpers.greys(8, i));
     const options = { images, labels: [0, 1, 2, 0, null], batchSize: 2, learningRate: 1e-3, seed: 3 };
+    const notes = [];
     const losses = async (...parts) => {
       const model = await duet.Duet.load('/fixtures/tiny.safetensors');
       const all = [];
       for (const steps of parts) all.push(...(await model.train({ ...options, steps })).losses);
+      notes.push(model.info.info['trained further']);
       await model.dispose();
       return all;
     };
     const [whole, halves, other] = [await losses(6), await losses(3, 3), await losses(3)];
-    return { whole, halves, other };
+    return { whole, halves, other, notes };
   });
   assert.equal(got.whole.length, 6);
   assert.deepEqual(got.halves, got.whole, 'the same noise, timesteps and order');
+  assert.deepEqual(got.notes.map((note) => note.split(' ')[0]), ['6', '6', '3'], 'the file says how far it was trained');
   assert.notDeepEqual(got.whole.slice(3), got.other, 'the second half is not the first again');
 });

@@ -26,8 +26,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
     let mut summary = Summary::default();
     let found = find(spec, &mut summary)?;
     if found.names.len() < 2 {
-        let detail = format!("has {} class folders; at least 2 are needed", found.names.len());
-        return Err(bad(&found.root, detail));
+        return Err(bad(&found.root, too_few(&found)));
     }
     if found.pictures.is_empty() {
         let words = summary.passed_over.words();
@@ -68,6 +67,27 @@ struct Classes {
     root: PathBuf,
     names: Vec<String>,
     pictures: Vec<Found>,
+}
+
+/// What to say of a folder without classes to tell apart.
+fn too_few(found: &Classes) -> String {
+    let Some(name) = found.names.first() else {
+        let list = tree::list(&found.root).map_or(Vec::new(), |listing| listing.files);
+        let pictures = list.iter().filter(|path| file::kind(path) == file::Kind::Picture).count();
+        let loose = if pictures > 0 {
+            format!(": put its {pictures} pictures into one folder a class")
+        } else {
+            String::new()
+        };
+        return format!("has 0 class folders; at least 2 are needed{loose}");
+    };
+    let inside = tree::list(&found.root.join(name)).map_or(0, |listing| listing.folders.len());
+    let nested = if inside > 1 {
+        format!(": if the {inside} folders in it are the classes, give its path")
+    } else {
+        String::new()
+    };
+    format!("has 1 class folder, `{name}`; at least 2 are needed{nested}")
 }
 
 /// Finds out how a folder is laid out.
@@ -309,6 +329,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let failure = || load(&spec(folder.path()), 1, 8).unwrap_err().to_string();
         assert!(failure().contains("0 class folders"), "{}", failure());
+        fill(folder.path(), &[("loose.png", Some(1))]);
+        assert!(failure().contains("put its 1 pictures into one folder a class"), "{}", failure());
+        fill(folder.path(), &[("zip/a/1.png", Some(1)), ("zip/b/1.png", Some(1))]);
+        assert!(failure().contains("`zip`") && failure().contains("the 2 folders in it"), "{}", failure());
+        std::fs::remove_dir_all(folder.path().join("zip")).unwrap();
         fill(folder.path(), &[("a/notes.txt", None), ("b/photo.heic", None)]);
         let error = failure();
         assert!(

@@ -136,7 +136,7 @@ fn memory(format: ImageFormat, bytes: &[u8], pixels: u64, decoder: &impl ImageDe
 fn fault(format: ImageFormat, error: &image::ImageError) -> String {
     let text = error.to_string();
     let text = text.trim_end();
-    let text = text.strip_prefix("Format error decoding ").unwrap_or(text);
+    let text = text.strip_prefix(&format!("Format error decoding {format:?}: ")).unwrap_or(text);
     let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |e| e.source());
     let of_reading = |cause: &(dyn std::error::Error + 'static)| {
         let cause = cause.downcast_ref::<std::io::Error>();
@@ -308,12 +308,24 @@ mod tests {
         assert_eq!(read(&written(&wide.into(), ImageFormat::Png), 3, 1).unwrap(), [128, 1, 0]);
         let grey = image::ImageBuffer::<image::LumaA<u16>, _>::from_pixel(2, 2, image::LumaA([51400, 65535]));
         assert_eq!(read(&written(&grey.into(), ImageFormat::Png), 1, 1).unwrap(), [200]);
+        let ramp: Vec<u8> = (0..64).map(|i| 4 * i).collect();
+        assert_eq!(read(&std::fs::read(fixture("adam7.png")).unwrap(), 1, 8).unwrap(), ramp);
+        // White that is transparent shows the ground.
+        let halves = |left: u8| [[left; 4], [0; 4]].concat().repeat(8);
+        for name in ["palette-transparent.png", "colour-transparent.png"] {
+            let got = read(&std::fs::read(fixture(name)).unwrap(), 3, 8).unwrap();
+            assert_eq!(got, [halves(200), halves(100), halves(50)].concat(), "{name}");
+        }
+        let grey = std::fs::read(fixture("grey16-transparent.png")).unwrap();
+        assert_eq!(read(&grey, 1, 8).unwrap(), halves(200));
         // Of several frames the first.
         let first = read(&std::fs::read(fixture("two.gif")).unwrap(), 1, 4).unwrap();
         assert_eq!(first, [0; 16]);
         // Orientation 6: the stored upper half is the right one.
         let turned = read(&std::fs::read(fixture("turned.webp")).unwrap(), 1, 16).unwrap();
         assert!(turned.chunks(16).all(|row| row[..8] == [0; 8] && row[8..] == [255; 8]), "{turned:?}");
+        let turned = read(&std::fs::read(fixture("turned.png")).unwrap(), 1, 8).unwrap();
+        assert!(turned.chunks(8).all(|row| row[..4] == [0; 4] && row[4..] == [255; 4]), "{turned:?}");
     }
 
     #[test]

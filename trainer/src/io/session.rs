@@ -66,6 +66,8 @@ pub struct Session {
     pub set: WeightSet,
     /// What measures how like the training data images are, made at its first use.
     profiles: OnceCell<NoiseProfiles>,
+    /// Whether what is told is JSON.
+    json: bool,
 }
 
 impl Session {
@@ -105,7 +107,7 @@ impl Session {
         let device = open_device(arguments)?;
         let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
         let weights = pollster::block_on(upload)?;
-        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new() })
+        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new(), json: arguments.json })
     }
 
     /// The model's configuration.
@@ -139,7 +141,7 @@ impl Session {
         Ok(DataSpec { ground, fit, ..spec })
     }
 
-    /// These data, with the model's classes: matched by name. What is likely to be a mistake in them is told on standard error.
+    /// These data, with the model's classes: matched by name.
     ///
     /// # Errors
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
@@ -147,7 +149,13 @@ impl Session {
         let spec = self.data_spec(options)?;
         let config = self.config();
         let split = load(&spec, config.in_channels, config.image_size)?;
-        split.summary.warnings.iter().for_each(|warning| tell!("duet: {warning}"));
+        // Standard output is the command's answer.
+        if self.json {
+            tell!("{}", split.summary.text(true));
+        } else {
+            tell!("duet: {}", split.summary.text(false));
+            split.summary.warnings.iter().for_each(|warning| tell!("duet: warning: {warning}"));
+        }
         split.for_model(config, &spec.path)
     }
 

@@ -13,6 +13,7 @@ use duet::weights::Weights;
 use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
 use js_sys::{Array, Float32Array, Float64Array, Function, Object, Reflect};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use wasm_bindgen::prelude::*;
 
 /// Dispatches per submission: a page's own drawing gets its turn in between.
 const DISPATCHES_PER_SUBMIT: usize = 48;
+
+/// What a model's file calls training after the one that its figures are of.
+const TRAINED_FURTHER: &str = "trained further";
 
 /// A model and everything made of it on one device.
 #[wasm_bindgen]
@@ -30,6 +34,8 @@ pub struct Engine {
     pub(crate) device: Option<Device>,
     /// The model on the device.
     duet: Option<Duet>,
+    /// Steps that it was trained here.
+    trained_further: u32,
 }
 
 /// Options of a chain, as the TypeScript layer writes them.
@@ -85,6 +91,7 @@ impl Engine {
                 instance: None,
                 device: None,
                 duet: None,
+                trained_further: 0,
             })
         };
         open().map_err(|e| to_js(&e))
@@ -126,7 +133,7 @@ impl Engine {
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
             "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
-            "info": self.checkpoint.info, "ground": self.checkpoint.pictures.ground,
+            "info": self.told(), "ground": self.checkpoint.pictures.ground,
             "fit": self.checkpoint.pictures.fit, "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),
         })
         .to_string()
@@ -196,10 +203,20 @@ impl Engine {
         self.finish(outcome)
     }
 
+    /// Notes in what the model's file tells that it was trained for so many more steps: its figures are of before.
+    #[wasm_bindgen(js_name = noteTraining)]
+    pub fn note_training(&mut self, steps: u32) {
+        self.trained_further = self.trained_further.saturating_add(steps);
+    }
+
     /// The model as a file: f16, or f32.
     pub fn export(&self, f32: bool) -> std::result::Result<Vec<u8>, JsValue> {
         let dtype = if f32 { Dtype::F32 } else { Dtype::F16 };
-        self.checkpoint.export(dtype, false).map_err(|e| to_js(&e))
+        if self.trained_further == 0 {
+            return self.checkpoint.export(dtype, false).map_err(|e| to_js(&e));
+        }
+        let noted = Checkpoint { info: self.told(), ..Checkpoint::clone(&self.checkpoint) };
+        noted.export(dtype, false).map_err(|e| to_js(&e))
     }
 
     /// What calls need at a batch size, as JSON.
@@ -229,6 +246,19 @@ pub(crate) fn closed() -> Error {
 }
 
 impl Engine {
+    /// What the model's file tells, and that it was trained since.
+    fn told(&self) -> BTreeMap<String, String> {
+        let mut info = self.checkpoint.info.clone();
+        if self.trained_further > 0 {
+            let before =
+                info.get(TRAINED_FURTHER).and_then(|text| text.split(' ').next()?.parse::<u32>().ok());
+            let steps = before.unwrap_or(0).saturating_add(self.trained_further);
+            let note = format!("{steps} steps in a web page; any figures here are of the model before");
+            info.insert(TRAINED_FURTHER.into(), note);
+        }
+        info
+    }
+
     /// Lets go of everything on the device, and of the device.
     fn close(&mut self) {
         self.duet = None;

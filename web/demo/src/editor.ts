@@ -32,16 +32,20 @@ function changed(drawing = false): void {
   for (const listener of listeners) listener(drawing);
 }
 
-/** Shows the source as the model sees it, or, before there is one, as the browser makes it as small. */
-async function redraw(): Promise<void> {
+/**
+ * Shows the source as the model sees it, or, before there is one, as the browser makes it as small. Says whether it is
+ * shown: another image may have come meanwhile.
+ */
+async function redraw(): Promise<boolean> {
   edited = false;
   version += 1;
   const asked = version;
   const image = await prepared(source.image);
-  if (version !== asked) return;
+  if (version !== asked) return false;
   if (image) show(canvas, image);
   else drawSquare(canvas, source.preview);
   if (inverted) invert(canvas);
+  return true;
 }
 
 /** Shows a picture. */
@@ -49,8 +53,7 @@ export async function setImage(picture: Source, label: string): Promise<void> {
   source = picture;
   name = label;
   inverted = false;
-  await redraw();
-  changed();
+  if (await redraw()) changed();
 }
 
 /** Prepares the image for another model. What was drawn is kept, scaled. */
@@ -67,6 +70,11 @@ export async function fitEditor(size: number): Promise<void> {
 /** The image for the model. */
 export function editorImage(): ImageData {
   return pixelsOf(canvas);
+}
+
+/** The source, where the image is just that. */
+export function editorSource(): Source | undefined {
+  return edited || inverted ? undefined : source;
 }
 
 /** A copy of the image as it is shown. */

@@ -2,13 +2,13 @@
 
 import { classifySoon } from './classify';
 import { byId, fillSelect, showRange } from './dom';
-import { editorCopy, editorImage, fitEditor, onImage, setImage, startEditor } from './editor';
+import { editorCopy, editorImage, editorSource, fitEditor, onImage, setImage, startEditor } from './editor';
 import { outdateExplanation, showExplanation, startSaving } from './explain-result';
 import { percent, plural } from './format';
 import { takePictures } from './incoming';
 import { maskOver, maskValues, startMask } from './mask';
 import { report, say } from './notice';
-import { unmarkSamples } from './samples';
+import { markSample } from './samples';
 import { onModel, runTask, withModel } from './session';
 
 const target = byId<HTMLSelectElement>('target');
@@ -73,7 +73,7 @@ export function startExplain(): void {
   startMask();
   startSaving();
   onImage((drawing) => {
-    unmarkSamples();
+    markSample(editorSource());
     maskOver(editorCopy());
     classifySoon(drawing, proposeTarget);
   });

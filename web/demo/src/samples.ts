@@ -36,6 +36,8 @@ export async function fetchSamples(): Promise<Sample[]> {
   return samples;
 }
 
+const buttonOf = new Map<Source, HTMLElement>();
+
 /** More classes than this do not get a column each. */
 const MOST_COLUMNS = 12;
 
@@ -56,9 +58,9 @@ export function showSamples(samples: Sample[], choose: (sample: Sample) => void)
     button.setAttribute('aria-pressed', 'false');
     button.addEventListener('click', () => {
       choose(sample);
-      unmarkSamples();
-      button.setAttribute('aria-pressed', 'true');
+      markSample(sample.picture);
     });
+    buttonOf.set(sample.picture, button);
     button.addEventListener('focus', () => {
       for (const other of buttons) other.tabIndex = other === button ? 0 : -1;
     });
@@ -96,7 +98,8 @@ function neighbour(buttons: HTMLElement[], from: HTMLElement, key: string): HTML
   }
 }
 
-/** Marks no sample as chosen: the image is something else now. */
-export function unmarkSamples(): void {
-  for (const other of byId('sample-grid').children) other.setAttribute('aria-pressed', 'false');
+/** Marks the sample that the image is, or none. */
+export function markSample(picture: Source | undefined): void {
+  const chosen = picture && buttonOf.get(picture);
+  for (const button of byId('sample-grid').children) button.setAttribute('aria-pressed', String(button === chosen));
 }
