@@ -144,7 +144,7 @@ impl Session {
         Ok(DataSpec { ground, fit, ..spec })
     }
 
-    /// These data, with the model's classes: matched by name. What is likely to be a mistake in them is told on standard error.
+    /// These data, with the model's classes: matched by name.
     ///
     /// # Errors
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
