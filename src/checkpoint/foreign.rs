@@ -87,7 +87,8 @@ fn text(head: &[u8]) -> Option<String> {
         Err(_) => return None,
     };
     let printable = |c: char| !c.is_control() || c.is_whitespace();
-    if text.is_empty() || !text.chars().all(printable) {
+    // So few bytes may be a model's that is cut in the number that it begins with.
+    if text.len() <= 8 || !text.chars().all(printable) {
         return None;
     }
     let begins = text.trim_start_matches('\u{feff}').trim_start().to_lowercase();
@@ -151,7 +152,7 @@ mod tests {
             (b"\xff\xd8\xff\xe0\0\x10JFIF", &["picture"]),
             ("[data]\nkind = \"idx\" # größer".as_bytes(), &["text file"]),
             (b"{\"error\": \"Repository not found\"}", &["text file"]),
-            (b"404", &["text file"]),
+            (b"Not found", &["text file"]),
         ];
         for (bytes, words) in known {
             let said = recognise(bytes).unwrap_or_default();
@@ -175,6 +176,7 @@ mod tests {
             assert_eq!(recognise(&bytes), None, "{length:x}");
         }
         assert_eq!(recognise(&[0xff; 64]), None);
+        assert_eq!(recognise(b"x"), None, "a length that is cut");
         assert_eq!(recognise(&[0; 64]), None);
     }
 }
