@@ -52,7 +52,7 @@ impl DataKind {
 
     /// Whether the data are a folder of pictures, of which more would be read were they written into it.
     pub fn is_folder(self) -> bool {
-        self.name() == "folder"
+        matches!(self.name(), "folder" | "labels-csv")
     }
 
     pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
