@@ -96,12 +96,12 @@ test('a picture unlike the training data is said to be so', { timeout: SLOW }, a
     assert.equal(await page.locator('#likeness').getAttribute('role'), 'status');
     const onWhite = png(28, 28, (x, y) => (x > 9 && x < 18 && y > 4 ? 30 : 250));
     await work(visit, () => page.locator('#upload').setInputFiles(file('white.png', onWhite)));
-    assert.match(await text(visit, 'likeness'), /^The image’s ground is light.*a dark one: try “Invert”/);
+    assert.match(await text(visit, 'likeness'), /^This image is unlike those that the model was trained on .*The image’s ground is light.*a dark one: try “Invert”/);
     await visit.screenshot('demo-opposite-ground');
     await work(visit, () => page.locator('#invert').click());
     assert.doesNotMatch(await text(visit, 'likeness'), /Invert/);
   });
-  // A model that knows its training data: the answer of the worker is given what such a model adds.
+  // How a percentile is put into words: the worker's answer is given one, and never rounded up.
   await pages.visit('/demo/', {}, async (visit) => {
     const { page } = visit;
     await page.addInitScript(() => {
