@@ -101,7 +101,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let new = Explainer::fitting(&session.weights, diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
     let remarks = Remarks::of(&session, &options.picture, &preparation, &read)?;
-    let made = explain_all(&explainer, &images, &wanted, batch, arguments.json)?;
+    let made = explain_all(&explainer, &images, &wanted, arguments.json)?;
     session.close();
     let all = &made.all;
     grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;

@@ -55,8 +55,9 @@ impl Chains {
             ..StepSpec::new(batch)
         };
         let (weights, diffusion) = (&session.weights, &session.checkpoint.diffusion);
-        let sampler = Sampler::new(weights, diffusion, &options.chain.steps, spec, session.set);
+        let sampler = Sampler::fitting(weights, diffusion, &options.chain.steps, spec, session.set);
         let sampler = pollster::block_on(sampler)?;
+        let batch = sampler.batch();
         let indices: Vec<usize> = (0..sampler.schedule().len()).rev().collect();
         let mut timesteps = sampler.schedule().model_timesteps(&indices)?;
         timesteps.push(0.0);

@@ -53,8 +53,9 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
     };
     let batch = options.batch.min(chosen.len()).max(1);
     let diffusion = &session.checkpoint.diffusion;
-    let new = Explainer::new(&session.weights, diffusion, batch, &explain, session.set);
+    let new = Explainer::fitting(&session.weights, diffusion, batch, &explain, session.set);
     let explainer = pollster::block_on(new)?;
+    let batch = explainer.batch();
     let bar = progress(chosen.len() as u64, 0, "explaining {wide_bar} {pos}/{len} {eta}", quiet);
     let mut sums = Flips::default();
     for (number, part) in chosen.chunks(batch).enumerate() {

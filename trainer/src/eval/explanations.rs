@@ -100,10 +100,9 @@ pub fn explain_all(
     explainer: &Explainer,
     images: &[f32],
     wanted: &[Option<usize>],
-    batch: usize,
     quiet: bool,
 ) -> Result<Made> {
-    let count = wanted.len();
+    let (count, batch) = (wanted.len(), explainer.batch());
     let before = pollster::block_on(explainer.probabilities(images))?;
     let rows = before.chunks_exact(before.len() / count.max(1));
     let choose = |(wanted, row): (&Option<usize>, &[f32])| wanted.map_or_else(|| second(row), Ok);

@@ -43,8 +43,9 @@ pub fn draw(weights: &Weights, recipe: &Recipe, path: &Path) -> Result<()> {
     // The running statistics on the device are newer than the check that `force` skips.
     let spec =
         StepSpec { solver: Solver::default(), guidance, clip: true, force: true, ..StepSpec::new(batch) };
-    let new = Sampler::new(weights, &recipe.diffusion, &train.sample_steps, spec, WeightSet::Averaged);
+    let new = Sampler::fitting(weights, &recipe.diffusion, &train.sample_steps, spec, WeightSet::Averaged);
     let sampler = pollster::block_on(new)?;
+    let batch = sampler.batch();
     let mut images = Vec::new();
     for first in (0..count).step_by(batch) {
         images.extend(chain(&sampler, recipe, first, batch)?);

@@ -1,6 +1,7 @@
 //! Training runs: what they begin with and how they go on.
 
 mod changes;
+mod fit;
 mod grid;
 mod lock;
 mod log;

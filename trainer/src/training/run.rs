@@ -3,7 +3,7 @@
 use super::lock::Lock;
 use super::log::Log;
 use super::resume::{class_names, initial, labels_fit, resumable};
-use super::{grid, warn};
+use super::{fit, grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
@@ -11,14 +11,12 @@ use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{interrupted, open_device, watch_interrupts};
 use crate::recipe::Recipe;
-use duet::checkpoint::{Checkpoint, Figures, remove_temporaries};
-use duet::gpu::Device;
-use duet::model::{JointModel, WeightSet};
+use duet::checkpoint::{Figures, remove_temporaries};
+use duet::model::WeightSet;
 use duet::train::{Batch, BatchOrder, Metrics, Trainer};
 use duet::{Error, Result};
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Name of the checkpoint inside a run's folder.
@@ -94,7 +92,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     watch_interrupts()?;
     // A driver that computes zeros would show only after hours, in a loss that does not fall.
     pollster::block_on(device.self_test())?;
-    let trainer = trainer(&device, &recipe, begin.as_ref())?;
+    let (trainer, cut) = fit::trainer(&device, &recipe, begin.as_ref(), json)?;
     let shown = grid::shown(recipe.model.num_classes);
     if shown < recipe.model.num_classes {
         let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
@@ -106,6 +104,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         recipe,
         split,
         trainer,
+        cut,
         log,
         log_failed: false,
         fingerprint,
@@ -174,22 +173,13 @@ fn nothing_to_do(json: bool, done: u64, steps: u64, file: Option<&Path>) {
     }
 }
 
-fn trainer(device: &Device, recipe: &Recipe, begin: Option<&Checkpoint>) -> Result<Trainer> {
-    let options = recipe.train.options();
-    match begin {
-        Some(checkpoint) => pollster::block_on(Trainer::resume(device, checkpoint, &options)),
-        None => {
-            let model = Arc::new(JointModel::new(&recipe.model)?);
-            pollster::block_on(Trainer::new(device, model, &recipe.diffusion, &options))
-        }
-    }
-}
-
 struct Run {
     folder: PathBuf,
     recipe: Recipe,
     split: Split,
     trainer: Trainer,
+    /// Into how many micro-batches steps are cut, where that is not the recipe's number.
+    cut: Option<usize>,
     order: BatchOrder,
     log: Option<Log>,
     /// Whether the last row could not be written, which is told once.
@@ -380,6 +370,9 @@ impl Run {
         let describe = |detail: serde_json::Error| Error::config("recipe", detail.to_string());
         if let Some(state) = &mut checkpoint.training {
             state.recipe = serde_json::to_value(&self.recipe).map_err(describe)?;
+            if let (Some(parts), Some(noted)) = (self.cut, state.recipe.as_object_mut()) {
+                noted.insert(fit::CUT.into(), parts.into());
+            }
             state.data_fingerprint.clone_from(&self.fingerprint);
             state.last = Some(figures.clone());
         }
