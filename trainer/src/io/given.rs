@@ -98,11 +98,11 @@ impl Remarks {
     }
 }
 
-/// Says, once, that nothing can be said of how like its training data pictures are.
+/// Says, once and to who asks for it (`--verbose`), that nothing can be said of how like its training data pictures are.
 pub fn hint_unknown(session: &Session, options: &PictureArgs) {
     if session.reference().is_none() && !options.no_typicality {
-        tell!(
-            "duet: the model's file has no statistics of its training data: whether a picture is unlike them is not known \
+        tracing::debug!(
+            "the model's file has no statistics of its training data: whether a picture is unlike them is not known \
              (`duet export --recipe` stores them)"
         );
     }

@@ -184,7 +184,7 @@ fn folders_of_pictures_are_classified() {
     let alone: serde_json::Value = serde_json::from_str(&alone).unwrap();
     assert_eq!(alone[0], rows[47]);
     std::fs::create_dir(project.path("nothing")).unwrap();
-    fails(&["classify", "--model", &model, &project.text("nothing")], &["nothing", "holds no", "image"]);
+    fails(&["classify", "--model", &model, &project.text("nothing")], &["nothing", "holds no picture"]);
 }
 
 #[test]

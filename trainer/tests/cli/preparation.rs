@@ -98,7 +98,7 @@ fn a_model_keeps_the_ground_the_fit_and_the_statistics_of_its_data() {
     let rows = json(&["classify", "--model", &model, &wide, &square]);
     assert_eq!(rows[0]["classes"], rows[1]["classes"], "the same picture");
     assert_eq!((&rows[0]["cut_off"], &rows[0]["typicality"]), (&0.0.into(), &Value::Null));
-    let output = duet(&["classify", "--model", &model, "--fit", "crop", &wide]);
+    let output = duet(&["--verbose", "classify", "--model", &model, "--fit", "crop", &wide]);
     let hints = String::from_utf8(output.stderr).unwrap();
     assert!(hints.contains("wide.png: 50 % of the picture was cut off; --fit pad keeps all"), "{hints}");
     assert!(hints.contains("has no statistics of its training data"), "{hints}");

@@ -34,7 +34,7 @@ fn a_reader_that_goes_away_ends_commands_quietly_and_training_never() {
     let model = project.text("run/checkpoint.safetensors");
     let done = super::weights(&project.path("run/checkpoint.safetensors")).training.unwrap().step;
     assert_eq!(done, 4, "training goes on without a reader");
-    let picture = project.text("data/light/0.png");
+    let picture = project.text("data/dark/0.png");
     let commands: [&[&str]; 6] = [
         &["classify", "--model", &model, &picture],
         &["--json", "classify", "--model", &model, &picture],
@@ -62,7 +62,7 @@ fn a_full_device_is_told_and_training_ends_with_a_save() {
     told(full(&["train", &recipe, "--out", &out, "--steps", "4"]), false);
     let done = super::weights(&project.path("run/checkpoint.safetensors")).training.unwrap().step;
     assert_eq!(done, 4, "training goes on without its output");
-    let (model, picture) = (project.text("run/checkpoint.safetensors"), project.text("data/light/0.png"));
+    let (model, picture) = (project.text("run/checkpoint.safetensors"), project.text("data/dark/0.png"));
     told(full(&["classify", "--model", &model, &picture]), false);
     told(full(&["--json", "classify", "--model", &model, &picture]), true);
     told(full(&["--help"]), false);
@@ -81,7 +81,7 @@ fn standard_error_may_be_closed() {
         command.args(arguments).stdin(Stdio::null()).stderr(writer);
         command.output().unwrap().status.code()
     };
-    let picture = project.text("data/light/0.png");
+    let picture = project.text("data/dark/0.png");
     assert_eq!(run(&["--verbose", "classify", "--model", &model, &picture]), Some(0));
     assert_eq!(run(&["classify", "--model", &model, "none.png"]), Some(1));
     assert_eq!(run(&["classify"]), Some(2), "no such command line");
@@ -152,7 +152,7 @@ fn no_colours_go_where_no_terminal_is() {
     let project = Project::new();
     project.train("run", &["--steps", "2"]);
     let model = project.text("run/checkpoint.safetensors");
-    let picture = project.text("data/light/0.png");
+    let picture = project.text("data/dark/0.png");
     let output = duet(&["--verbose", "classify", "--model", &model, &picture]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("DEBUG") && !log.contains('\u{1b}'), "{log:?}");
@@ -181,9 +181,9 @@ fn a_reader_that_stops_after_a_line_gets_that_line() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut first = [0; 7];
+    let mut first = [0; 6];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"step 2 ");
+    assert_eq!(&first, b"data: ");
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let step = super::weights(&project.path("run/checkpoint.safetensors")).training.unwrap().step;
