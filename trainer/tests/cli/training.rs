@@ -83,26 +83,23 @@ fn resuming_says_what_it_does_and_nothing_to_do_is_said_as_json_too() {
     assert!(!project.path("no-such-run").exists(), "a typing error leaves nothing behind");
 
     let auto = project.train("run", &["--resume=auto", "--steps", "2"]);
-    assert!(auto.starts_with("begins at step 0"), "{auto}");
+    assert!(auto.contains("\nbegins at step 0"), "{auto}");
     let more = project.train("run", &["--resume=auto", "--steps", "4"]);
-    assert!(more.starts_with("goes on from step 2 of ") && more.contains("step 4 of 4"), "{more}");
+    assert!(more.contains("\ngoes on from step 2 of ") && more.contains("step 4 of 4"), "{more}");
     project.train("whole", &["--steps", "4"]);
     assert!(state(&project.path("run")) == state(&project.path("whole")));
 
     let json = |run: &str, more: &[&str]| lines(&project.train(run, &[&["--json"], more].concat()));
     for resume in ["--resume", "--resume=existing", "--resume=auto"] {
         let done = json("run", &[resume, "--steps", "4"]);
-        assert_eq!(done.len(), 2, "{done:?}");
-        assert!(
-            done[0]["resumed"] == true && done[0]["step"] == 4 && done[1]["nothing_to_do"] == true,
-            "{done:?}"
-        );
+        let [_data, begin, end] = &done[..] else { panic!("{done:?}") };
+        assert!(begin["resumed"] == true && begin["step"] == 4 && end["nothing_to_do"] == true, "{done:?}");
     }
     let none = json("other", &["--steps", "0"]);
     assert!(none.len() == 1 && none[0]["nothing_to_do"] == true && none[0]["step"] == 0, "{none:?}");
     assert!(!project.path("other").exists());
     let begun = json("third", &["--resume=auto", "--steps", "2"]);
-    assert!(begun[0]["resumed"] == false && begun[0]["checkpoint"].is_null(), "{begun:?}");
+    assert!(begun[1]["resumed"] == false && begun[1]["checkpoint"].is_null(), "{begun:?}");
     assert_eq!(begun.last().unwrap()["step"], 2);
 }
 
@@ -119,11 +116,11 @@ fn bad_numbers_are_refused_by_name_before_anything_is_read() {
         (&["--lr", "inf"], "learning_rate: "),
         (&["--lr", "-1"], "learning_rate: "),
         (&["--lr", "1e300"], "learning_rate: "),
-        (&["--batch", "0"], "batch_size: "),
-        (&["--batch", "1"], "batch_size: "),
-        (&["--batch", "1048577"], "batch_size: "),
-        (&["--batch", "1000000000000"], "batch_size: "),
-        (&["--batch", "18446744073709551615"], "batch_size: "),
+        (&["--batch", "0"], "batch"),
+        (&["--batch", "1"], "batch"),
+        (&["--batch", "1048577"], "batch"),
+        (&["--batch", "1000000000000"], "batch"),
+        (&["--batch", "18446744073709551615"], "batch"),
     ];
     for (more, words) in cases {
         project.refused("run", more, &[words]);
@@ -354,7 +351,7 @@ fn several_labels_an_image_are_trained_and_measured() {
     assert!(project.train("folders", &["--resume", "--steps", "6"]).contains("goes on from step 4"));
 
     project.set(&[("num_classes = 2", "num_classes = 5")]);
-    project.refused("other", &[], &["the data have 2 classes, the model 5", "num_classes = 2"]);
+    project.refused("other", &[], &["the data have 2 classes", "the model 5: set num_classes = 2"]);
     project.set(&[
         ("num_classes = 5\nhead = \"multi_label\"", "num_classes = 2"),
         ("kind = \"folder\"", "kind = \"labels-csv\""),
