@@ -8,12 +8,14 @@ use crate::recipe::Recipe;
 use clap::ValueEnum as _;
 use duet::Result;
 use duet::autodiff::Activations;
+use duet::checkpoint::Checkpoint;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;
 use duet::infer::classify_plan;
 use duet::model::{JointModel, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
+use duet::typicality::Reference;
 
 /// Runs the command.
 ///
@@ -21,13 +23,16 @@ use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     let is_recipe = ending(&options.model) == "toml";
-    let (model, diffusion, input, info) = if is_recipe {
+    let (model, diffusion, input, info, pictures, typicality) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
-        (model, recipe.diffusion, recipe.train.classifier_input, Default::default())
+        let pictures = recipe.data.pictures();
+        (model, recipe.diffusion, recipe.train.classifier_input, Default::default(), pictures, None)
     } else {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
-        ((*model).clone(), checkpoint.diffusion, ClassifierInput::Both, checkpoint.info)
+        let images = checkpoint.typicality.as_ref().map(Reference::images);
+        let Checkpoint { diffusion, info, pictures, .. } = checkpoint;
+        ((*model).clone(), diffusion, ClassifierInput::Both, info, pictures, images)
     };
     let plan = |kind, activations| make_plan(&model, &diffusion, input, options.batch, kind, activations);
     if let Some(kind) = options.plan {
@@ -74,6 +79,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         let row = serde_json::json!({
             "parameters": parameters, "batch": options.batch, "plans": plans,
             "model": model.config, "diffusion": diffusion, "info": info,
+            "pictures": {"ground": pictures.ground, "fit": pictures.fit.name()}, "typicality_images": typicality,
         });
         say!("{row}");
         return Ok(());
@@ -91,6 +97,11 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.num_res_blocks
     );
     say!("classes: {}", c.class_list());
+    let statistics = match typicality {
+        Some(images) => format!("statistics of {images} training images tell those unlike them"),
+        None => "no statistics of the training data".into(),
+    };
+    say!("pictures: on grey level {} of 255; fit: {}; {statistics}", pictures.ground, pictures.fit.name());
     say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch

@@ -152,6 +152,16 @@ impl DataSpec {
         self.path = std::path::absolute(&path).unwrap_or(path);
     }
 
+    /// As checkpoints note it: files of models are passed on, and need not tell where their maker's own folder lies.
+    pub fn noted(&self) -> DataSpec {
+        let own = std::env::home_dir().filter(|own| own.parent().is_some());
+        let inside = own.and_then(|own| self.path.strip_prefix(own).map(Path::to_owned).ok());
+        DataSpec {
+            path: inside.map_or_else(|| self.path.clone(), |path| Path::new("~").join(path)),
+            ..self.clone()
+        }
+    }
+
     /// Whether the folder is there.
     ///
     /// # Errors
@@ -226,6 +236,11 @@ mod tests {
         let user = std::env::home_dir().unwrap();
         assert_eq!(spec("~/data").path, user.join("data"));
         assert_eq!(spec("~").path, user);
+        assert_eq!(spec("~/data").noted().path, Path::new("~/data"));
+        assert_eq!(spec("data").noted().path, Path::new("/some/recipes/data"));
+        let mut back = spec("~/data").noted();
+        back.set_path(&back.path.clone());
+        assert_eq!(back.path, user.join("data"));
         assert_eq!(spec("~data").path, Path::new("/some/recipes/~data"));
         let mut given = spec("data");
         given.set_path(Path::new("here"));

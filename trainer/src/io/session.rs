@@ -132,8 +132,10 @@ impl Session {
                         "the checkpoint does not say what it was trained on: give --recipe",
                     )
                 })?;
-                serde_json::from_str(text)
-                    .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?
+                let mut spec: DataSpec = serde_json::from_str(text)
+                    .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?;
+                spec.set_path(&spec.path.clone());
+                spec
             }
         };
         if let Some(folder) = &options.data {

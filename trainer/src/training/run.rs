@@ -369,7 +369,8 @@ impl Run {
         let mut checkpoint = pollster::block_on(self.trainer.checkpoint())?;
         let describe = |detail: serde_json::Error| Error::config("recipe", detail.to_string());
         if let Some(state) = &mut checkpoint.training {
-            state.recipe = serde_json::to_value(&self.recipe).map_err(describe)?;
+            let noted = Recipe { data: self.recipe.data.noted(), ..self.recipe.clone() };
+            state.recipe = serde_json::to_value(&noted).map_err(describe)?;
             if let (Some(parts), Some(noted)) = (self.cut, state.recipe.as_object_mut()) {
                 noted.insert(fit::CUT.into(), parts.into());
             }
@@ -377,7 +378,7 @@ impl Run {
             state.last = Some(figures.clone());
         }
         checkpoint.pictures = self.recipe.data.pictures();
-        let data = serde_json::to_string(&self.recipe.data).map_err(describe)?;
+        let data = serde_json::to_string(&self.recipe.data.noted()).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), self.trainer.step().to_string());
         checkpoint.save(&self.folder.join(CHECKPOINT))
