@@ -115,6 +115,10 @@ pub(super) fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
             None => "is a folder; give a model's .safetensors file".to_owned(),
         });
     }
+    // A pipe would be waited for without end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err("is no file but a pipe or a device".to_owned());
+    }
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.by_ref().take(HEAD as u64).read_to_end(&mut bytes).map_err(failed)?;

@@ -220,8 +220,8 @@ impl TryFrom<File> for Reference {
                 return Err(format!("has {found} {what}, must have {wanted}"));
             }
         }
-        if !mean.iter().chain(&covariance).chain(&scores).all(|v| v.is_finite()) {
-            return Err("holds NaN or infinity".into());
+        if !mean.iter().chain(&covariance).chain(&scores).all(|v| (*v as f32).is_finite()) {
+            return Err("holds NaN, infinity or a number beyond f32".into());
         }
         if !scores.is_sorted() || scores.first().is_some_and(|first| *first < 0.0) {
             return Err("has scores that are not in order from 0 up".into());

@@ -161,6 +161,10 @@ impl Recipe {
     /// [`Error::Data`] naming the file, with line and key.
     pub fn load(path: &Path) -> Result<Recipe> {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
+        // A pipe would be waited for without end.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(failed("is no file: give a recipe (.toml)".into()));
+        }
         let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
         let mut recipe = Self::parse(&text, path)?;
         recipe.data.resolve(path.parent().unwrap_or(Path::new("")));

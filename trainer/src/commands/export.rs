@@ -3,7 +3,7 @@
 
 use crate::cli::{Cli, Export, WeightSet};
 use crate::data::Dataset;
-use crate::io::files::{self, Kind};
+use crate::io::files::{self, Kind, ending};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, load_checkpoint};
 use duet::checkpoint::{Checkpoint, Dtype};
@@ -21,6 +21,10 @@ const PART: usize = 8;
 pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
     let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<_> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
+    if ending(&options.out) != "safetensors" {
+        let detail = format!("{} must end in .safetensors", options.out.display());
+        return Err(Error::config("out", detail));
+    }
     files::check(&[(Kind::Model, &options.out)], &inputs)?;
     let (checkpoint, model) = load_checkpoint(&options.model.model)?;
     let ema = match options.model.weights {

@@ -63,8 +63,16 @@ fn test_images(session: &Session, options: &Study, test: &Dataset) -> Result<Tes
         return Err(Error::config("per_class", detail));
     }
     let samples = count * classes.len();
+    if samples < 2 {
+        let detail = "must be at least 2 where there are test images of one class alone";
+        return Err(Error::config("per_class", detail));
+    }
     if options.neighbours == 0 || options.neighbours >= samples {
-        let detail = format!("must be from 1 to {}, is {}", samples.saturating_sub(1), options.neighbours);
+        let detail = format!(
+            "must be below the {samples} images compared (--per-class of each class), from 1 to {}, is {}",
+            samples - 1,
+            options.neighbours
+        );
         return Err(Error::config("neighbours", detail));
     }
     let others = test.of_each_class(count..2 * count)?;

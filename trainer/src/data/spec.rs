@@ -171,8 +171,10 @@ impl DataSpec {
             return Ok(());
         }
         let mut detail = if self.path.exists() { "is no folder" } else { "is not there" }.to_owned();
-        if let Some(written) = &self.written {
-            let here = std::path::absolute(written).unwrap_or_else(|_| written.clone());
+        let here = |written: &PathBuf| std::path::absolute(written).unwrap_or_else(|_| written.clone());
+        if let Some((written, here)) =
+            self.written.as_ref().map(|w| (w, here(w))).filter(|(_, here)| *here != self.path)
+        {
             let what = if here.is_dir() { "is there" } else { "is not there either" };
             detail.push_str(&format!(
                 ": a path in a recipe counts from the recipe's folder; in the working directory {} {what}",

@@ -71,10 +71,12 @@ pub fn classes(folder: &Path, passed_over: &mut PassedOver) -> Result<Vec<Class>
     for file in &listing.files {
         passed_over.add(Why::NoClass, file::ending(file));
     }
+    // A link back to the whole would make pictures of all classes one's own.
+    let whole = folder.canonicalize().map_err(|e| bad(folder, format!("cannot be listed: {e}")))?;
     let mut classes = Vec::new();
     for (name, path) in listing.folders {
         let mut files = Vec::new();
-        gather(&path, &mut files, passed_over, &mut HashSet::new(), 0)?;
+        gather(&path, &mut files, passed_over, &mut HashSet::from([whole.clone()]), 0)?;
         classes.push(Class { name, files });
     }
     Ok(classes)
@@ -152,5 +154,18 @@ mod tests {
         assert_eq!(names, ["10.JPG", "2.png", "b/1.jpeg"].map(Path::new));
         let missing = pictures_in(&home.path().join("none")).unwrap_err().to_string();
         assert!(missing.contains("none") && missing.contains("cannot be listed"), "{missing}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_back_to_the_whole_adds_no_other_class() {
+        let home = tempfile::tempdir().unwrap();
+        for class in ["dark", "light"] {
+            std::fs::create_dir(home.path().join(class)).unwrap();
+            std::fs::write(home.path().join(class).join("1.png"), "").unwrap();
+        }
+        std::os::unix::fs::symlink("..", home.path().join("dark/up")).unwrap();
+        let found = classes(home.path(), &mut PassedOver::default()).unwrap();
+        assert_eq!(found.iter().map(|class| class.files.len()).collect::<Vec<_>>(), [1, 1]);
     }
 }

@@ -67,7 +67,23 @@ fn results() -> MutexGuard<'static, Printer<Stdout>> {
 
 /// Prints a line of results. What fails is remembered for [`finish`]; nothing is printed after it.
 pub fn line(text: Arguments<'_>) {
-    results().attempt(io::stdout, |out| writeln!(out, "{text}"));
+    results().attempt(io::stdout, |out| writeln!(out, "{}", Plain(&text.to_string())));
+}
+
+/// Text whose control characters, as names of files and classes may hold them, are spelled out: a terminal would obey them.
+struct Plain<'a>(&'a str);
+
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '\n' | '\t' => write!(f, "{character}")?,
+                control if control.is_control() => write!(f, "{}", control.escape_default())?,
+                other => write!(f, "{other}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether results no longer arrive anywhere: there is no use in computing what would only be printed.
@@ -87,7 +103,7 @@ pub fn finish() -> Result<(), String> {
 
 /// Prints a line on standard error. Where even that fails there is nobody to tell.
 pub fn message(text: Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", Plain(&text.to_string()));
 }
 
 /// A progress bar on stderr; hidden where stderr is no terminal or the output is for machines.
@@ -121,6 +137,12 @@ pub fn bytes(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_of_names_are_spelled_out() {
+        assert_eq!(Plain("a\u{1b}[31mb\r\u{7f}").to_string(), "a\\u{1b}[31mb\\r\\u{7f}");
+        assert_eq!(Plain("Ä\tb\nc — 1 %").to_string(), "Ä\tb\nc — 1 %");
+    }
 
     /// Takes so many bytes, then fails.
     struct Sink(usize, ErrorKind);

@@ -238,6 +238,7 @@ const ONE_REQUEST: Duration = Duration::from_secs(1);
 pub fn watch_interrupts() -> Result<()> {
     // The handler takes the place of what was there.
     let stays = ignore_hangup();
+    ignore_full_files();
     ctrlc::set_handler(|| match ASKED.get() {
         None => {
             ASKED.get_or_init(Instant::now);
@@ -265,6 +266,17 @@ fn ignore_hangup() -> bool {
 fn ignore_hangup() -> bool {
     false
 }
+
+/// A file that must not grow any more is an error of its writing, as a full disk is, and does not end the process.
+#[cfg(unix)]
+fn ignore_full_files() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no code of ours is called by a signal that is ignored. Where it cannot be, it stays as it was.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
+#[cfg(not(unix))]
+fn ignore_full_files() {}
 
 /// What a chain hears at each step: to go on, until Ctrl-C.
 pub fn go_on() -> ControlFlow<()> {

@@ -37,6 +37,10 @@ const EVAL_BATCH: usize = 32;
 pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()> {
     let json = arguments.json;
     let limit = time_limit(options.minutes)?;
+    if options.out.exists() && !options.out.is_dir() {
+        let detail = format!("{} is a file; give a folder", options.out.display());
+        return Err(Error::config("out", detail));
+    }
     let file = options.out.join(CHECKPOINT);
     if !goes_on(options, &file)? && recipe.train.steps == 0 {
         nothing_to_do(json, 0, 0, None);
@@ -45,6 +49,9 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     let inputs = [Some(&options.recipe), options.init.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
     files::check_distinct(&[(Kind::Model, &file), (Kind::Table, &options.out.join(LOG))], &inputs)?;
+    if recipe.data.kind.is_folder() {
+        files::check_apart(&options.out, &recipe.data.path)?;
+    }
     files::make_folder(&options.out)?;
     let _lock = Lock::take(&options.out, json)?;
     remove_temporaries(&options.out, |name| name == CHECKPOINT || name == LOG || name.starts_with(SAMPLES));

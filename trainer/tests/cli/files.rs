@@ -169,6 +169,25 @@ fn a_bad_picture_does_not_keep_the_others_from_being_answered() {
 }
 
 #[test]
+fn what_is_no_file_or_folder_is_not_waited_for() {
+    let project = Project::new();
+    let (recipe, run) = (project.text("recipe.toml"), project.text("run"));
+    fails(&["train", &recipe, "--out", &project.text("data/new")], &["data's folder"]);
+    fails(&["train", &recipe, "--out", &recipe], &["recipe.toml is a file; give a folder"]);
+    fails(&["export", "--model", &run, "--out", &project.text("x.png")], &[".safetensors"]);
+    #[cfg(unix)]
+    {
+        let pipe = project.text("pipe.toml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fails(&["train", &pipe, "--out", &run], &["pipe.toml", "is no file"]);
+        fails(&["info", &pipe], &["pipe.toml", "is no file"]);
+        let pipe = project.text("pipe.safetensors");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fails(&["info", &pipe], &["pipe.safetensors", "a pipe or a device"]);
+    }
+}
+
+#[test]
 fn folders_of_pictures_are_classified() {
     let (project, model, _) = trained();
     let data = project.path("data");

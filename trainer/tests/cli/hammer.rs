@@ -1,5 +1,5 @@
 //! `kill -9` at random moments of starting, training, saving, testing, drawing and exporting: what is there afterwards is whole,
-//! and in the end nothing tells that there were kills. With `DUET_SLOW` there are two hundred of them.
+//! and in the end nothing tells that there were kills. The slow tests kill two hundred times.
 
 use super::training::{FILE, rubbish, state, step, wait_for};
 use super::{Project, duet, ok, weights};
@@ -7,11 +7,6 @@ use duet::rng::{Seed, Stream, uniform_u32_below};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Kills of training and of exporting.
-fn kills() -> [u32; 2] {
-    if std::env::var_os("DUET_SLOW").is_some() { [160, 40] } else { [6, 2] }
-}
 
 /// A moment within `span`: the `number`-th of a fixed sequence.
 fn moment(number: u32, span: Duration) -> Duration {
@@ -34,7 +29,27 @@ fn steps_of_log(run: &Path) -> Vec<u64> {
 
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
-    let [wanted, _] = kills();
+    training_survives(6);
+}
+
+#[test]
+#[ignore = "minutes: 160 kills"]
+fn a_run_survives_many_kills() {
+    training_survives(160);
+}
+
+#[test]
+fn a_killed_export_leaves_the_old_file_or_the_new_one() {
+    exporting_survives(2);
+}
+
+#[test]
+#[ignore = "a minute: 40 kills"]
+fn an_export_survives_many_kills() {
+    exporting_survives(40);
+}
+
+fn training_survives(wanted: u32) {
     let project = Project::new();
     // Much of the time is spent on saving, testing and drawing.
     project.set(&[("save_every = 4", "save_every = 1"), ("log_every = 2", "log_every = 1")]);
@@ -103,9 +118,7 @@ fn as_if_never_killed(run: &Path, whole: &Path, steps: u64) {
     }
 }
 
-#[test]
-fn a_killed_export_leaves_the_old_file_or_the_new_one() {
-    let [_, wanted] = kills();
+fn exporting_survives(wanted: u32) {
     let project = Project::new();
     project.train("run", &["--steps", "2"]);
     let model = project.text(&format!("run/{FILE}"));
