@@ -125,6 +125,20 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// A checkpoint for inference, of which nothing else is known: of pictures on black, cropped; the other fields say more.
+    pub fn new(model: ModelConfig, diffusion: DiffusionConfig, weights: Tensors) -> Checkpoint {
+        Checkpoint {
+            model,
+            diffusion,
+            weights,
+            ema: None,
+            training: None,
+            pictures: Pictures::default(),
+            typicality: None,
+            info: BTreeMap::new(),
+        }
+    }
+
     /// Reads a checkpoint from the bytes of its file. Memory needed is bounded by the length of `bytes`, whatever the
     /// header claims. `path` only names the file in errors.
     ///
@@ -159,17 +173,7 @@ impl Checkpoint {
             container.tensors(|name| name != "num_batches_tracked" && !name.ends_with(".num_batches_tracked"))
         };
         let weights = decode().map_err(|detail| error_at(path, detail))?;
-        let (pictures, info) = (Pictures::default(), BTreeMap::new());
-        Ok(Checkpoint {
-            model,
-            diffusion,
-            weights,
-            ema: None,
-            training: None,
-            pictures,
-            typicality: None,
-            info,
-        })
+        Ok(Checkpoint::new(model, diffusion, weights))
     }
 
     /// What a picture becomes for this model.

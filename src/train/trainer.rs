@@ -416,15 +416,11 @@ impl Trainer {
             best: None,
             last: None,
         };
+        let weights = self.weights.download(ParamSet::Weights, true).await?;
         Ok(Checkpoint {
-            model: self.weights.model().config.clone(),
-            diffusion: self.diffusion.clone(),
-            weights: self.weights.download(ParamSet::Weights, true).await?,
             ema: Some(self.weights.download(ParamSet::Average, false).await?),
             training: Some(training),
-            pictures: Default::default(),
-            typicality: None,
-            info: std::collections::BTreeMap::new(),
+            ..Checkpoint::new(self.weights.model().config.clone(), self.diffusion.clone(), weights)
         })
     }
 

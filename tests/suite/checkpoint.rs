@@ -7,7 +7,6 @@ mod values;
 use duet::checkpoint::{Checkpoint, Dtype, FORMAT, Figures, TrainingState, check_names, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
-use duet::picture::Pictures;
 use duet::tensor::{HostTensor, Tensors};
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,18 +64,11 @@ fn small_weights() -> Tensors {
 }
 
 fn inference_only() -> Checkpoint {
+    let class_names = vec!["a \"quoted\" name".into(), "żółw".into()];
+    let model = ModelConfig { class_names, ..Default::default() };
     Checkpoint {
-        model: ModelConfig {
-            class_names: vec!["a \"quoted\" name".into(), "żółw".into()],
-            ..Default::default()
-        },
-        diffusion: DiffusionConfig::default(),
-        weights: small_weights(),
-        ema: None,
-        training: None,
-        pictures: Pictures::default(),
-        typicality: None,
         info: BTreeMap::from([("data".to_owned(), "synthetic\n100% digits".to_owned())]),
+        ..Checkpoint::new(model, DiffusionConfig::default(), small_weights())
     }
 }
 

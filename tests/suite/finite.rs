@@ -12,7 +12,6 @@ use duet::sampling::Watch;
 use duet::tensor::Tensors;
 use duet::weights::Weights;
 use duet::{Duet, LoadOptions, SampleOptions};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -31,17 +30,7 @@ fn model(head: Head, change: impl FnOnce(&mut Tensors)) -> Duet {
     }
     change(&mut weights);
     let diffusion = DiffusionConfig::default();
-    let info = BTreeMap::new();
-    let checkpoint = Checkpoint {
-        model: config,
-        diffusion,
-        weights,
-        ema: None,
-        training: None,
-        info,
-        pictures: Default::default(),
-        typicality: None,
-    };
+    let checkpoint = Checkpoint::new(config, diffusion, weights);
     let options = LoadOptions { adopted: Some(device().clone()), ..LoadOptions::default() };
     pollster::block_on(Duet::of(Arc::new(checkpoint), model, &options)).unwrap()
 }

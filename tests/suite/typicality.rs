@@ -91,14 +91,9 @@ fn pictures_of_another_kind_are_not() {
 fn checkpoint(pictures: Pictures, typicality: Option<Reference>) -> Checkpoint {
     let model = JointModel::new(&tiny_config()).unwrap();
     Checkpoint {
-        model: model.config.clone(),
-        diffusion: DiffusionConfig::default(),
-        weights: model.params.initial(Seed(4)),
-        ema: None,
-        training: None,
         pictures,
         typicality,
-        info: Default::default(),
+        ..Checkpoint::new(model.config.clone(), DiffusionConfig::default(), model.params.initial(Seed(4)))
     }
 }
 

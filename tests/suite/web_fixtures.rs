@@ -72,16 +72,8 @@ fn web_fixtures_golden_model() {
     let path = root().join("tests/fixtures/mnist28_c32.safetensors");
     let fixture = Fixture::load(&path);
     let setup = Setup::of(&fixture);
-    let checkpoint = Checkpoint {
-        model: setup.model.config.clone(),
-        diffusion: setup.diffusion.clone(),
-        weights: weights(&setup.model, &setup.prefix),
-        ema: None,
-        training: None,
-        pictures: Default::default(),
-        typicality: None,
-        info: BTreeMap::new(),
-    };
+    let weights = weights(&setup.model, &setup.prefix);
+    let checkpoint = Checkpoint::new(setup.model.config.clone(), setup.diffusion.clone(), weights);
     write("golden.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
     write("mnist28_c32.safetensors", &std::fs::read(path).unwrap());
 }
@@ -99,16 +91,7 @@ fn web_fixtures_tiny_model() {
     as_trained_on_noise(&mut weights);
     let info = BTreeMap::from([("data".to_owned(), "none".to_owned())]);
     let diffusion = DiffusionConfig::default();
-    let checkpoint = Checkpoint {
-        model: config,
-        diffusion,
-        weights,
-        ema: None,
-        training: None,
-        pictures: Default::default(),
-        typicality: None,
-        info,
-    };
+    let checkpoint = Checkpoint { info, ..Checkpoint::new(config, diffusion, weights) };
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
     // One whose numbers leave their range on the way to the answer, as after a training that went wrong.
     let mut broken = checkpoint.clone();

@@ -13,7 +13,6 @@ use duet::train::{Batch, ClassifierInput, StepInput, TrainOptions, Trainer, trai
 use duet::weights::Weights;
 use duet::{Duet, LoadOptions, SampleOptions};
 use pollster::block_on;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn model(head: Head) -> (Arc<JointModel>, Weights) {
@@ -143,16 +142,7 @@ fn the_facade() {
         let (joint, _) = model(head);
         let mut weights = joint.params.initial(Seed(2));
         as_trained_on_noise(&mut weights);
-        let checkpoint = Checkpoint {
-            model: joint.config.clone(),
-            diffusion: DiffusionConfig::default(),
-            weights,
-            ema: None,
-            training: None,
-            info: BTreeMap::new(),
-            pictures: Default::default(),
-            typicality: None,
-        };
+        let checkpoint = Checkpoint::new(joint.config.clone(), DiffusionConfig::default(), weights);
         let options = LoadOptions { adopted: Some(device().clone()), ..LoadOptions::default() };
         let mut duet = block_on(Duet::of(Arc::new(checkpoint), joint, &options)).unwrap();
         let image = values(1, LEN);

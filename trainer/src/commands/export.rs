@@ -2,8 +2,8 @@
 //! those are given.
 
 use crate::cli::{Cli, Export, WeightSet};
-use crate::data::Dataset;
-use crate::io::files::{self, Kind, ending};
+use crate::data::{Dataset, ending};
+use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, load_checkpoint};
 use duet::checkpoint::{Checkpoint, Dtype};

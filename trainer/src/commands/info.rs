@@ -1,7 +1,7 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
-use crate::io::files::ending;
+use crate::data::ending;
 use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;

@@ -2,10 +2,10 @@
 //! the class along the chain, and the images themselves, as in Figures 4 to 6 of the paper.
 
 use crate::cli::{Cli, Study};
-use crate::data::Dataset;
+use crate::data::{Dataset, ending};
 use crate::eval::chains::Chains;
 use crate::eval::likeness::Real;
-use crate::io::files::{self, Kind, ending};
+use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, go_on, watch_interrupts};
 use crate::report::study::{Outcome, StudyFiles};

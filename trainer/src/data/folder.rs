@@ -1,22 +1,18 @@
 //! A folder per class with pictures in it.
 
+use super::decode::{decode, share, take_out};
 use super::summary::Summary;
 use super::tree::{self, Class, Listing};
-use super::{DataSpec, Dataset, Split, bad, file, picture, shared};
+use super::{DataSpec, Dataset, Split, bad, file, shared};
 use duet::model::Labels;
-use duet::picture::Preparation;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// What a folder of training images is called, in any letters.
 const TRAIN: [&str; 2] = ["train", "training"];
 
 /// What a folder of test images is called; an earlier one goes before a later one.
 const TEST: [&str; 6] = ["test", "testing", "val", "valid", "validation", "dev"];
-
-/// Broken pictures that an error names.
-const MOST_NAMED: usize = 10;
 
 /// Loads a folder: `train` and `test` (or `val`) inside it where they are there, else a split of its own.
 ///
@@ -34,11 +30,12 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         return Err(bad(&found.root, format!("holds no pictures in its class folders{rest}")));
     }
     // By contents, not by name: copies of one picture land on one side.
-    let side = |picture: &Found, bytes: &[u8]| {
-        picture.test.unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
+    let side = |row: usize, bytes: &[u8]| {
+        let settled = found.pictures.get(row).and_then(|picture| picture.test);
+        settled.unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
     };
-    let (mut images, held_out) =
-        decode(&spec.path, &found.pictures, &spec.preparation(channels, size), side)?;
+    let paths: Vec<&Path> = found.pictures.iter().map(|picture| picture.path.as_path()).collect();
+    let (mut images, held_out) = decode(&spec.path, &paths, &spec.preparation(channels, size), side)?;
     let test_images = take_out(&mut images, &held_out);
     let part = |images: Vec<u8>, test: bool| {
         let rows = found.pictures.iter().zip(&held_out).filter(|(_, side)| **side == test);
@@ -194,94 +191,11 @@ fn merged(root: &Path, train: Vec<Class>, test: Vec<Class>) -> Classes {
     Classes { root: root.into(), names, pictures }
 }
 
-/// A number in 0..1 that depends on a file's contents and the seed.
-fn share(bytes: &[u8], seed: u64) -> f64 {
-    let mut word = [0u8; 8];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).update(bytes).finalize_xof().fill(&mut word);
-    // The 53 bits that an f64 holds exactly.
-    (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// Grey levels of all pictures in their order, and for each whether it is to test on. Each file is read and decoded once, a
-/// thread per core; no more than one decoded picture a thread is kept in its own size.
-fn decode(
-    root: &Path,
-    pictures: &[Found],
-    preparation: &Preparation,
-    side: impl Fn(&Found, &[u8]) -> bool + Sync,
-) -> Result<(Vec<u8>, Vec<bool>)> {
-    let len = preparation.channels * preparation.size * preparation.size;
-    let total = len.checked_mul(pictures.len()).filter(|_| len > 0);
-    let total = total.ok_or_else(|| bad(root, "is more than memory can hold at this size"))?;
-    let (mut images, mut sides) = (vec![0u8; total], vec![false; pictures.len()]);
-    let one = |picture: &Found, levels: &mut [u8], test: &mut bool| -> Result<()> {
-        let (format, bytes) = file::read(&picture.path)?;
-        levels.copy_from_slice(&picture::prepare(&picture.path, format, &bytes, preparation)?.levels);
-        *test = side(picture, &bytes);
-        Ok(())
-    };
-    let work = Mutex::new(pictures.iter().zip(images.chunks_exact_mut(len)).zip(&mut sides).enumerate());
-    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let broken = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get()).min(pictures.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((row, ((picture, levels), test))) = next() {
-                    if let Err(error) = one(picture, levels, test) {
-                        broken.lock().unwrap_or_else(PoisonError::into_inner).push((row, error));
-                    }
-                }
-            });
-        }
-    });
-    let mut broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if broken.is_empty() {
-        return Ok((images, sides));
-    }
-    broken.sort_by_key(|(row, _)| *row);
-    let count = broken.len();
-    let mut words: Vec<String> = broken.into_iter().take(MOST_NAMED).map(|(_, e)| words(root, &e)).collect();
-    if count > MOST_NAMED {
-        words.push(format!("and {} more", count - MOST_NAMED));
-    }
-    let detail = format!("{count} of {} pictures cannot be read: {}", pictures.len(), words.join("; "));
-    Err(bad(root, detail))
-}
-
-/// An error of a file with the file's place in the folder.
-fn words(root: &Path, error: &Error) -> String {
-    match error {
-        Error::Data { path, detail } => {
-            format!("{}: {detail}", path.strip_prefix(root).unwrap_or(path).display())
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Moves chosen images out of a list, keeping the order of both.
-fn take_out(images: &mut Vec<u8>, chosen: &[bool]) -> Vec<u8> {
-    let len = images.len() / chosen.len().max(1);
-    let mut out = Vec::with_capacity(len * chosen.iter().filter(|chosen| **chosen).count());
-    let mut kept = 0;
-    for (row, chosen) in chosen.iter().enumerate() {
-        let place = row * len..(row + 1) * len;
-        if *chosen {
-            out.extend_from_slice(&images[place]);
-        } else {
-            images.copy_within(place, kept);
-            kept += len;
-        }
-    }
-    images.truncate(kept);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::{DataKind, load_image};
-    use duet::picture::Fit;
+    use duet::picture::{Fit, Preparation};
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {

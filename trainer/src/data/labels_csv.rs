@@ -6,7 +6,8 @@
 //! a/2.png,1,1
 //! ```
 
-use super::{DataSpec, Dataset, Split, Summary, bad, load_image};
+use super::decode::{decode, share, take_out};
+use super::{DataSpec, Dataset, Split, Summary, bad};
 use duet::Result;
 use duet::model::Labels;
 use duet::picture::Preparation;
@@ -19,7 +20,7 @@ const TABLE: &str = "labels.csv";
 /// Loads a folder: `train` and `test` inside it where both have a table, else a split of its own.
 ///
 /// # Errors
-/// A table that is missing or bad, naming file and line; an unreadable image.
+/// A table that is missing or bad, naming file and line; images that cannot be read, all of them named up to a number.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
     let preparation = &spec.preparation(channels, size);
     let (train, test) = (spec.path.join("train"), spec.path.join("test"));
@@ -33,42 +34,35 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         }
         return Ok(Split { train, test, summary: Summary::default() });
     }
-    let all = read(&spec.path, preparation)?;
+    let mut train = read(&spec.path, preparation)?;
     // By contents, not by name: copies of one image land on one side.
-    let held_out: Vec<bool> = all
+    let held_out: Vec<bool> = train
         .images
-        .chunks_exact(all.image_len())
+        .chunks_exact(train.image_len())
         .map(|image| share(image, spec.split_seed) < spec.test_share)
         .collect();
-    let [train, test] = [part(&all, &held_out, false)?, part(&all, &held_out, true)?];
+    let names = train.class_names.len();
+    let labels = |wanted: bool| {
+        let rows: Vec<usize> = (0..held_out.len()).filter(|row| held_out[*row] == wanted).collect();
+        train.labels.pick(&rows, names)
+    };
+    let [train_labels, test_labels] = [labels(false)?, labels(true)?];
+    let images = take_out(&mut train.images, &held_out);
+    let test =
+        Dataset { images, labels: test_labels, class_names: train.class_names.clone(), channels, size };
+    train.labels = train_labels;
     Ok(Split { train, test, summary: Summary::default() })
-}
-
-/// A number in 0..1 that depends on an image's grey levels and the seed.
-fn share(levels: &[u8], seed: u64) -> f64 {
-    let mut word = [0u8; 8];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).update(levels).finalize_xof().fill(&mut word);
-    // The 53 bits that an f64 holds exactly.
-    (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// The images that are, or are not, held out.
-fn part(all: &Dataset, held_out: &[bool], wanted: bool) -> Result<Dataset> {
-    let images = all.images.chunks_exact(all.image_len()).zip(held_out);
-    let images = images.filter(|(_, held)| **held == wanted).flat_map(|(image, _)| image).copied().collect();
-    let rows: Vec<usize> = (0..held_out.len()).filter(|row| held_out[*row] == wanted).collect();
-    Ok(Dataset { images, labels: all.labels.pick(&rows, all.class_names.len())?, ..all.clone() })
 }
 
 fn read(folder: &Path, preparation: &Preparation) -> Result<Dataset> {
     let path = folder.join(TABLE);
     let text = std::fs::read_to_string(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
     let (class_names, rows) = table(&text).map_err(|detail| bad(&path, detail))?;
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for (file, targets) in rows {
-        images.extend(load_image(&folder.join(file), preparation)?.levels);
-        labels.extend(targets);
-    }
+    let (files, targets): (Vec<PathBuf>, Vec<_>) =
+        rows.into_iter().map(|(file, targets)| (folder.join(file), targets)).unzip();
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let (images, _) = decode(folder, &paths, preparation, |_, _| false)?;
+    let labels = targets.concat();
     let &Preparation { channels, size, .. } = preparation;
     Ok(Dataset { images, labels: Labels::MultiLabel(labels), channels, size, class_names })
 }

@@ -1,6 +1,7 @@
 //! Data sets: the idx files of the MNIST family, and folders of labelled images.
 
 mod classes;
+mod decode;
 mod file;
 mod folder;
 mod foreign;
@@ -13,6 +14,7 @@ mod spec;
 mod summary;
 mod tree;
 
+pub use file::ending;
 pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
 pub use picture::{Prepared, load_image};

@@ -70,11 +70,6 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
             first,
             Watch::None,
         ))?;
-        if made.counterfactual.iter().chain(&made.after).any(|value| !value.is_finite()) {
-            let detail =
-                "a counterfactual became NaN, which is no change of a decision; try a smaller --alpha";
-            return Err(Error::NotFinite { detail: detail.into() });
-        }
         let (was, is) = (argmax(&made.before, classes)?, argmax(&made.after, classes)?);
         for i in 0..part.len() {
             sums.images += 1;

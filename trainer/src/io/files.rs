@@ -1,6 +1,7 @@
 //! What a command writes, checked before it works: that it can be written under that name, and that nothing which is read, or
 //! written too, would be replaced by it.
 
+use crate::data::ending;
 use duet::checkpoint::{check_writable, write_atomic};
 use duet::{Error, Result};
 use std::ffi::OsStr;
@@ -78,11 +79,6 @@ impl Kind {
         }
         self.named(check_writable(path))
     }
-}
-
-/// The ending of a file's name in small letters, without the dot; empty where it has none.
-pub fn ending(path: &Path) -> String {
-    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 /// The folder that a file lies in.

@@ -1,7 +1,8 @@
 //! Pictures: grids of images with a name per row, and strips of explanations; as PNG or JPEG, as the file's ending says.
 
-use super::files::{Kind, ending};
+use super::files::Kind;
 use super::text;
+use crate::data::ending;
 use duet::{Error, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};

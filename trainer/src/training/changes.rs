@@ -176,14 +176,8 @@ mod tests {
             last: None,
         };
         Checkpoint {
-            model: recipe.model.clone(),
-            diffusion: recipe.diffusion.clone(),
-            weights: Tensors::new(),
-            ema: None,
             training: Some(training),
-            info: Default::default(),
-            pictures: Default::default(),
-            typicality: None,
+            ..Checkpoint::new(recipe.model.clone(), recipe.diffusion.clone(), Tensors::new())
         }
     }
 
