@@ -45,7 +45,7 @@ pub fn programs() -> Vec<Program> {
         let model = JointModel::new(&config).unwrap();
         for (noise, guidance) in [
             (NoiseSource::Generator, Guidance::Representation),
-            (NoiseSource::Stored { steps: 5 }, Guidance::Gradient),
+            (NoiseSource::Given, Guidance::Gradient),
             (NoiseSource::Given, Guidance::None),
         ] {
             let spec = StepSpec { noise, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
