@@ -6,7 +6,6 @@ pub mod chains;
 pub mod counterfactuals;
 pub mod explanations;
 pub mod likeness;
-pub mod manifold;
 pub mod noise_error;
 
 use crate::cli::Eval;
