@@ -20,7 +20,7 @@ fn the_device_draws_the_host_s_numbers() {
         let mut h = Harness::new();
         let run = h.words(&[seed.0 as u32, (seed.0 >> 32) as u32, 7, 5]);
         let y = h.output(&[batch, pixels, channels]);
-        h.run(random::normal(batch, pixels, channels, Stream::TrainNoise as u32, run, y.slice));
+        h.run(random::normal([batch, pixels, channels], Stream::TrainNoise as u32, false, run, y.slice));
         let got = h.read(&y);
         let mut want = vec![0.0; got.len()];
         for n in 0..batch {

@@ -34,7 +34,7 @@ fn operations_match_their_twins() {
             tb.slice,
             y[5].slice,
         ));
-        launches.extend(pointwise::axpy(quads, ta.slice, tb.slice, alpha, y[6].slice));
+        launches.extend(pointwise::axpy(quads, None, [ta.slice, tb.slice, alpha], y[6].slice));
         launches.extend(pointwise::clamp(0.5, quads, ta.slice, y[7].slice));
         h.run(launches);
         let silu = |x: &[f64]| -> Vec<f64> { x.iter().map(|v| v * sigmoid(*v)).collect() };

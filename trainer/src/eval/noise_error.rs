@@ -1,6 +1,6 @@
 //! How well the network predicts noise, by quarter of the chain.
 
-use super::Measured;
+use super::{Measured, Task};
 use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::session::Session;
@@ -21,7 +21,7 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
     let new = DenoisingError::new(&session.weights, diffusion, options.batch, session.set);
     let error = pollster::block_on(new)?;
     let steps = diffusion.diffusion_steps;
-    let seed = Seed(options.seed);
+    let seed = Seed(options.how.seed);
     let mut sums = [0.0f64; 4];
     let all = test.spread(count);
     for (quarter, sum) in sums.iter_mut().enumerate() {
@@ -48,7 +48,8 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
 }
 
 /// The noise error by quarter of the chain.
-pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, _quiet: bool) -> Result<Measured> {
+pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
+    let (session, options, test) = (task.session, task.options, &task.split.test);
     let quarters = noise_error(session, options, test)?;
     let mut lines = Vec::new();
     if let Some(quarters) = quarters {
