@@ -6,6 +6,7 @@ use crate::data::{Dataset, ending};
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, load_checkpoint};
+use crate::training::{TEST_ACCURACY, TEST_IMAGES};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::infer::NoiseProfiles;
 use duet::typicality::{LEAST_IMAGES, Protocol, Reference};
@@ -26,12 +27,16 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
         return Err(Error::config("out", detail));
     }
     files::check(&[(Kind::Model, &options.out)], &inputs)?;
-    let (checkpoint, model) = load_checkpoint(&options.model.model)?;
+    let (mut checkpoint, model) = load_checkpoint(&options.model.model)?;
     let ema = match options.model.weights {
         WeightSet::Auto => checkpoint.ema.is_some(),
         WeightSet::Ema => true,
         WeightSet::Raw => false,
     };
+    if !ema && checkpoint.ema.is_some() {
+        // The accuracy that training noted is the average's.
+        checkpoint.info.retain(|topic, _| ![TEST_ACCURACY, TEST_IMAGES].contains(&topic.as_str()));
+    }
     let dtype = if options.f32 { Dtype::F32 } else { Dtype::F16 };
     let mut bytes = checkpoint.export(dtype, ema)?;
     let path = options.out.display().to_string();
@@ -74,6 +79,7 @@ fn measure(session: &Session, train: &Dataset, wanted: usize, quiet: bool) -> Re
         );
         return Err(Error::config("typicality-images", detail));
     }
+    session.checkpoint.require_denoising()?;
     let diffusion = &session.checkpoint.diffusion;
     let protocol = Protocol::new(diffusion);
     let new = NoiseProfiles::new(&session.weights, diffusion, &protocol, PART, session.set);

@@ -37,6 +37,7 @@ fn flips(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Resu
     if options.counterfactuals == 0 {
         return Ok(None);
     }
+    session.checkpoint.require_denoising()?;
     let config = session.config();
     if config.head != Head::Multiclass {
         return Err(Error::config("counterfactuals", "need a model with one class per image"));
