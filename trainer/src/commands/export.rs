@@ -43,6 +43,7 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
     // Of the weights as they are in the file.
     let mut exported = Checkpoint::from_bytes(&bytes, &options.out)?;
     if options.data.recipe.is_some() || options.data.data.is_some() {
+        exported.require_denoising()?;
         let session = Session::of(arguments, exported, &options.out)?;
         let train = session.data(&options.data)?.train;
         let reference = measure(&session, &train, options.typicality_images, arguments.json)?;
@@ -79,7 +80,6 @@ fn measure(session: &Session, train: &Dataset, wanted: usize, quiet: bool) -> Re
         );
         return Err(Error::config("typicality-images", detail));
     }
-    session.checkpoint.require_denoising()?;
     let diffusion = &session.checkpoint.diffusion;
     let protocol = Protocol::new(diffusion);
     let new = NoiseProfiles::new(&session.weights, diffusion, &protocol, PART, session.set);

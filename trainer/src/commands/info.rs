@@ -151,12 +151,7 @@ fn make_plan(
             step_plan(model, &spec, WeightSet::Raw)
         }
         PlanKind::Train => {
-            let spec = TrainSpec {
-                batch,
-                micro_batches: 1,
-                activations,
-                ..TrainSpec::of(train)
-            };
+            let spec = TrainSpec { batch, micro_batches: 1, activations, ..TrainSpec::of(train) };
             train_plan(model, diffusion, &spec)
         }
     }
