@@ -6,7 +6,7 @@ use crate::training_groups::tensors;
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::DiffusionConfig;
 use duet::explain::ExplainOptions;
-use duet::model::{JointModel, ParamSet, Part};
+use duet::model::{JointModel, ModelConfig, ParamSet, Part};
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, Trainer, backward_plan, train_plan};
 use duet::{Duet, LoadOptions, SampleOptions};
 use std::path::Path;
@@ -44,7 +44,8 @@ fn the_decoder_keeps_every_bit_and_the_rest_learns() {
 fn its_loss_is_the_whole_loss_at_full_weight() {
     // Dropout would draw other numbers in a plan of other operations.
     let start = |options: &TrainOptions| {
-        let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
+        let config = ModelConfig { classifier_dropout: 0.0, ..tiny_config() };
+        let model = Arc::new(JointModel::new(&config).unwrap());
         let diffusion = DiffusionConfig::default();
         pollster::block_on(Trainer::new(device(), model, &diffusion, options)).unwrap()
     };
@@ -90,7 +91,7 @@ fn the_decoder_and_the_noise_are_not_computed() {
         assert_eq!(names.contains(&"t"), input == ClassifierInput::Noised, "{names:?}");
     }
     // A learned sigma's term goes with the noise error.
-    let learned = duet::model::ModelConfig { learn_sigma: true, ..tiny_config() };
+    let learned = ModelConfig { learn_sigma: true, ..tiny_config() };
     let learned = JointModel::new(&learned).unwrap();
     train_plan(&learned, &diffusion, &TrainSpec::of(&alone(ClassifierInput::Both))).unwrap();
 }
