@@ -311,8 +311,9 @@ impl Duet {
     /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.
     ///
     /// # Errors
-    /// As [`NoisePredictor::predict`].
+    /// As [`NoisePredictor::predict`] and [`Checkpoint::require_denoising`].
     pub async fn predict_noise(&mut self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+        self.checkpoint.require_denoising()?;
         let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
         let predictor = match self.predictors.remove(&batch) {
             Some(known) => known,
@@ -325,7 +326,7 @@ impl Duet {
     /// have it no longer? The inversions of the last images are kept: another target or strength costs a chain alone.
     ///
     /// # Errors
-    /// As [`Explainer::new`] and [`Explainer::explain`].
+    /// As [`Explainer::new`], [`Explainer::explain`] and [`Checkpoint::require_denoising`].
     pub async fn explain(
         &mut self,
         image: &[f32],
@@ -407,6 +408,7 @@ impl Duet {
 
     /// The explainer of the options: the one that is kept, where they allow it.
     async fn explainer(&mut self, options: &ExplainOptions) -> Result<&mut Explainer> {
+        self.checkpoint.require_denoising()?;
         // Options that are refused leave what is kept for others.
         let fits = match &mut self.explainer {
             Some(explainer) => explainer.change(options).await?,
@@ -427,7 +429,8 @@ impl Duet {
     /// New images \[N,C,H,W\], one for each label; `None`: `count` images of no class.
     ///
     /// # Errors
-    /// As [`Sampler::new`] and [`Sampler::run`]; [`Error::NotFinite`] where the step size is too large.
+    /// As [`Sampler::new`], [`Sampler::run`] and [`Checkpoint::require_denoising`]; [`Error::NotFinite`] where the step size is
+    /// too large.
     pub async fn sample(
         &mut self,
         wanted: Option<&Labels>,
@@ -448,6 +451,7 @@ impl Duet {
         options: &SampleOptions,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
+        self.checkpoint.require_denoising()?;
         let asked = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
         let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(asked) };

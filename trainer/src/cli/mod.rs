@@ -152,6 +152,10 @@ pub struct Train {
     /// Begin with another model's weights instead of fresh ones (its average where it has one).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
+    /// Train the classifier alone, without the noise error and the decoder: a judge of others' explanations, say. It then
+    /// does nothing but classify.
+    #[arg(long)]
+    pub classifier_only: bool,
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,

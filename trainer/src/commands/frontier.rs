@@ -54,6 +54,7 @@ fn line(point: &Point) -> String {
 pub fn run(arguments: &Cli, options: &Frontier) -> Result<()> {
     let ways = ways(&options.way)?;
     let session = Session::open(arguments, &options.model)?;
+    session.checkpoint.require_denoising()?;
     let towards = Towards::named(session.config(), &options.which.to)?;
     let judge = Judge::open(&session, &options.model.model, &options.judge)?;
     check_outputs(arguments, options, &session)?;

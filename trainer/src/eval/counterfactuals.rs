@@ -60,6 +60,7 @@ impl Wanted {
                 format!("{} has nothing to judge: ask for --counterfactuals as well", judge.display());
             return Err(Error::config("judge", detail));
         }
+        session.checkpoint.require_denoising()?;
         let towards = Towards::named(session.config(), &options.which.to)?;
         let explain = options.how.options(None)?;
         let open = |path| Judge::open(session, &options.model.model, path);
