@@ -3,10 +3,10 @@
 
 use crate::cli::{Cli, Export, WeightSet};
 use crate::data::{Dataset, ending};
+use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, load_checkpoint};
-use crate::training::{TEST_ACCURACY, TEST_IMAGES};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::infer::NoiseProfiles;
 use duet::typicality::{LEAST_IMAGES, Protocol, Reference};

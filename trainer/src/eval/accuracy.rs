@@ -8,6 +8,11 @@ use duet::model::{Head, Labels, UNLABELLED, WeightSet, argmax};
 use duet::weights::Weights;
 use duet::{Error, Result};
 
+/// Topics of a checkpoint's free text: the share of right answers of the averaged weights, and of how many test images.
+pub const TEST_ACCURACY: &str = "test_accuracy";
+/// See [`TEST_ACCURACY`].
+pub const TEST_IMAGES: &str = "test_images";
+
 /// Shares of correct answers.
 pub struct Accuracy {
     /// Of all images that have a label (multi-label: of all labels).

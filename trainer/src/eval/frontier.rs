@@ -33,25 +33,25 @@ pub static WAYS: [Way; 6] = [
     Way {
         name: "local",
         words: "local",
-        strengths: &[0.5, 0.7, 1.0, 1.4, 1.7, 2.4, 3.4],
+        strengths: &[1.0, 1.4, 1.7, 2.4, 3.4],
         method: |strength| Method::Local(local(strength)),
     },
     Way {
         name: "unmasked",
         words: "local without its mask",
-        strengths: &[0.35, 0.5, 0.7, 1.0, 1.4, 2.0],
+        strengths: &[0.5, 1.0, 1.4, 2.0],
         method: |strength| Method::Local(Local { locality: 0.0, ..local(strength) }),
     },
     Way {
         name: "algorithm1",
         words: "local, Algorithm 1 normalised per map",
-        strengths: &[0.1, 0.2, 0.4, 0.8],
+        strengths: &[0.3, 0.5, 0.7, 1.0, 1.6],
         method: |strength| Method::Local(Local { guidance: Guidance::Representation, ..local(strength) }),
     },
     Way {
         name: "algorithm1-plain",
         words: "local, Algorithm 1 as it is",
-        strengths: &[30.0, 60.0, 120.0, 240.0],
+        strengths: &[60.0, 120.0, 200.0, 400.0],
         method: |strength| {
             let guidance = Guidance::Representation;
             Method::Local(Local { guidance, normalize: false, ..local(strength) })
@@ -60,13 +60,13 @@ pub static WAYS: [Way; 6] = [
     Way {
         name: "paper",
         words: "paper: Algorithm 1",
-        strengths: &[7.5, 15.0, 30.0, 60.0, 120.0],
+        strengths: &[5.0, 15.0, 30.0, 60.0, 120.0],
         method: |alpha| Method::Paper(Paper { alpha, ..Paper::default() }),
     },
     Way {
         name: "paper-gradient",
         words: "paper's chain, gradient on the image",
-        strengths: &[1.0, 2.0, 4.0, 8.0],
+        strengths: &[10.0, 25.0, 50.0, 100.0, 200.0],
         method: |alpha| {
             Method::Paper(Paper { guidance: Guidance::Gradient, alpha, ..Paper::default() })
         },

@@ -1,11 +1,12 @@
 //! A model that explained nothing and guided nothing, asked what it makes of others' counterfactuals. The share that the
 //! explained model itself calls the target is of a classifier that steered; a judge's is of one that did not.
 
+use super::accuracy::{TEST_ACCURACY, TEST_IMAGES};
 use crate::data::Dataset;
 use crate::io::session::{Session, load_checkpoint};
 use crate::metrics::frechet::{Gaussian, Reference};
 use duet::infer::{ImageClassifier, ImageFeatures};
-use duet::model::Head;
+use duet::model::{Head, ModelConfig};
 use duet::tensor::Tensors;
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -120,19 +121,22 @@ impl Judge {
             let detail = format!("knows pictures on grey level {}, the model on {}", grounds[0], grounds[1]);
             return Err(refuse(path, detail));
         }
-        let names: Vec<String> = (0..config.num_classes).map(|class| config.class_name(class)).collect();
-        let classes = other.match_classes(&names).map_err(|error| {
-            refuse(path, format!("does not know all classes of the model ({error}; \"the data's\" are the model's)"))
+        let named = |config: &ModelConfig| -> Vec<String> {
+            (0..config.num_classes).map(|class| config.class_name(class)).collect()
+        };
+        let classes = other.match_classes(&named(config)).map_err(|_| {
+            let [of_model, of_judge] = [config, other].map(|config| named(config).join(", "));
+            refuse(path, format!("does not know all of the model's classes ({of_model}), but {of_judge}"))
         })?;
         let stated = |topic: &str| checkpoint.info.get(topic);
-        let last = || checkpoint.training.as_ref()?.last.as_ref()?.values.get("test_accuracy").copied();
-        let seed = checkpoint.training.as_ref().map(|training| training.seed);
+        let training = checkpoint.training.as_ref();
+        let last = || training?.last.as_ref()?.values.get(TEST_ACCURACY).copied();
         let identity = Identity {
             file: path.display().to_string(),
             fingerprint: own,
-            seed: stated("seed").and_then(|text| text.parse().ok()).or(seed),
-            test_accuracy: stated("test_accuracy").and_then(|text| text.parse().ok()).or_else(last),
-            test_images: stated("test_images").and_then(|text| text.parse().ok()),
+            seed: stated("seed").and_then(|text| text.parse().ok()).or(training.map(|training| training.seed)),
+            test_accuracy: stated(TEST_ACCURACY).and_then(|text| text.parse().ok()).or_else(last),
+            test_images: stated(TEST_IMAGES).and_then(|text| text.parse().ok()),
         };
         let known = other.num_classes;
         let (weights, set) = session.beside(&checkpoint, path)?;

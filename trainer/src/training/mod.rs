@@ -9,7 +9,7 @@ mod resume;
 mod run;
 
 pub use resume::labels_fit;
-pub use run::{TEST_ACCURACY, TEST_IMAGES, train};
+pub use run::train;
 
 use crate::io::output::tell;
 

@@ -6,7 +6,7 @@ use super::resume::{class_names, initial, labels_fit, resumable};
 use super::{fit, grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
-use crate::eval::accuracy::accuracy;
+use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES, accuracy};
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{interrupted, open_device, watch_interrupts};
@@ -25,10 +25,6 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 const LOG: &str = "log.csv";
 /// Beginning of the sample grids' names.
 const SAMPLES: &str = "samples_";
-/// Topics of a checkpoint's free text: share of right answers of the averaged weights, and of how many test images.
-pub const TEST_ACCURACY: &str = "test_accuracy";
-/// See [`TEST_ACCURACY`].
-pub const TEST_IMAGES: &str = "test_images";
 /// Images classified at once during training.
 const EVAL_BATCH: usize = 32;
 
