@@ -1,9 +1,10 @@
 //! [`Duet`](crate::Duet) for programs without async: each call waits for its answer.
 
 use crate::error::Result;
-use crate::explain::{ExplainOptions, Explanation};
+use crate::explain::{ExplainOptions, Explanation, Variants};
 use crate::facade::{self, Classification, LoadOptions, SampleOptions};
-use crate::model::Labels;
+use crate::model::{Labels, Target};
+use crate::sampling::Watch;
 use crate::typicality::Typicality;
 use pollster::block_on;
 use std::ops::{Deref, DerefMut};
@@ -58,8 +59,39 @@ impl Duet {
     ///
     /// # Errors
     /// As there.
-    pub fn explain(&mut self, image: &[f32], target: usize, options: &ExplainOptions) -> Result<Explanation> {
+    pub fn explain(
+        &mut self,
+        image: &[f32],
+        target: impl Into<Target>,
+        options: &ExplainOptions,
+    ) -> Result<Explanation> {
         block_on(self.0.explain(image, target, options))
+    }
+
+    /// See [`Duet::explain_variants`](crate::Duet::explain_variants).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn explain_variants(
+        &mut self,
+        image: &[f32],
+        target: impl Into<Target>,
+        options: &ExplainOptions,
+        variants: usize,
+    ) -> Result<Variants> {
+        block_on(self.0.explain_variants(image, target, options, variants, Watch::None))
+    }
+
+    /// See [`Duet::explain_all_targets`](crate::Duet::explain_all_targets).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn explain_all_targets(
+        &mut self,
+        image: &[f32],
+        options: &ExplainOptions,
+    ) -> Result<Vec<Explanation>> {
+        block_on(self.0.explain_all_targets(image, options, Watch::None))
     }
 
     /// See [`Duet::sample`](crate::Duet::sample).

@@ -41,6 +41,8 @@ pub enum Stream {
     Init = 6,
     /// The noise of the kept part of a masked counterfactual.
     KeptNoise = 7,
+    /// The noise of an inversion: of each step its own.
+    Inversion = 8,
     /// Dropout of layer 0; layer `l` uses this number plus `l`.
     Dropout = 0x100,
 }

@@ -3,7 +3,8 @@
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
 //            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
 //   bounded  operation 0: relu(a)          1: relu'(a) * b         2: clamp(a, -factor, factor), NaN and infinity stay
-//   axpy     y = a + alpha[0] * b, the representation step of Algorithm 1
+//   axpy     y = a + alpha * b, the representation step of Algorithm 1; alpha[0], or one of each sample
+//   multiply y = a * b
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v;
 // relu(v) = v <= 0 ? 0 : v, with derivative 0 at 0. All maps send 0 to 0 where b is 0, so pads stay zero.
@@ -15,7 +16,8 @@ struct Size {
     quads: u32,
     operation: u32,
     factor: f32,
-    pad0: u32,
+    // axpy: vec4s of a sample where alpha is one of each; 0: it is one of all.
+    sample_quads: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
@@ -108,7 +110,11 @@ fn axpy(
     if (index >= axpy_size.quads) {
         return;
     }
-    moved[index] = a[index] + alpha[0] * b[index];
+    var sample = 0u;
+    if (axpy_size.sample_quads != 0u) {
+        sample = index / axpy_size.sample_quads;
+    }
+    moved[index] = a[index] + alpha[sample] * b[index];
 }
 
 @compute @workgroup_size(WG)
@@ -122,4 +128,17 @@ fn blend(
         return;
     }
     y[index] = mix(b[index], y[index], a[index]);
+}
+
+@compute @workgroup_size(WG)
+fn multiply(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WG + local;
+    if (index >= size.quads) {
+        return;
+    }
+    y[index] = a[index] * b[index];
 }

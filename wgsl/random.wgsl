@@ -3,7 +3,8 @@
 // philox(counter = (block, row, step, stream), key = seed) gives four words; they serve four consecutive elements of a
 // row. Normal numbers by Box and Muller: sqrt(-2 ln u1) * (cos, sin)(2 pi u2), u1 in (0, 1), u2 in [0, 1), 24 bits each.
 //   run:  [4] seed low, seed high, step, first row
-//   normal   y: [rows, pixels, pitch(channels)], element = channel * pixels + pixel whatever the layout
+//   normal   y: [rows, pixels, pitch(channels)], element = channel * pixels + pixel whatever the layout; of kind 2 the run is
+//            [rows, 4], and the last word of each is its row
 //   dropout  y: [rows, row_quads] = x * scale where the element's word >= threshold, else 0
 // An invocation writes one vec4.
 // The integers equal those of src/rng.rs bit for bit (Salmon et al. 2011).
@@ -15,8 +16,8 @@ struct Size {
     rows: u32,
     row_quads: u32,
     stream: u32,
-    // dropout: 1, threshold and scale; normal: 0, pixels, channels and vec4s of a pixel.
-    dropout: u32,
+    // normal: 0, or 2 with a run of each row, with pixels and channels; dropout: 1, with threshold and scale.
+    kind: u32,
     threshold: u32,
     scale: f32,
     pixels: u32,
@@ -77,10 +78,12 @@ fn forward(
         return;
     }
     let place = index % size.row_quads;
-    let seed = vec2<u32>(run[0], run[1]);
-    let sample = run[3] + row;
-    if (size.dropout != 0u) {
-        let counter = vec4<u32>(place, sample, run[2], size.stream);
+    let at = select(0u, 4u * row, size.kind == 2u);
+    let seed = vec2<u32>(run[at], run[at + 1u]);
+    let step = run[at + 2u];
+    let sample = run[at + 3u] + select(row, 0u, size.kind == 2u);
+    if (size.kind == 1u) {
+        let counter = vec4<u32>(place, sample, step, size.stream);
         let keep = philox4x32(counter, seed) >= vec4<u32>(size.threshold);
         y[index] = select(vec4<f32>(0.0), x[index] * size.scale, keep);
         return;
@@ -92,7 +95,7 @@ fn forward(
         let channel = place % quads * 4u + lane;
         if (channel < size.channels) {
             let element = channel * size.pixels + pixel;
-            let counter = vec4<u32>(element / 4u, sample, run[2], size.stream);
+            let counter = vec4<u32>(element / 4u, sample, step, size.stream);
             value[lane] = normal_of(philox4x32(counter, seed), element & 3u);
         }
     }

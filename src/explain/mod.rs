@@ -1,5 +1,13 @@
 //! Explanations: what would have to change for the decision to change?
 
-mod counterfactual;
+mod chain;
+mod explainer;
+mod explanation;
+mod inversion;
+mod local;
+mod options;
+mod paper;
 
-pub use counterfactual::{ExplainOptions, Explainer, Explanation};
+pub use explainer::Explainer;
+pub use explanation::{Explanation, Passes, Variants};
+pub use options::{ExplainOptions, Local, Method, Paper, Request};

@@ -300,11 +300,58 @@ impl std::fmt::Debug for Executable {
     }
 }
 
+/// One run of a program, with copies before and after it.
+pub struct Run<'a> {
+    /// The program.
+    pub executable: &'a Executable,
+    /// Copies before it.
+    pub before: Vec<Transfer<'a>>,
+    /// Copies after it.
+    pub after: Vec<Transfer<'a>>,
+}
+
+impl Device {
+    /// Records runs one after the other and submits them at once, or in parts where
+    /// [`super::DeviceOptions::dispatches_per_submit`] asks for it. The mark is reached when all of them have run.
+    ///
+    /// # Errors
+    /// As [`Device::copy`].
+    pub fn run_all(&self, runs: &[Run<'_>]) -> Result<Mark> {
+        for run in runs {
+            Transfer::check(&run.before)?;
+            Transfer::check(&run.after)?;
+        }
+        Ok(self.mark(self.submit_all(runs)))
+    }
+
+    fn submit_all(&self, runs: &[Run<'_>]) -> wgpu::SubmissionIndex {
+        let mut encoder = self.encoder();
+        let limit = self.shared.dispatches_per_submit;
+        let mut recorded = 0usize;
+        for Run { executable, before, after } in runs {
+            Transfer::record(before, &mut encoder);
+            for part in executable.steps.chunks(limit) {
+                if recorded > 0 && recorded.saturating_add(part.len()) > limit {
+                    self.submit(std::mem::replace(&mut encoder, self.encoder()));
+                    recorded = 0;
+                }
+                recorded = recorded.saturating_add(part.len());
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for step in part {
+                    step.record(&mut pass);
+                }
+            }
+            Transfer::record(after, &mut encoder);
+        }
+        self.submit(encoder)
+    }
+}
+
 impl Executable {
     /// Records and submits one run, in parts where [`super::DeviceOptions::dispatches_per_submit`] asks for it. Nothing
     /// is allocated and nothing is read back.
     pub fn run(&self) {
-        self.record(&[], &[]);
+        self.device.submit_all(&[Run { executable: self, before: Vec::new(), after: Vec::new() }]);
     }
 
     /// As [`Executable::run`] with copies before and after, in the same submissions. The mark is reached when all of it
@@ -313,26 +360,7 @@ impl Executable {
     /// # Errors
     /// As [`Device::copy`].
     pub fn run_between(&self, before: &[Transfer<'_>], after: &[Transfer<'_>]) -> Result<Mark> {
-        Transfer::check(before)?;
-        Transfer::check(after)?;
-        Ok(self.device.mark(self.record(before, after)))
-    }
-
-    fn record(&self, before: &[Transfer<'_>], after: &[Transfer<'_>]) -> wgpu::SubmissionIndex {
-        let device = &self.device;
-        let mut encoder = device.encoder();
-        Transfer::record(before, &mut encoder);
-        for (number, part) in self.steps.chunks(device.shared.dispatches_per_submit).enumerate() {
-            if number > 0 {
-                device.submit(std::mem::replace(&mut encoder, device.encoder()));
-            }
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for step in part {
-                step.record(&mut pass);
-            }
-        }
-        Transfer::record(after, &mut encoder);
-        device.submit(encoder)
+        self.device.run_all(&[Run { executable: self, before: before.to_vec(), after: after.to_vec() }])
     }
 
     /// The buffer behind a program's [`super::BufferId`].

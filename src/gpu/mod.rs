@@ -16,6 +16,6 @@ mod program;
 mod readback;
 
 pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
-pub use executable::{Buffer, Executable, Transfer};
+pub use executable::{Buffer, Executable, Run, Transfer};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};
 pub use readback::{Mark, Staging};

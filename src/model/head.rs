@@ -32,6 +32,41 @@ pub enum Head {
     MultiLabel,
 }
 
+/// A decision that is to change: what an image is to become.
+///
+/// ```
+/// use duet::model::{Head, Target};
+///
+/// // Towards class 7; of a multi-label model: label 7 as well, or no longer.
+/// assert_eq!(Target::from(7), Target { class: 7, present: true });
+/// let without = Target { class: 0, present: false };
+/// // Labels of one image: the first was there and is not any more, and the second one changed with it.
+/// let (reached, moved) = Head::MultiLabel.reached(&[0.9, 0.2], &[0.1, 0.8], without)?;
+/// assert!(!reached && moved == 1);
+/// # Ok::<(), duet::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// The class, or the label.
+    pub class: usize,
+    /// Of a label: it is to be there (`true`), or no longer (`false`). A class is always `true`.
+    pub present: bool,
+}
+
+impl From<usize> for Target {
+    fn from(class: usize) -> Target {
+        Target { class, present: true }
+    }
+}
+
+impl Target {
+    /// How probable it is of an image's probabilities \[K\]; 0 of a class that is not there.
+    pub fn probability(self, row: &[f32]) -> f32 {
+        let p = row.get(self.class).copied().unwrap_or(0.0);
+        if self.present { p } else { 1.0 - p }
+    }
+}
+
 /// What images are, or are to become: of the kind that a [`Head`] answers.
 ///
 /// ```
@@ -230,17 +265,25 @@ impl Head {
         })
     }
 
-    /// What images are to become to be of the classes `wanted`, given their probabilities \[N,K\] now: that class, or the
-    /// labels as they are decided now with that one added.
+    /// What images are to become to be what `wanted` says, given their probabilities \[N,K\] now: that class, or the
+    /// labels as they are decided now with that one added or taken away.
     ///
     /// # Errors
-    /// [`Error::Config`] for a class out of range, [`Error::Shape`] where the probabilities are not of as many images.
-    pub fn toward(self, now: &[f32], wanted: &[usize], classes: usize) -> Result<Labels> {
-        if let Some(class) = wanted.iter().find(|class| **class >= classes) {
-            return Err(out_of_range(*class, classes));
+    /// [`Error::Config`] for a class out of range, and for one to be taken away of images that have one class;
+    /// [`Error::Shape`] where the probabilities are not of as many images.
+    pub fn toward(self, now: &[f32], wanted: &[Target], classes: usize) -> Result<Labels> {
+        if let Some(target) = wanted.iter().find(|target| target.class >= classes) {
+            return Err(out_of_range(target.class, classes));
         }
         if self == Head::Multiclass {
-            let number = |class: &usize| u32::try_from(*class).map_err(|_| out_of_range(*class, classes));
+            if wanted.iter().any(|target| !target.present) {
+                let detail =
+                    "an image has one class, which cannot be taken away: name the class it is to become";
+                return Err(Error::config("target", detail));
+            }
+            let number = |target: &Target| {
+                u32::try_from(target.class).map_err(|_| out_of_range(target.class, classes))
+            };
             return Ok(Labels::Classes(wanted.iter().map(number).collect::<Result<_>>()?));
         }
         if Some(now.len()) != wanted.len().checked_mul(classes) {
@@ -248,12 +291,34 @@ impl Head {
             return Err(Error::shape("labels", detail));
         }
         let mut labels: Vec<f32> = now.iter().map(|p| f32::from(u8::from(*p > 0.5))).collect();
-        for (row, class) in labels.chunks_mut(classes.max(1)).zip(wanted) {
-            if let Some(label) = row.get_mut(*class) {
-                *label = 1.0;
+        for (row, target) in labels.chunks_mut(classes.max(1)).zip(wanted) {
+            if let Some(label) = row.get_mut(target.class) {
+                *label = f32::from(u8::from(target.present));
             }
         }
         Ok(Labels::MultiLabel(labels))
+    }
+
+    /// Whether an image whose probabilities \[K\] were `before` and are `after` has become what `target` says, and how many
+    /// other labels' decisions changed with it: it has where none did. A class is decided as the most probable one.
+    ///
+    /// # Errors
+    /// As [`Head::probabilities`].
+    pub fn reached(self, before: &[f32], after: &[f32], target: Target) -> Result<(bool, usize)> {
+        let classes = after.len();
+        let rows = [answers(before, classes)?.len(), answers(after, classes)?.len()];
+        if rows != [1, 1] {
+            return Err(Error::shape("reached", format!("{rows:?} images, not one before and one after")));
+        }
+        if self == Head::Multiclass {
+            return Ok((argmax(after, classes)? == [target.class], 0));
+        }
+        let changed = |(label, (before, after)): (usize, (&f32, &f32))| {
+            label != target.class && (*before > 0.5) != (*after > 0.5)
+        };
+        let moved = before.iter().zip(after).enumerate().filter(|pair| changed(*pair)).count();
+        let is = after.get(target.class).is_some_and(|p| *p > 0.5);
+        Ok((is == target.present && moved == 0, moved))
     }
 }
 
@@ -323,16 +388,40 @@ mod tests {
     fn agreement_and_targets() {
         let row = [0.7, 0.2, 0.1];
         assert_eq!(Head::Multiclass.agreement(&row, &Labels::Classes(vec![1]), 3).unwrap(), [0.2]);
-        assert_eq!(Head::Multiclass.toward(&row, &[2], 3).unwrap(), Labels::Classes(vec![2]));
-        let wanted = Head::MultiLabel.toward(&row, &[1], 3).unwrap();
+        assert_eq!(Head::Multiclass.toward(&row, &[2.into()], 3).unwrap(), Labels::Classes(vec![2]));
+        let wanted = Head::MultiLabel.toward(&row, &[1.into()], 3).unwrap();
         assert_eq!(wanted, Labels::MultiLabel(vec![1.0, 1.0, 0.0]));
         let agreed = Head::MultiLabel.agreement(&row, &wanted, 3).unwrap();
         assert!((agreed[0] - (0.7 + 0.2 + 0.9) / 3.0).abs() < 1e-6);
         assert!(
-            Head::Multiclass.toward(&row, &[3], 3).is_err()
-                && Head::MultiLabel.toward(&row, &[0, 0], 3).is_err()
+            Head::Multiclass.toward(&row, &[3.into()], 3).is_err()
+                && Head::MultiLabel.toward(&row, &[0.into(); 2], 3).is_err()
         );
         assert_eq!(argmax(&[0.5, 0.5, 0.1, 0.2], 2).unwrap(), [0, 1]);
+        let without = Target { class: 0, present: false };
+        let taken = Head::MultiLabel.toward(&row, &[without], 3).unwrap();
+        assert_eq!(taken, Labels::MultiLabel(vec![0.0, 0.0, 0.0]));
+        let error = Head::Multiclass.toward(&row, &[without], 3).unwrap_err().to_string();
+        assert!(error.contains("cannot be taken away"), "{error}");
+    }
+
+    #[test]
+    fn a_target_is_reached_where_nothing_else_moved() {
+        let before = [0.7, 0.2, 0.1];
+        let reached = |head: Head, after: [f32; 3], target| head.reached(&before, &after, target).unwrap();
+        assert_eq!(reached(Head::Multiclass, [0.1, 0.5, 0.4], 1.into()), (true, 0));
+        assert_eq!(reached(Head::Multiclass, [0.1, 0.4, 0.5], 1.into()), (false, 0));
+        assert_eq!(reached(Head::MultiLabel, [0.7, 0.6, 0.1], 1.into()), (true, 0));
+        assert_eq!(reached(Head::MultiLabel, [0.4, 0.6, 0.6], 1.into()), (false, 2));
+        assert_eq!(
+            reached(Head::MultiLabel, [0.4, 0.2, 0.1], Target { class: 0, present: false }),
+            (true, 0)
+        );
+        assert_eq!(
+            reached(Head::MultiLabel, [0.6, 0.2, 0.1], Target { class: 0, present: false }),
+            (false, 0)
+        );
+        assert!(Head::MultiLabel.reached(&before, &[0.1, 0.2, f32::NAN], 0.into()).is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod unet;
 pub use crate::ops::Pooling;
 pub use classifier::Classifier;
 pub use config::ModelConfig;
-pub use head::{AcrossLabels, Head, Labels, UNLABELLED, argmax};
+pub use head::{AcrossLabels, Head, Labels, Target, UNLABELLED, argmax};
 pub use layers::{Affine, AttentionBlock, BatchNorm, Builder, Norm, ResBlock, Resample};
 pub use names::class_list;
 pub use params::{Init, Layout, ParamId, ParamLayout, ParamRange, ParamSpec, Part};

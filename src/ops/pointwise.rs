@@ -28,7 +28,7 @@ struct Size {
     quads: u32,
     operation: u32,
     factor: f32,
-    pad: u32,
+    sample_quads: u32,
 }
 
 fn launch(
@@ -39,7 +39,7 @@ fn launch(
     reads: Vec<Slice>,
     y: Slice,
 ) -> Launch {
-    let uniform = Size { quads: quads as u32, operation, factor, pad: 0 };
+    let uniform = Size { quads: quads as u32, operation, factor, sample_quads: 0 };
     invocations(kernel(entry, &WG), reads, vec![y], bytemuck::bytes_of(&uniform), quads)
 }
 
@@ -78,9 +78,16 @@ pub fn add(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("forward", quads, 3, 0.0, vec![a, b], y)]
 }
 
-/// y = x + alpha\[0\] · g.
-pub fn axpy(quads: usize, x: Slice, g: Slice, alpha: Slice, y: Slice) -> Vec<Launch> {
-    vec![launch("axpy", quads, 0, 0.0, vec![x, g, alpha], y)]
+/// y = x + alpha · g: alpha\[0\], or alpha\[n\] of each of `samples`.
+pub fn axpy(quads: usize, samples: Option<usize>, reads: [Slice; 3], y: Slice) -> Vec<Launch> {
+    let sample_quads = samples.map_or(0, |samples| quads / samples.max(1)) as u32;
+    let uniform = Size { quads: quads as u32, operation: 0, factor: 0.0, sample_quads };
+    vec![invocations(kernel("axpy", &WG), reads.to_vec(), vec![y], bytemuck::bytes_of(&uniform), quads)]
+}
+
+/// y = a · b.
+pub fn multiply(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
+    vec![launch("multiply", quads, 0, 0.0, vec![a, b], y)]
 }
 
 /// x = mask · x + (1 − mask) · known.
@@ -156,16 +163,46 @@ impl Operation for Clamp {
 
 /// Of x, g, alpha.
 #[derive(Debug)]
-struct Axpy;
+struct Axpy {
+    /// Samples, where alpha is one of each.
+    samples: Option<usize>,
+}
 
 impl Operation for Axpy {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let [x, g, alpha] = context.first();
-        axpy(context.quads(), x, g, alpha, context.output)
+        axpy(context.quads(), self.samples, context.first(), context.output)
     }
 
     fn vjp(&self, _graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
         if at.position == 0 { Ok(Some(at.dy)) } else { self.no_gradient(at) }
+    }
+}
+
+/// Of x, weights: x as it is, whose gradient is weighed.
+#[derive(Debug)]
+struct WeighGradient;
+
+impl Operation for WeighGradient {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        scale(1.0, context.quads(), context.inputs[0], context.output)
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        match at.position {
+            0 => Ok(Some(graph.push_like(at.target(), Multiply, vec![at.dy, at.inputs[1]]))),
+            _ => self.no_gradient(at),
+        }
+    }
+}
+
+/// Of a, b.
+#[derive(Debug)]
+struct Multiply;
+
+impl Operation for Multiply {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let [a, b] = context.first();
+        multiply(context.quads(), a, b, context.output)
     }
 }
 
@@ -217,11 +254,24 @@ impl Graph {
         placed
     }
 
-    /// x + alpha\[0\] · g, the step of Algorithm 1; `alpha` is \[1\].
+    /// x + alpha · g, the step of Algorithm 1; `alpha` is \[1\], or \[N\], one of each sample.
     pub fn axpy(&mut self, x: NodeId, g: NodeId, alpha: NodeId) -> Result<NodeId> {
         self.expect("axpy", "g", g, self.shape(x))?;
-        self.expect("axpy", "alpha", alpha, &[1])?;
-        Ok(self.push_like(x, Axpy, vec![x, g, alpha]))
+        let samples = self.shape(x).first().copied().filter(|n| *n > 1 && self.shape(alpha) == [*n]);
+        if samples.is_none() {
+            self.expect("axpy", "alpha", alpha, &[1])?;
+        }
+        Ok(self.push_like(x, Axpy { samples }, vec![x, g, alpha]))
+    }
+
+    /// `x` as it is, but its gradient is multiplied by `weights` of its shape, element by element: a sum of losses weighed
+    /// where each reads its own element.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the shapes differ.
+    pub fn weigh_gradient(&mut self, x: NodeId, weights: NodeId) -> Result<NodeId> {
+        self.expect("weigh_gradient", "weights", weights, self.shape(x))?;
+        Ok(self.push_like(x, WeighGradient, vec![x, weights]))
     }
 
     /// Changes `x` to mask · x + (1 − mask) · known, all of one shape.

@@ -15,7 +15,7 @@ struct Size {
     rows: u32,
     row_quads: u32,
     stream: u32,
-    dropout: u32,
+    kind: u32,
     threshold: u32,
     scale: f32,
     pixels: u32,
@@ -27,12 +27,12 @@ fn launch(size: Size, reads: [Slice; 2], y: Slice) -> Vec<Launch> {
     vec![invocations(kernel("forward", &WG), reads.to_vec(), vec![y], bytemuck::bytes_of(&size), count)]
 }
 
-/// Standard normal noise \[N,H,W,C\]; `run` holds seed low, seed high, step, first row.
+/// Standard normal noise \[N,H,W,C\]; `run` holds seed low, seed high, step, first row, or where it is of each row \[N,4\], seed
+/// low, seed high, step and row.
 pub fn normal(
-    batch: usize,
-    pixels: usize,
-    channels: usize,
+    [batch, pixels, channels]: [usize; 3],
     stream: u32,
+    each_row: bool,
     run: Slice,
     y: Slice,
 ) -> Vec<Launch> {
@@ -40,7 +40,7 @@ pub fn normal(
         rows: batch as u32,
         row_quads: (pixels * pitch(channels) / 4) as u32,
         stream,
-        dropout: 0,
+        kind: if each_row { 2 } else { 0 },
         threshold: 0,
         scale: 0.0,
         pixels: pixels as u32,
@@ -63,7 +63,7 @@ pub fn dropout(
         rows: rows as u32,
         row_quads: (columns / 4) as u32,
         stream: Stream::Dropout as u32 + layer,
-        dropout: 1,
+        kind: 1,
         threshold: (f64::from(probability) * 4_294_967_296.0) as u32,
         scale: 1.0 / (1.0 - probability),
         pixels: 1,
@@ -98,18 +98,26 @@ impl Operation for Dropout {
     }
 }
 
-/// Of run: standard normal noise.
+/// Of run, or runs: standard normal noise.
 #[derive(Debug)]
 struct Normal {
     batch: usize,
     pixels: usize,
     channels: usize,
     stream: u32,
+    each_row: bool,
+}
+
+impl Normal {
+    fn of([batch, height, width, channels]: [usize; 4], stream: u32, each_row: bool) -> Normal {
+        Normal { batch, pixels: height * width, channels, stream, each_row }
+    }
 }
 
 impl Operation for Normal {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        normal(self.batch, self.pixels, self.channels, self.stream, context.inputs[0], context.output)
+        let Normal { batch, pixels, channels, stream, each_row } = *self;
+        normal([batch, pixels, channels], stream, each_row, context.inputs[0], context.output)
     }
 
     /// Rounded noise would be other noise.
@@ -137,7 +145,16 @@ impl Graph {
 
     /// Standard normal noise \[N,H,W,C\] of stream `stream`, by seed, step and first row in `run`.
     pub fn normal(&mut self, run: NodeId, shape: [usize; 4], stream: u32) -> NodeId {
-        let [batch, height, width, channels] = shape;
-        self.push(Normal { batch, pixels: height * width, channels, stream }, vec![run], shape.to_vec())
+        self.push(Normal::of(shape, stream, false), vec![run], shape.to_vec())
+    }
+
+    /// As [`Graph::normal`], each row by seed, step and row of its own in `runs` \[N,4\]: images of several seeds and steps in
+    /// one batch.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the runs are not one for each row.
+    pub fn normal_rows(&mut self, runs: NodeId, shape: [usize; 4], stream: u32) -> Result<NodeId> {
+        self.expect("normal", "runs", runs, &[shape[0], 4])?;
+        Ok(self.push(Normal::of(shape, stream, true), vec![runs], shape.to_vec()))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::guidance::{Guidance, guidable};
 use super::numbers::{Numbers, Row, STEPS};
+use super::pace::Pace;
 use super::step::{NoiseSource, StepSpec, step_plan};
 use crate::diffusion::{Coefficients, DiffusionConfig, Schedule, StepAt};
 use crate::error::{Error, Result};
@@ -11,7 +12,6 @@ use crate::model::{Labels, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
 use crate::tensor::{Images, device_bytes, unpad_rows};
 use crate::weights::{Loaded, Weights};
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 /// What a chain is run with.
@@ -254,6 +254,11 @@ impl Sampler {
         &self.schedule
     }
 
+    /// The process.
+    pub fn diffusion(&self) -> &DiffusionConfig {
+        &self.diffusion
+    }
+
     /// The loaded step.
     pub fn loaded(&self) -> &Loaded {
         &self.step
@@ -378,7 +383,7 @@ impl Sampler {
             };
             if answer.is_break() { Err(Error::Aborted) } else { Ok(()) }
         };
-        let mut submitted: VecDeque<Mark> = VecDeque::new();
+        let mut pace = Pace::new(self.step.device());
         for done in 0..from {
             if done % STEPS == 0 {
                 self.upload(from, done, options)?;
@@ -389,16 +394,11 @@ impl Sampler {
                 tell(&mut watch, Some(&logits))?;
                 continue;
             }
-            submitted.push_back(mark);
-            if submitted.len() > self.device().runs_ahead()
-                && let Some(mark) = submitted.pop_front()
-            {
-                self.device().reached(mark).await?;
+            if pace.submitted(mark).await? {
                 tell(&mut watch, None)?;
             }
         }
-        for mark in submitted {
-            self.device().reached(mark).await?;
+        while pace.next().await? {
             tell(&mut watch, None)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::chain::Sampler;
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Staging};
+use crate::gpu::{Buffer, Run, Staging};
 use crate::graph::{Graph, Place, Plan};
 use crate::infer::ImageClassifier;
 use crate::model::ModelConfig;
@@ -43,8 +43,17 @@ impl Finish {
     /// # Errors
     /// [`Error::Shape`] where it does not; device errors.
     pub async fn new(weights: &Weights, sampler: &Sampler, classifier: ImageClassifier) -> Result<Finish> {
-        let (config, images) = (&weights.model().config, sampler.images());
-        let (from, to) = (sampler.loaded().require("x")?, classifier.loaded().require("x")?);
+        Self::of(weights, sampler.loaded().require("x")?, sampler.images(), classifier).await
+    }
+
+    /// As [`Finish::new`], of a chain whose `images` are in the buffer `from`.
+    pub(crate) async fn of(
+        weights: &Weights,
+        from: &Buffer,
+        images: Images,
+        classifier: ImageClassifier,
+    ) -> Result<Finish> {
+        let (config, to) = (&weights.model().config, classifier.loaded().require("x")?);
         if from.bytes() != to.bytes() {
             let detail = format!("the classifier takes another number of images than {}", images.batch);
             return Err(Error::shape("finish", detail));
@@ -66,6 +75,15 @@ impl Finish {
     pub fn run(&self) {
         self.clamp.run();
         self.classifier.loaded().run();
+    }
+
+    /// The runs that end a chain.
+    pub(crate) fn runs(&self) -> [Run<'_>; 2] {
+        [self.clamp.executable(), self.classifier.loaded().executable()].map(|executable| Run {
+            executable,
+            before: Vec::new(),
+            after: Vec::new(),
+        })
     }
 
     /// Where the finished images and their logits lie.

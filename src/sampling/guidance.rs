@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::{NodeId, Place};
-use crate::model::{AcrossLabels, Builder, Encoded, JointModel};
+use crate::model::{AcrossLabels, Builder, Encoded, Head, JointModel};
 use crate::weights::Weights;
 
 /// How a class steers the chain.
@@ -19,11 +19,23 @@ pub enum Guidance {
     Gradient,
 }
 
+/// How gradients are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Gradients {
+    /// Each image's is divided by its root mean square; of Algorithm 1 each map's of each image.
+    pub normalize: bool,
+    /// Images have step sizes of their own: the buffer "alpha" is \[N\].
+    pub each: bool,
+    /// The losses of several labels are weighed by the buffer "label_weights" \[N,K\].
+    pub weighed: bool,
+}
+
 impl Guidance {
     /// What the decoder reads and, of [`Guidance::Gradient`], the gradient on `x`. Reads the buffers "labels" and, of
     /// Algorithm 1, "alpha".
-    pub(super) fn steer(
+    pub(crate) fn steer(
         self,
+        how: Gradients,
         b: &mut Builder<'_>,
         model: &JointModel,
         x: NodeId,
@@ -33,20 +45,29 @@ impl Guidance {
         if self == Guidance::None {
             return Ok((encoded, None));
         }
+        let batch = b.graph.shape(x).first().copied().unwrap_or(0);
+        let mut logits = logits;
+        if how.weighed && model.config.head == Head::MultiLabel {
+            let weights = b.graph.leaf(&[batch, model.config.num_classes], Place::whole("label_weights"));
+            logits = b.graph.weigh_gradient(logits, weights)?;
+        }
         let loss = summed_loss(b, model, logits)?;
         if self == Guidance::Gradient {
-            let ascent = b.graph.grad(loss, &[x])?.into_iter().next();
             // The loss is minus the log probability.
-            return Ok((encoded, ascent.map(|gradient| b.graph.scale(gradient, -1.0))));
+            let ascent = b.graph.grad(loss, &[x])?.into_iter().next().map(|gradient| {
+                let gradient = if how.normalize { b.graph.normalize(gradient) } else { gradient };
+                b.graph.scale(gradient, -1.0)
+            });
+            return Ok((encoded, ascent));
         }
         let mut targets = vec![encoded.bottleneck];
         targets.extend(&encoded.skips);
         let gradients = b.graph.grad(loss, &targets)?;
-        let alpha = b.graph.leaf(&[1], Place::whole("alpha"));
-        let mut moved = targets
-            .into_iter()
-            .zip(gradients)
-            .map(|(target, gradient)| b.graph.axpy(target, gradient, alpha));
+        let alpha = b.graph.leaf(&[if how.each { batch } else { 1 }], Place::whole("alpha"));
+        let mut moved = targets.into_iter().zip(gradients).map(|(target, gradient)| {
+            let gradient = if how.normalize { b.graph.normalize(gradient) } else { gradient };
+            b.graph.axpy(target, gradient, alpha)
+        });
         let bottleneck = moved.next().transpose()?.unwrap_or(encoded.bottleneck);
         let skips = moved.collect::<Result<_>>()?;
         Ok((Encoded { bottleneck, skips, ..encoded }, None))

@@ -4,10 +4,13 @@ mod chain;
 mod finish;
 mod guidance;
 mod numbers;
+mod pace;
 mod step;
 
 pub(crate) use chain::run_words;
 pub use chain::{ChainOptions, Progress, Sampler, Watch};
 pub use finish::{Finish, Finished};
+pub(crate) use guidance::Gradients;
 pub use guidance::{Guidance, guidable};
+pub(crate) use pace::Pace;
 pub use step::{NoiseSource, StepSpec, step_plan};

@@ -1,6 +1,6 @@
 //! One denoising step as a plan.
 
-use super::guidance::Guidance;
+use super::guidance::{Gradients, Guidance};
 use crate::diffusion::Solver;
 use crate::error::Result;
 use crate::graph::{Place, Plan};
@@ -103,7 +103,7 @@ pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<
     let features = model.classifier.features(&mut b, &encoded, t)?;
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
-    let (encoded, gradient) = spec.guidance.steer(&mut b, model, x, logits, encoded)?;
+    let (encoded, gradient) = spec.guidance.steer(Gradients::default(), &mut b, model, x, logits, encoded)?;
     let model_out = model.unet.decode(&mut b, &encoded)?;
     b.graph.place(model_out, Place::whole("model_out"));
     let mut residual = None;

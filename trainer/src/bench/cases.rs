@@ -242,7 +242,7 @@ fn images(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
     let title = |kind| format!("{kind} {channels} {side}x{side} b{batch}");
     cases.add(title("normal noise"), |m| {
         let run = m.rows(1, 4);
-        random::normal(batch, pixels, channels, 0, run, m.rows(n, channels))
+        random::normal([batch, pixels, channels], 0, false, run, m.rows(n, channels))
     });
     cases.add(title("noise an image"), |m| {
         let (x, noise, mix) = (m.rows(n, channels), m.rows(n, channels), m.rows(1, 2 * batch));

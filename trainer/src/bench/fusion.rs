@@ -101,8 +101,8 @@ fn optimizer_and_average(cases: &mut Cases, parameters: usize) {
         if !fused {
             // ema + rate · (params − ema), as two passes of element-wise kernels would do it.
             let (difference, average) = (m.rows(1, parameters), m.rows(1, parameters));
-            launches.extend(pointwise::axpy(quads, state[0], state[3], hyper, difference));
-            launches.extend(pointwise::axpy(quads, state[3], difference, hyper, average));
+            launches.extend(pointwise::axpy(quads, None, [state[0], state[3], hyper], difference));
+            launches.extend(pointwise::axpy(quads, None, [state[3], difference, hyper], average));
         }
         launches
     });

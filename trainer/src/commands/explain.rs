@@ -1,5 +1,6 @@
 //! `duet explain`: what would have to change for the decision to change?
 
+use crate::cli::how::words;
 use crate::cli::{Cli, Explain};
 use crate::data::{INDEX, Prepared, load_image, true_class};
 use crate::eval::explanations::{Made, Verdict, explain_all, shares};
@@ -8,14 +9,11 @@ use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::output::say;
 use crate::io::pictures::{self, Failures, Pictures};
 use crate::io::render::{Grid, Palette};
-use crate::io::session::{Session, guidance, solver, watch_interrupts};
+use crate::io::session::{Session, watch_interrupts};
 use crate::report::page::{Card, Settings, page};
-use duet::explain::{ExplainOptions, Explainer};
-use duet::model::argmax;
-use duet::model::{Head, ModelConfig};
+use duet::explain::{ExplainOptions, Explainer, Explanation};
+use duet::model::{Head, ModelConfig, Target, argmax};
 use duet::picture::Preparation;
-use duet::rng::Seed;
-use duet::sampling::Guidance;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -28,18 +26,35 @@ fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
     Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 
-/// A class that was asked for; `None`: each image's second.
-fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<usize>> {
+/// A class that was asked for, or a label with its sign; `None`: each image's second.
+fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<Target>> {
     match config.find_class(text) {
         Err(_) if text.trim() == SECOND && config.head == Head::Multiclass && config.num_classes > 1 => {
             Ok(None)
         }
-        found => found.map(Some),
+        // A class may be called so itself.
+        Err(error) => {
+            let signed = [('+', true), ('-', false), ('−', false)];
+            let found = signed.into_iter().find_map(|(sign, present)| {
+                let name = text.trim().strip_prefix(sign)?;
+                Some(config.find_class(name).map(|class| Target { class, present }))
+            });
+            let target = found.unwrap_or(Err(error))?;
+            // Here, where the option can be named.
+            if !target.present && config.head == Head::Multiclass {
+                let detail = format!(
+                    "{text:?} takes a label away, but an image of this model has one class: name the class it is to become"
+                );
+                return Err(Error::config("to", detail));
+            }
+            Ok(Some(target))
+        }
+        Ok(class) => Ok(Some(class.into())),
     }
 }
 
-/// The class for each of `count` images.
-fn wanted_classes(config: &ModelConfig, options: &Explain, count: usize) -> Result<Vec<Option<usize>>> {
+/// The target for each of `count` images.
+fn wanted_classes(config: &ModelConfig, options: &Explain, count: usize) -> Result<Vec<Option<Target>>> {
     let parts = options.to.iter().flat_map(|text| config.split_classes(text));
     let named: Vec<_> = parts.map(|name| wanted_class(config, name)).collect::<Result<_>>()?;
     match named[..] {
@@ -87,25 +102,20 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let paths: Vec<PathBuf> = good.iter().map(|i| given[*i].clone()).collect();
     let truths: Vec<_> = paths.iter().map(|path| true_class(path, config)).collect::<Result<_>>()?;
     watch_interrupts()?;
-    let explain = ExplainOptions {
-        noise: options.way.noise,
-        respacing: options.chain.steps.clone(),
-        alpha: options.way.alpha,
-        guidance: guidance(&options.chain),
-        solver: solver(&options.chain)?,
-        clip: !options.chain.no_clip,
-        seed: Seed(options.chain.seed),
-        force: options.chain.force,
-        mask: options.mask.as_deref().map(|path| load_mask(path, &preparation)).transpose()?,
-    };
+    let mask = options.mask.as_deref().map(|path| load_mask(path, &preparation)).transpose()?;
+    let explain = options.how.options(mask)?;
     let (diffusion, batch) = (&session.checkpoint.diffusion, options.batch.min(paths.len()));
     let new = Explainer::fitting(&session.weights, diffusion, batch, &explain, session.set);
-    let explainer = pollster::block_on(new)?;
+    let mut explainer = pollster::block_on(new)?;
     let remarks = Remarks::of(&session, &options.picture, &preparation, &read)?;
-    let made = explain_all(&explainer, &images, &wanted, arguments.json)?;
+    let made = explain_all(&mut explainer, &images, &wanted, explain.seed, arguments.json)?;
     session.close();
-    let all = &made.all;
-    grid.save_strips(&options.out, [&images, &all.noised, &all.counterfactual, &all.difference])?;
+    let gather =
+        |of: fn(&Explanation) -> &Vec<f32>| made.all.iter().flat_map(of).copied().collect::<Vec<f32>>();
+    let strips =
+        [gather(|one| &one.noised), gather(|one| &one.counterfactual), gather(|one| &one.difference)];
+    let [noised, counterfactual, difference] = &strips;
+    grid.save_strips(&options.out, [&images, noised, counterfactual, difference])?;
     if let Some(path) = &options.report {
         let settings = settings(&session, options, &explain, &explainer);
         let cards = cards(&session, &paths, &images, &made, &truths, &remarks, path)?;
@@ -125,19 +135,13 @@ fn settings(
     explainer: &Explainer,
 ) -> Settings {
     let config = session.config();
-    let guidance = match explain.guidance {
-        Guidance::Representation => "Algorithm 1",
-        Guidance::Gradient => "gradient on the image",
-        Guidance::None => "no guidance",
-    };
     let model = options.model.model.file_name().unwrap_or(options.model.model.as_os_str());
     Settings {
         model: model.to_string_lossy().into_owned(),
         noise: explain.noise,
-        alpha: explain.alpha,
         steps: [explainer.steps(), explainer.chain_steps()],
-        seed: options.chain.seed,
-        chain: format!("{}; {guidance}", explain.solver),
+        seed: explain.seed.0,
+        chain: words(explain),
         device: session.weights.device().info().name.clone(),
         class_names: (0..config.num_classes).map(|c| config.class_name(c)).collect(),
     }
@@ -155,32 +159,29 @@ fn cards(
     let config = session.config();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 1 };
     let (classes, len) = (config.num_classes, images.len() / truths.len());
-    let (was, is) = (argmax(&made.all.before, classes)?, argmax(&made.all.after, classes)?);
-    let card = |i: usize| {
-        let png = |from: &[f32], palette| grid.encode_one(path, &from[i * len..][..len], palette);
-        let all = &made.all;
-        let difference = &all.difference[i * len..][..len];
-        let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
+    let card = |(i, one): (usize, &Explanation)| {
+        let png = |image: &[f32], palette| grid.encode_one(path, image, palette);
         let file = paths[i].file_name().unwrap_or(paths[i].as_os_str());
+        let [was, is] = [argmax(&one.before, classes)?, argmax(&one.after, classes)?];
         Ok(Card {
             name: file.to_string_lossy().into_owned(),
             truth: truths[i].clone(),
             typicality: remarks[i].typicality,
-            target: made.targets[i],
-            decisions: [was[i], is[i]],
-            verdict: Verdict::of(config.head, made.targets[i], before, after)?,
-            probabilities: [before.to_vec(), after.to_vec()],
+            target: one.target.class,
+            decisions: [was[0], is[0]],
+            verdict: Verdict::of(config.head, one)?,
+            probabilities: [one.before.clone(), one.after.clone()],
             pictures: [
-                png(images, Palette::Image)?,
-                png(&all.noised, Palette::Image)?,
-                png(&all.counterfactual, Palette::Image)?,
-                png(&all.difference, Palette::Difference)?,
+                png(&images[i * len..][..len], Palette::Image)?,
+                png(&one.noised, Palette::Image)?,
+                png(&one.counterfactual, Palette::Image)?,
+                png(&one.difference, Palette::Difference)?,
             ],
-            change: difference.iter().map(|d| f64::from(d.abs()) / 2.0).sum::<f64>() / len as f64,
-            seconds: made.seconds[i],
+            change: one.mean_change(),
+            seconds: made.seconds,
         })
     };
-    (0..truths.len()).map(card).collect()
+    made.all.iter().enumerate().map(card).collect()
 }
 
 fn print(
@@ -192,21 +193,22 @@ fn print(
     unread: Vec<serde_json::Value>,
 ) -> Result<()> {
     let classes = config.num_classes;
-    let all = &made.all;
-    let (was, is) = (argmax(&all.before, classes)?, argmax(&all.after, classes)?);
     let report_file = options.report.as_ref().map(|path| path.display().to_string());
     let mut rows = Vec::new();
-    for (i, (path, &target)) in paths.iter().zip(&made.targets).enumerate() {
-        let [before, after] = [&all.before, &all.after].map(|p| &p[i * classes..][..classes]);
-        let verdict = Verdict::of(config.head, target, before, after)?;
+    for (i, (path, one)) in paths.iter().zip(&made.all).enumerate() {
+        let (before, after, target) = (&one.before, &one.after, one.target.class);
+        let (was, is) = (argmax(before, classes)?[0], argmax(after, classes)?[0]);
+        let verdict = Verdict::of(config.head, one)?;
         if arguments.json {
-            let curve: Vec<f32> = all.curve.iter().map(|step| step[i]).collect();
             let mut row = serde_json::json!({
                 "image": path.display().to_string(), "true_class": truths[i], "target": target,
+                "target_present": one.target.present,
                 "target_name": config.class_name(target), "already": verdict == Verdict::Already,
                 "reached": verdict == Verdict::Reached, "verdict": verdict,
-                "before": before, "after": after, "decision_before": was[i], "decision_after": is[i],
-                "target_probability_by_step": curve, "seconds": made.seconds[i],
+                "before": before, "after": after, "decision_before": was, "decision_after": is,
+                "target_probability_by_step": one.curve, "seconds": made.seconds,
+                "strength": one.strength, "rung": one.rung, "chains": one.chains, "others_moved": one.moved,
+                "mean_change": one.mean_change(),
             });
             remarks[i].add_to(&mut row)?;
             rows.push(row);
@@ -214,10 +216,10 @@ fn print(
         }
         say!("{}:{}", path.display(), remarks[i].words());
         remarks[i].hint(path);
-        let [first, then] = shares(config, [target, was[i], is[i]], before, after);
+        let [first, then] = shares(config, [target, was, is], before, after);
         say!("  before  {first}");
         say!("  after   {then}");
-        let [target, was, is] = [target, was[i], is[i]].map(|class| config.class_name(class));
+        let [target, was, is] = [target, was, is].map(|class| config.class_name(class));
         say!("  {}", verdict.words(&target, &was, &is));
     }
     let picture = options.out.display().to_string();

@@ -1,7 +1,7 @@
 //! What numbers on the command line may be, checked before anything is opened or allocated. What depends on a model or on data
 //! is checked where those are known.
 
-use crate::cli::{ChainArgs, Cli, Command, Way};
+use crate::cli::{ChainArgs, Cli, Command, How};
 use duet::{Error, Result};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -12,6 +12,8 @@ const BATCH: RangeInclusive<usize> = 1..=65_536;
 const COUNT: RangeInclusive<usize> = 1..=1_000_000;
 /// Step sizes of guidance, in both directions; the npm package has the same limit.
 const ALPHA: RangeInclusive<f32> = -1e6..=1e6;
+/// Answers for each image.
+const VARIANTS: RangeInclusive<usize> = 1..=1000;
 /// Seconds to measure a line for.
 const SECONDS: RangeInclusive<f64> = 0.0..=3600.0;
 
@@ -28,9 +30,15 @@ fn chain(options: &ChainArgs) -> Result<()> {
     within("eta", &options.eta, &(0.0..=1.0))
 }
 
-fn way(options: &Way) -> Result<()> {
+fn how(options: &How) -> Result<()> {
     within("noise", &options.noise, &(0.0..=1.0))?;
-    within("alpha", &options.alpha, &ALPHA)
+    for (name, value) in [("alpha", options.alpha), ("strength", options.strength)] {
+        value.iter().try_for_each(|value| within(name, value, &ALPHA))?;
+    }
+    for (name, value) in [("locality", options.locality), ("keep", options.keep)] {
+        value.iter().try_for_each(|value| within(name, value, &(0.0..=*ALPHA.end())))?;
+    }
+    options.eta.iter().try_for_each(|eta| within("eta", eta, &(0.0..=1.0)))
 }
 
 /// Checks the numbers of a command line.
@@ -42,7 +50,7 @@ pub fn check(arguments: &Cli) -> Result<()> {
         Command::Train(options) => options.batch.iter().try_for_each(|batch| within("batch", batch, &BATCH)),
         Command::Classify(options) => within("top", &options.top, &(1..=usize::MAX)),
         Command::Eval(options) => {
-            way(&options.way)?;
+            how(&options.how)?;
             within("batch", &options.batch, &BATCH)
         }
         Command::Sample(options) => {
@@ -52,8 +60,8 @@ pub fn check(arguments: &Cli) -> Result<()> {
             within("batch", &options.batch, &BATCH)
         }
         Command::Explain(options) => {
-            chain(&options.chain)?;
-            way(&options.way)?;
+            how(&options.how)?;
+            within("variants", &options.variants, &VARIANTS)?;
             within("batch", &options.batch, &BATCH)
         }
         Command::Study(options) => {
@@ -103,6 +111,11 @@ mod tests {
             ("sample --model m --batch 1000000000", "batch"),
             ("explain --model m --alpha 1e30 a.png", "alpha"),
             ("explain --model m --noise nan a.png", "noise"),
+            ("explain --model m --strength inf a.png", "strength"),
+            ("explain --model m --locality -0.1 a.png", "locality"),
+            ("explain --model m --keep nan a.png", "keep"),
+            ("explain --model m --eta 2 a.png", "eta"),
+            ("explain --model m --variants 0 a.png", "variants"),
             ("explain --model m --batch 0 a.png", "batch"),
             ("eval --model m --batch 1000000000", "batch"),
             ("eval --model m --noise 1.5", "noise"),

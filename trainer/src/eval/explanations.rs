@@ -3,9 +3,10 @@
 use crate::io::output::progress;
 use crate::io::session::go_on;
 use duet::Result;
-use duet::explain::{Explainer, Explanation};
-use duet::model::{Head, ModelConfig, argmax};
-use duet::sampling::Watch;
+use duet::explain::{Explainer, Explanation, Request};
+use duet::model::{Head, ModelConfig, Target, argmax};
+use duet::rng::Seed;
+use duet::sampling::{Progress, Watch};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -31,21 +32,22 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Of the probabilities of an image before and after. The decision is the most probable class; of a multi-label model each
-    /// label is decided for itself, at one half.
-    pub fn of(head: Head, target: usize, before: &[f32], after: &[f32]) -> Result<Verdict> {
+    /// Of a counterfactual. The decision is the most probable class; of a multi-label model each label is decided for itself, at
+    /// one half, and the target is reached where no other label changed.
+    pub fn of(head: Head, made: &Explanation) -> Result<Verdict> {
+        let classes = made.before.len();
         let decided = |row: &[f32]| -> Result<Vec<bool>> {
-            let best = argmax(row, row.len())?;
+            let best = argmax(row, classes)?;
             let is = |(class, p): (usize, &f32)| match head {
                 Head::Multiclass => best.first() == Some(&class),
                 Head::MultiLabel => *p > 0.5,
             };
             Ok(row.iter().enumerate().map(is).collect())
         };
-        let (was, is) = (decided(before)?, decided(after)?);
-        Ok(match (was.get(target), is.get(target)) {
-            (Some(true), _) => Verdict::Already,
-            (_, Some(true)) => Verdict::Reached,
+        let (was, is) = (decided(&made.before)?, decided(&made.after)?);
+        Ok(match was.get(made.target.class) {
+            Some(label) if *label == made.target.present => Verdict::Already,
+            _ if made.reached => Verdict::Reached,
             _ if was == is => Verdict::Unchanged,
             _ => Verdict::Other,
         })
@@ -85,78 +87,77 @@ pub fn shares(config: &ModelConfig, classes: [usize; 3], before: &[f32], after: 
 /// Everything that was made, image after image.
 pub struct Made {
     /// As the library gives it.
-    pub all: Explanation,
-    /// Class to move each image to.
-    pub targets: Vec<usize>,
-    /// Seconds of each image: its share of its batch.
-    pub seconds: Vec<f64>,
+    pub all: Vec<Explanation>,
+    /// Seconds of each image: its share of the whole.
+    pub seconds: f64,
 }
 
-/// Explains all `images` \[N,C,H,W\], a batch at a time, each towards its class of `wanted`, or its second one for `None`.
+/// Explains all `images` \[N,C,H,W\], each towards its target of `wanted`, or its second class for `None`.
 ///
 /// # Errors
-/// [`duet::Error::Aborted`] after Ctrl-C; [`duet::Error::NotFinite`] where the step size is too large; device errors.
+/// [`duet::Error::Aborted`] after Ctrl-C; [`duet::Error::NotFinite`] where the strength is too large; device errors.
 pub fn explain_all(
-    explainer: &Explainer,
+    explainer: &mut Explainer,
     images: &[f32],
-    wanted: &[Option<usize>],
+    wanted: &[Option<Target>],
+    seed: Seed,
     quiet: bool,
 ) -> Result<Made> {
-    let (count, batch) = (wanted.len(), explainer.batch());
+    let count = wanted.len();
     let before = pollster::block_on(explainer.probabilities(images))?;
-    let rows = before.chunks_exact(before.len() / count.max(1));
-    let choose = |(wanted, row): (&Option<usize>, &[f32])| wanted.map_or_else(|| second(row), Ok);
-    let targets: Vec<usize> = wanted.iter().zip(rows).map(choose).collect::<Result<_>>()?;
-    let work = explainer.steps() * count.div_ceil(batch);
-    let bar = progress(work as u64, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
-    let (len, classes) = (images.len() / count, before.len() / count);
-    let all = Explanation {
-        noised: Vec::new(),
-        counterfactual: Vec::new(),
-        difference: Vec::new(),
-        before,
-        after: Vec::new(),
-        curve: vec![Vec::new(); explainer.steps()],
+    let rows = before.chunks_exact((before.len() / count.max(1)).max(1));
+    let request = |(image, (wanted, row)): (usize, (&Option<Target>, &[f32]))| {
+        let target = wanted.map_or_else(|| second(row).map(Target::from), Ok)?;
+        Ok(Request { image, target, seed })
     };
-    let mut made = Made { all, targets, seconds: Vec::new() };
-    let order: Vec<usize> = (0..count).collect();
-    for part in order.chunks(batch) {
-        // The last batch is filled up with its own images, which are dropped.
-        let rows: Vec<usize> = (0..batch).map(|i| part[i % part.len()]).collect();
-        let these: Vec<f32> = rows.iter().flat_map(|row| &images[row * len..][..len]).copied().collect();
-        let classes_now: Vec<usize> = rows.iter().map(|row| made.targets[*row]).collect();
-        let begin = Instant::now();
-        let targets = pollster::block_on(explainer.targets(&these, &classes_now))?;
-        let mut step = |_| {
-            bar.inc(1);
-            go_on()
-        };
-        let watch = Watch::Progress(&mut step);
-        let new = pollster::block_on(explainer.explain(&these, &targets, part[0] as u32, watch))?;
-        let seconds = begin.elapsed().as_secs_f64() / part.len() as f64;
-        made.seconds.extend(part.iter().map(|_| seconds));
-        made.all.noised.extend_from_slice(&new.noised[..part.len() * len]);
-        made.all.counterfactual.extend_from_slice(&new.counterfactual[..part.len() * len]);
-        made.all.difference.extend_from_slice(&new.difference[..part.len() * len]);
-        made.all.after.extend_from_slice(&new.after[..part.len() * classes]);
-        for (step, values) in made.all.curve.iter_mut().zip(&new.curve) {
-            step.extend_from_slice(&values[..part.len()]);
-        }
-    }
+    let requests = wanted.iter().zip(rows).enumerate().map(request).collect::<Result<Vec<_>>>()?;
+    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
+    let begin = Instant::now();
+    let mut step = |progress: Progress| {
+        // Images that do not reach their target at once take more steps.
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        go_on()
+    };
+    let made = explainer.explain(images, &requests, 0, Watch::Progress(&mut step));
+    let all = pollster::block_on(made)?;
     bar.finish_and_clear();
-    Ok(made)
+    Ok(Made { all, seconds: begin.elapsed().as_secs_f64() / count.max(1) as f64 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Verdict, second, shares};
-    use duet::model::{Head, ModelConfig};
+    use duet::explain::{Explanation, Passes};
+    use duet::model::{Head, ModelConfig, Target};
+    use duet::rng::Seed;
 
     #[test]
     fn the_second_most_probable_class() {
         assert_eq!(second(&[0.1, 0.6, 0.3]).unwrap(), 2);
         assert_eq!(second(&[0.5, 0.5]).unwrap(), 1, "of equals the first is the decision");
         assert_eq!(second(&[0.0, 0.0, 1.0]).unwrap(), 1);
+    }
+
+    /// A counterfactual of these probabilities.
+    fn made(head: Head, target: Target, before: [f32; 3], after: [f32; 3]) -> Explanation {
+        let (reached, moved) = head.reached(&before, &after, target).unwrap();
+        Explanation {
+            target,
+            seed: Seed(0),
+            noised: vec![],
+            counterfactual: vec![],
+            difference: vec![],
+            before: before.to_vec(),
+            after: after.to_vec(),
+            curve: vec![],
+            reached,
+            moved,
+            rung: 0,
+            strength: 1.0,
+            chains: 1,
+            passes: Passes::default(),
+        }
     }
 
     #[test]
@@ -171,17 +172,23 @@ mod tests {
         ] {
             let names = ["Coat", "Shirt", "Dress"];
             let is = duet::model::argmax(&after, 3).unwrap()[0];
-            assert_eq!(Verdict::of(Head::Multiclass, target, &coat, &after).unwrap(), verdict);
+            let made = made(Head::Multiclass, target.into(), coat, after);
+            assert_eq!(Verdict::of(Head::Multiclass, &made).unwrap(), verdict);
             assert_eq!(verdict.words(names[target], names[0], names[is]), words);
         }
         // Labels are decided one by one: the most probable one says nothing of the others.
-        let labels = |target, after: [f32; 3]| {
-            Verdict::of(Head::MultiLabel, target, &[0.9, 0.6, 0.2], &after).unwrap()
+        let labels = |class, present, after: [f32; 3]| {
+            let target = Target { class, present };
+            Verdict::of(Head::MultiLabel, &made(Head::MultiLabel, target, [0.9, 0.6, 0.2], after)).unwrap()
         };
-        assert_eq!(labels(1, [0.9, 0.1, 0.1]), Verdict::Already);
-        assert_eq!(labels(2, [0.9, 0.6, 0.6]), Verdict::Reached);
-        assert_eq!(labels(2, [0.9, 0.6, 0.4]), Verdict::Unchanged);
-        assert_eq!(labels(2, [0.9, 0.4, 0.4]), Verdict::Other);
+        assert_eq!(labels(1, true, [0.9, 0.1, 0.1]), Verdict::Already);
+        assert_eq!(labels(2, true, [0.9, 0.6, 0.6]), Verdict::Reached);
+        assert_eq!(labels(2, true, [0.9, 0.6, 0.4]), Verdict::Unchanged);
+        assert_eq!(labels(2, true, [0.9, 0.4, 0.4]), Verdict::Other);
+        // One that is reached but takes another label with it is not reached.
+        assert_eq!(labels(2, true, [0.9, 0.4, 0.6]), Verdict::Other);
+        assert_eq!(labels(1, false, [0.9, 0.4, 0.2]), Verdict::Reached);
+        assert_eq!(labels(2, false, [0.9, 0.4, 0.2]), Verdict::Already);
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
     let new = DenoisingError::new(&session.weights, diffusion, options.batch, session.set);
     let error = pollster::block_on(new)?;
     let steps = diffusion.diffusion_steps;
-    let seed = Seed(options.seed);
+    let seed = Seed(options.how.seed);
     let mut sums = [0.0f64; 4];
     let all = test.spread(count);
     for (quarter, sum) in sums.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
 //! What commands share: the device, a loaded model, interruption.
 
-use crate::cli::{self, ChainArgs, Cli, Data, GuidanceKind, Model};
+use crate::cli::{self, ChainArgs, Cli, Data, Model};
 use crate::data::{DataSpec, Split, load};
 use crate::io::output::tell;
 use crate::io::tuning;
@@ -217,11 +217,7 @@ pub fn solver(arguments: &ChainArgs) -> Result<Solver> {
 
 /// The guidance that the command line asks for.
 pub fn guidance(arguments: &ChainArgs) -> Guidance {
-    match arguments.guidance {
-        GuidanceKind::Representation => Guidance::Representation,
-        GuidanceKind::Gradient => Guidance::Gradient,
-        GuidanceKind::None => Guidance::None,
-    }
+    arguments.guidance.guidance()
 }
 
 /// When the program was first asked to stop: by Ctrl-C, a polite kill or a terminal that was closed.

@@ -19,8 +19,6 @@ pub struct Settings {
     pub model: String,
     /// Share of the chain the images were noised by.
     pub noise: f64,
-    /// Step size of Algorithm 1, or scale of Eq. 12.
-    pub alpha: f32,
     /// Steps of an explanation, and of the whole chain.
     pub steps: [usize; 2],
     /// Seed of the noise.
@@ -90,10 +88,9 @@ fn facts(settings: &Settings, cards: &[Card]) -> Vec<(&'static str, String)> {
     }
     facts.extend([
         ("Noise", percent(settings.noise)),
-        ("Guidance α", settings.alpha.to_string()),
         ("Steps", format!("{} of a chain of {}", settings.steps[0], settings.steps[1])),
         ("Seed", settings.seed.to_string()),
-        ("Chain", settings.chain.clone()),
+        ("Method", settings.chain.clone()),
         ("Time", format!("{seconds:.1} s")),
         ("Model", settings.model.clone()),
         ("Device", settings.device.clone()),
@@ -216,7 +213,7 @@ fn card_item(settings: &Settings, number: usize, card: &Card) -> Markup {
             }
             (probabilities(settings, card))
             p.meta {
-                "noise " (noise) " · α " (settings.alpha) " · " (settings.steps[0]) " steps · seed " (settings.seed)
+                "noise " (noise) " · " (settings.steps[0]) " steps · seed " (settings.seed)
                 " · mean change of a pixel " (change) " · " (format!("{:.2}\u{a0}s", card.seconds))
             }
         }
@@ -287,7 +284,6 @@ mod tests {
         Settings {
             model: "m.safetensors".into(),
             noise: 0.2,
-            alpha: 60.0,
             steps: [20, 100],
             seed: 3,
             chain: "DDIM".into(),

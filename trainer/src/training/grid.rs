@@ -4,7 +4,7 @@ use crate::io::render::Grid;
 use crate::io::session::go_on;
 use crate::recipe::Recipe;
 use duet::diffusion::Solver;
-use duet::model::{ModelConfig, WeightSet};
+use duet::model::{ModelConfig, Target, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
 use duet::train::ClassifierInput;
@@ -64,7 +64,7 @@ fn chain(sampler: &Sampler, recipe: &Recipe, first: usize, batch: usize) -> Resu
     let seed = Seed(train.seed);
     sampler.start_from_noise(seed, first as u32)?;
     let class = |image: usize| (image / COLUMNS).min(config.num_classes - 1);
-    let classes: Vec<usize> = (first..first + batch).map(class).collect();
+    let classes: Vec<Target> = (first..first + batch).map(|image| class(image).into()).collect();
     let nothing = vec![0.0; batch * config.num_classes];
     let labels = config.head.toward(&nothing, &classes, config.num_classes)?;
     let options = ChainOptions { seed, first_row: first as u32, labels, alpha: train.sample_alpha };

@@ -3,7 +3,7 @@
 use crate::error::{bad_options, to_js};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::Solver;
-use duet::explain::ExplainOptions;
+use duet::explain::{ExplainOptions, Method, Paper};
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
@@ -337,12 +337,12 @@ impl Engine {
         mask: Option<Vec<f32>>,
         on_step: &Function,
     ) -> Result<Object> {
-        let defaults = ExplainOptions::default();
+        let defaults = ExplainOptions::paper();
+        let paper = Paper { alpha: text.alpha, solver: text.solver(), ..Paper::default() };
         let options = ExplainOptions {
             noise: text.noise.unwrap_or(defaults.noise),
             respacing: text.steps.clone(),
-            alpha: text.alpha,
-            solver: text.solver(),
+            method: Method::Paper(paper),
             seed: Seed(text.seed),
             mask,
             ..defaults
@@ -353,7 +353,6 @@ impl Engine {
         };
         let watch = Watch::Curve(&mut report);
         let made = self.duet()?.explain_watched(image, target, &options, watch).await?;
-        let curve: Vec<f32> = made.curve.iter().flatten().copied().collect();
         let object = Object::new();
         for (key, values) in [
             ("noised", &made.noised),
@@ -361,7 +360,7 @@ impl Engine {
             ("difference", &made.difference),
             ("before", &made.before),
             ("after", &made.after),
-            ("curve", &curve),
+            ("curve", &made.curve),
         ] {
             set(&object, key, array(values));
         }

@@ -1,9 +1,14 @@
 //! The command line.
 
+pub mod how;
+
+pub use how::How;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use duet::diffusion::Solver;
 use duet::picture::Fit;
+use duet::sampling::Guidance;
 use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
@@ -204,18 +209,12 @@ pub struct Eval {
     /// Counterfactuals of this many test images per class, each towards the model's next class; 0: none.
     #[arg(long, default_value_t = 0)]
     pub counterfactuals: usize,
-    /// How far.
+    /// How they are made.
     #[command(flatten)]
-    pub way: Way,
-    /// Steps of their whole chain.
-    #[arg(long, default_value = "100")]
-    pub steps: String,
+    pub how: How,
     /// Images at a time.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Seed of timesteps and noise.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
 }
 
 /// The names of all solvers.
@@ -234,6 +233,17 @@ pub enum GuidanceKind {
     Gradient,
     /// None.
     None,
+}
+
+impl GuidanceKind {
+    /// As the library has it.
+    pub fn guidance(self) -> Guidance {
+        match self {
+            GuidanceKind::Representation => Guidance::Representation,
+            GuidanceKind::Gradient => Guidance::Gradient,
+            GuidanceKind::None => Guidance::None,
+        }
+    }
 }
 
 /// Options of the chain.
@@ -260,17 +270,6 @@ pub struct ChainArgs {
     /// Guide even by a classifier that never saw noised images.
     #[arg(long)]
     pub force: bool,
-}
-
-/// How far counterfactuals go.
-#[derive(Debug, Args)]
-pub struct Way {
-    /// Share of the chain the image is noised by.
-    #[arg(long, default_value_t = 0.2)]
-    pub noise: f64,
-    /// Step size of Algorithm 1, or scale of Eq. 12: −1,000,000 to 1,000,000.
-    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
-    pub alpha: f32,
 }
 
 /// `duet sample`.
@@ -335,9 +334,9 @@ pub struct Explain {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// The chain.
+    /// How they are made.
     #[command(flatten)]
-    pub chain: ChainArgs,
+    pub how: How,
     /// Images, or folders, as for `duet classify`.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
@@ -346,18 +345,18 @@ pub struct Explain {
     pub picture: PictureArgs,
     /// Class to move to, by name (in any case) or number: one for all images, or one for each, separated by commas or by
     /// repeating the option; a name that holds commas is given whole. "second": the class that comes second in the decision
-    /// about the image.
-    #[arg(long, value_name = "CLASS", default_value = "second")]
+    /// about the image. Of a model with several labels: "+LABEL" to add one, "-LABEL" to take it away.
+    #[arg(long, value_name = "CLASS", default_value = "second", allow_hyphen_values = true)]
     pub to: Vec<String>,
     /// Picture to write (PNG or, where its name ends so, JPEG): original, noised, counterfactual, difference.
     #[arg(long, short, default_value = "explanation.png")]
     pub out: PathBuf,
-    /// How far.
-    #[command(flatten)]
-    pub way: Way,
     /// Report to write (.html), to be read in any browser: pictures, probabilities, what changed.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Answers for each image, by noise of as many seeds: the one that changes least is shown first.
+    #[arg(long, default_value_t = 1)]
+    pub variants: usize,
     /// Images at a time.
     #[arg(long, default_value_t = 16)]
     pub batch: usize,
