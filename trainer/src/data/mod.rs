@@ -112,8 +112,17 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::classes`].
     pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
+        self.of_each_class_from(0, ranks)
+    }
+
+    /// The same as if the data began with the row `first`.
+    ///
+    /// # Errors
+    /// As [`Dataset::classes`].
+    pub fn of_each_class_from(&self, first: usize, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
         let classes = self.classes()?;
-        let labelled = || classes.iter().enumerate().filter(|(_, class)| **class != UNLABELLED);
+        let labelled =
+            || classes.iter().enumerate().skip(first).filter(|(_, class)| **class != UNLABELLED);
         let mut seen = vec![0usize; labelled().map(|(_, class)| *class as usize + 1).max().unwrap_or(0)];
         let mut rows = Vec::new();
         for (row, class) in labelled() {
@@ -250,5 +259,7 @@ mod tests {
         assert!(error.contains("one class per image"), "{error}");
         let classes = data(Labels::Classes(vec![1, UNLABELLED, 0, 1]));
         assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 2]);
+        assert_eq!(classes.of_each_class_from(1, 0..1).unwrap(), [2, 3]);
+        assert!(classes.of_each_class_from(9, 0..1).unwrap().is_empty());
     }
 }

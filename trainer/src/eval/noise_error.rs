@@ -1,6 +1,6 @@
 //! How well the network predicts noise, by quarter of the chain.
 
-use super::Measured;
+use super::{Measured, Task};
 use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::session::Session;
@@ -53,7 +53,8 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
 }
 
 /// The noise error by quarter of the chain.
-pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, _quiet: bool) -> Result<Measured> {
+pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
+    let (session, options, test) = (task.session, task.options, &task.split.test);
     let quarters = noise_error(session, options, test)?;
     let mut lines = Vec::new();
     if session.checkpoint.classifier_only {
