@@ -195,6 +195,11 @@ fn idx_files() {
 }
 
 #[test]
+fn tables_of_celeba() {
+    hammer("celeba", readers::celeba, |_, _| {});
+}
+
+#[test]
 fn tuning_tables() {
     hammer("tuning", readers::tuning, |_, _| {});
 }

@@ -1,5 +1,7 @@
-//! Data sets: the idx files of the MNIST family, and folders of labelled images.
+//! Data sets: the idx files of the MNIST family, folders of labelled images, CelebA's tables.
 
+mod boxes;
+mod celeba;
 mod classes;
 mod decode;
 mod file;
@@ -14,6 +16,7 @@ mod spec;
 mod summary;
 mod tree;
 
+pub use boxes::{Boxed, boxes};
 pub use file::ending;
 pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
