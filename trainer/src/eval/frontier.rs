@@ -67,9 +67,7 @@ pub static WAYS: [Way; 6] = [
         name: "paper-gradient",
         words: "paper's chain, gradient on the image",
         strengths: &[10.0, 25.0, 50.0, 100.0, 200.0],
-        method: |alpha| {
-            Method::Paper(Paper { guidance: Guidance::Gradient, alpha, ..Paper::default() })
-        },
+        method: |alpha| Method::Paper(Paper { guidance: Guidance::Gradient, alpha, ..Paper::default() }),
     },
 ];
 

@@ -134,7 +134,9 @@ impl Judge {
         let identity = Identity {
             file: path.display().to_string(),
             fingerprint: own,
-            seed: stated("seed").and_then(|text| text.parse().ok()).or(training.map(|training| training.seed)),
+            seed: stated("seed")
+                .and_then(|text| text.parse().ok())
+                .or(training.map(|training| training.seed)),
             test_accuracy: stated(TEST_ACCURACY).and_then(|text| text.parse().ok()).or_else(last),
             test_images: stated(TEST_IMAGES).and_then(|text| text.parse().ok()),
         };
