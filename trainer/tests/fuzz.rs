@@ -210,6 +210,11 @@ fn results_of_the_benchmark() {
 }
 
 #[test]
+fn earlier_measurements() {
+    hammer("earlier", readers::earlier, |_, _| {});
+}
+
+#[test]
 fn lists_of_images() {
     hammer("index", readers::index, |_, _| {});
 }

@@ -10,6 +10,7 @@ use duet::model::{Labels, ModelConfig};
 use duet::picture::{Fit, Preparation};
 use duet_trainer::bench::{compare::Comparison, results::Results};
 use duet_trainer::data::{self, DataKind, DataSpec, INDEX};
+use duet_trainer::eval::{self, comparison::Earlier, judge::Identity};
 use duet_trainer::recipe::Recipe;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -124,7 +125,8 @@ pub fn idx(data: &[u8]) {
 /// pictures that they name, one is there.
 pub fn celeba(data: &[u8]) {
     // Two by two grey pixels.
-    const BITMAP: &[u8] = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
+    const BITMAP: &[u8] =
+        b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
         \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\x10\x10\x20\x20\x20\0\0\x30\x30\x30\x40\x40\x40\0\0";
     let root = folder().join("celeba");
     let pictures = root.join("img_align_celeba");
@@ -200,6 +202,27 @@ pub fn bench(data: &[u8]) {
         Ok(results) => {
             let comparison = Comparison::of(&results, &results);
             assert!(comparison.same_device && comparison.only_before.is_empty());
+        }
+    }
+}
+
+/// An earlier measurement of counterfactuals, compared with itself.
+pub fn earlier(data: &[u8]) {
+    let path = file("earlier.json", data);
+    let judge = Identity {
+        file: "judge.safetensors".into(),
+        fingerprint: "blake3:0".into(),
+        seed: None,
+        test_accuracy: None,
+        test_images: None,
+    };
+    match TEXT.check("earlier", data.len(), || Earlier::read(&path, &judge)) {
+        Err(error) => refused(&error, "earlier.json"),
+        Ok(earlier) => {
+            // Refused where it holds no images, or some that were not judged.
+            if let Ok(same) = eval::comparison::Comparison::of(&earlier.sides, &earlier.sides) {
+                assert_eq!((same.gains, same.losses, same.probability.mean), (0, 0, 0.0));
+            }
         }
     }
 }

@@ -75,6 +75,13 @@ impl Earlier {
             }
             None => return Err(bad("was made without a judge".into())),
         }
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let possible = |side: &Side| {
+            share(side.change.mean) && side.judge.is_none_or(|opinion| share(opinion.probability))
+        };
+        if let Some(side) = report.rows.iter().find(|side| !possible(side)) {
+            return Err(bad(format!("has a share that is not from 0 to 1, of the image {}", side.image)));
+        }
         Ok(Earlier { method: report.method.words, sides: report.rows })
     }
 }
