@@ -1,8 +1,10 @@
 //! The command line.
 
 pub mod how;
+mod measure;
 
 pub use how::How;
+pub use measure::{Eval, Frontier, Which};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -39,8 +41,10 @@ pub enum Command {
     Train(Train),
     /// Classify images.
     Classify(Classify),
-    /// Accuracy on the test set, and the noise error by quarter of the chain.
+    /// Accuracy on the test set, the noise error by quarter of the chain, and what counterfactuals are worth.
     Eval(Eval),
+    /// Which way to explain convinces a judge most for how much change: every way at several strengths.
+    Frontier(Frontier),
     /// Generate images, a row per class.
     Sample(Sample),
     /// Explain a decision by a counterfactual image.
@@ -148,6 +152,10 @@ pub struct Train {
     /// Begin with another model's weights instead of fresh ones (its average where it has one).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
+    /// Train the classifier alone, without the noise error and the decoder: a judge of others' explanations, say. It then
+    /// does nothing but classify.
+    #[arg(long)]
+    pub classifier_only: bool,
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
@@ -185,32 +193,6 @@ pub struct Classify {
     /// Classes to print of each image.
     #[arg(long, default_value_t = 3)]
     pub top: usize,
-}
-
-/// `duet eval`.
-#[derive(Debug, Args)]
-pub struct Eval {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// Which data.
-    #[command(flatten)]
-    pub data: Data,
-    /// Test images for accuracy, of each class its share; 0: all.
-    #[arg(long, default_value_t = 0)]
-    pub images: usize,
-    /// Test images for the noise error, of each class its share; 0: none.
-    #[arg(long, default_value_t = 256)]
-    pub loss_images: usize,
-    /// Counterfactuals of this many test images per class, each towards the model's next class; 0: none.
-    #[arg(long, default_value_t = 0)]
-    pub counterfactuals: usize,
-    /// How they are made.
-    #[command(flatten)]
-    pub how: How,
-    /// Images at a time.
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
 }
 
 /// The names of all solvers.

@@ -86,6 +86,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let given = pictures::expand(&options.images)?;
     check_outputs(arguments, options, &given)?;
     let session = Session::open(arguments, &options.model)?;
+    session.checkpoint.require_denoising()?;
     let config = session.config();
     let wanted = wanted_classes(config, options, given.len())?;
     let grid = Grid::for_strips(config.in_channels, config.image_size, given.len())?;

@@ -50,7 +50,15 @@ pub fn check(arguments: &Cli) -> Result<()> {
         Command::Train(options) => options.batch.iter().try_for_each(|batch| within("batch", batch, &BATCH)),
         Command::Classify(options) => within("top", &options.top, &(1..=usize::MAX)),
         Command::Eval(options) => {
+            within("counterfactuals", &options.counterfactuals, &(0..=*COUNT.end()))?;
+            within("skip", &options.which.skip, &(0.0..=1.0))?;
             how(&options.how)?;
+            within("batch", &options.batch, &BATCH)
+        }
+        Command::Frontier(options) => {
+            within("per_class", &options.per_class, &COUNT)?;
+            within("skip", &options.which.skip, &(0.0..=1.0))?;
+            within("noise", &options.noise, &(0.0..=1.0))?;
             within("batch", &options.batch, &BATCH)
         }
         Command::Sample(options) => {
@@ -119,6 +127,11 @@ mod tests {
             ("explain --model m --batch 0 a.png", "batch"),
             ("eval --model m --batch 1000000000", "batch"),
             ("eval --model m --noise 1.5", "noise"),
+            ("eval --model m --skip 1.1", "skip"),
+            ("eval --model m --counterfactuals 18446744073709551615", "counterfactuals"),
+            ("frontier --model m --judge j --skip -0.1", "skip"),
+            ("frontier --model m --judge j -n 0", "per_class"),
+            ("frontier --model m --judge j --noise nan", "noise"),
             ("eval --model m --alpha nan", "alpha"),
             ("study --model m --step-sizes 1,nan", "step_sizes"),
             ("study --model m --step-sizes 1,2e6", "step_sizes"),

@@ -7,6 +7,7 @@ mod eval;
 mod explain;
 mod export;
 mod export_images;
+mod frontier;
 mod info;
 mod limits;
 mod sample;
@@ -27,6 +28,7 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Train(options) => train::run(arguments, options),
         Command::Classify(options) => classify::run(arguments, options),
         Command::Eval(options) => eval::run(arguments, options),
+        Command::Frontier(options) => frontier::run(arguments, options),
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
         Command::Study(options) => study::run(arguments, options),

@@ -1,14 +1,17 @@
 //! How often the classifier is right.
 
-use super::Measured;
-use crate::cli::Eval;
+use super::{Measured, Task};
 use crate::data::Dataset;
 use crate::io::output::progress;
-use crate::io::session::Session;
 use duet::infer::ImageClassifier;
 use duet::model::{Head, Labels, UNLABELLED, WeightSet, argmax};
 use duet::weights::Weights;
 use duet::{Error, Result};
+
+/// Topics of a checkpoint's free text: the share of right answers of the averaged weights, and of how many test images.
+pub const TEST_ACCURACY: &str = "test_accuracy";
+/// See [`TEST_ACCURACY`].
+pub const TEST_IMAGES: &str = "test_images";
 
 /// Shares of correct answers.
 pub struct Accuracy {
@@ -92,7 +95,9 @@ pub fn accuracy(
 }
 
 /// Accuracy on as many images as `options` ask for.
-pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
+pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
+    let &Task { session, options, quiet, .. } = task;
+    let test = &task.split.test;
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let found = accuracy(&session.weights, session.set, test, count, options.batch, quiet)?;
     let config = session.config();

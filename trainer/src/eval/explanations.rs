@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// The second most probable class of a row.
-fn second(row: &[f32]) -> Result<usize> {
+pub fn second(row: &[f32]) -> Result<usize> {
     let first = argmax(row, row.len())?.first().copied().unwrap_or(0);
     let others = (0..row.len()).filter(|c| *c != first);
     Ok(others.max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(first))
