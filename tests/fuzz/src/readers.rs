@@ -124,7 +124,8 @@ pub fn idx(data: &[u8]) {
 /// pictures that they name, one is there.
 pub fn celeba(data: &[u8]) {
     // Two by two grey pixels.
-    const BITMAP: &[u8] = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
+    const BITMAP: &[u8] =
+        b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
         \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\x10\x10\x20\x20\x20\0\0\x30\x30\x30\x40\x40\x40\0\0";
     let root = folder().join("celeba");
     let pictures = root.join("img_align_celeba");

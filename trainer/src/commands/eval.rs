@@ -16,13 +16,8 @@ pub fn run(arguments: &Cli, options: &Eval) -> Result<()> {
     // What is wrong with a judge is said before data are read and minutes spent.
     let wanted = Wanted::of(&session, options)?;
     let split = session.data(&options.data)?;
-    let task = Task {
-        session: &session,
-        options,
-        split: &split,
-        wanted: wanted.as_ref(),
-        quiet: arguments.json,
-    };
+    let task =
+        Task { session: &session, options, split: &split, wanted: wanted.as_ref(), quiet: arguments.json };
     let mut row = serde_json::Map::new();
     for measure in MEASURES {
         if output::failed() {

@@ -121,8 +121,7 @@ impl Dataset {
     /// As [`Dataset::classes`].
     pub fn of_each_class_from(&self, first: usize, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
         let classes = self.classes()?;
-        let labelled =
-            || classes.iter().enumerate().skip(first).filter(|(_, class)| **class != UNLABELLED);
+        let labelled = || classes.iter().enumerate().skip(first).filter(|(_, class)| **class != UNLABELLED);
         let mut seen = vec![0usize; labelled().map(|(_, class)| *class as usize + 1).max().unwrap_or(0)];
         let mut rows = Vec::new();
         for (row, class) in labelled() {

@@ -135,6 +135,9 @@ mod tests {
             assert_eq!(Towards::named(&plain, text).unwrap(), want, "{text}");
         }
         assert!(Towards::named(&plain, "third").unwrap_err().to_string().contains("third"));
-        assert_eq!(Towards::named(&names(["first", "second", "third"]), "second").unwrap(), Towards::Class(1));
+        assert_eq!(
+            Towards::named(&names(["first", "second", "third"]), "second").unwrap(),
+            Towards::Class(1)
+        );
     }
 }

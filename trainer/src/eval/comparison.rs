@@ -63,8 +63,9 @@ impl Earlier {
         }
         let bad = |detail: String| Error::Data { path: path.to_owned(), detail };
         let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
-        let run: Run = serde_json::from_str(&text)
-            .map_err(|error| bad(format!("is no output of `duet --json eval --counterfactuals N`: {error}")))?;
+        let run: Run = serde_json::from_str(&text).map_err(|error| {
+            bad(format!("is no output of `duet --json eval --counterfactuals N`: {error}"))
+        })?;
         let report = run.counterfactuals.ok_or_else(|| bad("holds no counterfactuals".into()))?;
         match report.judge {
             Some(judged) if judged.identity.fingerprint == judge.fingerprint => {}
@@ -103,7 +104,9 @@ impl Comparison {
         let same = now.len() == then.len()
             && now.iter().zip(then).all(|(a, b)| (a.image, a.target) == (b.image, b.target));
         if !same {
-            return refuse("is of other images or targets; --counterfactuals, --skip, --to and the model must be the same");
+            return refuse(
+                "is of other images or targets; --counterfactuals, --skip, --to and the model must be the same",
+            );
         }
         let (mut gains, mut losses, mut probability, mut change) = (0, 0, Vec::new(), Vec::new());
         for (a, b) in now.iter().zip(then) {

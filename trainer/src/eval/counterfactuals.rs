@@ -324,13 +324,10 @@ impl Report<'_> {
         };
         let names: Vec<String> = pairs.keys().map(name).collect();
         let wide = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(20);
-        let columns: Vec<(&str, &str)> = COLUMNS
-            .into_iter()
-            .filter(|(key, _)| figures::mean_of(&self.way.means, key).is_some())
-            .collect();
+        let columns: Vec<(&str, &str)> =
+            COLUMNS.into_iter().filter(|(key, _)| figures::mean_of(&self.way.means, key).is_some()).collect();
         let head: Vec<String> = columns.iter().map(|(_, title)| format!("{title:>9}")).collect();
-        let mut lines =
-            vec![format!("  {:<wide$} {:>6} {}", "decision → target", "images", head.join(" "))];
+        let mut lines = vec![format!("  {:<wide$} {:>6} {}", "decision → target", "images", head.join(" "))];
         for (name, rows) in names.iter().zip(pairs.values()) {
             let means = figures::means(rows.iter().copied());
             let cell = |(key, title): &(&str, &str)| {

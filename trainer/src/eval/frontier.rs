@@ -67,9 +67,7 @@ pub static WAYS: [Way; 6] = [
         name: "paper-gradient",
         words: "paper's chain, gradient on the image",
         strengths: &[1.0, 2.0, 4.0, 8.0],
-        method: |alpha| {
-            Method::Paper(Paper { guidance: Guidance::Gradient, alpha, ..Paper::default() })
-        },
+        method: |alpha| Method::Paper(Paper { guidance: Guidance::Gradient, alpha, ..Paper::default() }),
     },
 ];
 

@@ -122,7 +122,10 @@ impl Judge {
         }
         let names: Vec<String> = (0..config.num_classes).map(|class| config.class_name(class)).collect();
         let classes = other.match_classes(&names).map_err(|error| {
-            refuse(path, format!("does not know all classes of the model ({error}; \"the data's\" are the model's)"))
+            refuse(
+                path,
+                format!("does not know all classes of the model ({error}; \"the data's\" are the model's)"),
+            )
         })?;
         let stated = |topic: &str| checkpoint.info.get(topic);
         let last = || checkpoint.training.as_ref()?.last.as_ref()?.values.get("test_accuracy").copied();

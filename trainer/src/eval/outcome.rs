@@ -118,7 +118,13 @@ impl<'a> Examiner<'a> {
     ///
     /// # Errors
     /// [`Error::Aborted`] after Ctrl-C; a counterfactual that is not finite; device errors.
-    pub fn run(&self, explainer: &mut Explainer, chosen: &Chosen, seed: Seed, quiet: bool) -> Result<Outcomes> {
+    pub fn run(
+        &self,
+        explainer: &mut Explainer,
+        chosen: &Chosen,
+        seed: Seed,
+        quiet: bool,
+    ) -> Result<Outcomes> {
         let wanted: Vec<_> = chosen.targets.iter().map(|class| Some(Target::from(*class))).collect();
         let Made { all, seconds } = explain_all(explainer, &chosen.images, &wanted, seed, quiet)?;
         let counterfactuals: Vec<f32> = all.iter().flat_map(|made| &made.counterfactual).copied().collect();

@@ -107,7 +107,8 @@ fn counterfactuals_are_measured_and_judged() {
     let requests: Vec<Request> = targets.iter().enumerate().map(request).collect();
     let made = block_on(explainer.explain(&images, &requests, 0, Watch::None)).unwrap();
     let counterfactuals: Vec<f32> = made.iter().flat_map(|one| &one.counterfactual).copied().collect();
-    let [sees, saw] = [&counterfactuals, &images].map(|images| block_on(judge.probabilities(images)).unwrap());
+    let [sees, saw] =
+        [&counterfactuals, &images].map(|images| block_on(judge.probabilities(images)).unwrap());
     for (i, (one, row)) in made.iter().zip(found["rows"].as_array().unwrap()).enumerate() {
         let (x, target) = (&images[i * 64..][..64], targets[i]);
         close(&row["change"]["mean"], one.mean_change(), 1e-5, "mean change");
@@ -153,7 +154,8 @@ fn counterfactuals_are_measured_and_judged() {
 
     // In the judge's features, against 20 training images for each counterfactual (from the first one on again: there are 18).
     let features = block_on(ImageFeatures::new(judge.weights(), 8, judge.weight_set())).unwrap();
-    let gaussian = |images: &[f32]| Gaussian::of(&block_on(features.get(images)).unwrap(), features.columns());
+    let gaussian =
+        |images: &[f32]| Gaussian::of(&block_on(features.get(images)).unwrap(), features.columns());
     let train = &case.split.train;
     let mut like = Vec::new();
     for class in 0..2 {
@@ -186,12 +188,16 @@ fn counterfactuals_are_measured_and_judged() {
 
     // For people the same numbers.
     let file = case.project.text("run.json");
-    let whole = [&["--json"][..], &case.arguments("eval", &["--skip", skip, "--judge", &case.judge])].concat();
+    let whole =
+        [&["--json"][..], &case.arguments("eval", &["--skip", skip, "--judge", &case.judge])].concat();
     std::fs::write(&file, ok(&whole)).unwrap();
     let same = ["--skip", skip, "--judge", &case.judge, "--against", &file];
     let text = ok(&case.arguments("eval", &same));
-    let line = |words: &str| text.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{text}"));
-    assert!(line("mean |Δ| of a value").contains(&format!("{:.4} ± ", number(&figures["mean_change"]["mean"]))));
+    let line =
+        |words: &str| text.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        line("mean |Δ| of a value").contains(&format!("{:.4} ± ", number(&figures["mean_change"]["mean"])))
+    );
     let share = format!("{:.1} % ± ", 100.0 * number(&figures["judge_agrees"]["mean"]));
     assert!(line("judge says the target").contains(&share), "{text}");
     assert!(line("never guides").contains("(seed 9, states "), "{text}");
