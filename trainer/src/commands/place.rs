@@ -3,13 +3,11 @@
 use crate::cli::how::words;
 use crate::cli::{Cli, Place};
 use crate::data::boxes;
-use crate::eval::figures::Form;
-use crate::eval::place::{Figures, Found, Way, place};
+use crate::eval::place::{Found, Way, place};
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::render::{Grid, Outlined};
 use crate::io::session::{Session, watch_interrupts};
-use crate::metrics::statistics::Mean;
 use duet::Result;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -74,7 +72,7 @@ pub fn run(arguments: &Cli, options: &Place) -> Result<()> {
     for one in &found {
         for way in &one.ways {
             say!("{}", title(&session, one, way));
-            lines(&way.figures, one, way.target.present).iter().for_each(|line| say!("  {line}"));
+            way.lines(one.box_pixels).iter().for_each(|line| say!("  {line}"));
         }
     }
     say!("wrote {}: boxes of the label green, others' grey", options.out.display());
@@ -84,50 +82,4 @@ pub fn run(arguments: &Cli, options: &Place) -> Result<()> {
 fn title(session: &Session, found: &Found, way: &Way) -> String {
     let done = if way.target.present { "added" } else { "removed" };
     format!("{} {done}", session.config().class_name(found.label))
-}
-
-/// The figures for people.
-fn lines(figures: &Figures, found: &Found, present: bool) -> Vec<String> {
-    let share =
-        |mean: &Option<Mean>| mean.as_ref().map_or("–".into(), |mean| Form::Percent.with_error(mean));
-    let number =
-        |mean: &Option<Mean>| mean.as_ref().map_or("–".into(), |mean| Form::Decimals(1).with_error(mean));
-    let mut lines = vec![format!(
-        "{} images, reached {}, mean |Δ| {}",
-        figures.images,
-        share(&figures.reached),
-        share(&figures.mean_change)
-    )];
-    if figures.images == 0 {
-        return vec!["no image: the model sees none as its labels and boxes say".into()];
-    }
-    if !present {
-        let times = match (&figures.inside, &figures.area) {
-            (Some(inside), Some(area)) => format!(", {:.1} times as much", inside.mean / area.mean),
-            _ => String::new(),
-        };
-        lines.push(format!(
-            "|Δ| inside its boxes {}, their area {}{times}; more inside than the area in {} of the images",
-            share(&figures.inside),
-            share(&figures.area),
-            share(&figures.more_than_area)
-        ));
-        lines.push(format!("most changed pixel inside in {} of the images", share(&figures.hit)));
-    }
-    lines.push(format!(
-        "|Δ| inside other labels' boxes {}, their area {}",
-        share(&figures.inside_others),
-        share(&figures.area_others)
-    ));
-    let typical = found.box_pixels.map_or("–".into(), |pixels| format!("{pixels:.0}"));
-    lines.push(format!(
-        "{} parts; the largest holds {} of |Δ| in {} pixels (a box has {typical})",
-        number(&figures.parts),
-        share(&figures.largest),
-        number(&figures.largest_pixels)
-    ));
-    if present {
-        lines.push("no box says where one should come: where it does is not judged".into());
-    }
-    lines
 }

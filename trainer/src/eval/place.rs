@@ -2,6 +2,7 @@
 //! and given to images that do not.
 
 use super::explanations::explain_requests;
+use super::figures::Form;
 use crate::cli::Place;
 use crate::data::{Boxed, Dataset};
 use crate::io::session::Session;
@@ -216,5 +217,55 @@ fn figures<'a>(placed: &[Placed], original: impl Fn(usize) -> &'a [f32], size: u
         parts: largest(|l| l.parts as f64),
         largest: largest(|l| l.share),
         largest_pixels: largest(|l| l.pixels as f64),
+    }
+}
+
+impl Way {
+    /// The figures for people; a box of the label has `box_pixels`.
+    pub fn lines(&self, box_pixels: Option<f64>) -> Vec<String> {
+        let figures = &self.figures;
+        if figures.images == 0 {
+            return vec!["no image: the model sees none as its labels and boxes say".into()];
+        }
+        let text = |form: Form, mean: &Option<Mean>| {
+            mean.as_ref().map_or_else(|| "–".to_owned(), |mean| form.with_error(mean))
+        };
+        let share = |mean| text(Form::Percent, mean);
+        let number = |mean| text(Form::Decimals(1), mean);
+        let mut lines = vec![format!(
+            "{} images, reached {}, mean |Δ| {}",
+            figures.images,
+            share(&figures.reached),
+            share(&figures.mean_change)
+        )];
+        if !self.target.present {
+            let times = match (&figures.inside, &figures.area) {
+                (Some(inside), Some(area)) => format!(", {:.1} times as much", inside.mean / area.mean),
+                _ => String::new(),
+            };
+            lines.push(format!(
+                "|Δ| inside its boxes {}, their area {}{times}; more inside than the area in {} of the images",
+                share(&figures.inside),
+                share(&figures.area),
+                share(&figures.more_than_area)
+            ));
+            lines.push(format!("most changed pixel inside in {} of the images", share(&figures.hit)));
+        }
+        lines.push(format!(
+            "|Δ| inside other labels' boxes {}, their area {}",
+            share(&figures.inside_others),
+            share(&figures.area_others)
+        ));
+        let typical = box_pixels.map_or_else(|| "–".to_owned(), |pixels| format!("{pixels:.0}"));
+        lines.push(format!(
+            "{} parts; the largest holds {} of |Δ| in {} pixels (a box has {typical})",
+            number(&figures.parts),
+            share(&figures.largest),
+            number(&figures.largest_pixels)
+        ));
+        if self.target.present {
+            lines.push("no box says where one should come: where it does is not judged".into());
+        }
+        lines
     }
 }
