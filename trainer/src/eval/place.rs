@@ -40,7 +40,7 @@ pub struct Way {
     pub figures: Figures,
 }
 
-/// Figures of one label one way: but for the first two of the explanations that reached their target and changed anything.
+/// Figures of one label one way; from the third on of the explanations that reached their target.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
     /// Images explained: of a label taken away, those that have it and its boxes, and of which the model says so; of one
@@ -54,6 +54,9 @@ pub struct Figures {
     pub inside: Option<Mean>,
     /// The area of those boxes, as a share of the picture.
     pub area: Option<Mean>,
+    /// Share of the change in the boxes of the next image instead: what a change would have inside that lies where such boxes
+    /// usually are, whatever the image shows.
+    pub inside_another_s: Option<Mean>,
     /// Share of the images of which more of the change lies inside than the area.
     pub more_than_area: Option<Mean>,
     /// Share of the images whose most changed pixel lies inside.
@@ -178,45 +181,45 @@ pub fn place(
 
 /// What one explanation gives to the figures.
 struct Figured {
-    change: f64,
-    own: Option<Placement>,
-    others: Option<Placement>,
-    largest: Option<Largest>,
+    differences: Vec<f64>,
+    own: Vec<bool>,
+    others: Vec<bool>,
 }
 
 fn figures<'a>(placed: &[Placed], original: impl Fn(usize) -> &'a [f32], size: usize) -> Figures {
     let figured = |one: &Placed| {
         let pair = Pair { original: original(one.row), counterfactual: &one.made.counterfactual, size };
-        let differences = pair.differences();
         let own = covered(&one.own, size);
-        let others: Vec<bool> =
-            covered(&one.others, size).iter().zip(&own).map(|(other, own)| *other && !own).collect();
-        Figured {
-            change: one.made.mean_change(),
-            own: Placement::of(&differences, &own),
-            others: Placement::of(&differences, &others),
-            largest: Largest::of(&differences, size),
-        }
+        let others = covered(&one.others, size).iter().zip(&own).map(|(other, own)| *other && !own).collect();
+        Figured { differences: pair.differences(), own, others }
     };
-    let reached: Vec<Figured> = placed.iter().filter(|one| one.made.reached).map(figured).collect();
-    let own = |of: fn(&Placement) -> f64| Mean::of(reached.iter().filter_map(|one| one.own.as_ref().map(of)));
-    let others =
-        |of: fn(&Placement) -> f64| Mean::of(reached.iter().filter_map(|one| one.others.as_ref().map(of)));
-    let largest =
-        |of: fn(&Largest) -> f64| Mean::of(reached.iter().filter_map(|one| one.largest.as_ref().map(of)));
+    let reached: Vec<&Placed> = placed.iter().filter(|one| one.made.reached).collect();
+    let all: Vec<Figured> = reached.iter().map(|one| figured(one)).collect();
+    let own: Vec<Placement> =
+        all.iter().filter_map(|one| Placement::of(&one.differences, &one.own)).collect();
+    let others: Vec<Placement> =
+        all.iter().filter_map(|one| Placement::of(&one.differences, &one.others)).collect();
+    // Each change in the boxes of the image after it, after the last of the first.
+    let next = all.iter().zip(all.iter().cycle().skip(1)).filter(|_| all.len() > 1);
+    let elsewhere: Vec<Placement> =
+        next.filter_map(|(one, next)| Placement::of(&one.differences, &next.own)).collect();
+    let largest: Vec<Largest> = all.iter().filter_map(|one| Largest::of(&one.differences, size)).collect();
+    let share = |list: &[Placement]| Mean::of(list.iter().map(|one| one.share));
+    let area = |list: &[Placement]| Mean::of(list.iter().map(|one| one.area));
     Figures {
         images: placed.len(),
         reached: Mean::share(placed.iter().map(|one| one.made.reached)),
-        mean_change: Mean::of(reached.iter().map(|one| one.change)),
-        inside: own(|p| p.share),
-        area: own(|p| p.area),
-        more_than_area: own(|p| f64::from(u8::from(p.share > p.area))),
-        hit: own(|p| f64::from(u8::from(p.hit))),
-        inside_others: others(|p| p.share),
-        area_others: others(|p| p.area),
-        parts: largest(|l| l.parts as f64),
-        largest: largest(|l| l.share),
-        largest_pixels: largest(|l| l.pixels as f64),
+        mean_change: Mean::of(reached.iter().map(|one| one.made.mean_change())),
+        inside: share(&own),
+        area: area(&own),
+        inside_another_s: share(&elsewhere),
+        more_than_area: Mean::share(own.iter().map(|one| one.share > one.area)),
+        hit: Mean::share(own.iter().map(|one| one.hit)),
+        inside_others: share(&others),
+        area_others: area(&others),
+        parts: Mean::of(largest.iter().map(|one| one.parts as f64)),
+        largest: Mean::of(largest.iter().map(|one| one.share)),
+        largest_pixels: Mean::of(largest.iter().map(|one| one.pixels as f64)),
     }
 }
 
@@ -244,12 +247,16 @@ impl Way {
                 _ => String::new(),
             };
             lines.push(format!(
-                "|Δ| inside its boxes {}, their area {}{times}; more inside than the area in {} of the images",
+                "|Δ| inside its boxes {}, their area {}{times}; inside another image's boxes {}",
                 share(&figures.inside),
                 share(&figures.area),
-                share(&figures.more_than_area)
+                share(&figures.inside_another_s)
             ));
-            lines.push(format!("most changed pixel inside in {} of the images", share(&figures.hit)));
+            lines.push(format!(
+                "more inside than the area in {} of the images, the most changed pixel in {}",
+                share(&figures.more_than_area),
+                share(&figures.hit)
+            ));
         }
         lines.push(format!(
             "|Δ| inside other labels' boxes {}, their area {}",

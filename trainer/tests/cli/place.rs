@@ -57,6 +57,9 @@ fn what_changes_is_compared_with_the_boxes() {
     // A quarter of the picture, and a spot is taken away where it is.
     assert_eq!(removed["area"]["mean"], 0.25, "{found}");
     assert!(removed["inside"]["mean"].as_f64().unwrap() > 0.5, "{found}");
+    // In two corners: in the other corner's box there is less of it.
+    let elsewhere = &removed["inside_another_s"]["mean"];
+    assert!(elsewhere.is_null() || elsewhere.as_f64() < removed["inside"]["mean"].as_f64(), "{found}");
     assert_eq!((&added["inside"], &added["area"], &added["hit"]), (&Value::Null, &Value::Null, &Value::Null));
     assert!(image::open(&out).unwrap().height() > 2 * 3 * 128);
 
