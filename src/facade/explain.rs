@@ -11,7 +11,8 @@ impl Duet {
     /// have it no longer? The inversions of the last images are kept: another target or strength costs a chain alone.
     ///
     /// # Errors
-    /// As [`Explainer::new`], [`Explainer::explain`] and [`Checkpoint::require_denoising`](crate::checkpoint::Checkpoint::require_denoising).
+    /// As [`Explainer::new`], [`Explainer::explain`] and
+    /// [`Checkpoint::require_denoising`](crate::checkpoint::Checkpoint::require_denoising).
     pub async fn explain(
         &mut self,
         image: &[f32],

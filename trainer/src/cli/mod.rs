@@ -2,9 +2,11 @@
 
 pub mod how;
 mod measure;
+mod place;
 
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
+pub use place::Place;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,6 +47,8 @@ pub enum Command {
     Eval(Eval),
     /// Which way to explain convinces a judge most for how much change: every way at several strengths.
     Frontier(Frontier),
+    /// Whether explanations of labels change the pixels in the data's boxes: a table and a picture.
+    Place(Place),
     /// Generate images, a row per class.
     Sample(Sample),
     /// Explain a decision by a counterfactual image.

@@ -61,6 +61,11 @@ pub fn check(arguments: &Cli) -> Result<()> {
             within("noise", &options.noise, &(0.0..=1.0))?;
             within("batch", &options.batch, &BATCH)
         }
+        Command::Place(options) => {
+            within("images", &options.images, &(0..=*COUNT.end()))?;
+            how(&options.how)?;
+            within("batch", &options.batch, &BATCH)
+        }
         Command::Sample(options) => {
             chain(&options.chain)?;
             within("alpha", &options.alpha, &ALPHA)?;
@@ -132,6 +137,8 @@ mod tests {
             ("frontier --model m --judge j --skip -0.1", "skip"),
             ("frontier --model m --judge j -n 0", "per_class"),
             ("frontier --model m --judge j --noise nan", "noise"),
+            ("place --model m --batch 0", "batch"),
+            ("place --model m --strength nan", "strength"),
             ("eval --model m --alpha nan", "alpha"),
             ("study --model m --step-sizes 1,nan", "step_sizes"),
             ("study --model m --step-sizes 1,2e6", "step_sizes"),

@@ -10,6 +10,7 @@ mod export_images;
 mod frontier;
 mod info;
 mod limits;
+mod place;
 mod sample;
 mod study;
 mod train;
@@ -29,6 +30,7 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Classify(options) => classify::run(arguments, options),
         Command::Eval(options) => eval::run(arguments, options),
         Command::Frontier(options) => frontier::run(arguments, options),
+        Command::Place(options) => place::run(arguments, options),
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
         Command::Study(options) => study::run(arguments, options),

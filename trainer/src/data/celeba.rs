@@ -465,7 +465,6 @@ mod tests {
     fn published_files_are_read() {
         let folder = std::env::var_os("CELEBA").expect("CELEBA=FOLDER");
         let split = read(Path::new(&folder), "celeba").unwrap();
-        println!("{}", split.summary.text(false));
         assert!(!split.train.is_empty() && !split.test.is_empty());
     }
 }

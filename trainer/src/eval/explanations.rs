@@ -111,18 +111,31 @@ pub fn explain_all(
         Ok(Request { image, target, seed })
     };
     let requests = wanted.iter().zip(rows).enumerate().map(request).collect::<Result<Vec<_>>>()?;
-    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
     let begin = Instant::now();
+    let all = explain_requests(explainer, images, &requests, quiet)?;
+    Ok(Made { all, seconds: begin.elapsed().as_secs_f64() / count.max(1) as f64 })
+}
+
+/// Makes counterfactuals of `images` \[N,C,H,W\], any number of each.
+///
+/// # Errors
+/// As [`explain_all`].
+pub fn explain_requests(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    quiet: bool,
+) -> Result<Vec<Explanation>> {
+    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
     let mut step = |progress: Progress| {
         // Images that do not reach their target at once take more steps.
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         go_on()
     };
-    let made = explainer.explain(images, &requests, 0, Watch::Progress(&mut step));
-    let all = pollster::block_on(made)?;
+    let made = pollster::block_on(explainer.explain(images, requests, 0, Watch::Progress(&mut step)))?;
     bar.finish_and_clear();
-    Ok(Made { all, seconds: begin.elapsed().as_secs_f64() / count.max(1) as f64 })
+    Ok(made)
 }
 
 #[cfg(test)]

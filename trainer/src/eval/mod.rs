@@ -13,6 +13,7 @@ pub mod judge;
 pub mod likeness;
 pub mod noise_error;
 pub mod outcome;
+pub mod place;
 
 use crate::cli::Eval;
 use crate::data::Split;

@@ -151,16 +151,21 @@ pub fn dilate(region: &[bool], size: usize, reach: usize) -> Vec<bool> {
 
 /// How many parts a region of a square picture has, pixels that touch at a corner being of one.
 pub fn parts(region: &[bool], size: usize) -> usize {
+    regions(region, size).len()
+}
+
+/// Those parts, the pixels of each.
+pub fn regions(region: &[bool], size: usize) -> Vec<Vec<usize>> {
     let mut left = region.to_vec();
-    let mut count = 0;
+    let mut regions = Vec::new();
     for first in 0..left.len() {
         if !left[first] {
             continue;
         }
-        count += 1;
         left[first] = false;
-        let mut found = vec![first];
+        let (mut found, mut part) = (vec![first], Vec::new());
         while let Some(pixel) = found.pop() {
+            part.push(pixel);
             for near in around(pixel, size, 1) {
                 if left[near] {
                     left[near] = false;
@@ -168,8 +173,9 @@ pub fn parts(region: &[bool], size: usize) -> usize {
                 }
             }
         }
+        regions.push(part);
     }
-    count
+    regions
 }
 
 #[cfg(test)]

@@ -5,4 +5,5 @@ pub mod change;
 pub mod cout;
 pub mod frechet;
 pub mod manifold;
+pub mod placement;
 pub mod statistics;

@@ -7,6 +7,7 @@ mod files;
 mod hammer;
 mod measuring;
 mod pictures;
+mod place;
 mod preparation;
 mod printing;
 mod training;
