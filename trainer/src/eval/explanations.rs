@@ -11,7 +11,10 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// The second most probable class of a row.
-fn second(row: &[f32]) -> Result<usize> {
+///
+/// # Errors
+/// [`duet::Error::NotFinite`] where one is no number.
+pub fn second(row: &[f32]) -> Result<usize> {
     let first = argmax(row, row.len())?.first().copied().unwrap_or(0);
     let others = (0..row.len()).filter(|c| *c != first);
     Ok(others.max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(first))
@@ -92,6 +95,29 @@ pub struct Made {
     pub seconds: f64,
 }
 
+/// Answers `requests` about `images` \[N,C,H,W\], in their order; `quiet` shows no progress.
+///
+/// # Errors
+/// As [`explain_all`].
+pub fn explain_requests(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    quiet: bool,
+) -> Result<Vec<Explanation>> {
+    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
+    let mut step = |progress: Progress| {
+        // Images that do not reach their target at once take more steps.
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        go_on()
+    };
+    let made = explainer.explain(images, requests, 0, Watch::Progress(&mut step));
+    let made = pollster::block_on(made)?;
+    bar.finish_and_clear();
+    Ok(made)
+}
+
 /// Explains all `images` \[N,C,H,W\], each towards its target of `wanted`, or its second class for `None`.
 ///
 /// # Errors
@@ -111,17 +137,8 @@ pub fn explain_all(
         Ok(Request { image, target, seed })
     };
     let requests = wanted.iter().zip(rows).enumerate().map(request).collect::<Result<Vec<_>>>()?;
-    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
     let begin = Instant::now();
-    let mut step = |progress: Progress| {
-        // Images that do not reach their target at once take more steps.
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-        go_on()
-    };
-    let made = explainer.explain(images, &requests, 0, Watch::Progress(&mut step));
-    let all = pollster::block_on(made)?;
-    bar.finish_and_clear();
+    let all = explain_requests(explainer, images, &requests, quiet)?;
     Ok(Made { all, seconds: begin.elapsed().as_secs_f64() / count.max(1) as f64 })
 }
 
