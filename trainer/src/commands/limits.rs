@@ -86,6 +86,11 @@ pub fn check(arguments: &Cli) -> Result<()> {
             }
             options.step_sizes.iter().try_for_each(|alpha| within("step_sizes", alpha, &ALPHA))
         }
+        Command::Audit(options) => {
+            how(&options.how)?;
+            within("per_class", &options.per_class, &COUNT)?;
+            within("batch", &options.batch, &BATCH)
+        }
         Command::Info(options) => within("batch", &options.batch, &BATCH),
         Command::Bench(options) => {
             within("seconds", &options.seconds, &SECONDS)?;
@@ -143,6 +148,9 @@ mod tests {
             ("study --model m --step-sizes 1,nan", "step_sizes"),
             ("study --model m --step-sizes 1,2e6", "step_sizes"),
             ("study --model m -n 18446744073709551615", "per_class"),
+            ("audit --model m -n 0", "per_class"),
+            ("audit --model m --strength nan", "strength"),
+            ("audit --model m --batch 0", "batch"),
             ("train r.toml --out o --batch 1000000000", "batch"),
             ("info m --batch 1000000000", "batch"),
             ("bench --seconds inf", "seconds"),

@@ -11,6 +11,9 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// The second most probable class of a row.
+///
+/// # Errors
+/// [`duet::Error::NotFinite`] where one is no number.
 pub fn second(row: &[f32]) -> Result<usize> {
     let first = argmax(row, row.len())?.first().copied().unwrap_or(0);
     let others = (0..row.len()).filter(|c| *c != first);
@@ -92,6 +95,29 @@ pub struct Made {
     pub seconds: f64,
 }
 
+/// Answers `requests` about `images` \[N,C,H,W\], in their order; `quiet` shows no progress.
+///
+/// # Errors
+/// As [`explain_all`].
+pub fn explain_requests(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    quiet: bool,
+) -> Result<Vec<Explanation>> {
+    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
+    let mut step = |progress: Progress| {
+        // Images that do not reach their target at once take more steps.
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        go_on()
+    };
+    let made = explainer.explain(images, requests, 0, Watch::Progress(&mut step));
+    let made = pollster::block_on(made)?;
+    bar.finish_and_clear();
+    Ok(made)
+}
+
 /// Explains all `images` \[N,C,H,W\], each towards its target of `wanted`, or its second class for `None`.
 ///
 /// # Errors
@@ -114,28 +140,6 @@ pub fn explain_all(
     let begin = Instant::now();
     let all = explain_requests(explainer, images, &requests, quiet)?;
     Ok(Made { all, seconds: begin.elapsed().as_secs_f64() / count.max(1) as f64 })
-}
-
-/// Makes counterfactuals of `images` \[N,C,H,W\], any number of each.
-///
-/// # Errors
-/// As [`explain_all`].
-pub fn explain_requests(
-    explainer: &mut Explainer,
-    images: &[f32],
-    requests: &[Request],
-    quiet: bool,
-) -> Result<Vec<Explanation>> {
-    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
-    let mut step = |progress: Progress| {
-        // Images that do not reach their target at once take more steps.
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-        go_on()
-    };
-    let made = pollster::block_on(explainer.explain(images, requests, 0, Watch::Progress(&mut step)))?;
-    bar.finish_and_clear();
-    Ok(made)
 }
 
 #[cfg(test)]
