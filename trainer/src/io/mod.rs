@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod given;
+pub mod outlined;
 pub mod output;
 pub mod pictures;
 pub mod render;
