@@ -5,9 +5,11 @@ pub mod accuracy;
 pub mod chains;
 pub mod counterfactuals;
 pub mod explanations;
+pub mod judge;
 pub mod likeness;
 pub mod manifold;
 pub mod noise_error;
+pub mod row;
 
 use crate::cli::Eval;
 use crate::data::Dataset;

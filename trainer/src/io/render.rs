@@ -9,18 +9,26 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, Rgb, RgbImage};
 use std::path::Path;
 
-/// Most images of explanations side by side.
-const BLOCK_COLUMNS: u32 = 16;
+/// Pixels of a side of an explanation's pictures, about.
+const STRIP_SIDE: usize = 112;
+/// How much wider than high a picture of many explanations is, about.
+const LANDSCAPE: f64 = 1.4;
 /// Most pixels of a picture: 200 MB while it is drawn. It is wider than any screen long before.
 const MOST_PIXELS: u64 = 1 << 26;
 /// Quality of JPEG pictures, of 100.
 const JPEG_QUALITY: u8 = 95;
 /// Pixels between images.
 const GAP: u32 = 2;
-/// Titles of the rows of explanations.
-const STRIPS: [&str; 4] = ["original", "noised", "counterfactual", "difference"];
+/// Difference, of −2..2, from which on a colour is full: half of the range. The same for all images of all models, so that
+/// pictures can be compared.
+const FULL: f32 = 1.0;
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
+const DARK: Rgb<u8> = Rgb([72, 31, 112]);
+const BRIGHTER: Rgb<u8> = Rgb([190, 30, 45]);
+const DARKER: Rgb<u8> = Rgb([33, 76, 180]);
+/// What is left of a colour where nothing is solid.
+const FAINT: f32 = 0.15;
 
 /// How images of one model are drawn.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +46,22 @@ pub struct Grid {
 pub enum Palette {
     /// Images in −1..1.
     Image,
-    /// Differences in −2..2: blue where lower, white where equal, red where higher.
+    /// Differences in −2..2: blue where darker, white where equal, red where brighter.
     Difference,
+    /// Shares in 0..1 of pixels \[H,W\]: white for none, dark for all.
+    Share,
+}
+
+/// A column of a picture of explanations.
+pub struct Column<'a> {
+    /// What stands above it.
+    pub title: &'static str,
+    /// How its pictures are drawn.
+    pub palette: Palette,
+    /// One of each explanation.
+    pub pictures: Vec<&'a [f32]>,
+    /// How solid each pixel of each is, 0 to 1 \[H,W\]; empty: all are.
+    pub solid: Vec<&'a [f32]>,
 }
 
 impl Grid {
@@ -81,20 +103,26 @@ impl Grid {
             let top = y * self.cell() + GAP;
             text::write(&mut picture, [GAP, self.middle(top)], name, INK);
             for (x, image) in (0u32..).zip(row.chunks_exact(self.image_len())) {
-                self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image);
+                self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image, None);
             }
         }
         save(path, &picture)
     }
 
-    /// One image as a PNG file's bytes, without any frame.
+    /// One image as a PNG file's bytes, without any frame; `solid` as in [`Column`].
     ///
     /// # Errors
     /// [`Error::Write`] naming `path`, for whose sake it is encoded.
-    pub fn encode_one(&self, path: &Path, image: &[f32], palette: Palette) -> Result<Vec<u8>> {
+    pub fn encode_one(
+        &self,
+        path: &Path,
+        image: &[f32],
+        palette: Palette,
+        solid: Option<&[f32]>,
+    ) -> Result<Vec<u8>> {
         let side = self.size as u32 * self.scale;
         let mut picture = RgbImage::from_pixel(side, side, PAPER);
-        self.draw(&mut picture, [0, 0], image, palette);
+        self.draw(&mut picture, [0, 0], image, palette, solid);
         png(path, &picture)
     }
 
@@ -103,62 +131,91 @@ impl Grid {
     /// # Errors
     /// [`Error::Write`] where the file cannot be written.
     pub fn save_one(&self, path: &Path, image: &[f32]) -> Result<()> {
-        Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image)?)
+        Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image, None)?)
     }
 
-    /// Draws explanations of `count` images: four times as large, or as large as still fits into a picture that can be drawn.
+    /// Draws explanations of `count` images in `columns` pictures each, beside any of `labels`: about as large as can well be
+    /// seen, or as still fits into a picture that can be drawn.
     ///
     /// # Errors
     /// [`Error::Config`] for more images than fit at all.
-    pub fn for_strips(channels: usize, size: usize, count: usize) -> Result<Grid> {
-        let grids = (1..=4).rev().map(|scale| Grid { channels, size, scale });
-        grids.into_iter().find(|grid| count <= grid.most_strips()).ok_or_else(|| {
-            let most = Grid { channels, size, scale: 1 }.most_strips();
-            Error::config("images", format!("{count} are too many for one picture: at most {most}"))
+    pub fn for_strips(
+        channels: usize,
+        size: usize,
+        count: usize,
+        columns: usize,
+        labels: &[String],
+    ) -> Result<Grid> {
+        let margin = margin(labels.iter().map(String::as_str));
+        let largest = ((STRIP_SIDE + size / 2) / size.max(1)).max(1) as u32;
+        let grids = (1..=largest).rev().map(|scale| Grid { channels, size, scale });
+        let fits = |grid: &Grid| grid.blocks(count, columns, margin).pixels() <= MOST_PIXELS;
+        grids.into_iter().find(fits).ok_or_else(|| {
+            Error::config(
+                "images",
+                format!("{count} are too many for one picture: give fewer at a time, or --all"),
+            )
         })
     }
 
-    /// Most images of explanations that fit into a picture that can be drawn.
-    fn most_strips(&self) -> usize {
-        let block = u64::from(4 * self.cell() + 4 * GAP);
-        let width = u64::from(margin(STRIPS) + BLOCK_COLUMNS * self.cell());
-        (MOST_PIXELS / (block * width)) as usize * BLOCK_COLUMNS as usize
+    /// How explanations stand: in rows below each other, many in several blocks side by side.
+    fn blocks(&self, count: usize, columns: usize, margin: u32) -> Blocks {
+        let [cell, width] = [self.cell(), margin + columns as u32 * self.cell() + 4 * GAP].map(u64::from);
+        let side_by_side = (LANDSCAPE * count as f64 * cell as f64 / width as f64).sqrt().round() as u64;
+        let rows = (count as u64).div_ceil(side_by_side.max(1)).max(1);
+        let blocks = (count as u64).div_ceil(rows).max(1);
+        let title = u64::from(text::HEIGHT + 2 * GAP);
+        Blocks { rows, width, size: [blocks * width, title + rows * cell] }
     }
 
-    /// Saves a column per image with a row each of originals, noised images, counterfactuals and differences. Many
-    /// images stand in several blocks below each other.
+    /// Saves explanations: a row each, in which its lines of `labels` stand before a picture of every column.
     ///
     /// # Errors
-    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more images than [`Grid::most_strips`].
-    pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
-        let titles = STRIPS;
-        let margin = margin(titles);
-        let (count, most) = (parts[0].len() / self.image_len(), self.most_strips());
-        if count > most {
-            let detail = format!("{count} are too many for one picture: at most {most}");
+    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more than fit into a picture.
+    pub fn save_strips(&self, path: &Path, labels: &[Vec<String>], columns: &[Column]) -> Result<()> {
+        let margin = margin(labels.iter().flatten().map(String::as_str));
+        let blocks = self.blocks(labels.len(), columns.len(), margin);
+        if blocks.pixels() > MOST_PIXELS {
+            let detail = format!("{} are too many for one picture", labels.len());
             return Err(Error::config("images", detail));
         }
-        let count = count as u32;
-        let blocks = count.div_ceil(BLOCK_COLUMNS).max(1);
-        let columns = count.div_ceil(blocks);
-        let block = 4 * self.cell() + 4 * GAP;
-        let (width, height) = (margin + columns * self.cell(), block * blocks - 3 * GAP);
+        let [width, height] = blocks.size.map(|side| side as u32);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
-        for (y, (part, title)) in (0u32..).zip(parts.iter().zip(titles)) {
-            let palette = if y == 3 { Palette::Difference } else { Palette::Image };
-            let top = GAP + y * self.cell();
-            for b in 0..blocks {
-                text::write(&mut picture, [GAP, self.middle(b * block + top)], title, INK);
+        let first_row = text::HEIGHT + 2 * GAP;
+        for block in 0..width / blocks.width as u32 {
+            for (x, column) in (0u32..).zip(columns) {
+                let left = block * blocks.width as u32 + margin + x * self.cell();
+                // What is wider than its column would run into the next one's.
+                let fits = |title: &&str| text::width(title) <= self.cell();
+                let cut = (0..=column.title.len()).rev().filter_map(|end| column.title.get(..end)).find(fits);
+                text::write(&mut picture, [left, GAP], cut.unwrap_or_default(), INK);
             }
-            for (i, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
-                let place = [margin + i % columns * self.cell(), i / columns * block + top];
-                self.draw(&mut picture, place, image, palette);
+        }
+        for (i, lines) in labels.iter().enumerate() {
+            let (block, row) = (i as u32 / blocks.rows as u32, i as u32 % blocks.rows as u32);
+            let (left, top) = (block * blocks.width as u32, first_row + row * self.cell());
+            let lines: Vec<&String> = lines.iter().take((self.cell() / text::HEIGHT) as usize).collect();
+            let room = (self.cell() - GAP).saturating_sub(lines.len() as u32 * text::HEIGHT) / 2;
+            for (y, line) in (0u32..).zip(lines) {
+                text::write(&mut picture, [left + GAP, top + room + y * text::HEIGHT], line, INK);
+            }
+            for (x, column) in (0u32..).zip(columns) {
+                let Some(image) = column.pictures.get(i) else { continue };
+                let place = [left + margin + x * self.cell(), top];
+                self.draw(&mut picture, place, image, column.palette, column.solid.get(i).copied());
             }
         }
         save(path, &picture)
     }
 
-    fn draw(&self, picture: &mut RgbImage, [left, top]: [u32; 2], image: &[f32], palette: Palette) {
+    fn draw(
+        &self,
+        picture: &mut RgbImage,
+        [left, top]: [u32; 2],
+        image: &[f32],
+        palette: Palette,
+        solid: Option<&[f32]>,
+    ) {
         let plane = self.size * self.size;
         for y in 0..self.size {
             for x in 0..self.size {
@@ -170,10 +227,14 @@ impl Grid {
                     }
                     Palette::Image => Rgb([level(value(0)); 3]),
                     Palette::Difference => {
-                        let mean = (0..self.channels).map(value).sum::<f32>() / self.channels as f32;
-                        diverging(mean)
+                        // Channels that change against each other have changed all the same.
+                        let mean = (0..self.channels).map(value).sum::<f32>();
+                        let most = (0..self.channels).map(|c| value(c).abs()).fold(0.0, f32::max);
+                        diverging(most.copysign(mean))
                     }
+                    Palette::Share => fade(DARK, image[at].clamp(0.0, 1.0)),
                 };
+                let colour = solid.map_or(colour, |solid| fade(colour, FAINT + (1.0 - FAINT) * solid[at]));
                 for dy in 0..self.scale {
                     for dx in 0..self.scale {
                         let (px, py) = (left + x as u32 * self.scale + dx, top + y as u32 * self.scale + dy);
@@ -187,6 +248,22 @@ impl Grid {
     }
 }
 
+/// How explanations stand in a picture.
+struct Blocks {
+    /// Explanations below each other.
+    rows: u64,
+    /// Pixels of a block.
+    width: u64,
+    /// Width and height of all.
+    size: [u64; 2],
+}
+
+impl Blocks {
+    fn pixels(&self) -> u64 {
+        self.size[0].saturating_mul(self.size[1])
+    }
+}
+
 /// Room for the longest of `names`.
 fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
     names.into_iter().map(text::width).max().unwrap_or(0) + 3 * GAP
@@ -197,15 +274,14 @@ fn level(value: f32) -> u8 {
     ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
 }
 
-/// Blue for −2, white for 0, red for 2; the square root shows small changes.
+/// Blue for darker, white for 0, red for brighter: in proportion, and full from [`FULL`] on.
 fn diverging(value: f32) -> Rgb<u8> {
-    let strength = (value.abs() / 2.0).min(1.0).sqrt();
-    let fade = |to: f32| (255.0 + (to - 255.0) * strength).round() as u8;
-    if value < 0.0 {
-        Rgb([fade(33.0), fade(76.0), fade(180.0)])
-    } else {
-        Rgb([fade(190.0), fade(30.0), fade(45.0)])
-    }
+    fade(if value < 0.0 { DARKER } else { BRIGHTER }, (value.abs() / FULL).min(1.0))
+}
+
+/// So much of a colour on white.
+fn fade(colour: Rgb<u8>, share: f32) -> Rgb<u8> {
+    Rgb(colour.0.map(|to| (255.0 + (f32::from(to) - 255.0) * share).round() as u8))
 }
 
 /// Writes a picture in the format of the file's ending; others than those of JPEG are PNG's.
@@ -265,44 +341,82 @@ mod tests {
         assert_eq!(picture.get_pixel(margin, GAP), &Rgb([255; 3]));
         assert_eq!(picture.get_pixel(margin + 5, 8 + GAP + 5), &Rgb([0; 3]));
         assert_eq!(picture.get_pixel(margin + 8, 8 + GAP), &PAPER, "no second image in the second row");
-        let part = [0.0f32; 4];
-        grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
-        let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(["counterfactual"]);
-        assert_eq!(picture.dimensions(), (margin + 8, 4 * 8 + GAP));
-        let (left, top) = (margin, GAP + 3 * 8);
-        let pixels = [
-            picture.get_pixel(left, top),
-            picture.get_pixel(left + 3, top),
-            picture.get_pixel(left, top + 3),
-        ];
-        assert!(
-            pixels[0].0[0] > pixels[0].0[2] && pixels[1].0[2] > pixels[1].0[0] && pixels[2].0 == [255; 3]
-        );
+    }
+
+    /// A column of pictures without solidity.
+    fn column<'a>(title: &'static str, palette: Palette, pictures: Vec<&'a [f32]>) -> Column<'a> {
+        Column { title, palette, pictures, solid: Vec::new() }
     }
 
     #[test]
-    fn many_strips_stand_below_each_other_and_grey_pictures_are_stored_grey() {
+    fn explanations_stand_in_rows_behind_their_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("strips.png");
         let grid = Grid { channels: 1, size: 2, scale: 3 };
-        let mut parts = [-1.0f32; 4 * 40];
-        parts[4 * 39..].fill(1.0);
-        grid.save_strips(&path, [&parts, &parts, &parts, &parts]).unwrap();
-        let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(["counterfactual"]);
-        let block = 4 * 8 + 4 * GAP;
-        assert_eq!(picture.dimensions(), (margin + 14 * 8, 3 * block - 3 * GAP));
-        let third = 2 * block + GAP;
+        let (black, change, half) = ([-1.0f32; 4], [2.0f32, -2.0, 0.0, 0.5], [1.0f32, 0.0, 1.0, 0.5]);
+        let mut columns = [
+            column("a", Palette::Image, vec![&black]),
+            column("b", Palette::Difference, vec![&change]),
+            column("c", Palette::Share, vec![&half]),
+        ];
+        let labels = [vec!["Coat".to_owned()]];
+        grid.save_strips(&path, &labels, &columns).unwrap();
+        let drawn = || image::open(&path).unwrap().to_rgb8();
+        let (left, top) = (super::margin(["Coat"]), text::HEIGHT + 2 * GAP);
+        let pixel = |picture: &RgbImage, column: u32, x: u32, y: u32| {
+            *picture.get_pixel(left + column * 8 + 3 * x, top + 3 * y)
+        };
+        let picture = drawn();
+        assert_eq!(picture.dimensions(), (left + 3 * 8 + 4 * GAP, top + 8));
+        assert_eq!(pixel(&picture, 0, 0, 0), Rgb([0; 3]));
+        let difference = [[0, 0], [1, 0], [0, 1], [1, 1]].map(|[x, y]| pixel(&picture, 1, x, y));
+        // Half of the full colour at a quarter of the range, on a scale that no other pixel changes.
+        assert_eq!(difference, [BRIGHTER, DARKER, PAPER, fade(BRIGHTER, 0.5)]);
         assert_eq!(
-            picture.get_pixel(margin + 10 * 8, third),
-            &Rgb([0; 3]),
-            "image 38 is the third block's 11th"
+            [[0, 0], [1, 0], [1, 1]].map(|[x, y]| pixel(&picture, 2, x, y)),
+            [DARK, PAPER, fade(DARK, 0.5)]
         );
-        assert_eq!(picture.get_pixel(margin + 11 * 8, third), &Rgb([255; 3]), "and the last one is white");
+        columns[1].solid = vec![&half];
+        grid.save_strips(&path, &labels, &columns).unwrap();
+        let picture = drawn();
+        assert_eq!(pixel(&picture, 1, 0, 0), BRIGHTER, "stable changes are solid");
+        assert_eq!(pixel(&picture, 1, 1, 0), fade(DARKER, FAINT), "unstable ones faint");
+    }
+
+    #[test]
+    fn channels_that_change_against_each_other_are_seen() {
+        let grid = Grid { channels: 3, size: 1, scale: 1 };
+        let of = |image: &[f32]| {
+            let bytes = grid.encode_one(Path::new("x.png"), image, Palette::Difference, None).unwrap();
+            *image::load_from_memory(&bytes).unwrap().to_rgb8().get_pixel(0, 0)
+        };
+        assert_eq!(of(&[0.5, -0.5, 0.1]), fade(BRIGHTER, 0.5));
+        assert_eq!(of(&[-0.5, -0.2, 0.0]), fade(DARKER, 0.5));
+        assert_eq!(of(&[0.0; 3]), PAPER);
+    }
+
+    #[test]
+    fn many_strips_stand_side_by_side_and_grey_pictures_are_stored_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("strips.png");
+        let grid = Grid { channels: 1, size: 2, scale: 3 };
+        let (black, white) = ([-1.0f32; 4], [1.0f32; 4]);
+        let mut pictures: Vec<&[f32]> = vec![&black; 40];
+        pictures[38] = &white;
+        let labels = vec![vec!["abc".to_owned(), "left out: too low".to_owned()]; 40];
+        grid.save_strips(&path, &labels, &[column("a", Palette::Image, pictures)]).unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        let width = super::margin(["left out: too low"]) + 8 + 4 * GAP;
+        let [blocks, rows] = [picture.width() / width, (picture.height() - text::HEIGHT - 2 * GAP) / 8];
+        assert!(blocks * rows >= 40 && (blocks - 1) * rows < 40, "{blocks} blocks of {rows}");
+        let (block, row) = (38 / rows, 38 % rows);
+        let left = block * width + width - 8 - 4 * GAP;
+        let top = text::HEIGHT + 2 * GAP + row * 8;
+        assert_eq!(picture.get_pixel(left, top), &Rgb([255; 3]));
+        assert_eq!(picture.get_pixel(left, top - 8), &Rgb([0; 3]), "the one above it");
         grid.save_one(&path, &[-1.0, 0.0, 0.5, 1.0]).unwrap();
         assert_eq!(image::open(&path).unwrap().color(), image::ColorType::L8);
-        let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference).unwrap();
+        let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference, None).unwrap();
         assert_eq!(image::load_from_memory(&bytes).unwrap().color(), image::ColorType::Rgb8);
     }
 
@@ -337,14 +451,17 @@ mod tests {
         let path = Path::new("never.png");
         let error = grid.save_rows(path, &[vec![0.0; most + 1]], &names).unwrap_err().to_string();
         assert!(error.contains("count") && error.contains(&most.to_string()), "{error}");
-        for (count, scale) in [(1, 4), (1000, 4), (2000, 3), (10_000, 1)] {
-            assert_eq!(Grid::for_strips(1, 28, count).unwrap().scale, scale, "{count}");
+        let strips = |size, count| Grid::for_strips(1, size, count, 3, &names).map(|grid| grid.scale);
+        for (size, count, scale) in [(28, 1, 4), (8, 1, 14), (64, 1, 2), (28, 1000, 4), (28, 10_000, 1)] {
+            assert_eq!(strips(size, count).unwrap(), scale, "{size} {count}");
         }
-        let error = Grid::for_strips(1, 28, 1_000_000).unwrap_err().to_string();
-        assert!(error.contains("images") && error.contains("at most"), "{error}");
-        let part = vec![0.0; grid.most_strips() + 1];
-        let error = grid.save_strips(path, [&part, &part, &part, &part]).unwrap_err().to_string();
-        assert!(error.contains("images") && error.contains(&grid.most_strips().to_string()), "{error}");
+        let error = strips(28, 1_000_000).unwrap_err().to_string();
+        assert!(error.contains("images") && error.contains("--all"), "{error}");
+        let tiny = Grid { channels: 1, size: 28, scale: 4 };
+        let part = vec![0.0; 28 * 28];
+        let columns = [column("a", Palette::Image, vec![&part[..]; 100_000])];
+        let error = tiny.save_strips(path, &vec![names.clone(); 100_000], &columns).unwrap_err().to_string();
+        assert!(error.contains("100000 are too many"), "{error}");
         assert_eq!(grid.most_columns(usize::MAX >> 32, &names), 0);
     }
 

@@ -1,5 +1,9 @@
-//! What is made of results to be read: the HTML report and line charts.
+//! What is made of results to be read: the HTML report and line charts; trees of counterfactuals for other people's programs.
 
+pub mod card;
+mod outline;
 pub mod page;
 pub mod plot;
 pub mod study;
+pub mod summary;
+pub mod tree;
