@@ -6,13 +6,14 @@ use super::harness::tiny_config;
 use duet::diffusion::{
     Coefficients, DiffusionConfig, NoiseSchedule, Prediction, Schedule, Solver, StepAt, respaced_steps,
 };
+use duet::explain::{LocalStep, inversion_plan, local_step_plan};
 use duet::graph::{Graph, Lifetime, NodeId, Place, plan_memory};
 use duet::infer::{classify_plan, denoise_plan, predict_plan};
 use duet::model::{Head, JointModel, Labels, ModelConfig, UNLABELLED, WeightSet, argmax};
 use duet::ops::conv2d::Window;
 use duet::ops::{Activation, Pooling};
 use duet::rng::{Seed, Stream, normal_fill, uniform_u32_below};
-use duet::sampling::{Guidance, NoiseSource, StepSpec, step_plan};
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::tensor::{Images, device_bytes, pad_rows, pitch, unpad_rows};
 use duet::train::{
     BatchOrder, Examples, Pixels, TrainOptions, TrainSpec, apply_plan, backward_plan, train_plan,
@@ -128,7 +129,7 @@ fn numbers_of_the_process() {
         table.refuses("eta by name", || Solver::named("ddim", eta));
     }
     table.refuses("solver", || Solver::named("", 0.0));
-    table.survives("words", || Coefficients { row: HUGE, ..Coefficients::default() }.words());
+    table.survives("words", || Coefficients { noise: f64::NAN, ..Coefficients::default() }.words());
     table.survives("eps", || Prediction::XStart.eps(f32::NAN, f32::INFINITY, [0.0, 0.0]));
     table.survives("x_start", || Prediction::Eps.x_start(0.0));
     for seed in [0, u64::MAX] {
@@ -166,12 +167,12 @@ fn answers_and_labels() {
             table.refuses("pack", || head.pack(&Labels::Classes(vec![0]), count, classes));
             table.refuses("pack", || head.pack(&Labels::MultiLabel(vec![0.0]), count, classes));
         }
-        table.refuses("toward", || head.toward(&[0.1, 0.9], &[2], 2));
-        table.refuses("toward of no classes", || head.toward(&[], &[0], 0));
+        table.refuses("toward", || head.toward(&[0.1, 0.9], &[2.into()], 2));
+        table.refuses("toward of no classes", || head.toward(&[], &[0.into()], 0));
     }
-    table.refuses("toward of other images", || Head::MultiLabel.toward(&[0.1], &[0, 1], 2));
-    table.refuses("toward of many classes", || Head::MultiLabel.toward(&[0.1], &[0, 1], HUGE));
-    table.refuses("toward a class of many", || Head::Multiclass.toward(&[], &[HUGE - 1], HUGE));
+    table.refuses("toward of other images", || Head::MultiLabel.toward(&[0.1], &[0.into(), 1.into()], 2));
+    table.refuses("toward of many classes", || Head::MultiLabel.toward(&[0.1], &[0.into(), 1.into()], HUGE));
+    table.refuses("toward a class of many", || Head::Multiclass.toward(&[], &[(HUGE - 1).into()], HUGE));
     for labels in [Labels::Classes(vec![0, UNLABELLED]), Labels::MultiLabel(vec![0.0; 6])] {
         for rows in [vec![2], vec![0, HUGE], vec![HUGE - 1]] {
             table.refuses(&format!("pick {rows:?}"), || labels.pick(&rows, 3));
@@ -344,8 +345,11 @@ fn plans_and_specifications() {
             table.survives("apply", || apply_plan(&model, &spec));
         }
     }
-    let rows = StepSpec { noise: NoiseSource::Stored { steps: HUGE }, ..StepSpec::new(2) };
-    table.refuses("rows of noise", || step_plan(&model, &rows, WeightSet::Raw));
+    let kind = LocalStep { guidance: Guidance::Gradient, normalize: true, masked: true };
+    for rows in [[HUGE, 1], [1, HUGE], [HUGE; 2]] {
+        table.refuses("rows of paths", || local_step_plan(&model, kind, 2, rows, WeightSet::Raw));
+    }
+    table.refuses("inversions", || inversion_plan(&model, HUGE, WeightSet::Raw));
     let sizes: [fn(&mut ModelConfig, usize); 7] = [
         |c, n| c.image_size = n,
         |c, n| c.in_channels = n,

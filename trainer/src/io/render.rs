@@ -19,10 +19,13 @@ const MOST_PIXELS: u64 = 1 << 26;
 const JPEG_QUALITY: u8 = 95;
 /// Pixels between images.
 const GAP: u32 = 2;
+/// Pixels between blocks of explanations, beyond that.
+const BLOCK_GAP: u32 = 16;
 /// Difference, of −2..2, from which on a colour is full: half of the range. The same for all images of all models, so that
 /// pictures can be compared.
 const FULL: f32 = 1.0;
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+const FRAME: Rgb<u8> = Rgb([170, 170, 170]);
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
 const DARK: Rgb<u8> = Rgb([72, 31, 112]);
 const BRIGHTER: Rgb<u8> = Rgb([190, 30, 45]);
@@ -160,7 +163,7 @@ impl Grid {
 
     /// How explanations stand: in rows below each other, many in several blocks side by side.
     fn blocks(&self, count: usize, columns: usize, margin: u32) -> Blocks {
-        let [cell, width] = [self.cell(), margin + columns as u32 * self.cell() + 4 * GAP].map(u64::from);
+        let [cell, width] = [self.cell(), margin + columns as u32 * self.cell() + BLOCK_GAP].map(u64::from);
         let side_by_side = (LANDSCAPE * count as f64 * cell as f64 / width as f64).sqrt().round() as u64;
         let rows = (count as u64).div_ceil(side_by_side.max(1)).max(1);
         let blocks = (count as u64).div_ceil(rows).max(1);
@@ -179,10 +182,11 @@ impl Grid {
             let detail = format!("{} are too many for one picture", labels.len());
             return Err(Error::config("images", detail));
         }
-        let [width, height] = blocks.size.map(|side| side as u32);
+        // The last block's gap is left out.
+        let [width, height] = [blocks.size[0] - u64::from(BLOCK_GAP), blocks.size[1]].map(|side| side as u32);
         let mut picture = RgbImage::from_pixel(width, height, PAPER);
         let first_row = text::HEIGHT + 2 * GAP;
-        for block in 0..width / blocks.width as u32 {
+        for block in 0..width.div_ceil(blocks.width as u32) {
             for (x, column) in (0u32..).zip(columns) {
                 let left = block * blocks.width as u32 + margin + x * self.cell();
                 // What is wider than its column would run into the next one's.
@@ -202,6 +206,12 @@ impl Grid {
             for (x, column) in (0u32..).zip(columns) {
                 let Some(image) = column.pictures.get(i) else { continue };
                 let place = [left + margin + x * self.cell(), top];
+                // A thin frame, so that white pictures end where they end.
+                for y in top - 1..(top + self.cell() - 1).min(height) {
+                    for x in place[0] - 1..(place[0] + self.cell() - 1).min(width) {
+                        picture.put_pixel(x, y, FRAME);
+                    }
+                }
                 self.draw(&mut picture, place, image, column.palette, column.solid.get(i).copied());
             }
         }
@@ -367,7 +377,7 @@ mod tests {
             *picture.get_pixel(left + column * 8 + 3 * x, top + 3 * y)
         };
         let picture = drawn();
-        assert_eq!(picture.dimensions(), (left + 3 * 8 + 4 * GAP, top + 8));
+        assert_eq!(picture.dimensions(), (left + 3 * 8, top + 8));
         assert_eq!(pixel(&picture, 0, 0, 0), Rgb([0; 3]));
         let difference = [[0, 0], [1, 0], [0, 1], [1, 1]].map(|[x, y]| pixel(&picture, 1, x, y));
         // Half of the full colour at a quarter of the range, on a scale that no other pixel changes.
@@ -406,11 +416,12 @@ mod tests {
         let labels = vec![vec!["abc".to_owned(), "left out: too low".to_owned()]; 40];
         grid.save_strips(&path, &labels, &[column("a", Palette::Image, pictures)]).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let width = super::margin(["left out: too low"]) + 8 + 4 * GAP;
-        let [blocks, rows] = [picture.width() / width, (picture.height() - text::HEIGHT - 2 * GAP) / 8];
+        let width = super::margin(["left out: too low"]) + 8 + BLOCK_GAP;
+        let [blocks, rows] =
+            [picture.width().div_ceil(width), (picture.height() - text::HEIGHT - 2 * GAP) / 8];
         assert!(blocks * rows >= 40 && (blocks - 1) * rows < 40, "{blocks} blocks of {rows}");
         let (block, row) = (38 / rows, 38 % rows);
-        let left = block * width + width - 8 - 4 * GAP;
+        let left = block * width + width - 8 - BLOCK_GAP;
         let top = text::HEIGHT + 2 * GAP + row * 8;
         assert_eq!(picture.get_pixel(left, top), &Rgb([255; 3]));
         assert_eq!(picture.get_pixel(left, top - 8), &Rgb([0; 3]), "the one above it");
