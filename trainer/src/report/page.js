@@ -29,6 +29,7 @@
     page = Math.min(Math.max(page, 0), pages - 1);
     list.replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(element));
     form.querySelector('output').textContent = `${found.length} of ${cards.length} images`;
+    list.classList.toggle('plain', Boolean(wanted.plain));
     pager.hidden = pages === 1;
     pager.querySelector('span').textContent = `Page ${page + 1} of ${pages}`;
     // Not disabled, which would take the keyboard's place away.

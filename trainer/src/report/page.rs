@@ -74,8 +74,10 @@ fn pair_words(names: &Names, (was, class, present): Pair) -> String {
     format!("{} → {}", names.name(was), names.sign(Target { class, present }))
 }
 
-/// What holds for all images, as terms and values.
-fn facts(settings: &Settings, rows: &[&Row]) -> Vec<(&'static str, String)> {
+type Facts = Vec<(&'static str, String)>;
+
+/// What came of all images, as terms and values.
+fn results(settings: &Settings, rows: &[&Row]) -> Facts {
     let count = rows.len();
     let of = |part: usize| format!("{part} of {count}");
     let count_of = |verdict: Verdict| rows.iter().filter(|row| row.verdict == verdict).count();
@@ -84,7 +86,6 @@ fn facts(settings: &Settings, rows: &[&Row]) -> Vec<(&'static str, String)> {
         |row: &Row| settings.names.classes.iter().position(|name| Some(name) == row.true_class.as_ref());
     let known: Vec<(usize, &&Row)> = rows.iter().filter_map(|row| Some((class_of(row)?, row))).collect();
     let right = known.iter().filter(|(class, row)| *class == row.decision_before).count();
-    let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
     let mean = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / count.max(1) as f64;
     let mut facts = vec![("Images", count.to_string()), ("Target reached", of(count_of(Verdict::Reached)))];
     if settings.method != "paper" {
@@ -104,22 +105,31 @@ fn facts(settings: &Settings, rows: &[&Row]) -> Vec<(&'static str, String)> {
     if !known.is_empty() {
         facts.push(("First decision right", format!("{right} of {}", known.len())));
     }
-    facts.extend([
+    facts
+}
+
+/// How it was done.
+fn circumstances(settings: &Settings, rows: &[&Row]) -> Facts {
+    let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
+    let seed = settings.seed;
+    let seeds = settings.variants;
+    vec![
         ("Method", settings.chain.clone()),
         ("Noise", percent(settings.noise)),
         ("Steps", format!("{} of a chain of {}", settings.steps[0], settings.steps[1])),
-        (
-            "Seed",
-            match settings.variants {
-                1 => settings.seed.to_string(),
-                several => format!("{several} from {}", settings.seed),
-            },
-        ),
-        ("Time per image", format!("{:.2}\u{a0}s", seconds / count.max(1) as f64)),
+        ("Seed", if seeds == 1 { seed.to_string() } else { format!("{seeds} from {seed} on") }),
+        ("Time per image", format!("{:.2}\u{a0}s", seconds / rows.len().max(1) as f64)),
         ("Model", settings.model.clone()),
         ("Device", settings.device.clone()),
-    ]);
-    facts
+    ]
+}
+
+fn list(class: &str, facts: Facts) -> Markup {
+    html! {
+        dl class=(class) {
+            @for (term, value) in facts { div { dt { (term) } dd { (value) } } }
+        }
+    }
 }
 
 /// The whole file.
@@ -149,11 +159,8 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
                 main {
                     h1 { "What would have to change?" }
                     p.lead { (lead(settings.method)) }
-                    dl.facts {
-                        @for (term, value) in facts(settings, &rows) {
-                            div { dt { (term) } dd { (value) } }
-                        }
-                    }
+                    (list("facts", results(settings, &rows)))
+                    (list("facts small", circumstances(settings, &rows)))
                     details.how open[cards.len() <= PAGE] {
                         summary { h2 { "How to read it" } }
                         (how_to_read(settings, &rows))
@@ -358,6 +365,10 @@ fn filters(settings: &Settings, cards: &[Card]) -> Markup {
                     option value="most" { "largest change first" }
                     option value="least" { "smallest change first" }
                 }
+            }
+            label.check {
+                input type="checkbox" name="plain";
+                span { "originals without lines" }
             }
             button type="reset" { "Show all" }
             output aria-live="polite" {}

@@ -1,6 +1,7 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod classes;
+mod explaining;
 mod files;
 #[cfg(unix)]
 mod hammer;
