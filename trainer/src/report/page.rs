@@ -542,4 +542,21 @@ pub(super) mod tests {
         assert_eq!(page.matches("</script>").count(), 4, "no text ends a script before its time");
         assert!(page.contains("The other 3 images need"), "{page}");
     }
+
+    /// What the browser test of the report opens.
+    #[test]
+    fn web_fixtures_hold_a_report() {
+        let settings = Settings { judge: Some("judge (seed 1)".into()), ..settings() };
+        let card_of = |number: usize| {
+            let judge = Some(Judged { decision: 0, probability: 0.4, agrees: number % 3 > 0 });
+            let decisions = if number % 2 == 0 { [0, 2] } else { [0, 0] };
+            // In no order.
+            let change = ((number * 37) % 120) as f64 / 120.0;
+            card(Row { judge, mean_change: 0.5 * change, changed_share: change, ..row(2, decisions) })
+        };
+        let cards: Vec<Card> = (0..120).map(card_of).collect();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/web-fixtures");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("report.html"), page(&settings, &cards)).unwrap();
+    }
 }
