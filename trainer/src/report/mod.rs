@@ -1,6 +1,7 @@
 //! What is made of results to be read: the HTML report and line charts; trees of counterfactuals for other people's programs.
 
 pub mod card;
+mod controls;
 mod outline;
 pub mod page;
 pub mod plot;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 /// What tells a folder of ours from others'.
@@ -103,7 +103,7 @@ fn settings_of(results: &Path) -> Result<Option<Map<String, Value>>> {
     let path = results.join(SETTINGS);
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| failed(&path, error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(failed(&path, error)),
     }
 }
@@ -173,9 +173,7 @@ impl Tree {
         let text = std::fs::read(&path).map_err(|error| failed(&path, error))?;
         let (done, whole) = whole_lines(&text, &path)?;
         // What a killed process left of a line goes.
-        let cut = records
-            .set_len(whole as u64)
-            .and_then(|()| std::io::Seek::seek(&mut records, std::io::SeekFrom::End(0)));
+        let cut = records.set_len(whole as u64).and_then(|()| records.seek(SeekFrom::End(0)));
         cut.map_err(|error| failed(&path, error))?;
         Ok(Tree { root: root.to_owned(), results, grid, records, done })
     }

@@ -16,11 +16,13 @@ use crate::report::card::{Card, Images};
 use crate::report::page::{Settings, page};
 use crate::report::summary::summary;
 use crate::report::tree::{Part, Parts, Record, Tree};
-use duet::explain::{ExplainOptions, Explainer};
-use duet::model::{Head, Labels, Target, UNLABELLED};
+use duet::explain::{ExplainOptions, Explainer, Explanation, Passes, Variants};
+use duet::model::{Head, Labels, Target, UNLABELLED, argmax};
+use duet::rng::Seed;
 use duet::{Error, Result};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -190,17 +192,53 @@ struct Runner<'a> {
     names: Names,
 }
 
+/// What is told of an image that is what it was to become: nothing was done.
+fn as_it_is(image: &[f32], target: Target, before: &[f32]) -> Variants {
+    let one = Explanation {
+        target,
+        seed: Seed(0),
+        noised: image.to_vec(),
+        counterfactual: image.to_vec(),
+        difference: vec![0.0; image.len()],
+        before: before.to_vec(),
+        after: before.to_vec(),
+        curve: Vec::new(),
+        reached: true,
+        moved: 0,
+        rung: 0,
+        strength: 0.0,
+        chains: 0,
+        passes: Passes::default(),
+    };
+    Variants { answers: vec![one], stability: Vec::new() }
+}
+
 impl Runner<'_> {
+    /// Whether an image of these probabilities is what it is to become.
+    fn is_already(&self, target: Target, before: &[f32]) -> Result<bool> {
+        Ok(match self.names.head {
+            Head::Multiclass => argmax(before, before.len())? == [target.class],
+            Head::MultiLabel => before.get(target.class).is_some_and(|p| (*p > 0.5) == target.present),
+        })
+    }
+
     /// Explains those of `count` images from `first` on that are not in the tree yet, and writes them.
     fn explain(&mut self, tree: &mut Tree, first: usize, count: usize) -> Result<()> {
-        let images = self.source.images(first, count);
-        let len = images.len() / count;
-        let before = pollster::block_on(self.explainer.probabilities(&images))?;
-        let targets = chosen(&self.wanted[first..first + count], &before)?;
         let missing = |index: &usize| !tree.done.contains_key(&self.source.numbers[first + index]);
         let missing: Vec<usize> = (0..count).filter(missing).collect();
         if missing.is_empty() {
             return Ok(());
+        }
+        let images = self.source.images(first, count);
+        let len = images.len() / count;
+        let before = pollster::block_on(self.explainer.probabilities(&images))?;
+        let targets = chosen(&self.wanted[first..first + count], &before)?;
+        let before: Vec<&[f32]> = before.chunks_exact(self.source.classes.max(1)).collect();
+        let mut towards = Vec::new();
+        for index in &missing {
+            if !self.is_already(targets[*index], before[*index])? {
+                towards.push((*index, targets[*index]));
+            }
         }
         let typicality = match self.options.picture.no_typicality {
             true => None,
@@ -209,15 +247,22 @@ impl Runner<'_> {
         // An image keeps its noise whatever was made before.
         let noise =
             Noise { seed: self.explain.seed, variants: self.options.variants, first_row: first as u32 };
-        let towards: Vec<(usize, Target)> = missing.iter().map(|index| (*index, targets[*index])).collect();
         let begin = Instant::now();
         let hidden = ProgressBar::hidden();
-        let made = explain_towards(&mut self.explainer, &images, &towards, noise, &hidden)?;
-        let seconds = begin.elapsed().as_secs_f64() / made.len() as f64;
+        let made = match towards.is_empty() {
+            true => Vec::new(),
+            false => explain_towards(&mut self.explainer, &images, &towards, noise, &hidden)?,
+        };
+        let seconds = begin.elapsed().as_secs_f64() / made.len().max(1) as f64;
+        let mut made: BTreeMap<usize, Variants> = towards.iter().map(|(index, _)| *index).zip(made).collect();
+        for index in &missing {
+            let image = &images[index * len..][..len];
+            made.entry(*index).or_insert_with(|| as_it_is(image, targets[*index], before[*index]));
+        }
         let pixels = self.explainer.pixels();
         let mut rows = Vec::new();
         let mut counterfactuals = Vec::new();
-        for (index, made) in missing.iter().zip(&made) {
+        for (index, made) in &made {
             let at = first + index;
             let truth = Some(self.source.words(at, &self.names));
             let row = Row::of(self.source.names[at].clone(), truth, made, &self.names, pixels, seconds)?;
@@ -228,7 +273,7 @@ impl Runner<'_> {
         if let Some(judge) = &self.judge {
             ask(judge, &self.names, &mut rows, &counterfactuals)?;
         }
-        for ((index, made), row) in missing.iter().zip(&made).zip(rows) {
+        for ((index, made), row) in made.iter().zip(rows) {
             let at = first + index;
             let truth = self.source.truth(at, row.target);
             let record = Record::of(self.source.numbers[at], self.names.head, truth, row);
@@ -335,11 +380,9 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let explainer = explainer(&session, &explain, options.batch.min(count * options.variants))?;
     let mut tree = Tree::open(root, &options.experiment, grid, &identity)?;
     if !tree.done.is_empty() && !arguments.json {
-        tell!(
-            "duet: {}: {} of {count} images are there, the others are made now",
-            tree.results().display(),
-            tree.done.len()
-        );
+        let (folder, done) = (tree.results().display(), tree.done.len());
+        let others = if done < count { "the others are made now" } else { "nothing is left to do" };
+        tell!("duet: {folder}: {done} of {count} images are there, {others}");
     }
     let mut runner =
         Runner { session: &session, options, explain: &explain, explainer, judge, source, wanted, names };
