@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -49,7 +49,7 @@ web-test: web-fixtures
 	$(MAKE) --no-print-directory browser-test
 
 web-fixtures: setup
-	$(CARGO) test --release --workspace --test suite web_fixtures
+	$(CARGO) test --release --workspace --lib --test suite web_fixtures
 
 browser-test: web-build
 	@sh trainer/scripts/setup.sh browser
@@ -81,6 +81,11 @@ gpu-hour-tiny: setup
 demo: setup
 	$(BUILD)
 	sh trainer/scripts/demo.sh
+
+# Renews the README's picture of counterfactuals.
+pictures: setup
+	$(BUILD)
+	sh trainer/scripts/pictures.sh web/demo/pictures
 
 # Measures what the step size of guidance does, into the folder study, and renews the README's pictures of it: about
 # seven minutes on a software device with two cores. MODEL=… takes another model.

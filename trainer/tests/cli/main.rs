@@ -2,6 +2,7 @@
 
 mod classes;
 mod counterfactuals;
+mod explaining;
 mod files;
 #[cfg(unix)]
 mod hammer;
