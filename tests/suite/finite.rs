@@ -4,7 +4,7 @@ use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::{DiffusionConfig, Solver};
 use duet::error::Error;
-use duet::explain::ExplainOptions;
+use duet::explain::{ExplainOptions, Local, Method, Paper};
 use duet::infer::{DenoisingError, ImageFeatures, NoisePredictor};
 use duet::model::{Head, JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;
@@ -47,18 +47,23 @@ fn not_finite<T>(outcome: duet::Result<T>, words: &str) {
 fn a_step_size_that_overflows_is_an_error_clipped_or_not() {
     let mut duet = model(Head::Multiclass, |_| {});
     let image = values(8, LEN);
-    let base = ExplainOptions { respacing: "20".into(), noise: 0.3, ..ExplainOptions::default() };
+    let base = ExplainOptions { respacing: "20".into(), noise: 0.3, ..ExplainOptions::paper() };
+    let paper = |paper| ExplainOptions { method: Method::Paper(paper), ..base.clone() };
+    let local = |strength, locality| {
+        let local = Local { ladder: vec![strength], locality, normalize: false, ..Local::default() };
+        ExplainOptions { method: Method::Local(local), ..base.clone() }
+    };
     // From where the norms' squares overflow to where the moved representation does.
     for alpha in [1e25, 1e30, 3e38, -3e38] {
         for clip in [true, false] {
             for solver in [Solver::default(), Solver::ancestral(), Solver::named("dpm++", 0.0).unwrap()] {
-                let options = ExplainOptions { alpha, clip, solver, ..base.clone() };
+                let options = paper(Paper { alpha, clip, solver, ..Paper::default() });
                 let made = pollster::block_on(duet.explain(&image, 1, &options));
                 not_finite(made, "the counterfactual became NaN; try a smaller --alpha");
             }
         }
         let mut hear = |_, _: &[Vec<f32>]| ControlFlow::Continue(());
-        let options = ExplainOptions { alpha, ..base.clone() };
+        let options = paper(Paper { alpha, ..Paper::default() });
         let watched = duet.explain_watched(&image, 1, &options, Watch::Curve(&mut hear));
         not_finite(pollster::block_on(watched), "the counterfactual became NaN");
         let labels = duet.labels(1, 3).unwrap();
@@ -66,7 +71,7 @@ fn a_step_size_that_overflows_is_an_error_clipped_or_not() {
         not_finite(pollster::block_on(duet.sample(Some(&labels), 3, &options)), "smaller alpha");
     }
     for alpha in [f32::NAN, f32::INFINITY] {
-        let options = ExplainOptions { alpha, ..base.clone() };
+        let options = paper(Paper { alpha, ..Paper::default() });
         let error = pollster::block_on(duet.explain(&image, 1, &options)).unwrap_err();
         assert!(matches!(&error, Error::Config { field, .. } if field == "alpha"), "{error}");
         let options = SampleOptions { alpha, respacing: "5".into(), ..SampleOptions::default() };
@@ -77,7 +82,8 @@ fn a_step_size_that_overflows_is_an_error_clipped_or_not() {
         pollster::block_on(duet.sample(None, 1, &options)).unwrap();
     }
     // The model is none the worse for it.
-    pollster::block_on(duet.explain(&image, 1, &ExplainOptions { alpha: 5.0, ..base })).unwrap();
+    pollster::block_on(duet.explain(&image, 1, &paper(Paper { alpha: 5.0, ..Paper::default() }))).unwrap();
+    pollster::block_on(duet.explain(&image, 1, &local(2.0, 0.2))).unwrap();
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn a_network_that_overflows_has_no_features_no_noise_and_no_error_of_it() {
 fn a_refused_option_keeps_what_is_compiled() {
     let mut duet = model(Head::Multiclass, |_| {});
     let image = values(8, LEN);
-    let fine = ExplainOptions { respacing: "20".into(), noise: 0.1, alpha: 5.0, ..ExplainOptions::default() };
+    let fine = ExplainOptions { respacing: "20".into(), noise: 0.1, ..ExplainOptions::default() };
     let first = pollster::block_on(duet.explain(&image, 1, &fine)).unwrap();
     let made = |duet: &mut Duet| {
         // Refused, then fine again: nothing is to be made anew.

@@ -166,12 +166,12 @@ fn answers_and_labels() {
             table.refuses("pack", || head.pack(&Labels::Classes(vec![0]), count, classes));
             table.refuses("pack", || head.pack(&Labels::MultiLabel(vec![0.0]), count, classes));
         }
-        table.refuses("toward", || head.toward(&[0.1, 0.9], &[2], 2));
-        table.refuses("toward of no classes", || head.toward(&[], &[0], 0));
+        table.refuses("toward", || head.toward(&[0.1, 0.9], &[2.into()], 2));
+        table.refuses("toward of no classes", || head.toward(&[], &[0.into()], 0));
     }
-    table.refuses("toward of other images", || Head::MultiLabel.toward(&[0.1], &[0, 1], 2));
-    table.refuses("toward of many classes", || Head::MultiLabel.toward(&[0.1], &[0, 1], HUGE));
-    table.refuses("toward a class of many", || Head::Multiclass.toward(&[], &[HUGE - 1], HUGE));
+    table.refuses("toward of other images", || Head::MultiLabel.toward(&[0.1], &[0.into(), 1.into()], 2));
+    table.refuses("toward of many classes", || Head::MultiLabel.toward(&[0.1], &[0.into(), 1.into()], HUGE));
+    table.refuses("toward a class of many", || Head::Multiclass.toward(&[], &[(HUGE - 1).into()], HUGE));
     for labels in [Labels::Classes(vec![0, UNLABELLED]), Labels::MultiLabel(vec![0.0; 6])] {
         for rows in [vec![2], vec![0, HUGE], vec![HUGE - 1]] {
             table.refuses(&format!("pick {rows:?}"), || labels.pick(&rows, 3));

@@ -3,7 +3,7 @@
 use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use duet::Error;
 use duet::diffusion::DiffusionConfig;
-use duet::explain::{ExplainOptions, Explainer};
+use duet::explain::{ExplainOptions, Explainer, Request};
 use duet::gpu::{Device, DeviceOptions};
 use duet::infer::{DenoisingError, ImageClassifier, ImageFeatures, NoisePredictor};
 use duet::model::{JointModel, Labels, WeightSet};
@@ -85,20 +85,17 @@ fn a_batch_too_large_to_bind_is_computed_in_parts_to_the_same_bits() {
         made
     });
     both("counterfactuals", &|weights| {
-        let options = ExplainOptions { respacing: "10".into(), noise: 0.3, ..ExplainOptions::default() };
-        let explainer = block_on(Explainer::fitting(weights, &diffusion, BATCH, &options, set)).unwrap();
-        let batch = explainer.batch();
         let mut made = Vec::new();
-        for (number, part) in images.chunks(batch * 64).enumerate() {
-            let mut part = part.to_vec();
-            part.resize(batch * 64, 0.0);
-            let targets = block_on(explainer.targets(&part, &vec![1; batch])).unwrap();
-            let first_row = (number * batch) as u32;
-            made.extend(
-                block_on(explainer.explain(&part, &targets, first_row, Watch::None)).unwrap().counterfactual,
-            );
+        for options in [ExplainOptions::paper(), ExplainOptions::default()] {
+            let options = ExplainOptions { respacing: "10".into(), noise: 0.3, ..options };
+            let new = Explainer::fitting(weights, &diffusion, BATCH, &options, set);
+            let mut explainer = block_on(new).unwrap();
+            let request = |image| Request { image, target: 1.into(), seed: Seed(0) };
+            let requests: Vec<Request> = (0..BATCH).map(request).collect();
+            let answers =
+                block_on(explainer.explain(&images[..BATCH * 64], &requests, 0, Watch::None)).unwrap();
+            made.extend(answers.into_iter().flat_map(|one| one.counterfactual));
         }
-        made.truncate(BATCH * 64);
         made
     });
 }

@@ -38,6 +38,25 @@ fn the_device_draws_the_host_s_numbers() {
 }
 
 #[test]
+fn rows_have_runs_of_their_own() {
+    let (batch, pixels, channels) = (3, 35, 2);
+    let runs = [[7u32, 0, 3, 9], [1 << 31, 5, 0, 0], [7, 0, 4, 9]];
+    let mut h = Harness::new();
+    let run = h.words(runs.as_flattened());
+    let y = h.output(&[batch, pixels, channels]);
+    h.run(random::normal([batch, pixels, channels], Stream::Inversion as u32, true, run, y.slice));
+    let got = h.read(&y);
+    for ([low, high, step, row], got) in runs.into_iter().zip(got.chunks_exact(pixels * channels)) {
+        let seed = Seed(u64::from(low) | u64::from(high) << 32);
+        let mut image = vec![0.0; pixels * channels];
+        normal_fill(seed, Stream::Inversion, step, row, &mut image);
+        let place = |i: usize| f64::from(image[i % channels * pixels + i / channels]);
+        let want: Vec<f64> = (0..image.len()).map(place).collect();
+        assert_close("noise", got, &want, 1e-5);
+    }
+}
+
+#[test]
 fn masks_follow_the_same_integers_and_serve_backward() {
     let (rows, columns, layer, probability) = (3, 20, 2, 0.3f32);
     let seed = Seed(99);

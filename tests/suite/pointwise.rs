@@ -1,7 +1,11 @@
 //! Element-wise operations against f64 twins, and dispatches beyond one dimension's limit.
 
-use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
+use crate::harness::{Harness, assert_close, assert_gradient, device, dot, values, wide};
+use duet::gpu::Buffer;
+use duet::graph::{Graph, Place, Plan};
 use duet::ops::{Activation, pointwise};
+use duet::tensor::{pad_rows, unpad_rows};
+use std::collections::BTreeMap;
 
 fn sigmoid(v: f64) -> f64 {
     1.0 / (1.0 + (-v).exp())
@@ -54,6 +58,83 @@ fn operations_match_their_twins() {
         let held: Vec<f32> = a.iter().map(|v| v.clamp(-0.5, 0.5)).collect();
         assert_eq!(h.read(&y[7]), held, "clamp");
     }
+}
+
+#[test]
+fn samples_have_step_sizes_of_their_own_and_products_match() {
+    for [samples, len] in [[1usize, 3], [3, 5], [4, 28]] {
+        let (a, b) = (values(1, samples * len), values(2, samples * len));
+        let mut h = Harness::new();
+        let shape = [samples, len];
+        let (ta, tb) = (h.input(&shape, &a), h.input(&shape, &b));
+        let sizes: Vec<f32> = (0..samples).map(|n| 0.5 - n as f32).collect();
+        let alpha = h.input(&[samples], &sizes);
+        let (moved, product) = (h.output(&shape), h.output(&shape));
+        let quads = samples * len.div_ceil(4);
+        let reads = [ta.slice, tb.slice, alpha.slice];
+        let mut launches = pointwise::axpy(quads, Some(samples), reads, moved.slice);
+        launches.extend(pointwise::multiply(quads, ta.slice, tb.slice, product.slice));
+        h.run(launches);
+        let pairs = || wide(&a).into_iter().zip(wide(&b)).enumerate();
+        let want: Vec<f64> = pairs().map(|(i, (a, b))| a + f64::from(sizes[i / len]) * b).collect();
+        assert_close("axpy", &h.read(&moved), &want, 1e-6);
+        let want: Vec<f64> = pairs().map(|(_, (a, b))| a * b).collect();
+        assert_close("multiply", &h.read(&product), &want, 1e-6);
+    }
+}
+
+#[test]
+fn a_gradient_is_weighed_where_the_value_stays() {
+    let (classes, logits, targets) = (3usize, values(1, 6), [1.0f32, 0.0, 1.0, 0.0, 0.0, 1.0]);
+    let weights = [1.0f32, 0.25, 2.0, 0.0, 1.0, 1.0];
+    let mut graph = Graph::new();
+    let [z, t, w] = ["z", "t", "w"].map(|name| graph.leaf(&[2, classes], Place::whole(name)));
+    let weighed = graph.weigh_gradient(z, w).unwrap();
+    graph.place(weighed, Place::whole("same"));
+    let loss = graph.bce(weighed, t, false).unwrap();
+    let loss = graph.weighted_sum(loss, 1.0);
+    let gradient = graph.grad(loss, &[z]).unwrap()[0];
+    graph.place(gradient, Place::whole("gradient"));
+    let plan = graph.compile().unwrap();
+    let run = plan_results(&plan, &[("z", &logits), ("t", &targets), ("w", &weights)], classes);
+    assert_eq!(run("same"), logits);
+    let sum = |z: &[f64]| {
+        let one = |(i, z): (usize, &f64)| {
+            let bce = z.max(0.0) - z * f64::from(targets[i]) + (1.0 + (-z.abs()).exp()).ln();
+            f64::from(weights[i]) * bce
+        };
+        z.iter().enumerate().map(one).sum()
+    };
+    assert_gradient("weighed", &run("gradient"), &wide(&logits), sum);
+    assert!(graph_refuses());
+}
+
+/// Runs a plan once on rows of `columns`, and gives its results by name.
+fn plan_results<'a>(
+    plan: &'a Plan,
+    inputs: &[(&str, &[f32])],
+    columns: usize,
+) -> impl Fn(&str) -> Vec<f32> + 'a {
+    let buffers: BTreeMap<String, Buffer> = plan
+        .externals()
+        .map(|(name, bytes)| (name.to_owned(), pollster::block_on(device().buffer(name, bytes)).unwrap()))
+        .collect();
+    for (name, data) in inputs {
+        device().write(&buffers[*name], 0, bytemuck::cast_slice(&pad_rows(data, columns))).unwrap();
+    }
+    let executable = pollster::block_on(plan.load(device(), |name| buffers.get(name).cloned())).unwrap();
+    executable.run();
+    move |name| {
+        let buffer = &buffers[name];
+        let data = pollster::block_on(device().read_f32(buffer, buffer.bytes() as usize / 4)).unwrap();
+        unpad_rows(&data, columns)
+    }
+}
+
+fn graph_refuses() -> bool {
+    let mut graph = Graph::new();
+    let [z, w] = [[2, 3], [2, 4]].map(|shape| graph.leaf(&shape, Place::whole("z")));
+    graph.weigh_gradient(z, w).is_err() && graph.axpy(z, z, w).is_err()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::harness::{as_trained_on_noise, assert_close, device, tiny_config, values, wide};
 use duet::diffusion::{DiffusionConfig, Prediction, Solver};
 use duet::error::Error;
-use duet::explain::{ExplainOptions, Explainer};
+use duet::explain::{ExplainOptions, Explainer, Explanation, Method, Paper, Request};
 use duet::gpu::{Counters, Device, DeviceOptions};
 use duet::infer::{DenoisingError, ImageClassifier, NoisePredictor};
 use duet::model::{JointModel, Labels, WeightSet};
@@ -94,18 +94,19 @@ fn an_explanation_allocates_nothing_and_reads_once() {
         let options = ExplainOptions {
             respacing: "20".into(),
             noise: 0.3,
-            alpha: 5.0,
+            method: Method::Paper(Paper { alpha: 5.0, ..Paper::default() }),
             mask,
-            ..ExplainOptions::default()
+            ..ExplainOptions::paper()
         };
         let diffusion = DiffusionConfig::default();
         let new = Explainer::new(&weights, &diffusion, BATCH, &options, WeightSet::Raw);
-        let explainer = pollster::block_on(new).unwrap();
-        let targets = Labels::Classes(vec![1, 2]);
+        let mut explainer = pollster::block_on(new).unwrap();
+        let requests = [1, 2].map(|class| Request { image: class - 1, target: class.into(), seed: Seed(0) });
         let start = device.counters();
-        let quiet = pollster::block_on(explainer.explain(&images, &targets, 0, Watch::None)).unwrap();
+        let quiet = pollster::block_on(explainer.explain(&images, &requests, 0, Watch::None)).unwrap();
         let end = device.counters();
-        assert_eq!(made(start, end), [0, 1, 0]);
+        // The originals' classes, and the results.
+        assert_eq!(made(start, end), [0, 2, 0]);
         // Who watches the curve reads each step, through the same memory, and sees what is read at the end.
         let mut seen = Vec::new();
         let mut hear = |_, curve: &[Vec<f32>]| {
@@ -113,14 +114,18 @@ fn an_explanation_allocates_nothing_and_reads_once() {
             ControlFlow::Continue(())
         };
         let watch = Watch::Curve(&mut hear);
-        let watched = pollster::block_on(explainer.explain(&images, &targets, 0, watch)).unwrap();
-        assert_eq!(made(end, device.counters()), [0, 7, 0]);
-        assert_eq!((&seen, &quiet.curve), (&watched.curve, &watched.curve));
-        assert_eq!(quiet.counterfactual, watched.counterfactual);
+        let watched = pollster::block_on(explainer.explain(&images, &requests, 0, watch)).unwrap();
+        assert_eq!(made(end, device.counters()), [0, 8, 0]);
+        assert_eq!(watched, quiet);
+        let by_step: Vec<Vec<f32>> =
+            (0..6).map(|step| quiet.iter().map(|one| one.curve[step]).collect()).collect();
+        assert_eq!(seen, by_step);
+        let all =
+            |of: fn(&Explanation) -> &Vec<f32>| quiet.iter().flat_map(of).copied().collect::<Vec<f32>>();
         // What the host would have made of the same images.
         let before = pollster::block_on(explainer.probabilities(&images)).unwrap();
-        let after = pollster::block_on(explainer.probabilities(&quiet.counterfactual)).unwrap();
-        assert_eq!((before, after), (quiet.before, quiet.after));
+        let after = pollster::block_on(explainer.probabilities(&all(|one| &one.counterfactual))).unwrap();
+        assert_eq!((before, after), (all(|one| &one.before), all(|one| &one.after)));
         let [kept, spread] = duet::diffusion::Schedule::respaced(&DiffusionConfig::default(), "20")
             .unwrap()
             .q_sample_coefficients(5)
@@ -130,7 +135,7 @@ fn an_explanation_allocates_nothing_and_reads_once() {
             normal_fill(Seed(0), Stream::InitialNoise, 0, row as u32, part);
         }
         noised.iter_mut().zip(&images).for_each(|(z, x)| *z = kept * x + spread * *z);
-        assert_close("noised", &quiet.noised, &wide(&noised), 1e-6);
+        assert_close("noised", &all(|one| &one.noised), &wide(&noised), 1e-6);
     }
 }
 

@@ -6,9 +6,9 @@ use super::harness::{as_trained_on_noise, device, tiny_config};
 use super::{plans, programs};
 use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::DiffusionConfig;
-use duet::explain::{ExplainOptions, Explainer};
+use duet::explain::{ExplainOptions, Explainer, Request};
 use duet::gpu::{BufferId, Launch, Slice};
-use duet::model::{JointModel, Labels, ModelConfig, WeightSet, argmax};
+use duet::model::{JointModel, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::picture::{Picture, PixelLayout, Preparation};
 use duet::rng::Seed;
@@ -261,25 +261,26 @@ fn web_fixtures_a_counterfactual() {
     let model = Arc::new(JointModel::new(&checkpoint.model).unwrap());
     let upload = Weights::upload(device(), model, &checkpoint.weights, None);
     let on_device = pollster::block_on(upload).unwrap();
-    let options = ExplainOptions { respacing: "50".into(), seed: Seed(7), ..ExplainOptions::default() };
+    let options = ExplainOptions { respacing: "50".into(), seed: Seed(7), ..ExplainOptions::paper() };
     let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, WeightSet::Raw);
-    let explainer = pollster::block_on(new).unwrap();
+    let mut explainer = pollster::block_on(new).unwrap();
     let target = 9;
     let mut curve = Vec::new();
     let explained = pollster::block_on(explainer.explain(
         &original,
-        &Labels::Classes(vec![target]),
+        &[Request { image: 0, target: target.into(), seed: options.seed }],
         0,
         Watch::Curve(&mut |progress, so_far| {
             curve.push(so_far[progress.done - 1][0]);
             ControlFlow::Continue(())
         }),
     ))
-    .unwrap();
+    .unwrap()
+    .remove(0);
     assert_eq!(curve.len(), 10);
     let report = serde_json::json!({
         "image": original, "target": target,
-        "options": {"noise": options.noise, "steps": 50, "alpha": options.alpha, "seed": 7},
+        "options": {"noise": options.noise, "steps": 50, "alpha": 60, "seed": 7},
         "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
         "before": explained.before, "after": explained.after,
         "counterfactual": explained.counterfactual, "curve": curve,

@@ -4,7 +4,7 @@ use super::{HUGE, LEN, Table};
 use crate::harness::{as_trained_on_noise, device, tiny_config, values};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::DiffusionConfig;
-use duet::explain::{ExplainOptions, Explainer};
+use duet::explain::{ExplainOptions, Explainer, Local, Method, Paper, Request};
 use duet::infer::{DenoisingError, ImageClassifier, ImageFeatures, NoisePredictor};
 use duet::model::{Head, JointModel, Labels, ModelConfig, UNLABELLED, WeightSet};
 use duet::rng::Seed;
@@ -80,23 +80,32 @@ fn what_runs_on_a_device() {
         }
     }
     for guidance in [Guidance::None, Guidance::Representation, Guidance::Gradient] {
-        let options = ExplainOptions { guidance, respacing: "5".into(), ..ExplainOptions::default() };
-        let explainer = block_on(Explainer::new(&weights, &diffusion, 2, &options, WeightSet::Raw)).unwrap();
-        let wild = [
-            Labels::Classes(vec![0, 3]),
-            Labels::Classes(vec![]),
-            Labels::Classes(vec![0; 3]),
-            Labels::MultiLabel(vec![0.0; 6]),
+        let methods = [
+            Method::Paper(Paper { guidance, ..Paper::default() }),
+            Method::Local(Local { guidance, ..Local::default() }),
         ];
-        for targets in wild {
-            table.refuses(&format!("{guidance:?} to {targets:?}"), || {
-                block_on(explainer.explain(&images, &targets, u32::MAX, Watch::None))
+        for method in methods {
+            let options = ExplainOptions { method, respacing: "5".into(), ..ExplainOptions::default() };
+            let mut explainer =
+                block_on(Explainer::new(&weights, &diffusion, 2, &options, WeightSet::Raw)).unwrap();
+            let request = |image, class: usize| Request { image, target: class.into(), seed: Seed(u64::MAX) };
+            let wild = [request(0, 3), request(0, HUGE), request(HUGE, 0), request(2, 0)];
+            for bad in wild {
+                table.refuses(&format!("{guidance:?} of {bad:?}"), || {
+                    block_on(explainer.explain(&images, &[request(1, 1), bad], u32::MAX, Watch::None))
+                });
+            }
+            table.refuses("part of an image", || {
+                block_on(explainer.explain(&images[1..], &[request(0, 0)], 0, Watch::None))
             });
+            table.refuses("variants", || {
+                let one = &images[..images.len() / 2];
+                block_on(explainer.variants(one, 0.into(), HUGE, Watch::None))
+            });
+            let nothing = block_on(explainer.explain(&images, &[], u32::MAX, Watch::None));
+            assert!(nothing.expect("nothing is asked").is_empty());
+            block_on(explainer.explain(&images, &[request(1, 0)], u32::MAX, Watch::None)).expect("rows wrap");
         }
-        let fine = Labels::Classes(vec![0, 1]);
-        table
-            .refuses("part of an image", || block_on(explainer.explain(&images[1..], &fine, 0, Watch::None)));
-        table.refuses("targets", || block_on(explainer.targets(&images, &[0, HUGE])));
     }
     let input = StepInput {
         x_start: images.clone(),

@@ -284,7 +284,6 @@ mod tests {
         Settings {
             model: "m.safetensors".into(),
             noise: 0.2,
-            alpha: 60.0,
             steps: [20, 100],
             seed: 3,
             chain: "DDIM".into(),
