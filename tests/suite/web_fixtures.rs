@@ -2,17 +2,17 @@
 //! to `target/web-fixtures`, for the same code must have made both sides.
 
 use super::golden::{Fixture, Setup, weights};
-use super::harness::{as_trained_on_noise, device, tiny_config};
+use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use super::{plans, programs};
 use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::explain::{ExplainOptions, Explainer, Request};
 use duet::gpu::{BufferId, Launch, Slice};
-use duet::model::{JointModel, ModelConfig, WeightSet, argmax};
+use duet::model::{Head, JointModel, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::picture::{Picture, PixelLayout, Preparation};
 use duet::rng::Seed;
-use duet::sampling::Watch;
+use duet::sampling::{Progress, Watch};
 use duet::weights::Weights;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -253,7 +253,7 @@ fn picture() -> PathBuf {
 }
 
 #[test]
-fn web_fixtures_a_counterfactual() {
+fn web_fixtures_counterfactuals() {
     let path = root().join("web/demo/public/model.safetensors");
     let checkpoint = Checkpoint::load(&path).unwrap();
     let grey = image::open(picture()).unwrap().into_luma8();
@@ -261,30 +261,70 @@ fn web_fixtures_a_counterfactual() {
     let model = Arc::new(JointModel::new(&checkpoint.model).unwrap());
     let upload = Weights::upload(device(), model, &checkpoint.weights, None);
     let on_device = pollster::block_on(upload).unwrap();
-    let options = ExplainOptions { respacing: "50".into(), seed: Seed(7), ..ExplainOptions::paper() };
-    let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, WeightSet::Raw);
-    let mut explainer = pollster::block_on(new).unwrap();
-    let target = 9;
-    let mut curve = Vec::new();
-    let explained = pollster::block_on(explainer.explain(
-        &original,
-        &[Request { image: 0, target: target.into(), seed: options.seed }],
-        0,
-        Watch::Curve(&mut |progress, so_far| {
-            curve.push(so_far[progress.done - 1][0]);
+    // The sneaker's second class at the first strength, a garment that takes more, and the paper's chain.
+    let (second, far) = (9, 2);
+    let paper = ExplainOptions { respacing: "50".into(), ..ExplainOptions::paper() };
+    let cases = [("near", second, ExplainOptions::default()), ("far", far, ExplainOptions::default())];
+    let mut reports = serde_json::Map::new();
+    for (name, target, options) in cases.into_iter().chain([("paper", second, paper)]) {
+        let options = ExplainOptions { seed: Seed(7), ..options };
+        let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, WeightSet::Raw);
+        let mut explainer = pollster::block_on(new).unwrap();
+        let requests = [Request { image: 0, target: target.into(), seed: options.seed }];
+        let mut told = Vec::new();
+        let mut hear = |progress: Progress, so_far: &[Vec<f32>]| {
+            told.push((progress.done, progress.total, so_far.len()));
             ControlFlow::Continue(())
-        }),
-    ))
-    .unwrap()
-    .remove(0);
-    assert_eq!(curve.len(), 10);
-    let report = serde_json::json!({
-        "image": original, "target": target,
-        "options": {"noise": options.noise, "steps": 50, "alpha": 60, "seed": 7},
-        "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
-        "before": explained.before, "after": explained.after,
-        "counterfactual": explained.counterfactual, "curve": curve,
-    });
-    write("parity.json", report.to_string().as_bytes());
+        };
+        let running = explainer.explain(&original, &requests, 0, Watch::Curve(&mut hear));
+        let explained = pollster::block_on(running).unwrap().remove(0);
+        assert_eq!(explained.curve.len(), 10);
+        assert_eq!(explained.chains > 1, name == "far", "{name}: {} chains", explained.chains);
+        let method = options.method.name();
+        let report = serde_json::json!({
+            "target": target, "options": {"noise": options.noise, "steps": 50, "method": method, "seed": 7},
+            "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
+            "before": explained.before, "after": explained.after,
+            "counterfactual": explained.counterfactual, "curve": explained.curve, "told": told,
+            "reached": explained.reached, "rung": explained.rung, "chains": explained.chains,
+        });
+        reports.insert(name.to_owned(), report);
+    }
+    let all = serde_json::json!({"image": original, "cases": reports});
+    write("parity.json", all.to_string().as_bytes());
     write("parity.safetensors", &std::fs::read(path).unwrap());
+}
+
+/// Tiny networks none of whose weights is zero, grey and coloured, of one class and of several labels, at odd sizes: an
+/// explanation without strength is the image itself.
+#[test]
+fn web_fixtures_models_to_explain_by() {
+    let labels = ["RBC", "WBC", "Platelets"].map(String::from);
+    for (name, in_channels, image_size, head) in [
+        ("grey-classes", 1, 7, Head::Multiclass),
+        ("grey-labels", 1, 10, Head::MultiLabel),
+        ("colour-classes", 3, 10, Head::Multiclass),
+        ("colour-labels", 3, 9, Head::MultiLabel),
+    ] {
+        let channel_mult = if image_size % 2 == 0 { vec![1, 2] } else { vec![1] };
+        let config = ModelConfig {
+            in_channels,
+            image_size,
+            channel_mult,
+            head,
+            attention_resolutions: vec![],
+            class_names: labels.to_vec(),
+            ..tiny_config()
+        };
+        let mut weights = JointModel::new(&config).unwrap().params.initial(Seed(6));
+        as_trained_on_noise(&mut weights);
+        for (number, (name, tensor)) in weights.iter_mut().enumerate() {
+            if tensor.data.iter().all(|v| *v == 0.0) && !name.contains("running") {
+                let fresh = values(number as u64, tensor.data.len());
+                tensor.data = fresh.iter().map(|v| 0.1 * v).collect();
+            }
+        }
+        let checkpoint = Checkpoint::new(config, DiffusionConfig::default(), weights);
+        write(&format!("tiny-{name}.safetensors"), &checkpoint.to_bytes(Dtype::F32).unwrap());
+    }
 }
