@@ -5,7 +5,7 @@ import type { Explanation } from 'duet-diffusion';
 /** A change of fewer grey levels than this, of 255, is not seen. */
 const SEEN = 8;
 /** Changed by at least this share of the answers, a pixel's change is a stable one. */
-const STABLE = 2 / 3;
+const STABLE = 0.5;
 
 /** Pixels of a square picture by row and column: 1 where something holds. */
 export interface Region {
@@ -13,7 +13,7 @@ export interface Region {
   pixels: Uint8Array;
 }
 
-/** What changed: surely and, of several answers, in some of them only. */
+/** What an answer changes: as most of several answers do, or as fewer do. */
 export interface Changes {
   stable: Region;
   unstable: Region;
@@ -32,15 +32,12 @@ export function touched({ differenceValues, original }: Explanation): Region {
 
 /** What an explanation changes; `stability` is the share of all answers that change each pixel. */
 export function changesOf(explanation: Explanation, stability?: Float32Array): Changes {
-  const own = touched(explanation);
-  if (!stability) return { stable: own, unstable: { size: own.size, pixels: new Uint8Array(own.pixels.length) } };
-  const where = (holds: (share: number) => boolean): Region => ({
-    size: own.size,
-    pixels: Uint8Array.from(stability, (share) => Number(holds(share))),
+  const { size, pixels } = touched(explanation);
+  const where = (stable: boolean): Region => ({
+    size,
+    pixels: pixels.map((one, i) => Number(one === 1 && (stability?.[i] ?? 1) >= STABLE === stable)),
   });
-  // Shares are sums of thirds and the like, rounded.
-  const least = STABLE - 1e-4;
-  return { stable: where((share) => share >= least), unstable: where((share) => share > 0 && share < least) };
+  return { stable: where(true), unstable: where(false) };
 }
 
 /** Share of a region's pixels. */
@@ -84,13 +81,12 @@ export function drawOutlines(context: CanvasRenderingContext2D, { stable, unstab
     context.lineWidth = width * unit;
     context.stroke(path);
   };
-  const faint = contour(unstable, scale, stable);
-  context.globalAlpha = 0.75;
-  context.setLineDash([1.5 * unit, 3 * unit]);
-  stroke(faint, '#ffc9a3', 0.9);
-  context.setLineDash([]);
-  context.globalAlpha = 1;
   // On light and on dark pixels alike: orange with a dark rim.
+  const faint = contour(unstable, scale, stable);
+  context.setLineDash([unit, 2.5 * unit]);
+  stroke(faint, 'rgb(20 12 4 / 55%)', 1.8);
+  stroke(faint, 'rgb(255 138 61 / 80%)', 0.9);
+  context.setLineDash([]);
   const solid = contour(stable, scale);
   stroke(solid, 'rgb(20 12 4 / 75%)', 3);
   stroke(solid, '#ff8a3d', 1.5);

@@ -56,7 +56,7 @@ export function showResult(result: Result): string {
       ? info.head === 'multi_label'
         ? 'Each label flipped'
         : 'Towards every other class'
-      : `${plural(answers.length, 'answer')}, the least change first`;
+      : `${plural(answers.length, 'answer')}, least change first`;
   const names = answers.map((answer, i) => (kind === 'all' ? nameOf(answer, info) : `Answer ${i + 1}`));
   const chosen = kind === 'all' ? best(result) : 0;
   const choose = (index: number): void => {
@@ -118,7 +118,7 @@ function showLarge(result: Result, explanation: Explanation): void {
   showStage(explanation, where);
   byId('outline-key').textContent =
     result.kind === 'variants'
-      ? `Solid: changed by at least two thirds of the ${plural(result.answers.length, 'answer')}; dotted: by fewer.`
+      ? `Solid: what at least half of the ${plural(result.answers.length, 'answer')} change; dotted: fewer.`
       : '';
   showComparison(
     byId<HTMLTableElement>('comparison'),

@@ -22,8 +22,8 @@ function column(explanation: Explanation, name: string): HTMLButtonElement {
     make('span', { className: 'gallery-name', textContent: name }),
     image(explanation.counterfactual),
     image(explanation.difference),
-    make('span', { className: 'gallery-figure', textContent: explanation.reached ? percent(p) : `not reached, ${percent(p)}` }),
-    make('span', { className: 'gallery-figure', textContent: `changes ${change}` }),
+    make('span', { className: 'gallery-figure', textContent: explanation.reached ? percent(p) : `${percent(p)}, missed` }),
+    make('span', { className: 'gallery-figure', textContent: `${change} changed` }),
   );
   button.classList.toggle('missed', !explanation.reached);
   const outcome = `${explanation.reached ? '' : 'not '}reached, probability ${percent(p)}, changes ${change} of the picture`;
@@ -42,7 +42,7 @@ export function showGallery(
   const box = byId('gallery-box');
   const gallery = byId('gallery');
   box.hidden = answers.length < 2;
-  byId('gallery-heading').textContent = heading;
+  byId('gallery-heading').textContent = `${heading}: counterfactual above, difference below`;
   const buttons = answers.map(({ explanation, name }) => column(explanation, name));
   const mark = (index: number): void =>
     buttons.forEach((button, i) => button.setAttribute('aria-pressed', String(i === index)));

@@ -27,7 +27,8 @@ function draw(): void {
   show(picture, mixed);
   const words = way === 0 ? 'original' : way === 1 ? 'counterfactual' : `${percent(way)} of the way`;
   slider.setAttribute('aria-valuetext', words);
-  const outlined = toggle.checked ? `; outlined: the ${percent(shareOf(present.changes.stable))} that changes` : '';
+  const { stable, unstable } = present.changes;
+  const outlined = toggle.checked ? `; outlined: the ${percent(shareOf(stable) + shareOf(unstable))} that change` : '';
   picture.setAttribute('aria-label', `${words[0]?.toUpperCase()}${words.slice(1)}${outlined}`);
 }
 

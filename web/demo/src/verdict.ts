@@ -53,7 +53,7 @@ function movedLabels({ before, after, target }: Explanation, info: ModelInfo): s
 /** How the target was reached. */
 function effort({ method, reached, rung, rungs, chains, strength }: Explanation): string {
   if (method === 'paper' || rungs === 1) return reached ? 'reached' : 'not reached';
-  if (!reached) return `not reached in ${chains} tries, up to the last of ${rungs} strengths`;
+  if (!reached) return `not reached in ${chains} tries`;
   return rung === 0 ? 'reached at the first try' : `reached at rung ${rung + 1} of ${rungs}, strength ${strength.toFixed(1)}`;
 }
 
