@@ -268,7 +268,9 @@ mod tests {
 
     #[test]
     fn one_image_fills_its_runs() {
-        for (batch, steps, rows) in [(8, 10, 10), (1, 1, 1), (8, 16, 16), (1, 20, 10), (8, 25, 13), (32, 10, 32)] {
+        for (batch, steps, rows) in
+            [(8, 10, 10), (1, 1, 1), (8, 16, 16), (1, 20, 10), (8, 25, 13), (32, 10, 32)]
+        {
             assert_eq!(rows_at_once(batch, steps), rows, "{batch} images of {steps} steps");
         }
     }

@@ -263,8 +263,11 @@ fn web_fixtures_counterfactuals() {
     // A sneaker's second class at the first strength, a pullover that takes more to become a sandal, and the paper's chain.
     let (local, paper) = (ExplainOptions::default(), ExplainOptions::paper());
     let paper = ExplainOptions { respacing: local.respacing.clone(), ..paper };
-    let cases =
-        [("near", "00009.png", 9, local.clone()), ("far", "00001.png", 5, local), ("paper", "00009.png", 9, paper)];
+    let cases = [
+        ("near", "00009.png", 9, local.clone()),
+        ("far", "00001.png", 5, local),
+        ("paper", "00009.png", 9, paper),
+    ];
     let mut reports = serde_json::Map::new();
     for (name, file, target, options) in cases {
         let original = picture(file);

@@ -310,6 +310,8 @@ export interface Estimate {
   classify: PlanEstimate;
   /** One step of {@link DuetModel.sample}, or of {@link DuetModel.explain} by the paper's method. */
   step: PlanEstimate;
+  /** One step of {@link DuetModel.explain} by the local method, with room for the paths of inverted images. */
+  explain: PlanEstimate;
   /** One step of {@link DuetModel.train}. */
   train: PlanEstimate;
 }

@@ -23,25 +23,23 @@ test('without strength it is the image itself', { timeout: 2 * SLOW }, async () 
       const { imageSize, channels, head } = model.info;
       const image = Float32Array.from({ length: channels * imageSize ** 2 }, (_, i) => Math.sin(1.7 * i + 1));
       const half = Float32Array.from({ length: imageSize ** 2 }, (_, i) => Number(i % imageSize < imageSize / 2));
-      const targets = head === 'multi_label' ? ['+WBC', '-Platelets'] : [0, 2];
-      for (const target of targets) {
-        for (const more of [{}, { mask: half }, { locality: 0 }, { guidance: 'representation' }]) {
-          const made = await model.explain(image, { target, strength: 0, steps: 20, ...more });
-          const moved = await model.explain(image, { target, strength: 3, steps: 20, ...more });
-          rows.push({
-            what: `${name} ${target} ${Object.keys(more)}`,
-            apart: helpers.apart(made.counterfactualValues, image),
-            values: helpers.apart(made.differenceValues, new Float32Array(image.length)),
-            strength: [made.strength, made.rung, made.rungs, made.chains, made.meanChange < 1e-6],
-            moved: helpers.apart(moved.counterfactualValues, image),
-          });
-        }
+      const target = head === 'multi_label' ? '-WBC' : 2;
+      for (const more of [{}, { locality: 0 }, { mask: half }, { guidance: 'representation', locality: 0 }]) {
+        const made = await model.explain(image, { target, strength: 0, steps: 20, ...more });
+        const moved = await model.explain(image, { target, strength: 3, steps: 20, ...more });
+        rows.push({
+          what: `${name} ${target} ${Object.keys(more)}`,
+          apart: helpers.apart(made.counterfactualValues, image),
+          values: helpers.apart(made.differenceValues, new Float32Array(image.length)),
+          strength: [made.strength, made.rung, made.rungs, made.chains, made.meanChange < 1e-6],
+          moved: helpers.apart(moved.counterfactualValues, image),
+        });
       }
       await model.dispose();
     }
     return rows;
   }, MODELS);
-  assert.equal(got.length, 32);
+  assert.equal(got.length, 16);
   for (const { what, apart, values, strength, moved } of got) {
     assert.ok(apart <= 1e-6 && values <= 1e-6, `${what}: ${apart} from the image`);
     assert.deepEqual(strength, [0, 0, 1, 1, true], what);
@@ -64,7 +62,7 @@ test('a second question about an image costs a chain alone', { timeout: SLOW }, 
     };
     const first = await ask({ target: 9 });
     const class5 = await ask({ target: 5 });
-    const weaker = await ask({ target: 9, strength: 1.4, locality: 0.1 });
+    const weaker = await ask({ target: 9, strength: 1.4 });
     const again = await ask({ target: 9 });
     const seed = await ask({ target: 9, seed: 4 });
     return {
@@ -109,7 +107,7 @@ test('what one strength does not reach is tried with more, and the steps in all 
     const told = [];
     const onStep = ({ done, total, curve }) => told.push([done, total, curve.length]);
     // Hardly any strength: the class stays what it is.
-    const made = await model.explain(image, { target: least, strength: 0.001, steps: 20, onStep });
+    const made = await model.explain(image, { target: least, strength: 0.001, seed: 1, steps: 20, onStep });
     await model.dispose();
     return { told, made: { ...made, original: 0, noised: 0, counterfactual: 0, difference: 0 } };
   });

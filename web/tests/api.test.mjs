@@ -231,7 +231,7 @@ test('needs are known before anything is allocated', { timeout: SLOW }, async ()
   const [one, four] = await run(() => Promise.all([globalThis.model.estimate(), globalThis.model.estimate({ batch: 4 })]));
   assert.deepEqual([one.batch, four.batch], [1, 4]);
   assert.ok(one.weights > 0 && one.weights === four.weights);
-  for (const kind of ['classify', 'step', 'train']) {
+  for (const kind of ['classify', 'step', 'explain', 'train']) {
     for (const key of ['bytes', 'multiplyAdds', 'dispatches']) {
       assert.ok(one[kind][key] > 0, `${kind}.${key}`);
     }

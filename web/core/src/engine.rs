@@ -312,10 +312,14 @@ impl Engine {
     }
 
     fn estimates(&self, batch: usize) -> Result<serde_json::Value> {
+        use duet::explain::{LocalStep, local_step_plan};
         use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
         let (model, diffusion) = (&*self.model, &self.checkpoint.diffusion);
         let guidance = Guidance::Representation;
         let step = StepSpec { guidance, ..StepSpec::new(batch) };
+        let local = LocalStep { guidance: Guidance::Gradient, normalize: true, masked: false };
+        // The paths of twice as many images, of ten steps.
+        let rows = [11, 10].map(|rows| batch.saturating_mul(2 * rows));
         let spec = TrainSpec {
             batch: batch.max(2),
             classifier_input: ClassifierInput::Both,
@@ -333,6 +337,7 @@ impl Engine {
             "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
             "classify": row(duet::infer::classify_plan(model, batch, WeightSet::Raw)?),
             "step": row(duet::sampling::step_plan(model, &step, WeightSet::Raw)?),
+            "explain": row(local_step_plan(model, local, batch, rows, WeightSet::Raw)?),
             "train": row(train_plan(model, diffusion, &spec)?),
         }))
     }

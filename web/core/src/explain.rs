@@ -75,7 +75,11 @@ impl MethodText {
                 Method::Paper(Paper {
                     guidance: guidance.map_or(defaults.guidance, Guidance::from),
                     alpha: alpha.unwrap_or(defaults.alpha),
-                    solver: if ancestral { solver(None) } else { eta.map_or(defaults.solver, |e| solver(Some(e))) },
+                    solver: if ancestral {
+                        solver(None)
+                    } else {
+                        eta.map_or(defaults.solver, |e| solver(Some(e)))
+                    },
                     ..defaults
                 })
             }

@@ -84,16 +84,20 @@ export function askedText(): [string, string][] {
   return words;
 }
 
-/** Sets the form as a link says; what it does not say is as at first, and what is out of range stays as it was. */
+/** A setting as a link says, where it can be so; a range takes the nearest value it has. */
+function setSetting(setting: HTMLInputElement | HTMLSelectElement, text: string | null): void {
+  const fallback = DEFAULTS.get(setting.id) ?? '';
+  const sensible = text !== null && (setting instanceof HTMLSelectElement || (text.trim() !== '' && Number.isFinite(Number(text))));
+  setting.value = sensible ? text : fallback;
+  // A select without such an option is empty.
+  if (setting.value === '' || !setting.checkValidity()) setting.value = fallback;
+  setting.dispatchEvent(new Event('input'));
+  setting.dispatchEvent(new Event('change'));
+}
+
+/** Sets the form as a link says; what it does not say, or not in sense, is as at first. */
 export function setAsked(words: URLSearchParams): void {
-  for (const setting of SETTINGS) {
-    const before = setting.value;
-    setting.value = words.get(setting.id) ?? DEFAULTS.get(setting.id) ?? '';
-    // A select without such an option is empty; a range takes the nearest value by itself.
-    if (setting.value === '' || !setting.checkValidity()) setting.value = before;
-    setting.dispatchEvent(new Event('input'));
-    setting.dispatchEvent(new Event('change'));
-  }
+  for (const setting of SETTINGS) setSetting(setting, words.get(setting.id));
   setMaskText(words.get('mask') ?? undefined);
   if (SETTINGS.some(({ id }) => id !== 'strength' && words.has(id))) byId<HTMLDetailsElement>('more').open = true;
   wanted = words.get('target') ?? undefined;
