@@ -2,6 +2,7 @@
 
 use crate::diffusion::{DiffusionConfig, Prediction, Schedule};
 use crate::error::{Error, Result};
+use crate::gpu::Staging;
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
@@ -124,6 +125,11 @@ struct RowsOf {
 impl RowsOf {
     /// The rows of any number of images \[N,C,H,W\], a batch at a time; the last one is filled up with zeros.
     async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
+        self.get_through(images, None).await
+    }
+
+    /// As [`RowsOf::get`], read through memory that is there already.
+    async fn get_through(&self, images: &[f32], staging: Option<&Staging>) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         let len = self.images.image_len();
         if len == 0 || !images.len().is_multiple_of(len) {
@@ -136,7 +142,14 @@ impl RowsOf {
             padded.resize(self.images.len(), 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.run();
-            let read = unpad_rows(&self.loaded.read(self.name).await?, self.columns);
+            let read = match staging {
+                Some(staging) => {
+                    let buffer = self.loaded.require(self.name)?;
+                    bytemuck::pod_collect_to_vec(&staging.read(&[(buffer, 0, buffer.bytes())]).await?)
+                }
+                None => self.loaded.read(self.name).await?,
+            };
+            let read = unpad_rows(&read, self.columns);
             rows.extend(read.into_iter().take(count * self.columns));
         }
         finite(&rows, self.columns, self.name)?;
@@ -192,6 +205,12 @@ impl ImageClassifier {
     /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose answer is no number; device errors.
     pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         self.rows.get(images).await
+    }
+
+    /// As [`ImageClassifier::probabilities`], read through `staging`: nothing is allocated.
+    pub(crate) async fn probabilities_through(&self, images: &[f32], staging: &Staging) -> Result<Vec<f32>> {
+        let logits = self.rows.get_through(images, Some(staging)).await?;
+        self.config.head.probabilities(&logits, self.config.num_classes)
     }
 
     /// Probabilities \[N,K\].

@@ -39,12 +39,11 @@ impl Prediction {
     }
 }
 
-/// Numbers of one step of one sample. With the network's output, standard normal noise z, a stored residual r, the
-/// gradient g of the classifier's log probability on x, and σ² = 1 or, of a learned variance, what the network chose
+/// Numbers of one step of one sample. With the network's output, standard normal noise z, the gradient g of the classifier's log probability on x, and σ² = 1 or, of a learned variance, what the network chose
 /// between the two log variances:
 ///
 /// x0 = `from_x`·x + `from_out`·out, clipped where asked for, + `guide_x_start`·g;
-/// x' = `x`·x + `x_start`·x0 + `previous`·(x0 of the step before) + `noise`·σ·z + `residual`·r + `guide_x`·σ²·g.
+/// x' = `x`·x + `x_start`·x0 + `previous`·(x0 of the step before) + `noise`·σ·z + `guide_x`·σ²·g.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the formula above says what each one is")]
 pub struct Coefficients {
@@ -54,18 +53,15 @@ pub struct Coefficients {
     pub x_start: f64,
     pub previous: f64,
     pub noise: f64,
-    pub residual: f64,
     pub guide_x_start: f64,
     pub guide_x: f64,
     /// Least and largest log variance that a learned sigma can reach; both 0: σ² is 1.
     pub log_variances: [f64; 2],
-    /// Row of the stored noise and residuals.
-    pub row: usize,
 }
 
 impl Coefficients {
     /// Numbers of a sample in the kernel's buffer.
-    pub const WORDS: usize = 12;
+    pub const WORDS: usize = 10;
 
     /// As the kernel reads them.
     pub fn words(&self) -> [f32; Self::WORDS] {
@@ -76,12 +72,10 @@ impl Coefficients {
             self.x_start,
             self.previous,
             self.noise,
-            self.residual,
             self.guide_x_start,
             self.guide_x,
             self.log_variances[0],
             self.log_variances[1],
-            self.row as f64,
         ]
         .map(|value| value as f32)
     }

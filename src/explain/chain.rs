@@ -12,25 +12,36 @@ use crate::model::{Builder, JointModel, Labels, ModelConfig, Target, WeightSet};
 use crate::ops::Reference;
 use crate::ops::counterfactual::COEFFICIENTS;
 use crate::sampling::{Finish, Gradients, Guidance, Pace};
-use crate::tensor::{Images, device_bytes, pad_rows, unpad_rows};
+use crate::tensor::{Images, check_batch, device_bytes, pad_rows, unpad_rows};
 use crate::weights::{Loaded, Weights};
 
-/// What a step is compiled for.
+/// What a step of local counterfactuals is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct StepKind {
+pub struct LocalStep {
+    /// What steers.
     pub guidance: Guidance,
+    /// See [`Local::normalize`].
     pub normalize: bool,
+    /// The buffer "mask" \[H·W\] says where images may change.
     pub masked: bool,
 }
 
-/// The step of `batch` images beside a pool of `rows` rows of states and of x_starts.
-fn step_plan(
+/// The plan of one step of `batch` local counterfactuals, whose reference paths are `rows`: of states and of x_starts.
+///
+/// Its buffers: "x" the image, changed in place; "t"; "coefficients" \[8N\] in the order of `wgsl/counterfactual.wgsl`; "states" and
+/// "x_starts" \[rows,H,W,C\]; with guidance "labels", with Algorithm 1 "alpha" \[N\], of a multi-label model "label_weights" \[N,K\];
+/// "mask"; result "logits" \[N,K\].
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn local_step_plan(
     model: &JointModel,
-    kind: StepKind,
+    kind: LocalStep,
     batch: usize,
     rows: [usize; 2],
     set: WeightSet,
 ) -> Result<Plan> {
+    check_batch(batch)?;
     let config = &model.config;
     let shape = config.image_shape(batch);
     let mut b = Builder::new(&model.params, set, false);
@@ -112,13 +123,13 @@ impl Chain {
     pub async fn new(
         weights: &Weights,
         pool: &Pool,
-        kind: StepKind,
+        kind: LocalStep,
         batch: usize,
         steps: usize,
         set: WeightSet,
     ) -> Result<Chain> {
         let (config, device) = (weights.model().config.clone(), weights.device());
-        let plan = step_plan(weights.model(), kind, batch, pool.rows(), set)?;
+        let plan = local_step_plan(weights.model(), kind, batch, pool.rows(), set)?;
         let given = [("states", &pool.states), ("x_starts", &pool.x_starts)];
         let step = weights.load_beside(&plan, &given).await?;
         let classifier = ImageClassifier::new(weights, batch, set).await?;

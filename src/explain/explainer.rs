@@ -7,6 +7,7 @@ use super::options::{ExplainOptions, Method, Request};
 use super::paper::PaperEngine;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
+use crate::gpu::Staging;
 use crate::infer::ImageClassifier;
 use crate::model::{Head, Labels, ModelConfig, Target, WeightSet};
 use crate::sampling::{Guidance, Progress, Watch, guidable};
@@ -140,6 +141,7 @@ enum Engine {
 pub struct Explainer {
     engine: Engine,
     classifier: ImageClassifier,
+    staging: Staging,
     options: ExplainOptions,
     images: Images,
     config: ModelConfig,
@@ -179,7 +181,8 @@ impl Explainer {
             )),
         };
         let classifier = ImageClassifier::new(weights, batch, set).await?;
-        Ok(Explainer { engine, classifier, options: options.clone(), images, config })
+        let staging = weights.device().staging(classifier.loaded().require("logits")?.bytes()).await?;
+        Ok(Explainer { engine, classifier, staging, options: options.clone(), images, config })
     }
 
     /// As [`Explainer::new`], of as many of `batch` images as the device can hold at a time ([`Explainer::batch`]).
@@ -285,7 +288,7 @@ impl Explainer {
         // What is wrong with a class is said before anything runs.
         let targets: Vec<Target> = requests.iter().map(|request| request.target).collect();
         self.config.head.toward(&vec![0.0; requests.len() * classes], &targets, classes)?;
-        let before = self.probabilities(images).await?;
+        let before = self.classifier.probabilities_through(images, &self.staging).await?;
         let now: Vec<f32> = requests
             .iter()
             .filter_map(|request| before.chunks_exact(classes).nth(request.image))

@@ -9,7 +9,7 @@ use crate::model::{Builder, JointModel, WeightSet};
 use crate::ops::counterfactual::COEFFICIENTS;
 use crate::rng::{Seed, Stream, normal_fill};
 use crate::sampling::{Pace, run_words};
-use crate::tensor::{Images, device_bytes};
+use crate::tensor::{Images, check_batch, device_bytes};
 use crate::weights::{Loaded, Weights};
 
 /// Most rows that the inversion of few images computes at once: their steps do not know of each other.
@@ -155,8 +155,16 @@ pub(super) fn step_words(
     Ok(words.map(|word| word as f32))
 }
 
-/// The plan that noises images and says what the network takes them for.
-fn inversion_plan(model: &JointModel, rows: usize, set: WeightSet) -> Result<Plan> {
+/// The plan that noises `rows` images, each by a seed, step and row of its own, and says what the network takes them for.
+///
+/// Its buffers: "original" \[N,H,W,C\]; "runs" \[N,4\] (u32 words: seed low, seed high, step, row); "mix" \[2N\] of
+/// [`Graph::q_sample`](crate::graph::Graph::q_sample); "t"; "coefficients" \[8N\] in the order of `wgsl/counterfactual.wgsl`; results "noised",
+/// "x_start".
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn inversion_plan(model: &JointModel, rows: usize, set: WeightSet) -> Result<Plan> {
+    check_batch(rows)?;
     let shape = model.config.image_shape(rows);
     let mut b = Builder::new(&model.params, set, false);
     let original = b.graph.leaf(&shape, Place::whole("original"));

@@ -1,7 +1,7 @@
 //! Local counterfactuals of any number of images: inversions are made once, chains are kept full, and only who has not reached
 //! the target goes on to the next rung.
 
-use super::chain::{Chain, Hear, Job, Numbers, Outcome, StepKind};
+use super::chain::{Chain, Hear, Job, LocalStep, Numbers, Outcome};
 use super::explainer::{Asked, Ears};
 use super::explanation::{Explanation, Passes};
 use super::inversion::{Inversion, Pool, noised};
@@ -35,14 +35,14 @@ pub(super) struct LocalEngine {
     chains: BTreeMap<usize, Chain>,
     /// Most images at once.
     widest: usize,
-    kind: StepKind,
+    kind: LocalStep,
     schedule: Schedule,
     steps: usize,
     chain: (f64, String),
 }
 
-fn kind(options: &ExplainOptions, local: &Local) -> StepKind {
-    StepKind { guidance: local.guidance, normalize: local.normalize, masked: options.mask.is_some() }
+fn kind(options: &ExplainOptions, local: &Local) -> LocalStep {
+    LocalStep { guidance: local.guidance, normalize: local.normalize, masked: options.mask.is_some() }
 }
 
 impl LocalEngine {

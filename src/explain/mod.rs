@@ -8,6 +8,8 @@ mod local;
 mod options;
 mod paper;
 
+pub use chain::{LocalStep, local_step_plan};
 pub use explainer::Explainer;
 pub use explanation::{Explanation, Passes, Variants};
+pub use inversion::inversion_plan;
 pub use options::{ExplainOptions, Local, Method, Paper, Request};

@@ -1,7 +1,7 @@
 //! One denoising step of an image in place: `wgsl/solver.wgsl`.
 
 use super::kernel::{WG, invocations, shader};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation};
 use crate::tensor::pitch;
@@ -9,7 +9,7 @@ use crate::tensor::pitch;
 shader!("solver");
 
 /// Coefficients of a sample, in the order that the shader gives.
-pub const COEFFICIENTS: usize = 12;
+pub const COEFFICIENTS: usize = 10;
 
 /// Sizes and variants of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,10 @@ pub struct SolverStep {
 /// What a step reads beside the network's output and the coefficients.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<S> {
-    /// Standard normal noise \[N, pixels, channels\], or rows of such.
+    /// Standard normal noise \[N, pixels, channels\].
     pub noise: S,
     /// Gradient of the classifier's log probability on x_t.
     pub gradient: Option<S>,
-    /// What is added as it is, rows of images.
-    pub residual: Option<S>,
 }
 
 #[repr(C)]
@@ -72,8 +70,8 @@ pub fn step(
         guided: u32::from(sources.gradient.is_some()),
     };
     // What there is none of is not read, but every binding must be something.
-    let [gradient, residual] = [sources.gradient, sources.residual].map(|s| s.unwrap_or(sources.noise));
-    let reads = vec![model_out, sources.noise, gradient, residual, coefficients];
+    let gradient = sources.gradient.unwrap_or(sources.noise);
+    let reads = vec![model_out, sources.noise, gradient, coefficients];
     let count = size.batch * size.pixels * pitch(size.channels);
     vec![invocations(kernel("forward", &WG), reads, state.to_vec(), bytemuck::bytes_of(&uniform), count)]
 }
@@ -83,9 +81,9 @@ pub fn step(
 pub struct SolverInputs {
     /// The network's output \[N,H,W,C or 2C\].
     pub model_out: NodeId,
-    /// Per-sample coefficients \[12 N\].
+    /// Per-sample coefficients \[10 N\].
     pub coefficients: NodeId,
-    /// Noise, a guiding gradient, a residual.
+    /// Noise, a guiding gradient.
     pub sources: Sources<NodeId>,
     /// Clip the predicted x_start to −1..1.
     pub clip: bool,
@@ -93,28 +91,25 @@ pub struct SolverInputs {
     pub learned_variance: bool,
 }
 
-/// Of model_out, coefficients, noise, \[gradient\], \[residual\]; updates x and pred_xstart.
+/// Of model_out, coefficients, noise, \[gradient\]; updates x and pred_xstart.
 #[derive(Debug)]
 struct Step {
     size: SolverStep,
     guided: bool,
-    residual: bool,
 }
 
 impl Operation for Step {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         let [model_out, coefficients, noise] = context.first();
         let gradient = context.optional(self.guided, 3);
-        let residual = context.optional(self.residual, 3 + usize::from(self.guided));
         let state = [context.updates[0], context.updates[1]];
-        step(&self.size, model_out, Sources { noise, gradient, residual }, coefficients, state)
+        step(&self.size, model_out, Sources { noise, gradient }, coefficients, state)
     }
 }
 
 impl Graph {
-    /// One denoising step of `x` \[N,H,W,C\] in place; `coefficients` \[12 N\] in the shader's order. Noise is of the shape of
-    /// x, or rows of such, as a residual is; which row, the coefficients say. Returns the predicted x_start, which a
-    /// multistep solver reads before it is written.
+    /// One denoising step of `x` \[N,H,W,C\] in place; `coefficients` \[10 N\] in the shader's order. Returns the predicted
+    /// x_start, which a multistep solver reads before it is written.
     pub fn solver_step(&mut self, x: NodeId, step: SolverInputs) -> Result<NodeId> {
         let shape = self.image_shape("solver", x)?;
         let [batch, height, width, channels] = shape;
@@ -122,23 +117,18 @@ impl Graph {
         let wanted = if step.learned_variance { 2 * channels } else { channels };
         self.expect("solver", "model_out", step.model_out, &[batch, height, width, wanted])?;
         self.expect("solver", "coefficients", step.coefficients, &[COEFFICIENTS * batch])?;
-        let Sources { noise, gradient, residual } = step.sources;
-        for (what, node) in [("noise", Some(noise)), ("residual", residual)] {
-            let Some(node) = node.filter(|node| !self.shape(*node).ends_with(&shape)) else { continue };
-            let detail = format!("{what} must be rows of {shape:?}, is {:?}", self.shape(node));
-            return Err(Error::shape("solver", detail));
-        }
+        let Sources { noise, gradient } = step.sources;
+        self.expect("solver", "noise", noise, &shape)?;
         let mut inputs = vec![step.model_out, step.coefficients, noise];
         if let Some(gradient) = gradient {
             self.expect("solver", "gradient", gradient, &shape)?;
             inputs.push(gradient);
         }
-        inputs.extend(residual);
         let pred_xstart = self.reserve(&shape);
         let (clip, learned_variance) = (step.clip, step.learned_variance);
         let pixels = height * width;
         let size = SolverStep { batch, pixels, channels, model_channels, clip, learned_variance };
-        let op = Step { size, guided: gradient.is_some(), residual: residual.is_some() };
+        let op = Step { size, guided: gradient.is_some() };
         self.push_updating(op, inputs, vec![x, pred_xstart], Vec::new());
         Ok(pred_xstart)
     }

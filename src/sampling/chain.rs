@@ -3,7 +3,7 @@
 use super::guidance::{Guidance, guidable};
 use super::numbers::{Numbers, Row, STEPS};
 use super::pace::Pace;
-use super::step::{NoiseSource, StepSpec, step_plan};
+use super::step::{StepSpec, step_plan};
 use crate::diffusion::{Coefficients, DiffusionConfig, Schedule, StepAt};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Device, Mark, Staging, Transfer};
@@ -132,17 +132,6 @@ pub struct Sampler {
     diffusion: DiffusionConfig,
 }
 
-fn check(spec: &StepSpec, schedule: &Schedule) -> Result<()> {
-    spec.solver.check()?;
-    match spec.noise {
-        NoiseSource::Stored { steps } if steps < schedule.len() => {
-            let detail = format!("{steps} rows of stored noise for a chain of {} steps", schedule.len());
-            Err(Error::config("noise", detail))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The plan that fills "x" with x_T.
 fn noise_plan(config: &ModelConfig, batch: usize) -> Result<Plan> {
     let mut graph = Graph::new();
@@ -187,7 +176,7 @@ impl Sampler {
         set: WeightSet,
     ) -> Result<Sampler> {
         let schedule = Schedule::respaced(diffusion, respacing)?;
-        check(&spec, &schedule)?;
+        spec.solver.check()?;
         if spec.guidance != Guidance::None && !spec.force && !guidable(weights) {
             let detail = "the classifier was trained on clean images only (t = 0), so its gradient at t > 0 is \
                           meaningless: train it on noised images too, or force guidance";
@@ -238,7 +227,7 @@ impl Sampler {
             return Ok(false);
         }
         let schedule = Schedule::respaced(&self.diffusion, respacing)?;
-        check(&spec, &schedule)?;
+        spec.solver.check()?;
         let room =
             self.trace.as_ref().is_none_or(|t| t.bytes() >= schedule.len() as u64 * self.logits_bytes());
         if !room {
@@ -283,20 +272,13 @@ impl Sampler {
     /// # Errors
     /// [`Error::Config`] for an index past the chain's end.
     pub fn coefficients(&self, index: usize, before: Option<usize>, scale: f32) -> Result<Coefficients> {
-        let numbers = self.spec.solver.coefficients(&StepAt {
+        self.spec.solver.coefficients(&StepAt {
             schedule: &self.schedule,
             index,
             before,
             prediction: self.diffusion.prediction,
             learned_variance: self.config.learn_sigma,
             scale: f64::from(scale),
-        })?;
-        Ok(match self.spec.noise {
-            // What no noise can carry is added.
-            NoiseSource::Stored { .. } => {
-                Coefficients { row: index, residual: f64::from(u8::from(numbers.noise == 0.0)), ..numbers }
-            }
-            NoiseSource::Generator | NoiseSource::Given => numbers,
         })
     }
 

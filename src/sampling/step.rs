@@ -17,12 +17,6 @@ pub enum NoiseSource {
     Generator,
     /// The buffer "z" \[N,H,W,C\], whatever the step.
     Given,
-    /// What an inversion kept: the buffers "z" and "residual" \[steps,N,H,W,C\], of which step `i` of the chain reads the
-    /// rows `i`. Where a step has noise it is that of "z"; where it has none, "residual" is added.
-    Stored {
-        /// Rows: at least the steps of the chain.
-        steps: usize,
-    },
 }
 
 /// What one step's plan is compiled for, and the solver whose numbers it is given.
@@ -86,8 +80,7 @@ impl StepSpec {
 ///
 /// Its buffers: "x" the image, changed in place; "t" the network's timestep; "coefficients"
 /// ([`crate::diffusion::Coefficients::words`] of each image); "run"; with guidance "labels", and "alpha" (Algorithm 1);
-/// with a mask "mask", "original" and "kept" \[2N\], the levels the original is noised to; with given noise "z", and
-/// "residual"; results "logits" \[N,K\], "model_out", "pred_xstart".
+/// with a mask "mask", "original" and "kept" \[2N\], the levels the original is noised to; with given noise "z"; results "logits" \[N,K\], "model_out", "pred_xstart".
 ///
 /// # Errors
 /// As [`JointModel`]'s builders.
@@ -106,20 +99,14 @@ pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<
     let (encoded, gradient) = spec.guidance.steer(Gradients::default(), &mut b, model, x, logits, encoded)?;
     let model_out = model.unet.decode(&mut b, &encoded)?;
     b.graph.place(model_out, Place::whole("model_out"));
-    let mut residual = None;
     let noise = match spec.noise {
         NoiseSource::Generator => {
             let run = b.run();
             b.graph.normal(run, shape, Stream::SamplerNoise as u32)
         }
         NoiseSource::Given => b.graph.leaf(&shape, Place::whole("z")),
-        NoiseSource::Stored { steps } => {
-            let [n, h, w, c] = shape;
-            residual = Some(b.graph.leaf(&[steps, n, h, w, c], Place::whole("residual")));
-            b.graph.leaf(&[steps, n, h, w, c], Place::whole("z"))
-        }
     };
-    let sources = Sources { noise, gradient, residual };
+    let sources = Sources { noise, gradient };
     let (clip, learned_variance) = (spec.clip, config.learn_sigma);
     let step = SolverInputs { model_out, coefficients, sources, clip, learned_variance };
     let pred_xstart = b.graph.solver_step(x, step)?;

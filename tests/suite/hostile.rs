@@ -6,13 +6,14 @@ use super::harness::tiny_config;
 use duet::diffusion::{
     Coefficients, DiffusionConfig, NoiseSchedule, Prediction, Schedule, Solver, StepAt, respaced_steps,
 };
+use duet::explain::{LocalStep, inversion_plan, local_step_plan};
 use duet::graph::{Graph, Lifetime, NodeId, Place, plan_memory};
 use duet::infer::{classify_plan, denoise_plan, predict_plan};
 use duet::model::{Head, JointModel, Labels, ModelConfig, UNLABELLED, WeightSet, argmax};
 use duet::ops::conv2d::Window;
 use duet::ops::{Activation, Pooling};
 use duet::rng::{Seed, Stream, normal_fill, uniform_u32_below};
-use duet::sampling::{Guidance, NoiseSource, StepSpec, step_plan};
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::tensor::{Images, device_bytes, pad_rows, pitch, unpad_rows};
 use duet::train::{
     BatchOrder, Examples, Pixels, TrainOptions, TrainSpec, apply_plan, backward_plan, train_plan,
@@ -128,7 +129,7 @@ fn numbers_of_the_process() {
         table.refuses("eta by name", || Solver::named("ddim", eta));
     }
     table.refuses("solver", || Solver::named("", 0.0));
-    table.survives("words", || Coefficients { row: HUGE, ..Coefficients::default() }.words());
+    table.survives("words", || Coefficients { noise: f64::NAN, ..Coefficients::default() }.words());
     table.survives("eps", || Prediction::XStart.eps(f32::NAN, f32::INFINITY, [0.0, 0.0]));
     table.survives("x_start", || Prediction::Eps.x_start(0.0));
     for seed in [0, u64::MAX] {
@@ -344,8 +345,11 @@ fn plans_and_specifications() {
             table.survives("apply", || apply_plan(&model, &spec));
         }
     }
-    let rows = StepSpec { noise: NoiseSource::Stored { steps: HUGE }, ..StepSpec::new(2) };
-    table.refuses("rows of noise", || step_plan(&model, &rows, WeightSet::Raw));
+    let kind = LocalStep { guidance: Guidance::Gradient, normalize: true, masked: true };
+    for rows in [[HUGE, 1], [1, HUGE], [HUGE; 2]] {
+        table.refuses("rows of paths", || local_step_plan(&model, kind, 2, rows, WeightSet::Raw));
+    }
+    table.refuses("inversions", || inversion_plan(&model, HUGE, WeightSet::Raw));
     let sizes: [fn(&mut ModelConfig, usize); 7] = [
         |c, n| c.image_size = n,
         |c, n| c.in_channels = n,

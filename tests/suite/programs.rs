@@ -1,6 +1,7 @@
 //! Programs that together use every kernel.
 
 use duet::autodiff::Activations;
+use duet::explain::{LocalStep, inversion_plan, local_step_plan};
 use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
 use duet::graph::{Graph, Place, Plan};
@@ -44,12 +45,15 @@ pub fn programs() -> Vec<Program> {
         let model = JointModel::new(&config).unwrap();
         for (noise, guidance) in [
             (NoiseSource::Generator, Guidance::Representation),
-            (NoiseSource::Stored { steps: 5 }, Guidance::Gradient),
+            (NoiseSource::Given, Guidance::Gradient),
             (NoiseSource::Given, Guidance::None),
         ] {
             let spec = StepSpec { noise, guidance, masked: guidance != Guidance::None, ..StepSpec::new(3) };
             list.push(step_plan(&model, &spec, WeightSet::Raw).unwrap());
+            let kind = LocalStep { guidance, normalize: true, masked: spec.masked };
+            list.push(local_step_plan(&model, kind, 3, [12, 10], WeightSet::Raw).unwrap());
         }
+        list.push(inversion_plan(&model, 5, WeightSet::Raw).unwrap());
         for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::F16)] {
             let spec = TrainSpec {
                 batch: 3,

@@ -9,7 +9,7 @@ use duet::gpu::{Counters, Device, DeviceOptions};
 use duet::infer::{DenoisingError, ImageClassifier, NoisePredictor};
 use duet::model::{JointModel, Labels, WeightSet};
 use duet::rng::{Seed, Stream, normal_fill};
-use duet::sampling::{ChainOptions, Finish, Guidance, NoiseSource, Sampler, StepSpec, Watch};
+use duet::sampling::{ChainOptions, Finish, Guidance, Sampler, StepSpec, Watch};
 use duet::weights::Weights;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -190,61 +190,6 @@ fn a_multistep_chain_equals_its_steps_on_the_host() {
         assert_close("the chain", &got, &wide(&x), 1e-4);
     }
     assert!(x.iter().all(|v| v.is_finite()));
-}
-
-/// Edit-friendly inversion (Huberman-Spiegelglas et al. 2024): every step's image is noised by itself, what a step then
-/// lacks is its noise, and what the last step lacks is kept as it is.
-#[test]
-fn an_inverted_image_comes_back_unguided_and_changes_guided() {
-    const STEPS: usize = 12;
-    let weights = weights(device());
-    let images = values(8, BATCH * LEN);
-    for solver in [Solver::ddim(1.0), Solver::ddim(0.0), Solver::ancestral()] {
-        let noise = NoiseSource::Stored { steps: STEPS };
-        let spec = StepSpec { solver, noise, ..guided() };
-        let sampler = sampler(&weights, &STEPS.to_string(), spec);
-        let layout = sampler.images();
-        sampler.guide(&chain_options().labels, 0.0).unwrap();
-        let noised = |index: usize| -> Vec<f32> {
-            let [kept, spread] = sampler.schedule().q_sample_coefficients(index).unwrap();
-            let mut z = vec![0.0; images.len()];
-            normal_fill(Seed(1), Stream::InitialNoise, index as u32, 0, &mut z);
-            z.iter().zip(&images).map(|(z, x)| kept * x + spread * z).collect()
-        };
-        let (mut z, mut residual) = (Vec::new(), Vec::new());
-        for index in 0..STEPS {
-            // Of deterministic solvers the stored buffers are still zero here, so a step gives its mean.
-            sampler.set_images(&noised(index)).unwrap();
-            sampler.prepare(&[index; BATCH], 0.0).unwrap();
-            sampler.loaded().run();
-            let mean = pollster::block_on(sampler.get_images()).unwrap();
-            let wanted = if index == 0 { images.clone() } else { noised(index - 1) };
-            let lacks: Vec<f32> = wanted.iter().zip(&mean).map(|(want, mean)| want - mean).collect();
-            let deviation = sampler.coefficients(index, None, 0.0).unwrap().noise as f32;
-            let (as_noise, as_it_is) = match deviation {
-                0.0 => (vec![0.0; lacks.len()], lacks),
-                _ => (lacks.iter().map(|v| v / deviation).collect(), vec![0.0; lacks.len()]),
-            };
-            z.extend(layout.to_device(&as_noise).unwrap());
-            residual.extend(layout.to_device(&as_it_is).unwrap());
-        }
-        sampler.loaded().write("z", bytemuck::cast_slice(&z)).unwrap();
-        sampler.loaded().write("residual", bytemuck::cast_slice(&residual)).unwrap();
-        let run = |alpha: f32| {
-            sampler.set_images(&noised(STEPS - 1)).unwrap();
-            let options = ChainOptions { alpha, ..chain_options() };
-            pollster::block_on(sampler.run(STEPS, &options, Watch::None)).unwrap();
-            pollster::block_on(sampler.get_images()).unwrap()
-        };
-        assert_close(&format!("{solver}"), &run(0.0), &wide(&images), 1e-5);
-        let apart = run(200.0).iter().zip(&images).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(apart > 1e-3, "{solver}: guidance moved nothing ({apart})");
-    }
-    let few = StepSpec { noise: NoiseSource::Stored { steps: 3 }, ..guided() };
-    let diffusion = DiffusionConfig::default();
-    let new = Sampler::new(&weights, &diffusion, "4", few, WeightSet::Raw);
-    let error = pollster::block_on(new).err().unwrap().to_string();
-    assert!(error.contains("3 rows of stored noise"), "{error}");
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Step<'_> {
         // Filled with NaN, which a step without a memory must not read.
         let pred_xstart = h.output(&shape);
         let gradient_slice = self.guidance.map(|_| guide.slice);
-        let sources = Sources { noise: noise.slice, gradient: gradient_slice, residual: None };
+        let sources = Sources { noise: noise.slice, gradient: gradient_slice };
         let state = [x.slice, pred_xstart.slice];
         h.run(solver::step(&self.size, model, sources, coefficients, state));
         let [x_t, z, gradient, model_out] = [&x_t, &z, &gradient, &model_out].map(|data| wide(data));
@@ -200,7 +200,7 @@ fn a_clip_keeps_what_is_not_finite() {
     let (noise, pred_xstart) = (h.input(&shape, &[0.0; 6]), h.output(&shape));
     let size =
         SolverStep { batch, pixels, channels, model_channels: channels, clip: true, learned_variance: false };
-    let sources = Sources { noise: noise.slice, gradient: None, residual: None };
+    let sources = Sources { noise: noise.slice, gradient: None };
     h.run(solver::step(&size, model.slice, sources, words, [x.slice, pred_xstart.slice]));
     for got in [h.read(&x), h.read(&pred_xstart)] {
         assert!(got[..4].iter().all(|v| !v.is_finite()), "{got:?}");
@@ -209,19 +209,16 @@ fn a_clip_keeps_what_is_not_finite() {
 }
 
 #[test]
-fn memory_residuals_and_rows_are_read_where_the_coefficients_say() {
-    let (batch, pixels, channels, rows) = (2, 9, 3, 4);
+fn memory_is_read_where_the_coefficients_say() {
+    let (batch, pixels, channels) = (2, 9, 3);
     let (shape, count) = ([batch, pixels, channels], batch * pixels * channels);
-    let [x_t, model_out, memory] = [1, 2, 3].map(|seed| values(seed, count));
-    let [z, residual] = [4, 5].map(|seed| values(seed, rows * count));
+    let [x_t, model_out, memory, z] = [1, 2, 3, 4].map(|seed| values(seed, count));
     let coefficients: [[f32; COEFFICIENTS]; 2] = [
-        [0.5, 0.25, 0.75, -0.5, 0.3, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0],
-        [0.0, 1.0, 0.0, 1.0, -0.6, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        [0.5, 0.25, 0.75, -0.5, 0.3, 0.9, 0.0, 0.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0, 1.0, -0.6, 0.0, 0.0, 0.0, 0.0, 0.0],
     ];
     let mut h = Harness::new();
-    let [x, model, pred_xstart] = [&x_t, &model_out, &memory].map(|data| h.input(&shape, data));
-    let stored = [rows, batch, pixels, channels];
-    let [noise, added] = [&z, &residual].map(|data| h.input(&stored, data));
+    let [x, model, pred_xstart, noise] = [&x_t, &model_out, &memory, &z].map(|data| h.input(&shape, data));
     let words = h.words(bytemuck::cast_slice(coefficients.as_flattened()));
     let size = SolverStep {
         batch,
@@ -231,16 +228,14 @@ fn memory_residuals_and_rows_are_read_where_the_coefficients_say() {
         clip: false,
         learned_variance: false,
     };
-    let sources = Sources { noise: noise.slice, gradient: None, residual: Some(added.slice) };
+    let sources = Sources { noise: noise.slice, gradient: None };
     h.run(solver::step(&size, model.slice, sources, words, [x.slice, pred_xstart.slice]));
     let want: Vec<[f64; 2]> = (0..count)
         .map(|i| {
             let k = coefficients[i / (pixels * channels)].map(f64::from);
-            let row = k[11] as usize * count + i;
-            let of = |data: &[f32], i: usize| f64::from(data[i]);
-            let x0 = k[0] * of(&x_t, i) + k[1] * of(&model_out, i);
-            let state = k[2] * of(&x_t, i) + k[3] * x0 + k[4] * of(&memory, i);
-            [state + k[5] * of(&z, row) + k[6] * of(&residual, row), x0]
+            let of = |data: &[f32]| f64::from(data[i]);
+            let x0 = k[0] * of(&x_t) + k[1] * of(&model_out);
+            [k[2] * of(&x_t) + k[3] * x0 + k[4] * of(&memory) + k[5] * of(&z), x0]
         })
         .collect();
     let part = |k: usize| want.iter().map(|pair| pair[k]).collect::<Vec<f64>>();
