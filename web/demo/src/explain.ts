@@ -28,7 +28,7 @@ function stepTeller(name?: string): (step: StepProgress) => void {
 }
 
 /** Asks, shows what comes of it, and notes the question in the page's address. */
-async function ask(all: boolean, question: (model: DuetModel) => Promise<Pick<Result, 'kind' | 'answers' | 'stability'>>): Promise<void> {
+async function ask(question: (model: DuetModel) => Promise<Pick<Result, 'kind' | 'answers' | 'stability'>>): Promise<void> {
   progress.removeAttribute('value');
   progressText.textContent = '';
   say('Explaining…');
@@ -36,7 +36,7 @@ async function ask(all: boolean, question: (model: DuetModel) => Promise<Pick<Re
   const noise = askedOptions().noise ?? 0;
   await withModel(async (model) => {
     const made = await question(model);
-    noteLink(all);
+    noteLink();
     say(`Done. ${showResult({ ...made, info: model.info, noise, settings })}.`);
   });
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -47,7 +47,7 @@ async function ask(all: boolean, question: (model: DuetModel) => Promise<Pick<Re
 async function explain(signal: AbortSignal): Promise<void> {
   const { target, name, variants } = askedTarget();
   const options = askedOptions();
-  await ask(false, async (model) => {
+  await ask(async (model) => {
     const onStep = stepTeller(target.present ? name : `no ${name}`);
     const made = await model.explain(editorImage(), { ...options, target, variants, signal, onStep });
     if (made.variants) return { kind: 'variants', answers: made.variants, stability: made.stability };
@@ -58,7 +58,7 @@ async function explain(signal: AbortSignal): Promise<void> {
 /** Explains towards every target. */
 async function explainAll(signal: AbortSignal): Promise<void> {
   const options = askedOptions();
-  await ask(true, async (model) => {
+  await ask(async (model) => {
     const answers = await model.explainAll(editorImage(), { ...options, signal, onStep: stepTeller() });
     return { kind: 'all', answers };
   });

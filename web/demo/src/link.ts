@@ -1,16 +1,16 @@
 /** Links to a question: the sample and the settings, behind the address's #. */
 
-import { askedText, setAsked } from './ask';
+import { askedText, proposeTarget, setAsked } from './ask';
+import { classifySoon } from './classify';
 import { editorSource } from './editor';
 import { alertWith, say } from './notice';
 import { chooseSample, sampleFile } from './samples';
 
 /** Puts the question that the form asks into the page's address. */
-export function noteLink(all: boolean): void {
+export function noteLink(): void {
   const words = new URLSearchParams();
   const sample = sampleFile(editorSource());
   if (sample !== undefined) words.set('sample', sample);
-  if (all) words.set('all', '1');
   for (const [name, value] of askedText()) words.set(name, value);
   history.replaceState(null, '', `#${words}`);
 }
@@ -35,10 +35,11 @@ function follow(): boolean {
   if ([...words.keys()].length === 0) return false;
   setAsked(words);
   const sample = words.get('sample');
-  if (sample === null) return false;
-  const found = chooseSample(sample);
-  if (!found) alertWith(`This page has no sample ${sample}: the link’s settings are set all the same.`);
-  return found;
+  if (sample !== null && chooseSample(sample)) return true;
+  if (sample !== null) alertWith(`This page has no sample ${sample}: the link’s settings are set all the same.`);
+  // A label's switch is set by what the image shown is now.
+  classifySoon(false, proposeTarget);
+  return false;
 }
 
 /** Follows the address that the page was opened with, and others that come; says whether the first chose a sample. */
