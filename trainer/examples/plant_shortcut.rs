@@ -93,9 +93,8 @@ fn halved(images: &[u8], size: usize) -> Vec<u8> {
 
 /// Writes images and labels as idx files called `name`.
 fn write(folder: &Path, name: &str, size: usize, images: &[u8], labels: &[u32]) -> Result<()> {
-    let words = |words: &[usize]| -> Vec<u8> {
-        words.iter().flat_map(|word| (*word as u32).to_be_bytes()).collect()
-    };
+    let words =
+        |words: &[usize]| -> Vec<u8> { words.iter().flat_map(|word| (*word as u32).to_be_bytes()).collect() };
     let mut pixels = words(&[0x0803, labels.len(), size, size]);
     pixels.extend_from_slice(images);
     let mut classes = words(&[0x0801, labels.len()]);
@@ -140,7 +139,8 @@ fn plant(options: &Options) -> Result<()> {
     let marked = |set: &Dataset, part: u32| -> Result<(Vec<u8>, Vec<usize>)> {
         let mut images = set.images.clone();
         let of_class = set.classes()?.iter().enumerate().filter(|(_, label)| **label == class);
-        let rows: Vec<usize> = of_class.map(|(row, _)| row).filter(|row| options.chosen(part, *row)).collect();
+        let rows: Vec<usize> =
+            of_class.map(|(row, _)| row).filter(|row| options.chosen(part, *row)).collect();
         for row in &rows {
             options.mark(&mut images[row * size * size..][..size * size], size);
         }

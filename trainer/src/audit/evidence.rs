@@ -115,7 +115,8 @@ mod tests {
         assert!((toward.mean[0] - 0.4).abs() < 1e-6 && (toward.spread[0] - 0.2).abs() < 1e-6);
         assert_eq!((toward.mean[1], toward.spread[1]), (0.0, 0.0));
         assert_eq!(toward.share, [1.0, 0.0]);
-        let near = |values: &[f32], right: [f32; 4]| values.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6);
+        let near =
+            |values: &[f32], right: [f32; 4]| values.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6);
         assert!(near(&toward.content, [0.625, 0.0, 0.0625, 0.25]), "{:?}", toward.content);
         let away = Evidence::of(made.iter(), Direction::Away, 2, 2);
         // Originals: −0.2 and −0.5; 0.4 and −0.15.

@@ -27,7 +27,7 @@ pub struct Proof {
 
 impl Default for Proof {
     fn default() -> Self {
-        Proof { flips: 0.2, times: 3.0 }
+        Proof { flips: 0.05, times: 3.0 }
     }
 }
 
@@ -201,9 +201,9 @@ impl Audited<'_> {
         let patch = Patch::cut(content, &spot.pixels, plane);
         let bar = progress(1 + 2 * places.len() as u64, 0, "pasting {wide_bar} {pos}/{len}", self.quiet);
         let mut sums = [0.0; 3];
-        let parts = places.iter().flat_map(|place| {
-            [(1, Patch::cut(content, place, plane)), (2, patch.at(place.clone()))]
-        });
+        let parts = places
+            .iter()
+            .flat_map(|place| [(1, Patch::cut(content, place, plane)), (2, patch.at(place.clone()))]);
         for (sum, patch) in std::iter::once((0, patch.clone())).chain(parts) {
             if go_on().is_break() {
                 return Err(Error::Aborted);
@@ -247,8 +247,8 @@ impl Audited<'_> {
                 let rest: Vec<&Evidence> = rest.map(|(_, audit)| audit.evidence(direction)).collect();
                 for spot in spots(mine, &rest, self.config.image_size, &self.rule) {
                     let flips = self.paste(explainer, &others, audits[at].class, &spot, &mine.content)?;
-                    let shortcut = flips.patch >= self.proof.flips
-                        && flips.patch >= self.proof.times * flips.elsewhere;
+                    let shortcut =
+                        flips.patch >= self.proof.flips && flips.patch >= self.proof.times * flips.elsewhere;
                     findings.push(Finding { direction, spot, flips, shortcut });
                 }
             }

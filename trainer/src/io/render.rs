@@ -212,7 +212,8 @@ impl Sheet {
         let width = u64::from(margin) + columns.len() as u64 * u64::from(column);
         let height = u64::from(HEADER) + rows.len() as u64 * u64::from(grid.cell()) + u64::from(GAP);
         if width * height > MOST_PIXELS {
-            let detail = format!("{} rows of {} images are too many for one picture", rows.len(), columns.len());
+            let detail =
+                format!("{} rows of {} images are too many for one picture", rows.len(), columns.len());
             return Err(Error::config("images", detail));
         }
         let mut picture = RgbImage::from_pixel(width as u32, height as u32, PAPER);
@@ -245,7 +246,9 @@ impl Sheet {
             for x in 0..side {
                 let around = |reach: u32| {
                     let rows = y.saturating_sub(reach)..(y + reach + 1).min(side);
-                    rows.flat_map(move |b| (x.saturating_sub(reach)..(x + reach + 1).min(side)).map(move |a| (a, b)))
+                    rows.flat_map(move |b| {
+                        (x.saturating_sub(reach)..(x + reach + 1).min(side)).map(move |a| (a, b))
+                    })
                 };
                 if !is(x, y) && around(LINE).any(|(a, b)| is(a, b)) {
                     self.picture.put_pixel(left + x, top + y, OUTLINE);
