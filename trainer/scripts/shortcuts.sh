@@ -20,5 +20,5 @@ for share in $shares; do
         $duet eval --model "$model" --data "$data" --loss-images 0 --images 1000
     done
     # 3: it found one.
-    $duet audit --model "$model" --data "$run/data" --out "$run/audit.png" || [ $? = 3 ]
+    $duet audit --model "$model" --data "$run/data" --per-class 3 --steps 25 --out "$run/audit.png" || [ $? = 3 ]
 done
