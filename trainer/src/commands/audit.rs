@@ -215,6 +215,7 @@ fn print(
                     let evidence = audit.evidence(direction);
                     serde_json::json!({
                         "images": evidence.images, "reached": evidence.reached, "mean_change": evidence.mean,
+                        "spread": evidence.spread, "share": evidence.share,
                     })
                 };
                 serde_json::json!({
