@@ -138,7 +138,7 @@ impl Card {
                     }
                 }
             }
-            p.honesty { (sentence(&row.honesty(names, settings.method))) "." }
+            p.honesty { (together(&sentence(&row.honesty(names, settings.method)))) "." }
             @if let Some(judgement) = row.judgement(names) {
                 p.judge.(if row.judge.as_ref().is_some_and(|judge| judge.agrees) { "yes" } else { "no" }) {
                     "Judge: " (judgement)
@@ -146,7 +146,7 @@ impl Card {
             }
             (self.probabilities(settings))
             p.meta {
-                "image " (number) " · seed " (row.seed) " · mean change of a pixel " (percent(row.mean_change))
+                "image " (number) " · seed " (row.seed) " · mean change of a pixel " (together(&percent(row.mean_change)))
                 " · " (format!("{:.2}\u{a0}s", row.seconds))
             }
         }
@@ -190,6 +190,11 @@ impl Card {
             }
         }
     }
+}
+
+/// Numbers in one line with their per cent.
+fn together(text: &str) -> String {
+    text.replace(" %", "\u{a0}%")
 }
 
 /// With a capital first.
