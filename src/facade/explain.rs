@@ -11,7 +11,8 @@ impl Duet {
     /// have it no longer? The inversions of the last images are kept: another target or strength costs a chain alone.
     ///
     /// # Errors
-    /// As [`Explainer::new`] and [`Explainer::explain`].
+    /// As [`Explainer::new`], [`Explainer::explain`] and
+    /// [`Checkpoint::require_denoising`](crate::checkpoint::Checkpoint::require_denoising).
     pub async fn explain(
         &mut self,
         image: &[f32],
@@ -93,6 +94,7 @@ impl Duet {
 
     /// The explainer of the options: the one that is kept, where they allow it.
     async fn explainer(&mut self, options: &ExplainOptions) -> Result<&mut Explainer> {
+        self.checkpoint.require_denoising()?;
         // Options that are refused leave what is kept for others.
         let fits = match &mut self.explainer {
             Some(explainer) => explainer.change(options).await?,

@@ -313,8 +313,9 @@ impl Duet {
     /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.
     ///
     /// # Errors
-    /// As [`NoisePredictor::predict`].
+    /// As [`NoisePredictor::predict`] and [`Checkpoint::require_denoising`].
     pub async fn predict_noise(&mut self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+        self.checkpoint.require_denoising()?;
         let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
         let predictor = match self.predictors.remove(&batch) {
             Some(known) => known,
@@ -326,7 +327,8 @@ impl Duet {
     /// New images \[N,C,H,W\], one for each label; `None`: `count` images of no class.
     ///
     /// # Errors
-    /// As [`Sampler::new`] and [`Sampler::run`]; [`Error::NotFinite`] where the step size is too large.
+    /// As [`Sampler::new`], [`Sampler::run`] and [`Checkpoint::require_denoising`]; [`Error::NotFinite`] where the step size is
+    /// too large.
     pub async fn sample(
         &mut self,
         wanted: Option<&Labels>,
@@ -347,6 +349,7 @@ impl Duet {
         options: &SampleOptions,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
+        self.checkpoint.require_denoising()?;
         let asked = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
         let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(asked) };

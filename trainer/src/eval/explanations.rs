@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// The second most probable class of a row.
-fn second(row: &[f32]) -> Result<usize> {
+///
+/// # Errors
+/// [`duet::Error::NotFinite`] where one is no number.
+pub fn second(row: &[f32]) -> Result<usize> {
     let first = argmax(row, row.len())?.first().copied().unwrap_or(0);
     let others = (0..row.len()).filter(|c| *c != first);
     Ok(others.max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(first))
@@ -112,17 +115,43 @@ pub fn explain_towards(
         (0..noise.variants).map(move |number| Request { image: *image, target: *target, seed: seed(number) })
     });
     let requests: Vec<Request> = requests.collect();
+    let mut made = answer(explainer, images, &requests, noise.first_row, bar)?.into_iter();
+    let pixels = explainer.pixels();
+    let variants = |_| Variants::of(made.by_ref().take(noise.variants).collect(), pixels);
+    Ok(wanted.iter().map(variants).collect())
+}
+
+/// Answers requests, showing the steps.
+fn answer(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    first_row: u32,
+    bar: &ProgressBar,
+) -> Result<Vec<Explanation>> {
     let mut step = |progress: Progress| {
         // Images that do not reach their target at once take more steps.
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         go_on()
     };
-    let made = explainer.explain(images, &requests, noise.first_row, Watch::Progress(&mut step));
-    let mut made = pollster::block_on(made)?.into_iter();
-    let pixels = explainer.pixels();
-    let variants = |_| Variants::of(made.by_ref().take(noise.variants).collect(), pixels);
-    Ok(wanted.iter().map(variants).collect())
+    pollster::block_on(explainer.explain(images, requests, first_row, Watch::Progress(&mut step)))
+}
+
+/// Answers `requests` about `images` \[N,C,H,W\], in their order; `quiet` shows no progress.
+///
+/// # Errors
+/// As [`explain_towards`].
+pub fn explain_requests(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    quiet: bool,
+) -> Result<Vec<Explanation>> {
+    let bar = steps(quiet);
+    let made = answer(explainer, images, requests, 0, &bar)?;
+    bar.finish_and_clear();
+    Ok(made)
 }
 
 /// A bar for the steps of [`explain_towards`].

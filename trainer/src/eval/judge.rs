@@ -1,16 +1,22 @@
 //! A model that explained nothing and guided nothing, asked what it makes of others' counterfactuals. The share that the
 //! explained model itself calls the target is of a classifier that steered; a judge's is of one that did not.
 
+use super::accuracy::{TEST_ACCURACY, TEST_IMAGES};
+use crate::data::Dataset;
 use crate::io::session::{Session, load_checkpoint};
-use duet::infer::ImageClassifier;
-use duet::model::Head;
+use crate::metrics::frechet::{Gaussian, Reference};
+use duet::infer::{ImageClassifier, ImageFeatures};
+use duet::model::{Head, ModelConfig};
 use duet::tensor::Tensors;
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Images that a judge sees at a time.
 const BATCH: usize = 32;
+/// Training images of its target class that each counterfactual is compared with.
+pub const NEIGHBOURS: usize = 20;
 /// How far two weights may be apart for one to be the other in 16 bits: as a share, and where those are subnormal.
 const HALF: [f32; 2] = [1.0 / 1024.0, 1.0 / (1 << 24) as f32];
 
@@ -47,6 +53,7 @@ pub struct Judge {
     /// Which.
     pub identity: Identity,
     classifier: ImageClassifier,
+    features: ImageFeatures,
     /// The judge's number of each of the model's classes.
     classes: Vec<usize>,
     /// Classes that the judge knows.
@@ -114,28 +121,31 @@ impl Judge {
             let detail = format!("knows pictures on grey level {}, the model on {}", grounds[0], grounds[1]);
             return Err(refuse(path, detail));
         }
-        let names: Vec<String> = (0..config.num_classes).map(|class| config.class_name(class)).collect();
-        let classes = other.match_classes(&names).map_err(|error| {
-            refuse(
-                path,
-                format!("does not know all classes of the model ({error}; \"the data's\" are the model's)"),
-            )
+        let named = |config: &ModelConfig| -> Vec<String> {
+            (0..config.num_classes).map(|class| config.class_name(class)).collect()
+        };
+        let classes = other.match_classes(&named(config)).map_err(|_| {
+            let [of_model, of_judge] = [config, other].map(|config| named(config).join(", "));
+            refuse(path, format!("does not know all of the model's classes ({of_model}), but {of_judge}"))
         })?;
         let stated = |topic: &str| checkpoint.info.get(topic);
-        let last = || checkpoint.training.as_ref()?.last.as_ref()?.values.get("test_accuracy").copied();
-        let seed = checkpoint.training.as_ref().map(|training| training.seed);
+        let training = checkpoint.training.as_ref();
+        let last = || training?.last.as_ref()?.values.get(TEST_ACCURACY).copied();
         let identity = Identity {
             file: path.display().to_string(),
             fingerprint: own,
-            seed: stated("seed").and_then(|text| text.parse().ok()).or(seed),
-            test_accuracy: stated("test_accuracy").and_then(|text| text.parse().ok()).or_else(last),
-            test_images: stated("test_images").and_then(|text| text.parse().ok()),
+            seed: stated("seed")
+                .and_then(|text| text.parse().ok())
+                .or(training.map(|training| training.seed)),
+            test_accuracy: stated(TEST_ACCURACY).and_then(|text| text.parse().ok()).or_else(last),
+            test_images: stated(TEST_IMAGES).and_then(|text| text.parse().ok()),
         };
         let known = other.num_classes;
         let (weights, set) = session.beside(&checkpoint, path)?;
         Ok(Judge {
             identity,
             classifier: pollster::block_on(ImageClassifier::new(&weights, BATCH, set))?,
+            features: pollster::block_on(ImageFeatures::new(&weights, BATCH, set))?,
             classes,
             known,
         })
@@ -150,6 +160,67 @@ impl Judge {
         let rows = pollster::block_on(self.classifier.probabilities(images))?;
         let in_order = |row: &'_ [f32]| self.classes.iter().map(|class| row[*class]).collect::<Vec<f32>>();
         Ok(rows.chunks_exact(self.known.max(1)).flat_map(in_order).collect())
+    }
+
+    /// What it sees in images \[N,C,H,W\]: rows of [`Judge::columns`] numbers.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn features(&self, images: &[f32]) -> Result<Vec<f32>> {
+        pollster::block_on(self.features.get(images))
+    }
+
+    /// Numbers of a row of features.
+    pub fn columns(&self) -> usize {
+        self.features.columns()
+    }
+
+    /// Training images as they should look: for each of `targets` [`NEIGHBOURS`] of its class, in the data's order, those of a
+    /// class from its first one on again where there are too few.
+    ///
+    /// # Errors
+    /// A class without training images; device errors.
+    pub fn likeness(&self, train: &Dataset, targets: &[usize]) -> Result<Likeness> {
+        let mut wanted: BTreeMap<usize, usize> = BTreeMap::new();
+        for target in targets {
+            *wanted.entry(*target).or_default() += NEIGHBOURS;
+        }
+        let truths = train.classes()?;
+        let (mut rows, mut seen) = (Vec::new(), 0);
+        for (class, count) in wanted {
+            let of_class = (0..truths.len()).filter(|row| truths[*row] as usize == class);
+            let of_class: Vec<usize> = of_class.take(count).collect();
+            if of_class.is_empty() {
+                let name = train.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
+                let detail = format!("have no training images of {name} to compare counterfactuals with");
+                return Err(Error::config("data", detail));
+            }
+            let columns = self.columns();
+            let features = self.features(&train.images_f32(&of_class))?;
+            seen += of_class.len();
+            for at in 0..count {
+                let row = at % of_class.len();
+                rows.extend_from_slice(&features[row * columns..][..columns]);
+            }
+        }
+        Ok(Likeness { reference: Reference::new(Gaussian::of(&rows, self.columns())?), images: seen })
+    }
+}
+
+/// What counterfactuals should look like, in a judge's features.
+pub struct Likeness {
+    reference: Reference,
+    /// Training images that were looked at.
+    pub images: usize,
+}
+
+impl Likeness {
+    /// Fréchet distance of images \[N,C,H,W\].
+    ///
+    /// # Errors
+    /// Fewer than two images; device errors.
+    pub fn distance(&self, judge: &Judge, images: &[f32]) -> Result<f64> {
+        Ok(self.reference.distance(&Gaussian::of(&judge.features(images)?, judge.columns())?))
     }
 }
 

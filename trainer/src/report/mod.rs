@@ -2,6 +2,7 @@
 
 pub mod card;
 mod controls;
+pub mod frontier;
 mod outline;
 pub mod page;
 pub mod plot;

@@ -413,8 +413,8 @@ pub(super) mod tests {
     fn web_fixtures_hold_a_report() {
         let settings = Settings { judge: Some("judge (seed 1)".into()), ..settings() };
         let card_of = |number: usize| {
-            let judge = Some(Judged { decision: 0, probability: 0.4, agrees: number % 3 > 0 });
-            let decisions = if number % 2 == 0 { [0, 2] } else { [0, 0] };
+            let judge = Some(Judged { decision: 0, probability: 0.4, agrees: !number.is_multiple_of(3) });
+            let decisions = if number.is_multiple_of(2) { [0, 2] } else { [0, 0] };
             // In no order.
             let change = ((number * 37) % 120) as f64 / 120.0;
             card(Row { judge, mean_change: 0.5 * change, changed_share: change, ..row(2, decisions) })

@@ -361,6 +361,7 @@ fn check_folder(session: &Session, options: &Explain, root: &Path) -> Result<()>
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let root = options.out.as_deref().unwrap_or(Path::new("."));
     let session = Session::open(arguments, &options.model)?;
+    session.checkpoint.require_denoising()?;
     let (config, names) = (session.config(), Names::of(session.config()));
     check_folder(&session, options, root)?;
     let explain = chain(options, &preparation(&session, &options.picture))?;

@@ -9,8 +9,9 @@ use crate::io::files::{self, Kind};
 use crate::io::given::{Remarks, hint_unknown, preparation};
 use crate::io::output::say;
 use crate::io::pictures::{self, Failures, Pictures};
-use crate::io::render::{Column, Grid, Palette};
+use crate::io::render::{Grid, Palette};
 use crate::io::session::{Session, watch_interrupts};
+use crate::io::strips::Column;
 use crate::report::card::{Card, Images};
 use crate::report::page::{Settings, page};
 use duet::Result;
@@ -169,6 +170,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let given = pictures::expand(&options.images)?;
     check_outputs(arguments, options, &out, &given)?;
     let session = Session::open(arguments, &options.model)?;
+    session.checkpoint.require_denoising()?;
     let (config, names) = (session.config(), Names::of(session.config()));
     let wanted = targets::wanted(config, options, given.len())?;
     let preparation = preparation(&session, &options.picture);
