@@ -1,10 +1,12 @@
 //! The command line.
 
+mod audit;
 mod explain;
 pub mod how;
 mod measure;
 mod place;
 
+pub use audit::{Audit, SplitKind};
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
