@@ -70,7 +70,7 @@ fn of_data(set: &Dataset, per_class: usize) -> Result<Images> {
             let count = per_class * set.class_names.len();
             let rows = set.spread(count + OTHERS * set.class_names.len());
             let step = (rows.len() / count.max(1)).max(1);
-            let chosen = |at: usize| at % step == 0 && at / step < count;
+            let chosen = |at: usize| at.is_multiple_of(step) && at / step < count;
             let (explained, others): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|at| chosen(*at));
             [explained, others].map(|part| part.into_iter().map(|at| rows[at]).collect::<Vec<_>>()).into()
         }

@@ -138,7 +138,7 @@ impl Card {
                     }
                 }
             }
-            p.honesty { (sentence(&row.honesty(names, settings.method))) "." }
+            p.honesty { (together(&sentence(&row.honesty(names, settings.method)))) "." }
             @if let Some(judgement) = row.judgement(names) {
                 p.judge.(if row.judge.as_ref().is_some_and(|judge| judge.agrees) { "yes" } else { "no" }) {
                     "Judge: " (judgement)
@@ -146,7 +146,7 @@ impl Card {
             }
             (self.probabilities(settings))
             p.meta {
-                "image " (number) " · seed " (row.seed) " · mean change of a pixel " (percent(row.mean_change))
+                "image " (number) " · seed " (row.seed) " · mean change of a pixel " (together(&percent(row.mean_change)))
                 " · " (format!("{:.2}\u{a0}s", row.seconds))
             }
         }
@@ -192,6 +192,11 @@ impl Card {
     }
 }
 
+/// Numbers in one line with their per cent.
+fn together(text: &str) -> String {
+    text.replace(" %", "\u{a0}%")
+}
+
 /// With a capital first.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
@@ -219,7 +224,7 @@ mod tests {
     fn the_listed_classes_are_those_that_matter() {
         assert_eq!(listed(&row(2, [0, 2])), [0, 2, 1]);
         assert_eq!(listed(&row(3, [0, 2])), [0, 2, 3]);
-        assert_eq!(listed(&row(3, [0, 0])), [0, 2, 3]);
+        assert_eq!(listed(&row(3, [0, 0])), [0, 1, 3]);
     }
 
     #[test]

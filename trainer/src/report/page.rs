@@ -65,9 +65,9 @@ fn results(settings: &Settings, rows: &[&Row]) -> Facts {
     if count_of(Verdict::Already) > 0 {
         facts.push(("The target already", of(count_of(Verdict::Already))));
     }
-    if let Some(judge) = &settings.judge {
+    if settings.judge.is_some() {
         let agrees = rows.iter().filter(|row| row.judge.as_ref().is_some_and(|judge| judge.agrees)).count();
-        facts.extend([("Judge says the target", of(agrees)), ("Judge, which never guided", judge.clone())]);
+        facts.push(("Judge says the target", of(agrees)));
     }
     facts.extend([
         ("Pixels changed", percent(mean(|row| row.changed_share))),
@@ -84,7 +84,8 @@ fn circumstances(settings: &Settings, rows: &[&Row]) -> Facts {
     let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
     let seed = settings.seed;
     let seeds = settings.variants;
-    vec![
+    let judge = settings.judge.iter().map(|judge| ("Judge, which never guided", judge.clone()));
+    let facts = [
         ("Method", settings.chain.clone()),
         ("Noise", percent(settings.noise)),
         ("Steps", format!("{} of a chain of {}", settings.steps[0], settings.steps[1])),
@@ -92,7 +93,8 @@ fn circumstances(settings: &Settings, rows: &[&Row]) -> Facts {
         ("Time per image", format!("{:.2}\u{a0}s", seconds / rows.len().max(1) as f64)),
         ("Model", settings.model.clone()),
         ("Device", settings.device.clone()),
-    ]
+    ];
+    facts.into_iter().chain(judge).collect()
 }
 
 fn list(class: &str, facts: Facts) -> Markup {
@@ -338,7 +340,7 @@ pub(super) mod tests {
             "1 of 4",
             "70.0 %",
             "strength 1.7 to 4.8",
-            "Changes 25 % of the picture; reached at strength 2.4 (second try); unlike the training data: no.",
+            "Changes 25\u{a0}% of the picture; reached at strength 2.4 (second try); unlike the training data: no.",
         ] {
             assert!(page.contains(text), "{text}: {page}");
         }
@@ -411,8 +413,8 @@ pub(super) mod tests {
     fn web_fixtures_hold_a_report() {
         let settings = Settings { judge: Some("judge (seed 1)".into()), ..settings() };
         let card_of = |number: usize| {
-            let judge = Some(Judged { decision: 0, probability: 0.4, agrees: number % 3 > 0 });
-            let decisions = if number % 2 == 0 { [0, 2] } else { [0, 0] };
+            let judge = Some(Judged { decision: 0, probability: 0.4, agrees: !number.is_multiple_of(3) });
+            let decisions = if number.is_multiple_of(2) { [0, 2] } else { [0, 0] };
             // In no order.
             let change = ((number * 37) % 120) as f64 / 120.0;
             card(Row { judge, mean_change: 0.5 * change, changed_share: change, ..row(2, decisions) })

@@ -314,7 +314,7 @@ mod tests {
     use super::*;
     use crate::report::page::tests::row;
 
-    fn settings(strength: f32, model: &str) -> Map<String, Value> {
+    fn settings(strength: f64, model: &str) -> Map<String, Value> {
         let value = serde_json::json!({"model": model, "data": "d", "strength": strength});
         value.as_object().unwrap().clone()
     }

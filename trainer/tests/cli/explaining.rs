@@ -66,7 +66,7 @@ fn labels_are_added_and_taken_away_by_their_signs() {
         assert_eq!(made["explanations"][0]["target_present"], false, "{made}");
     }
     let text = ok(&[&explain[..], &["--to", "-WBC"], &images[..1]].concat());
-    assert!(text.contains("other labels moved: ") && text.contains("without WBC"), "{text}");
+    assert!(text.contains("other labels moved: ") && text.contains("reached: "), "{text}");
     assert!(text.contains("-low ") && text.contains(" s per image"), "all labels are told: {text}");
     fails(&[&explain[..], &images[..1]].concat(), &["to", "+LABEL", "-LABEL"]);
 

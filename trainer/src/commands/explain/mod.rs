@@ -7,7 +7,7 @@ mod targets;
 use crate::cli::how::words;
 use crate::cli::{Cli, Explain};
 use crate::data::load_image;
-use crate::eval::judge::Judge;
+use crate::eval::judge::{Identity, Judge};
 use crate::eval::row::Names;
 use crate::io::session::Session;
 use crate::report::page::Settings;
@@ -71,10 +71,15 @@ fn settings(
     explainer: &Explainer,
     judge: Option<&Judge>,
 ) -> Settings {
-    let model = options.model.model.file_name().unwrap_or(options.model.model.as_os_str());
+    // A report goes to others, whom folders of this machine do not concern.
+    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let judged = |judge: &Judge| {
+        let file = name(Path::new(&judge.identity.file));
+        Identity { file, ..judge.identity.clone() }.words()
+    };
     Settings {
         command: if options.all { "duet explain --all" } else { "duet explain --report" },
-        model: model.to_string_lossy().into_owned(),
+        model: name(&options.model.model),
         noise: explain.noise,
         steps: [explainer.steps(), explainer.chain_steps()],
         seed: explain.seed.0,
@@ -83,6 +88,6 @@ fn settings(
         chain: words(explain),
         device: session.weights.device().info().name.clone(),
         names: Names::of(session.config()),
-        judge: judge.map(|judge| judge.identity.words()),
+        judge: judge.map(judged),
     }
 }

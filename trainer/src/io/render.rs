@@ -1,11 +1,5 @@
 //! Pictures: grids of images with a name per row, and strips of explanations; as PNG or JPEG, as the file's ending says.
 
-mod placed;
-mod sheet;
-
-pub use placed::Outlined;
-pub use sheet::Sheet;
-
 use super::files::Kind;
 use super::text;
 use crate::data::ending;
@@ -15,29 +9,32 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, Rgb, RgbImage};
 use std::path::Path;
 
-/// Pixels of a side of an explanation's pictures, about.
-const STRIP_SIDE: usize = 112;
-/// How much wider than high a picture of many explanations is, about.
-const LANDSCAPE: f64 = 1.4;
 /// Most pixels of a picture: 200 MB while it is drawn. It is wider than any screen long before.
-const MOST_PIXELS: u64 = 1 << 26;
+pub(super) const MOST_PIXELS: u64 = 1 << 26;
 /// Quality of JPEG pictures, of 100.
 const JPEG_QUALITY: u8 = 95;
 /// Pixels between images.
-const GAP: u32 = 2;
-/// Pixels between blocks of explanations, beyond that.
-const BLOCK_GAP: u32 = 16;
+pub(super) const GAP: u32 = 2;
+/// Titles of the rows of explanations with boxes.
+const PLACED: [&str; 3] = ["original", "counterfactual", "difference"];
+/// Boxes of what was to change, and of all else.
+const OWN: Rgb<u8> = Rgb([0, 140, 60]);
+const OTHER: Rgb<u8> = Rgb([140, 140, 140]);
+/// Pixels of a line with the names of columns.
+const HEADER: u32 = text::HEIGHT + GAP;
+/// Width of an outline.
+const LINE: u32 = 2;
+const OUTLINE: Rgb<u8> = Rgb([20, 20, 20]);
 /// Difference, of −2..2, from which on a colour is full: half of the range. The same for all images of all models, so that
 /// pictures can be compared.
 const FULL: f32 = 1.0;
-const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
-const FRAME: Rgb<u8> = Rgb([170, 170, 170]);
-const INK: Rgb<u8> = Rgb([40, 40, 40]);
-const DARK: Rgb<u8> = Rgb([72, 31, 112]);
-const BRIGHTER: Rgb<u8> = Rgb([190, 30, 45]);
-const DARKER: Rgb<u8> = Rgb([33, 76, 180]);
+pub(super) const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+pub(super) const INK: Rgb<u8> = Rgb([40, 40, 40]);
+pub(super) const DARK: Rgb<u8> = Rgb([72, 31, 112]);
+pub(super) const BRIGHTER: Rgb<u8> = Rgb([190, 30, 45]);
+pub(super) const DARKER: Rgb<u8> = Rgb([33, 76, 180]);
 /// What is left of a colour where nothing is solid.
-const FAINT: f32 = 0.15;
+pub(super) const FAINT: f32 = 0.15;
 
 /// How images of one model are drawn.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +45,20 @@ pub struct Grid {
     pub size: usize,
     /// Screen pixels per pixel.
     pub scale: u32,
+}
+
+/// An explanation with boxes in the image's pixels: left, top, right and bottom edge.
+pub struct Outlined<'a> {
+    /// The image \[C,H,W\] in −1..1.
+    pub original: &'a [f32],
+    /// What was made of it.
+    pub counterfactual: &'a [f32],
+    /// Counterfactual minus original.
+    pub difference: &'a [f32],
+    /// Boxes of what was to change.
+    pub own: &'a [[f64; 4]],
+    /// Boxes of all else.
+    pub others: &'a [[f64; 4]],
 }
 
 /// How values become colours.
@@ -61,20 +72,8 @@ pub enum Palette {
     Share,
 }
 
-/// A column of a picture of explanations.
-pub struct Column<'a> {
-    /// What stands above it.
-    pub title: &'static str,
-    /// How its pictures are drawn.
-    pub palette: Palette,
-    /// One of each explanation.
-    pub pictures: Vec<&'a [f32]>,
-    /// How solid each pixel of each is, 0 to 1 \[H,W\]; empty: all are.
-    pub solid: Vec<&'a [f32]>,
-}
-
 impl Grid {
-    fn cell(&self) -> u32 {
+    pub(super) fn cell(&self) -> u32 {
         self.size as u32 * self.scale + GAP
     }
 
@@ -143,88 +142,57 @@ impl Grid {
         Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image, None)?)
     }
 
-    /// Draws explanations of `count` images in `columns` pictures each, beside any of `labels`: about as large as can well be
-    /// seen, or as still fits into a picture that can be drawn.
+    /// Saves groups of explanations, each a title, then a column per image with its original, counterfactual and difference; boxes
+    /// are outlined in the original and the difference.
     ///
     /// # Errors
-    /// [`Error::Config`] for more images than fit at all.
-    pub fn for_strips(
-        channels: usize,
-        size: usize,
-        count: usize,
-        columns: usize,
-        labels: &[String],
-    ) -> Result<Grid> {
-        let margin = margin(labels.iter().map(String::as_str));
-        let largest = ((STRIP_SIDE + size / 2) / size.max(1)).max(1) as u32;
-        let grids = (1..=largest).rev().map(|scale| Grid { channels, size, scale });
-        let fits = |grid: &Grid| grid.blocks(count, columns, margin).pixels() <= MOST_PIXELS;
-        grids.into_iter().find(fits).ok_or_else(|| {
-            Error::config(
-                "images",
-                format!("{count} are too many for one picture: give fewer at a time, or --all"),
-            )
-        })
-    }
-
-    /// How explanations stand: in rows below each other, many in several blocks side by side.
-    fn blocks(&self, count: usize, columns: usize, margin: u32) -> Blocks {
-        let [cell, width] = [self.cell(), margin + columns as u32 * self.cell() + BLOCK_GAP].map(u64::from);
-        let side_by_side = (LANDSCAPE * count as f64 * cell as f64 / width as f64).sqrt().round() as u64;
-        let rows = (count as u64).div_ceil(side_by_side.max(1)).max(1);
-        let blocks = (count as u64).div_ceil(rows).max(1);
-        let title = u64::from(text::HEIGHT + 2 * GAP);
-        Blocks { rows, width, size: [blocks * width, title + rows * cell] }
-    }
-
-    /// Saves explanations: a row each, in which its lines of `labels` stand before a picture of every column.
-    ///
-    /// # Errors
-    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more than fit into a picture.
-    pub fn save_strips(&self, path: &Path, labels: &[Vec<String>], columns: &[Column]) -> Result<()> {
-        let margin = margin(labels.iter().flatten().map(String::as_str));
-        let blocks = self.blocks(labels.len(), columns.len(), margin);
-        if blocks.pixels() > MOST_PIXELS {
-            let detail = format!("{} are too many for one picture", labels.len());
-            return Err(Error::config("images", detail));
+    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more images than one picture can hold.
+    pub fn save_placed(&self, path: &Path, groups: &[(String, Vec<Outlined<'_>>)]) -> Result<()> {
+        let margin = margin(PLACED);
+        let columns = groups.iter().map(|(_, images)| images.len()).max().unwrap_or(0) as u32;
+        let titles = groups.iter().map(|(title, _)| text::width(title) + 2 * GAP).max().unwrap_or(0);
+        let width = (margin + columns * self.cell()).max(titles);
+        let block = text::HEIGHT + 3 * self.cell() + 6 * GAP;
+        let height = block * groups.len() as u32;
+        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+            return Err(Error::config("images", "are too many for one picture"));
         }
-        // The last block's gap is left out.
-        let [width, height] = [blocks.size[0] - u64::from(BLOCK_GAP), blocks.size[1]].map(|side| side as u32);
-        let mut picture = RgbImage::from_pixel(width, height, PAPER);
-        let first_row = text::HEIGHT + 2 * GAP;
-        for block in 0..width.div_ceil(blocks.width as u32) {
-            for (x, column) in (0u32..).zip(columns) {
-                let left = block * blocks.width as u32 + margin + x * self.cell();
-                // What is wider than its column would run into the next one's.
-                let fits = |title: &&str| text::width(title) <= self.cell();
-                let cut = (0..=column.title.len()).rev().filter_map(|end| column.title.get(..end)).find(fits);
-                text::write(&mut picture, [left, GAP], cut.unwrap_or_default(), INK);
-            }
-        }
-        for (i, lines) in labels.iter().enumerate() {
-            let (block, row) = (i as u32 / blocks.rows as u32, i as u32 % blocks.rows as u32);
-            let (left, top) = (block * blocks.width as u32, first_row + row * self.cell());
-            let lines: Vec<&String> = lines.iter().take((self.cell() / text::HEIGHT) as usize).collect();
-            let room = (self.cell() - GAP).saturating_sub(lines.len() as u32 * text::HEIGHT) / 2;
-            for (y, line) in (0u32..).zip(lines) {
-                text::write(&mut picture, [left + GAP, top + room + y * text::HEIGHT], line, INK);
-            }
-            for (x, column) in (0u32..).zip(columns) {
-                let Some(image) = column.pictures.get(i) else { continue };
-                let place = [left + margin + x * self.cell(), top];
-                // A thin frame, so that white pictures end where they end.
-                for y in top - 1..(top + self.cell() - 1).min(height) {
-                    for x in place[0] - 1..(place[0] + self.cell() - 1).min(width) {
-                        picture.put_pixel(x, y, FRAME);
+        let mut picture = RgbImage::from_pixel(width.max(1), height.max(1), PAPER);
+        for (b, (title, images)) in (0u32..).zip(groups) {
+            let first = b * block + 2 * GAP;
+            text::write(&mut picture, [GAP, first], title, INK);
+            for (y, name) in (0u32..).zip(PLACED) {
+                let top = first + text::HEIGHT + GAP + y * self.cell();
+                text::write(&mut picture, [GAP, self.middle(top)], name, INK);
+                for (x, image) in (0u32..).zip(images) {
+                    let at = [margin + x * self.cell(), top];
+                    let (part, palette) = match y {
+                        0 => (image.original, Palette::Image),
+                        1 => (image.counterfactual, Palette::Image),
+                        _ => (image.difference, Palette::Difference),
+                    };
+                    self.draw(&mut picture, at, part, palette, None);
+                    if y != 1 {
+                        image.others.iter().for_each(|edges| self.outline(&mut picture, at, edges, OTHER));
+                        image.own.iter().for_each(|edges| self.outline(&mut picture, at, edges, OWN));
                     }
                 }
-                self.draw(&mut picture, place, image, column.palette, column.solid.get(i).copied());
             }
         }
         save(path, &picture)
     }
 
-    fn draw(
+    /// A line, a screen pixel wide, around a box in an image's pixels.
+    fn outline(&self, picture: &mut RgbImage, [left, top]: [u32; 2], edges: &[f64; 4], colour: Rgb<u8>) {
+        let last = self.size as u32 * self.scale - 1;
+        let [x0, y0, x1, y1] = edges.map(|edge| ((edge * f64::from(self.scale)).round() as u32).min(last));
+        let along = (x0..=x1).flat_map(|x| [(x, y0), (x, y1)]);
+        for (x, y) in along.chain((y0..=y1).flat_map(|y| [(x0, y), (x1, y)])) {
+            picture.put_pixel(left + x, top + y, colour);
+        }
+    }
+
+    pub(super) fn draw(
         &self,
         picture: &mut RgbImage,
         [left, top]: [u32; 2],
@@ -264,24 +232,82 @@ impl Grid {
     }
 }
 
-/// How explanations stand in a picture.
-struct Blocks {
-    /// Explanations below each other.
-    rows: u64,
-    /// Pixels of a block.
-    width: u64,
-    /// Width and height of all.
-    size: [u64; 2],
+/// A picture of images in rows and columns that have names, with places of them outlined.
+pub struct Sheet {
+    grid: Grid,
+    picture: RgbImage,
+    margin: u32,
+    column: u32,
 }
 
-impl Blocks {
-    fn pixels(&self) -> u64 {
-        self.size[0].saturating_mul(self.size[1])
+impl Sheet {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for one that is too large to be drawn.
+    pub fn new(grid: Grid, rows: &[String], columns: &[&str]) -> Result<Sheet> {
+        let margin = margin(rows.iter().map(String::as_str));
+        // A name may be wider than its images.
+        let column = columns.iter().map(|name| text::width(name) + 2 * GAP).fold(grid.cell(), u32::max);
+        let width = u64::from(margin) + columns.len() as u64 * u64::from(column);
+        let height = u64::from(HEADER) + rows.len() as u64 * u64::from(grid.cell()) + u64::from(GAP);
+        if width * height > MOST_PIXELS {
+            let detail =
+                format!("{} rows of {} images are too many for one picture", rows.len(), columns.len());
+            return Err(Error::config("images", detail));
+        }
+        let mut picture = RgbImage::from_pixel(width as u32, height as u32, PAPER);
+        for (y, name) in (0u32..).zip(rows) {
+            text::write(&mut picture, [GAP, grid.middle(HEADER + y * grid.cell() + GAP)], name, INK);
+        }
+        for (x, name) in (0u32..).zip(columns) {
+            text::write(&mut picture, [margin + x * column, GAP], name, INK);
+        }
+        Ok(Sheet { grid, picture, margin, column })
+    }
+
+    fn place(&self, [column, row]: [u32; 2]) -> [u32; 2] {
+        [self.margin + column * self.column, HEADER + row * self.grid.cell() + GAP]
+    }
+
+    /// Draws an image \[C,H,W\] in a column and a row.
+    pub fn draw(&mut self, at: [u32; 2], image: &[f32], palette: Palette) {
+        let place = self.place(at);
+        self.grid.draw(&mut self.picture, place, image, palette, None);
+    }
+
+    /// Outlines the pixels for which `inside` \[H,W\] holds: a line along their edges, on the pixels beside them where there are
+    /// any.
+    pub fn outline(&mut self, at: [u32; 2], inside: &[bool]) {
+        let ([left, top], size) = (self.place(at), self.grid.size);
+        let (scale, side) = (self.grid.scale, (size as u32) * self.grid.scale);
+        let is = |x: u32, y: u32| inside[(y / scale) as usize * size + (x / scale) as usize];
+        for y in 0..side {
+            for x in 0..side {
+                let around = |reach: u32| {
+                    let rows = y.saturating_sub(reach)..(y + reach + 1).min(side);
+                    rows.flat_map(move |b| {
+                        (x.saturating_sub(reach)..(x + reach + 1).min(side)).map(move |a| (a, b))
+                    })
+                };
+                if !is(x, y) && around(LINE).any(|(a, b)| is(a, b)) {
+                    self.picture.put_pixel(left + x, top + y, OUTLINE);
+                }
+            }
+        }
+    }
+
+    /// Saves it.
+    ///
+    /// # Errors
+    /// [`Error::Write`] where the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        save(path, &self.picture)
     }
 }
 
 /// Room for the longest of `names`.
-fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
+pub(super) fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
     names.into_iter().map(text::width).max().unwrap_or(0) + 3 * GAP
 }
 
@@ -296,12 +322,12 @@ fn diverging(value: f32) -> Rgb<u8> {
 }
 
 /// So much of a colour on white.
-fn fade(colour: Rgb<u8>, share: f32) -> Rgb<u8> {
+pub(super) fn fade(colour: Rgb<u8>, share: f32) -> Rgb<u8> {
     Rgb(colour.0.map(|to| (255.0 + (f32::from(to) - 255.0) * share).round() as u8))
 }
 
 /// Writes a picture in the format of the file's ending; others than those of JPEG are PNG's.
-fn save(path: &Path, picture: &RgbImage) -> Result<()> {
+pub(super) fn save(path: &Path, picture: &RgbImage) -> Result<()> {
     let bytes = match ending(path).as_str() {
         "jpg" | "jpeg" => jpeg(path, picture)?,
         _ => png(path, picture)?,
@@ -359,82 +385,53 @@ mod tests {
         assert_eq!(picture.get_pixel(margin + 8, 8 + GAP), &PAPER, "no second image in the second row");
     }
 
-    /// A column of pictures without solidity.
-    fn column<'a>(title: &'static str, palette: Palette, pictures: Vec<&'a [f32]>) -> Column<'a> {
-        Column { title, palette, pictures, solid: Vec::new() }
-    }
-
     #[test]
-    fn explanations_stand_in_rows_behind_their_lines() {
+    fn boxes_are_outlined_where_they_are() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("strips.png");
-        let grid = Grid { channels: 1, size: 2, scale: 3 };
-        let (black, change, half) = ([-1.0f32; 4], [2.0f32, -2.0, 0.0, 0.5], [1.0f32, 0.0, 1.0, 0.5]);
-        let mut columns = [
-            column("a", Palette::Image, vec![&black]),
-            column("b", Palette::Difference, vec![&change]),
-            column("c", Palette::Share, vec![&half]),
-        ];
-        let labels = [vec!["Coat".to_owned()]];
-        grid.save_strips(&path, &labels, &columns).unwrap();
-        let drawn = || image::open(&path).unwrap().to_rgb8();
-        let (left, top) = (super::margin(["Coat"]), text::HEIGHT + 2 * GAP);
-        let pixel = |picture: &RgbImage, column: u32, x: u32, y: u32| {
-            *picture.get_pixel(left + column * 8 + 3 * x, top + 3 * y)
+        let path = folder.path().join("place.png");
+        let grid = Grid { channels: 1, size: 4, scale: 4 };
+        let image = [1.0f32; 16];
+        let (own, others) = ([[1.0, 0.0, 3.0, 2.0]], [[0.0, 0.0, 4.0, 4.0]]);
+        let one = || Outlined {
+            original: &image,
+            counterfactual: &image,
+            difference: &[0.0; 16],
+            own: &own,
+            others: &others,
         };
-        let picture = drawn();
-        assert_eq!(picture.dimensions(), (left + 3 * 8, top + 8));
-        assert_eq!(pixel(&picture, 0, 0, 0), Rgb([0; 3]));
-        let difference = [[0, 0], [1, 0], [0, 1], [1, 1]].map(|[x, y]| pixel(&picture, 1, x, y));
-        // Half of the full colour at a quarter of the range, on a scale that no other pixel changes.
-        assert_eq!(difference, [BRIGHTER, DARKER, PAPER, fade(BRIGHTER, 0.5)]);
-        assert_eq!(
-            [[0, 0], [1, 0], [1, 1]].map(|[x, y]| pixel(&picture, 2, x, y)),
-            [DARK, PAPER, fade(DARK, 0.5)]
-        );
-        columns[1].solid = vec![&half];
-        grid.save_strips(&path, &labels, &columns).unwrap();
-        let picture = drawn();
-        assert_eq!(pixel(&picture, 1, 0, 0), BRIGHTER, "stable changes are solid");
-        assert_eq!(pixel(&picture, 1, 1, 0), fade(DARKER, FAINT), "unstable ones faint");
-    }
-
-    #[test]
-    fn channels_that_change_against_each_other_are_seen() {
-        let grid = Grid { channels: 3, size: 1, scale: 1 };
-        let of = |image: &[f32]| {
-            let bytes = grid.encode_one(Path::new("x.png"), image, Palette::Difference, None).unwrap();
-            *image::load_from_memory(&bytes).unwrap().to_rgb8().get_pixel(0, 0)
-        };
-        assert_eq!(of(&[0.5, -0.5, 0.1]), fade(BRIGHTER, 0.5));
-        assert_eq!(of(&[-0.5, -0.2, 0.0]), fade(DARKER, 0.5));
-        assert_eq!(of(&[0.0; 3]), PAPER);
-    }
-
-    #[test]
-    fn many_strips_stand_side_by_side_and_grey_pictures_are_stored_grey() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("strips.png");
-        let grid = Grid { channels: 1, size: 2, scale: 3 };
-        let (black, white) = ([-1.0f32; 4], [1.0f32; 4]);
-        let mut pictures: Vec<&[f32]> = vec![&black; 40];
-        pictures[38] = &white;
-        let labels = vec![vec!["abc".to_owned(), "left out: too low".to_owned()]; 40];
-        grid.save_strips(&path, &labels, &[column("a", Palette::Image, pictures)]).unwrap();
+        grid.save_placed(&path, &[("A, taken away".into(), vec![one(), one()]), ("A, given".into(), vec![])])
+            .unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let width = super::margin(["left out: too low"]) + 8 + BLOCK_GAP;
-        let [blocks, rows] =
-            [picture.width().div_ceil(width), (picture.height() - text::HEIGHT - 2 * GAP) / 8];
-        assert!(blocks * rows >= 40 && (blocks - 1) * rows < 40, "{blocks} blocks of {rows}");
-        let (block, row) = (38 / rows, 38 % rows);
-        let left = block * width + width - 8 - BLOCK_GAP;
-        let top = text::HEIGHT + 2 * GAP + row * 8;
-        assert_eq!(picture.get_pixel(left, top), &Rgb([255; 3]));
-        assert_eq!(picture.get_pixel(left, top - 8), &Rgb([0; 3]), "the one above it");
+        let margin = super::margin(PLACED);
+        let block = text::HEIGHT + 3 * grid.cell() + 6 * GAP;
+        assert_eq!(picture.height(), 2 * block);
+        let top = 3 * GAP + text::HEIGHT;
+        for (left, top) in [(margin, top), (margin + grid.cell(), top + 2 * grid.cell())] {
+            let at = |x: u32, y: u32| *picture.get_pixel(left + x, top + y);
+            assert_eq!([at(4, 0), at(12, 8), at(4, 5), at(6, 8)], [OWN; 4]);
+            assert_eq!([at(0, 0), at(15, 15), at(0, 9)], [OTHER; 3]);
+            assert_eq!([at(6, 4), at(14, 5)], [PAPER; 2]);
+        }
+        assert_eq!(*picture.get_pixel(margin, top + grid.cell()), PAPER, "the counterfactual stays as it is");
+    }
+
+    #[test]
+    fn grey_pictures_are_stored_grey_and_all_channels_of_a_change_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.png");
+        let grid = Grid { channels: 1, size: 2, scale: 3 };
         grid.save_one(&path, &[-1.0, 0.0, 0.5, 1.0]).unwrap();
         assert_eq!(image::open(&path).unwrap().color(), image::ColorType::L8);
         let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference, None).unwrap();
         assert_eq!(image::load_from_memory(&bytes).unwrap().color(), image::ColorType::Rgb8);
+        let grid = Grid { channels: 3, size: 1, scale: 1 };
+        let of = |image: &[f32]| {
+            let bytes = grid.encode_one(&path, image, Palette::Difference, None).unwrap();
+            *image::load_from_memory(&bytes).unwrap().to_rgb8().get_pixel(0, 0)
+        };
+        assert_eq!(of(&[0.5, -0.5, 0.1]), fade(BRIGHTER, 0.5), "channels that change against each other");
+        assert_eq!(of(&[-0.5, -0.2, 0.0]), fade(DARKER, 0.5));
+        assert_eq!(of(&[0.0; 3]), PAPER);
     }
 
     #[test]
@@ -460,6 +457,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sheet_has_names_images_and_outlines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        let grid = Grid { channels: 1, size: 3, scale: 4 };
+        let mut sheet = Sheet::new(grid, &["a".into(), "b".into()], &["first", "second"]).unwrap();
+        sheet.draw([1, 1], &[0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0], Palette::Difference);
+        let [left, top] = sheet.place([1, 1]);
+        sheet.outline([1, 1], &[false, false, false, false, true, false, false, false, false]);
+        sheet.save(&path).unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        let (column, margin) = (text::width("second") + 2 * GAP, super::margin(["a"]));
+        assert_eq!(picture.dimensions(), (margin + 2 * column, HEADER + 2 * 14 + GAP));
+        let pixel = |x, y| *picture.get_pixel(left + x, top + y);
+        // The pixel in the middle keeps its colour; the line runs around it.
+        assert!(pixel(4, 4) == diverging(2.0) && pixel(7, 7) == diverging(2.0));
+        assert!(pixel(3, 5) == OUTLINE && pixel(2, 2) == OUTLINE && pixel(8, 5) == OUTLINE);
+        assert!(pixel(1, 5) == PAPER && pixel(10, 5) == PAPER);
+        let many = vec![String::new(); 10_000_000];
+        assert!(Sheet::new(grid, &many, &["a"]).is_err());
+    }
+
+    #[test]
     fn pictures_beyond_measure_are_refused_before_they_are_drawn() {
         let grid = Grid { channels: 1, size: 1, scale: 28 };
         let names: Vec<String> = vec!["a".into()];
@@ -468,17 +487,6 @@ mod tests {
         let path = Path::new("never.png");
         let error = grid.save_rows(path, &[vec![0.0; most + 1]], &names).unwrap_err().to_string();
         assert!(error.contains("count") && error.contains(&most.to_string()), "{error}");
-        let strips = |size, count| Grid::for_strips(1, size, count, 3, &names).map(|grid| grid.scale);
-        for (size, count, scale) in [(28, 1, 4), (8, 1, 14), (64, 1, 2), (28, 1000, 4), (28, 10_000, 1)] {
-            assert_eq!(strips(size, count).unwrap(), scale, "{size} {count}");
-        }
-        let error = strips(28, 1_000_000).unwrap_err().to_string();
-        assert!(error.contains("images") && error.contains("--all"), "{error}");
-        let tiny = Grid { channels: 1, size: 28, scale: 4 };
-        let part = vec![0.0; 28 * 28];
-        let columns = [column("a", Palette::Image, vec![&part[..]; 100_000])];
-        let error = tiny.save_strips(path, &vec![names.clone(); 100_000], &columns).unwrap_err().to_string();
-        assert!(error.contains("100000 are too many"), "{error}");
         assert_eq!(grid.most_columns(usize::MAX >> 32, &names), 0);
     }
 
