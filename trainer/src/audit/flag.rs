@@ -180,13 +180,13 @@ mod tests {
         let others = [evidence(1, 20, moving), evidence(2, 20, |image| moving(image + 3))];
         let others: Vec<&Evidence> = others.iter().collect();
         let mine = evidence(3, 20, both);
-        assert_eq!(found(&mine, &others), [planted.clone()]);
+        assert_eq!(found(&mine, &others), std::slice::from_ref(&planted));
         let spot = &spots(&mine, &others, WIDTH, &Rule::default())[0];
         assert!((spot.change - 0.6).abs() < 1e-5 && spot.share == 1.0 && spot.others < 0.2, "{spot:?}");
         // In most of the images it still is one; in some of them it could be a part of the thing.
-        let often = |image: usize| if image % 4 > 0 { both(image) } else { moving(image) };
+        let often = |image: usize| if !image.is_multiple_of(4) { both(image) } else { moving(image) };
         assert_eq!(found(&evidence(4, 20, often), &others), [planted]);
-        let sometimes = |image: usize| if image % 3 == 0 { both(image) } else { moving(image) };
+        let sometimes = |image: usize| if image.is_multiple_of(3) { both(image) } else { moving(image) };
         assert!(found(&evidence(5, 20, sometimes), &others).is_empty());
         assert!(found(&evidence(3, 20, moving), &others).is_empty(), "what moves is none");
     }

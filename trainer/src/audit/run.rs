@@ -282,13 +282,12 @@ mod tests {
         }
     }
 
+    /// Image, class, and whether it is to be there.
+    type Question = (usize, usize, bool);
+
     /// What is asked about images of these probabilities, as (image, class, present), and how many answers tell of each class:
     /// towards it, and away from it.
-    fn asked(
-        head: Head,
-        rows: &[[f32; 3]],
-        targets: &[usize],
-    ) -> (Vec<(usize, usize, bool)>, Vec<[usize; 2]>) {
+    fn asked(head: Head, rows: &[[f32; 3]], targets: &[usize]) -> (Vec<Question>, Vec<[usize; 2]>) {
         let config = ModelConfig { head, num_classes: 3, ..ModelConfig::default() };
         let (rule, proof) = (Rule::default(), Proof::default());
         let (none, seed) = (&[][..], Seed(0));
