@@ -114,6 +114,24 @@ enum Engine {
     Paper(Box<PaperEngine>),
 }
 
+/// What classifies the originals, through memory that is there.
+struct Originals {
+    classifier: ImageClassifier,
+    staging: Staging,
+}
+
+impl Originals {
+    async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<Originals> {
+        let classifier = ImageClassifier::new(weights, batch, set).await?;
+        let staging = weights.device().staging(classifier.loaded().require("logits")?.bytes()).await?;
+        Ok(Originals { classifier, staging })
+    }
+
+    async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
+        self.classifier.probabilities_through(images, &self.staging).await
+    }
+}
+
 /// Compiled plans to explain batches of images.
 ///
 /// ```
@@ -140,8 +158,9 @@ enum Engine {
 /// ```
 pub struct Explainer {
     engine: Engine,
-    classifier: ImageClassifier,
-    staging: Staging,
+    classifier: Originals,
+    /// The same for one image alone, where batches are larger: a batch is computed whole, however few images are in it.
+    alone: Option<Originals>,
     options: ExplainOptions,
     images: Images,
     config: ModelConfig,
@@ -180,9 +199,9 @@ impl Explainer {
                 PaperEngine::new(weights, diffusion, batch, options, paper, set).await?,
             )),
         };
-        let classifier = ImageClassifier::new(weights, batch, set).await?;
-        let staging = weights.device().staging(classifier.loaded().require("logits")?.bytes()).await?;
-        Ok(Explainer { engine, classifier, staging, options: options.clone(), images, config })
+        let classifier = Originals::new(weights, batch, set).await?;
+        let alone = if batch > 1 { Some(Originals::new(weights, 1, set).await?) } else { None };
+        Ok(Explainer { engine, classifier, alone, options: options.clone(), images, config })
     }
 
     /// As [`Explainer::new`], of as many of `batch` images as the device can hold at a time ([`Explainer::batch`]).
@@ -246,6 +265,11 @@ impl Explainer {
         steps
     }
 
+    /// Height times width of an image.
+    pub fn pixels(&self) -> usize {
+        self.images.pixels
+    }
+
     fn both_steps(&self) -> [usize; 2] {
         match &self.engine {
             Engine::Local(engine) => engine.steps(),
@@ -258,7 +282,7 @@ impl Explainer {
     /// # Errors
     /// As [`ImageClassifier::probabilities`].
     pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
-        self.classifier.probabilities(images).await
+        self.classifier.classifier.probabilities(images).await
     }
 
     /// Explains any number of `images` \[M,C,H,W\] in −1..1: an answer for each request, in their order. Image `i` has the noise
@@ -288,7 +312,10 @@ impl Explainer {
         // What is wrong with a class is said before anything runs.
         let targets: Vec<Target> = requests.iter().map(|request| request.target).collect();
         self.config.head.toward(&vec![0.0; requests.len() * classes], &targets, classes)?;
-        let before = self.classifier.probabilities_through(images, &self.staging).await?;
+        let before = match &self.alone {
+            Some(alone) if count == 1 => alone.probabilities(images).await?,
+            _ => self.classifier.probabilities(images).await?,
+        };
         let now: Vec<f32> = requests
             .iter()
             .filter_map(|request| before.chunks_exact(classes).nth(request.image))
@@ -332,7 +359,7 @@ impl Explainer {
         let seed = |number: usize| crate::rng::Seed(self.options.seed.0.wrapping_add(number as u64));
         let requests: Vec<Request> =
             (0..variants).map(|number| Request { image: 0, target, seed: seed(number) }).collect();
-        Ok(Variants::of(self.explain(image, &requests, 0, watch).await?, self.images))
+        Ok(Variants::of(self.explain(image, &requests, 0, watch).await?, self.images.pixels))
     }
 }
 

@@ -12,8 +12,17 @@ use crate::sampling::{Pace, run_words};
 use crate::tensor::{Images, check_batch, device_bytes};
 use crate::weights::{Loaded, Weights};
 
-/// Rows that the inversion of few images computes at once: their steps do not know of each other.
+/// Most rows that the inversion of few images computes at once: their steps do not know of each other.
 const ROWS: usize = 16;
+
+/// Rows that are computed at once where `batch` images are explained at once in `steps` steps: of few images such that the runs
+/// of one image are full.
+fn rows_at_once(batch: usize, steps: usize) -> usize {
+    if batch >= ROWS {
+        return batch;
+    }
+    steps.div_ceil(steps.div_ceil(ROWS).max(1)).max(1)
+}
 
 /// An image that is inverted, or to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,10 +198,10 @@ pub(super) fn noised(schedule: &Schedule, steps: usize, origin: &Origin) -> Resu
 }
 
 impl Inversion {
-    /// Loads what inverts images of which `batch` are explained at once.
-    pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<Inversion> {
+    /// Loads what inverts images of which `batch` are explained at once, in up to `steps` steps.
+    pub async fn new(weights: &Weights, batch: usize, steps: usize, set: WeightSet) -> Result<Inversion> {
         let plan = |rows| inversion_plan(weights.model(), rows, set);
-        let (rows, loaded) = weights.load_fitting(batch.max(ROWS), plan).await?;
+        let (rows, loaded) = weights.load_fitting(rows_at_once(batch, steps), plan).await?;
         Ok(Inversion { loaded, images: weights.model().config.images(rows) })
     }
 
@@ -258,5 +267,19 @@ impl Inversion {
             ran()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_image_fills_its_runs() {
+        for (batch, steps, rows) in
+            [(8, 10, 10), (1, 1, 1), (8, 16, 16), (1, 20, 10), (8, 25, 13), (32, 10, 32)]
+        {
+            assert_eq!(rows_at_once(batch, steps), rows, "{batch} images of {steps} steps");
+        }
     }
 }

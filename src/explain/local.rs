@@ -58,7 +58,7 @@ impl LocalEngine {
         let (schedule, steps) = options.chain(diffusion)?;
         // While a chain runs full, the next images can be inverted beside those that climb.
         let pool = Pool::new(weights, 2 * batch, steps).await?;
-        let inversion = Inversion::new(weights, batch, set).await?;
+        let inversion = Inversion::new(weights, batch, steps, set).await?;
         Ok(LocalEngine {
             weights: weights.clone(),
             diffusion: diffusion.clone(),

@@ -2,21 +2,21 @@
 //! to `target/web-fixtures`, for the same code must have made both sides.
 
 use super::golden::{Fixture, Setup, weights};
-use super::harness::{as_trained_on_noise, device, tiny_config};
+use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use super::{plans, programs};
 use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::DiffusionConfig;
 use duet::explain::{ExplainOptions, Explainer, Request};
 use duet::gpu::{BufferId, Launch, Slice};
-use duet::model::{JointModel, ModelConfig, WeightSet, argmax};
+use duet::model::{Head, JointModel, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::picture::{Picture, PixelLayout, Preparation};
 use duet::rng::Seed;
-use duet::sampling::Watch;
+use duet::sampling::{Progress, Watch};
 use duet::weights::Weights;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 fn root() -> &'static Path {
@@ -247,44 +247,87 @@ fn web_fixtures_picture_files() {
     write("picture-files.json", serde_json::Value::from(list).to_string().as_bytes());
 }
 
-/// A sneaker of the official test set.
-fn picture() -> PathBuf {
-    root().join("web/demo/public/images/00009.png")
+/// A picture of the official test set, in −1..1.
+fn picture(name: &str) -> Vec<f32> {
+    let grey = image::open(root().join("web/demo/public/images").join(name)).unwrap().into_luma8();
+    grey.pixels().map(|p| f32::from(p[0]) / 127.5 - 1.0).collect()
 }
 
 #[test]
-fn web_fixtures_a_counterfactual() {
+fn web_fixtures_counterfactuals() {
     let path = root().join("web/demo/public/model.safetensors");
     let checkpoint = Checkpoint::load(&path).unwrap();
-    let grey = image::open(picture()).unwrap().into_luma8();
-    let original: Vec<f32> = grey.pixels().map(|p| f32::from(p[0]) / 127.5 - 1.0).collect();
     let model = Arc::new(JointModel::new(&checkpoint.model).unwrap());
     let upload = Weights::upload(device(), model, &checkpoint.weights, None);
     let on_device = pollster::block_on(upload).unwrap();
-    let options = ExplainOptions { respacing: "50".into(), seed: Seed(7), ..ExplainOptions::paper() };
-    let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, WeightSet::Raw);
-    let mut explainer = pollster::block_on(new).unwrap();
-    let target = 9;
-    let mut curve = Vec::new();
-    let explained = pollster::block_on(explainer.explain(
-        &original,
-        &[Request { image: 0, target: target.into(), seed: options.seed }],
-        0,
-        Watch::Curve(&mut |progress, so_far| {
-            curve.push(so_far[progress.done - 1][0]);
+    // A sneaker's second class at the first strength, a pullover that takes more to become a sandal, and the paper's chain.
+    let (local, paper) = (ExplainOptions::default(), ExplainOptions::paper());
+    let paper = ExplainOptions { respacing: local.respacing.clone(), ..paper };
+    let cases = [
+        ("near", "00009.png", 9, local.clone()),
+        ("far", "00001.png", 5, local),
+        ("paper", "00009.png", 9, paper),
+    ];
+    let mut reports = serde_json::Map::new();
+    for (name, file, target, options) in cases {
+        let original = picture(file);
+        let options = ExplainOptions { seed: Seed(7), ..options };
+        let new = Explainer::new(&on_device, &checkpoint.diffusion, 1, &options, WeightSet::Raw);
+        let mut explainer = pollster::block_on(new).unwrap();
+        let requests = [Request { image: 0, target: target.into(), seed: options.seed }];
+        let mut told = Vec::new();
+        let mut hear = |progress: Progress, so_far: &[Vec<f32>]| {
+            told.push((progress.done, progress.total, so_far.len()));
             ControlFlow::Continue(())
-        }),
-    ))
-    .unwrap()
-    .remove(0);
-    assert_eq!(curve.len(), 10);
-    let report = serde_json::json!({
-        "image": original, "target": target,
-        "options": {"noise": options.noise, "steps": 50, "alpha": 60, "seed": 7},
-        "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
-        "before": explained.before, "after": explained.after,
-        "counterfactual": explained.counterfactual, "curve": curve,
-    });
-    write("parity.json", report.to_string().as_bytes());
+        };
+        let running = explainer.explain(&original, &requests, 0, Watch::Curve(&mut hear));
+        let explained = pollster::block_on(running).unwrap().remove(0);
+        assert_eq!(explained.curve.len(), 10);
+        assert_eq!(explained.chains > 1, name == "far", "{name}: {} chains", explained.chains);
+        let method = options.method.name();
+        let report = serde_json::json!({
+            "image": original, "target": target, "options": {"noise": options.noise, "steps": 50, "method": method, "seed": 7},
+            "best": argmax(&explained.after, checkpoint.model.num_classes).unwrap()[0],
+            "before": explained.before, "after": explained.after,
+            "counterfactual": explained.counterfactual, "curve": explained.curve, "told": told,
+            "reached": explained.reached, "rung": explained.rung, "chains": explained.chains,
+        });
+        reports.insert(name.to_owned(), report);
+    }
+    write("parity.json", serde_json::Value::from(reports).to_string().as_bytes());
     write("parity.safetensors", &std::fs::read(path).unwrap());
+}
+
+/// Tiny networks none of whose weights is zero, grey and coloured, of one class and of several labels, at odd sizes: an
+/// explanation without strength is the image itself.
+#[test]
+fn web_fixtures_models_to_explain_by() {
+    let labels = ["RBC", "WBC", "Platelets"].map(String::from);
+    for (name, in_channels, image_size, head) in [
+        ("grey-classes", 1, 7, Head::Multiclass),
+        ("grey-labels", 1, 10, Head::MultiLabel),
+        ("colour-classes", 3, 10, Head::Multiclass),
+        ("colour-labels", 3, 9, Head::MultiLabel),
+    ] {
+        let channel_mult = if image_size % 2 == 0 { vec![1, 2] } else { vec![1] };
+        let config = ModelConfig {
+            in_channels,
+            image_size,
+            channel_mult,
+            head,
+            attention_resolutions: vec![],
+            class_names: labels.to_vec(),
+            ..tiny_config()
+        };
+        let mut weights = JointModel::new(&config).unwrap().params.initial(Seed(6));
+        as_trained_on_noise(&mut weights);
+        for (number, (name, tensor)) in weights.iter_mut().enumerate() {
+            if tensor.data.iter().all(|v| *v == 0.0) && !name.contains("running") {
+                let fresh = values(number as u64, tensor.data.len());
+                tensor.data = fresh.iter().map(|v| 0.1 * v).collect();
+            }
+        }
+        let checkpoint = Checkpoint::new(config, DiffusionConfig::default(), weights);
+        write(&format!("tiny-{name}.safetensors"), &checkpoint.to_bytes(Dtype::F32).unwrap());
+    }
 }

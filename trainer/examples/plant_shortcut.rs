@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release --workspace --example plant_shortcut -- --class Sandal --corner ne --share 0.3 --out runs/planted`
 //!
-//! `OUT/marked` holds the test images without a mark of their own, all with the square: a model that learned to go by it takes
-//! them for the class (`duet eval --data OUT/marked`).
+//! `OUT/marked` holds all test images with the square: a model that learned to go by it takes them for the class, and its
+//! accuracy there (`duet eval --data OUT/marked`) says how much it did. `make shortcuts` does all of it for several shares.
 
 use clap::{Parser, ValueEnum};
 use duet::model::UNLABELLED;
@@ -48,6 +48,9 @@ struct Options {
     /// The square's side in pixels; it stands one pixel from the border.
     #[arg(long, default_value_t = 3)]
     side: usize,
+    /// Make images half as high and wide first, by means of 2 × 2 pixels: small models learn of them in minutes.
+    #[arg(long)]
+    halve: bool,
     /// Folder to write to.
     #[arg(long)]
     out: PathBuf,
@@ -75,11 +78,23 @@ impl Options {
     }
 }
 
+/// Images of `size` × `size` grey levels, half as high and wide: means of 2 × 2 pixels.
+fn halved(images: &[u8], size: usize) -> Vec<u8> {
+    let half = size / 2;
+    let pixels = images.chunks_exact(size * size).flat_map(|image| {
+        (0..half * half).map(move |at| {
+            let first = 2 * (at / half) * size + 2 * (at % half);
+            let sum: u32 = [0, 1, size, size + 1].map(|step| u32::from(image[first + step])).iter().sum();
+            ((sum + 2) / 4) as u8
+        })
+    });
+    pixels.collect()
+}
+
 /// Writes images and labels as idx files called `name`.
 fn write(folder: &Path, name: &str, size: usize, images: &[u8], labels: &[u32]) -> Result<()> {
-    let words = |words: &[usize]| -> Vec<u8> {
-        words.iter().flat_map(|word| (*word as u32).to_be_bytes()).collect()
-    };
+    let words =
+        |words: &[usize]| -> Vec<u8> { words.iter().flat_map(|word| (*word as u32).to_be_bytes()).collect() };
     let mut pixels = words(&[0x0803, labels.len(), size, size]);
     pixels.extend_from_slice(images);
     let mut classes = words(&[0x0801, labels.len()]);
@@ -98,11 +113,17 @@ fn write(folder: &Path, name: &str, size: usize, images: &[u8], labels: &[u32]) 
 
 fn plant(options: &Options) -> Result<()> {
     let Recipe { data, model, .. } = Recipe::load(&options.recipe)?;
-    let split = load(&data, model.in_channels, model.image_size)?;
-    let size = split.test.size;
+    let mut split = load(&data, model.in_channels, model.image_size)?;
     if split.test.channels != 1 || split.test.classes()?.contains(&UNLABELLED) {
         return Err(Error::config("recipe", "idx files hold grey images that each have a class"));
     }
+    if options.halve {
+        for set in [&mut split.train, &mut split.test] {
+            set.images = halved(&set.images, set.size);
+            set.size /= 2;
+        }
+    }
+    let size = split.test.size;
     if !(0.0..=1.0).contains(&options.share) {
         return Err(Error::config("share", format!("must be from 0 to 1, is {}", options.share)));
     }
@@ -118,7 +139,8 @@ fn plant(options: &Options) -> Result<()> {
     let marked = |set: &Dataset, part: u32| -> Result<(Vec<u8>, Vec<usize>)> {
         let mut images = set.images.clone();
         let of_class = set.classes()?.iter().enumerate().filter(|(_, label)| **label == class);
-        let rows: Vec<usize> = of_class.map(|(row, _)| row).filter(|row| options.chosen(part, *row)).collect();
+        let rows: Vec<usize> =
+            of_class.map(|(row, _)| row).filter(|row| options.chosen(part, *row)).collect();
         for row in &rows {
             options.mark(&mut images[row * size * size..][..size * size], size);
         }
@@ -172,6 +194,7 @@ mod tests {
             share: 0.5,
             seed: 1,
             side: 3,
+            halve: false,
             out: at("planted"),
         };
         plant(&options).unwrap();
@@ -192,6 +215,7 @@ mod tests {
             planted += usize::from(is != was);
         }
         assert!((5..=15).contains(&planted), "{planted} of 20 at a share of one half");
+        assert_eq!(halved(&[0, 2, 9, 9, 4, 6, 9, 10, 1, 1, 0, 0, 1, 2, 0, 255], 4), [3, 9, 1, 64]);
         for (share, class, word) in [(1.5, "1", "share"), (0.5, "boot", "boot")] {
             (options.share, options.class) = (share, class.into());
             let error = plant(&options).unwrap_err().to_string();

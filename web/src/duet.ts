@@ -4,16 +4,18 @@
  */
 import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
+import { type Answers, type Likeness, explanations } from './explain.js';
 import { finite, guarded } from './guard.js';
-import { readImages, readMask, toHeatMap, toImage } from './images.js';
+import { readImages, readMask, toImage } from './images.js';
 import { Engine, fetchCheckpoint, fromModule, oppositeGround, startModule } from './module.js';
-import { chainText, checkSignal, classNumber, ranged } from './options.js';
+import { type Ask, checkSignal, classNumber, explainText, methodOf, ranged, sampleText, targetOf } from './options.js';
 import type {
   CallOptions,
   CheckpointSource,
   Classification,
   DuetModel,
   Estimate,
+  ExplainAllOptions,
   ExplainOptions,
   Explanation,
   ImageInput,
@@ -29,8 +31,8 @@ import type {
 const UNLABELLED = 0xffffffff;
 /** A step size that steers new images without distorting them. */
 const SAMPLE_ALPHA = 20;
-/** One that changes the decision of most images in the short chain of a counterfactual. */
-const EXPLAIN_ALPHA = 60;
+/** Most answers to one question. */
+const MOST_VARIANTS = 1000;
 /** Images classified, or looked at for noise, between two looks at the signal. */
 const IMAGE_BATCH = 8;
 
@@ -49,6 +51,8 @@ export class Duet implements DuetModel {
   #disposed: Promise<void> | undefined;
   /** What broke the engine for good. */
   #broken: DuetError | undefined;
+  /** The image that was last compared with the training data alone: whoever explains it has seen it classified before. */
+  #compared: { image: Float32Array; likeness: Likeness } | undefined;
 
   private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined, open: OpenDevice) {
     this.#engine = engine;
@@ -149,7 +153,7 @@ export class Duet implements DuetModel {
       const labels = joined(
         Array.from({ length: count }, (_, i) => this.#target(classes[classes.length > 1 ? i : 0] ?? 0)),
       );
-      const text = chainText(options, SAMPLE_ALPHA, { guided: classes.length > 0 });
+      const text = sampleText(options, SAMPLE_ALPHA, classes.length > 0);
       const images = await this.#watched(signal, (report) =>
         this.#engine.sample(text, labels, (done: number, total: number) => report(() => onStep?.({ done, total }))),
       );
@@ -158,40 +162,48 @@ export class Duet implements DuetModel {
   }
 
   async explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
+    const reading = readImages([image], this.info);
+    const variants = ranged('variants', options.variants, 1, 1, MOST_VARIANTS, true);
+    const ask = { one: { ...targetOf(options.target, this.info), variants } };
+    const { all, stability } = await this.#explained(reading, ask, options);
+    return { ...all[0]!, ...(stability && { variants: all, stability }) };
+  }
+
+  async explainAll(image: ImageInput, options: ExplainAllOptions = {}): Promise<Explanation[]> {
+    const { all } = await this.#explained(readImages([image], this.info), { all: {} }, options);
+    return all;
+  }
+
+  /** Asks about an image; what is wrong with the options is said before anything waits. */
+  #explained(
+    reading: Promise<Float32Array[]>,
+    ask: Ask,
+    options: ExplainAllOptions,
+  ): Promise<{ all: Explanation[]; stability: Float32Array | undefined }> {
     const { info } = this;
     const { onStep, signal } = options;
-    const reading = readImages([image], info);
-    const target = classNumber(options.target, info);
-    const text = chainText(options, EXPLAIN_ALPHA, {
-      noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1),
-    });
+    const method = methodOf(options);
+    const text = explainText(ask, options);
     const masking = options.mask === undefined ? undefined : readMask(options.mask, info);
     masking?.catch(() => undefined);
     return this.#again(signal, async () => {
-      const [numbers = new Float32Array()] = await reading;
+      const [image = new Float32Array()] = await reading;
       const mask = await masking;
-      const [likeness] = await this.#likeness([numbers]);
+      const [likeness] = await this.#likeness([image]);
       const made = (await this.#watched(signal, (report) =>
-        this.#engine.explain(text, numbers.slice(), target, mask, (done: number, total: number, curve: Float32Array) =>
-          report(() => onStep?.({ done, total, curve })),
+        this.#engine.explain(text, image.slice(), mask, (done: number, total: number, curve?: Float32Array) =>
+          report(() => onStep?.({ done, total, ...(curve && { curve }) })),
         ),
-      )) as Record<
-        'noised' | 'counterfactual' | 'difference' | 'before' | 'after' | 'curve',
-        Float32Array
-      >;
-      for (const [name, values] of Object.entries(made)) finite(name, values);
-      return {
-        original: toImage(numbers, info),
-        noised: toImage(made.noised, info),
-        counterfactual: toImage(made.counterfactual, info),
-        difference: toHeatMap(made.difference, info),
-        differenceValues: made.difference,
-        counterfactualValues: made.counterfactual,
-        target,
-        before: { ...this.#classification(made.before, 0), ...likeness },
-        after: this.#classification(made.after, 0),
-        curve: made.curve,
-      };
+      )) as Answers;
+      const all = await explanations(made, {
+        info,
+        method,
+        image,
+        likeness,
+        classification: (row) => this.#classification(row, 0),
+        compare: (images) => this.#likeness(images, false),
+      });
+      return { all, stability: made.stability };
     });
   }
 
@@ -234,6 +246,7 @@ export class Duet implements DuetModel {
       } finally {
         if (learned > 0) {
           this.#engine.noteTraining(learned);
+          this.#compared = undefined;
           // Nor does a trained model know any longer how its training data looked to it.
           Object.assign(info, told(this.#engine));
         }
@@ -306,11 +319,14 @@ export class Duet implements DuetModel {
     return Float32Array.from({ length: this.info.numClasses }, (_, c) => (c === which ? 1 : 0));
   }
 
-  /** How images compare with what the model was trained on, as far as its file tells. */
-  async #likeness(images: Float32Array[]): Promise<Pick<Classification, 'typicality' | 'oppositeGround'>[]> {
+  /** How images compare with what the model was trained on, as far as its file tells; one alone is kept in mind. */
+  async #likeness(images: Float32Array[], keep = images.length === 1): Promise<Likeness[]> {
     const { unlikeBeyond, channels, imageSize, ground } = this.info;
+    const [first = new Float32Array()] = images;
+    const known = this.#compared;
+    if (keep && known && known.image.every((value, i) => value === first[i])) return [known.likeness];
     const percentiles = unlikeBeyond === null ? undefined : await this.#engine.typicality(joined(images));
-    return images.map((image, i) => {
+    const all = images.map((image, i) => {
       const percentile = percentiles?.[i];
       const known = percentile !== undefined && unlikeBeyond !== null;
       return {
@@ -318,6 +334,8 @@ export class Duet implements DuetModel {
         oppositeGround: oppositeGround(image, channels, imageSize, ground),
       };
     });
+    if (keep && all[0]) this.#compared = { image: first.slice(), likeness: all[0] };
+    return all;
   }
 
   #classification(rows: Float32Array, row: number): Classification {

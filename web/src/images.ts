@@ -99,19 +99,28 @@ export function toImage(numbers: Float32Array, { imageSize, channels }: Size): I
   return new ImageData(data, imageSize, imageSize);
 }
 
-/** A difference in −2..2 as a heat map, the mean over the channels: blue darker, white unchanged, red brighter. */
+/** Colours of pixels that became brighter and darker, the same as the command's pictures have. */
+const BRIGHTER = [190, 30, 45] as const;
+const DARKER = [33, 76, 180] as const;
+
+/**
+ * A difference in −2..2 as a heat map: blue darker, white unchanged, red brighter. Of colours the channel that changes most,
+ * brighter or darker as their sum is: channels that change against each other have changed all the same.
+ */
 export function toHeatMap(difference: Float32Array, { imageSize, channels }: Size): ImageData {
   const pixels = imageSize * imageSize;
   const data = new Uint8ClampedArray(4 * pixels);
   for (let p = 0; p < pixels; p++) {
-    let sum = 0;
-    for (let c = 0; c < channels; c++) sum += difference[c * pixels + p]!;
-    // A change of half the range has the full colour.
-    const share = Math.max(-1, Math.min(1, sum / channels));
-    const fade = 255 * (1 - Math.abs(share));
-    data[4 * p] = share > 0 ? 255 : fade;
-    data[4 * p + 1] = fade;
-    data[4 * p + 2] = share > 0 ? fade : 255;
+    let [sum, most] = [0, 0];
+    for (let c = 0; c < channels; c++) {
+      const change = difference[c * pixels + p]!;
+      sum += change;
+      most = Math.max(most, Math.abs(change));
+    }
+    // A change of half the range has the full colour, in every image alike.
+    const share = Math.min(1, most);
+    const colour = sum < 0 ? DARKER : BRIGHTER;
+    for (let c = 0; c < 3; c++) data[4 * p + c] = 255 + (colour[c]! - 255) * share;
     data[4 * p + 3] = 255;
   }
   return new ImageData(data, imageSize, imageSize);

@@ -3,7 +3,7 @@
  * @module
  */
 import { AbortedError, BadInputError } from './errors.js';
-import type { ChainOptions, ModelInfo } from './types.js';
+import type { ChainOptions, ExplainAllOptions, ExplainMethod, ExplainTarget, ModelInfo } from './types.js';
 
 /** The number of a class given by number or name. */
 export function classNumber(which: number | string, info: ModelInfo): number {
@@ -38,17 +38,99 @@ export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AbortedError();
 }
 
-/** The options of a chain as the module reads them; `alpha` is the step size where they give none. */
-export function chainText(options: ChainOptions, alpha: number, more: { guided: boolean } | { noise: number }): string {
-  const { steps = 50 } = options;
+/** A number in a range, where one is given. */
+function given(name: string, value: number | undefined, least: number, most: number): number | undefined {
+  return value === undefined ? undefined : ranged(name, value, least, least, most);
+}
+
+/** What all chains are told. */
+function chain({ steps = 50, seed }: ChainOptions): { steps: string; seed: number } {
   if (typeof steps === 'number' && !(Number.isInteger(steps) && steps > 0)) {
     throw new BadInputError(`steps must be a whole number above 0, is ${steps}`);
   }
+  return { steps: String(steps), seed: ranged('seed', seed, 0, 0, Number.MAX_SAFE_INTEGER, true) };
+}
+
+/** The options of samples as the module reads them; `alpha` is the step size where they give none. */
+export function sampleText(options: ChainOptions, alpha: number, guided: boolean): string {
   return JSON.stringify({
-    steps: String(steps),
+    ...chain(options),
     alpha: ranged('alpha', options.alpha, alpha, -1e6, 1e6),
-    seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
     ...(options.eta === 'ancestral' ? {} : { eta: ranged('eta', options.eta, 1, 0, 1) }),
-    ...more,
+    guided,
+  });
+}
+
+/** Options that one method alone has. */
+const OWN = { local: ['strength', 'locality', 'keep'], paper: ['alpha', 'eta'] } as const;
+
+/** The method that options ask for, by name or by what it alone has. */
+export function methodOf(options: ExplainAllOptions): ExplainMethod {
+  const first = (method: ExplainMethod) => OWN[method].find((name) => options[name] !== undefined);
+  const method: string = options.method ?? (first('paper') === undefined ? 'local' : 'paper');
+  if (method !== 'local' && method !== 'paper') {
+    throw new BadInputError(`method must be "local" or "paper", is ${JSON.stringify(method)}`);
+  }
+  const other = method === 'local' ? 'paper' : 'local';
+  const stranger = first(other);
+  if (stranger !== undefined) {
+    throw new BadInputError(`${stranger} is an option of method "${other}": leave it out, or ask for that method`);
+  }
+  return method;
+}
+
+/** What a method is told beside the chain. */
+function methodText(options: ExplainAllOptions): object {
+  const { guidance } = options;
+  if (guidance !== undefined && guidance !== 'gradient' && guidance !== 'representation') {
+    throw new BadInputError(`guidance must be "gradient" or "representation", is ${JSON.stringify(guidance)}`);
+  }
+  if (methodOf(options) === 'local') {
+    const strength = given('strength', options.strength, 0, 1e3);
+    const locality = given('locality', options.locality, 0, 2);
+    return { local: { guidance, strength, locality, keep: given('keep', options.keep, 0, 1e6) } };
+  }
+  const ancestral = options.eta === 'ancestral';
+  const eta = options.eta === 'ancestral' ? undefined : given('eta', options.eta, 0, 1);
+  return { paper: { guidance, alpha: given('alpha', options.alpha, -1e6, 1e6), eta, ancestral } };
+}
+
+/** The number of a target, and whether it is to be there. */
+export function targetOf(target: ExplainTarget, info: ModelInfo): { class: number; present: boolean } {
+  let [which, present]: [number | string, boolean] = ['', true];
+  if (typeof target === 'object' && target !== null) {
+    which = target.class;
+    if (target.present !== undefined && typeof target.present !== 'boolean') {
+      throw new BadInputError(`present must be true or false, is ${JSON.stringify(target.present)}`);
+    }
+    present = target.present ?? true;
+  } else {
+    which = target;
+    // A class may be called so itself.
+    const named = typeof which === 'string' && info.classNames.some((name) => name === (which as string).trim());
+    if (typeof which === 'string' && !named && /^\s*[+-]/.test(which)) {
+      const text = which.trim();
+      [which, present] = [text.slice(1), text.startsWith('+')];
+    }
+  }
+  const number = classNumber(which, info);
+  if (!present && info.head === 'multiclass') {
+    throw new BadInputError('an image has one class, which cannot be taken away: name the class it is to become');
+  }
+  return { class: number, present };
+}
+
+/** What is asked of an explanation: one target with so many answers, or all of them. */
+export type Ask = { one: { class: number; present: boolean; variants: number } } | { all: object };
+
+/** The options of an explanation as the module reads them. */
+export function explainText(ask: Ask, options: ExplainAllOptions): string {
+  return JSON.stringify({
+    ask,
+    ...chain(options),
+    noise: ranged('noise', options.noise, 0.2, Number.MIN_VALUE, 1),
+    method: methodText(options),
+    // Each step's probabilities are read back for who hears of them.
+    curve: options.onStep !== undefined,
   });
 }

@@ -6,6 +6,7 @@ import type { PlainError } from './errors.js';
 import type {
   Classification,
   Estimate,
+  ExplainAllOptions,
   ExplainOptions,
   Explanation,
   ImageInput,
@@ -19,6 +20,9 @@ import type {
   Usage,
 } from './types.js';
 
+/** Options on their way; `watched`: whether steps are heard of. */
+export type Sent<T> = Omit<T, 'onStep' | 'signal'> & { watched: boolean };
+
 /** Calls by name: what goes in and what comes back. Functions and signals travel as messages of their own. */
 export interface Calls {
   load: [[source: string | Blob | ArrayBuffer | Uint8Array, options: Pick<LoadOptions, 'wasm'>], ModelInfo];
@@ -26,7 +30,8 @@ export interface Calls {
   classifyAll: [[images: ImageInput[]], Classification[]];
   predictNoise: [[images: ImageInput[], timesteps: number | number[]], Float32Array[]];
   sample: [[options: Omit<SampleOptions, 'onStep' | 'signal'>], ImageData[]];
-  explain: [[image: ImageInput, options: Omit<ExplainOptions, 'onStep' | 'signal'>], Explanation];
+  explain: [[image: ImageInput, options: Sent<ExplainOptions>], Explanation];
+  explainAll: [[image: ImageInput, options: Sent<ExplainAllOptions>], Explanation[]];
   train: [[options: Omit<TrainOptions, 'onStep' | 'signal'>], TrainResult];
   export: [[options: { dtype?: 'f16' | 'f32' }], Uint8Array];
   estimate: [[options: { batch?: number }], Estimate];

@@ -101,9 +101,12 @@ export interface Classification {
 export interface StepProgress {
   /** Steps done. */
   done: number;
-  /** Steps in all. */
+  /** Steps in all, as far as is known: it grows where an explanation has to be tried with more strength. */
   total: number;
-  /** Probability of the target after each step so far (explain only). */
+  /**
+   * Probability of the target after each step so far of the chain under way, of one explanation towards one target. Empty
+   * while the image is inverted; anew with each try.
+   */
   curve?: Float32Array;
 }
 
@@ -117,7 +120,7 @@ export interface CallOptions {
 export interface ChainOptions extends CallOptions {
   /** Steps of the whole chain: a number, or a respacing such as "10,10,5" or "ddim25". Default 50. */
   steps?: number | string;
-  /** Step size α of Algorithm 1. Default 20 for samples, 60 for explanations. */
+  /** Step size α of Algorithm 1. Default 20 for samples, 60 for explanations by the paper's method. */
   alpha?: number;
   /** Seed of the noise, below 2⁵³. Default 0. The same seed gives the same image. */
   seed?: number;
@@ -138,10 +141,37 @@ export interface SampleOptions extends ChainOptions {
   count?: number;
 }
 
-/** Options of {@link DuetModel.explain}. */
-export interface ExplainOptions extends ChainOptions {
-  /** The class to move to, by number or name. */
-  target: number | string;
+/** How a counterfactual is made. */
+export type ExplainMethod = 'local' | 'paper';
+
+/**
+ * What an image is to become: a class by number or name. Of a model with several labels the label that is to be there; as
+ * `"-NAME"` or with `present: false` the one that is to be there no longer (`"+NAME"` says the first in so many words).
+ */
+export type ExplainTarget = number | string | { class: number | string; present?: boolean };
+
+/** Options of {@link DuetModel.explainAll}. */
+export interface ExplainAllOptions extends ChainOptions {
+  /**
+   * How: `"local"` changes the image only where guidance changes it, by an exact inversion and a mask at every step;
+   * `"paper"` is the paper's chain, Algorithm 1 from fresh noise. Default `"local"`, or `"paper"` where its options `alpha` or
+   * `eta` are given.
+   */
+  method?: ExplainMethod;
+  /** What steers: the gradient on the image or the paper's Algorithm 1. Default: the gradient; of the paper's chain Algorithm 1. */
+  guidance?: 'gradient' | 'representation';
+  /**
+   * Local: strength of the first try. An image that it does not move to its target is tried with √2 times as much, three times.
+   * Default 1.7, then 2.4, 3.4, 4.8; 1.4 changes less and convinces less; 0 gives the image itself.
+   */
+  strength?: number;
+  /**
+   * Local: how much the mean over a small box of pixels must differ from the image's own path, in units of −1..1, to change the
+   * image there. Default 0.2; 0: anywhere.
+   */
+  locality?: number;
+  /** Local, of a model with several labels: weight of keeping the others. Default 1. */
+  keep?: number;
   /** Share of the chain the image is noised by, above 0 to 1. Default 0.2. */
   noise?: number;
   /**
@@ -151,15 +181,23 @@ export interface ExplainOptions extends ChainOptions {
   mask?: ImageInput;
 }
 
+/** Options of {@link DuetModel.explain}. */
+export interface ExplainOptions extends ExplainAllOptions {
+  /** What the image is to become. */
+  target: ExplainTarget;
+  /** Answers to find, by as many seeds from `seed` on. Default 1. */
+  variants?: number;
+}
+
 /** A counterfactual: what would have to change for the decision to change. */
 export interface Explanation {
   /** The image as the model saw it, resized. */
   original: ImageData;
-  /** The image noised part of the way. */
+  /** The image noised part of the way, to where the chain began. */
   noised: ImageData;
   /** The counterfactual. */
   counterfactual: ImageData;
-  /** Heat map of the difference: blue darker, red brighter, white unchanged. */
+  /** Heat map of the difference, the same scale for every image: blue darker, red brighter, white unchanged. */
   difference: ImageData;
   /** Counterfactual minus original in −2..2, in the order channel, row, column. */
   differenceValues: Float32Array;
@@ -167,12 +205,44 @@ export interface Explanation {
   counterfactualValues: Float32Array;
   /** The target's number. */
   target: number;
+  /** Of a label, whether it was to be added (`true`) or taken away. A class is always `true`. */
+  present: boolean;
   /** What the model says of the original. */
   before: Classification;
-  /** What it says of the counterfactual, its class and probabilities. */
+  /** What it says of the counterfactual, its class and probabilities, and whether it is like the training data. */
   after: Classification;
   /** Probability of the target after each step, of the noised image on its way. */
   curve: Float32Array;
+  /** Whether it is what it was to become: of several labels that one changed and no other. */
+  reached: boolean;
+  /** Of several labels, how many others' decisions changed. */
+  moved: number;
+  /** How it was made. */
+  method: ExplainMethod;
+  /** Which try it is of, from 0. */
+  rung: number;
+  /** Tries that there were to make. */
+  rungs: number;
+  /** Strength of that try; of the paper's method its α. */
+  strength: number;
+  /** Tries that were made: where none reached the target, the most probable one is given. */
+  chains: number;
+  /** Mean absolute difference of a value, as a share of the range. */
+  meanChange: number;
+  /** Seed of its noise. */
+  seed: number;
+  /** How often parts of the network ran for it: an image that was inverted before is not inverted again. */
+  passes: { encoder: number; decoder: number; backward: number };
+  /**
+   * All answers, where more than one was asked for: those that reached the target first, of these the one that changes least,
+   * which this explanation is; then the others, the most probable first.
+   */
+  variants?: Explanation[];
+  /**
+   * Share of these answers that change each pixel by more than 8 grey levels of 255, in the order row, column; of those that
+   * reached the target, where any did.
+   */
+  stability?: Float32Array;
 }
 
 /** State of training after a step. */
@@ -238,8 +308,10 @@ export interface Estimate {
   weights: number;
   /** Classification. */
   classify: PlanEstimate;
-  /** One step of {@link DuetModel.sample} or {@link DuetModel.explain}. */
+  /** One step of {@link DuetModel.sample}, or of {@link DuetModel.explain} by the paper's method. */
   step: PlanEstimate;
+  /** One step of {@link DuetModel.explain} by the local method, with room for the paths of inverted images. */
+  explain: PlanEstimate;
   /** One step of {@link DuetModel.train}. */
   train: PlanEstimate;
 }
@@ -276,8 +348,16 @@ export interface DuetModel {
   predictNoise(images: ImageInput[], timesteps: number | number[], options?: CallOptions): Promise<Float32Array[]>;
   /** New images. */
   sample(options?: SampleOptions): Promise<ImageData[]>;
-  /** A counterfactual of an image. */
+  /**
+   * A counterfactual of an image. The inversions of the last images are kept: another target or strength for the same image
+   * and seed costs a chain alone.
+   */
   explain(image: ImageInput, options: ExplainOptions): Promise<Explanation>;
+  /**
+   * Counterfactuals of an image towards every other class, in their order; of a model with several labels one for each label,
+   * flipped. The image is inverted once.
+   */
+  explainAll(image: ImageInput, options?: ExplainAllOptions): Promise<Explanation[]>;
   /**
    * Fine-tunes the model on labelled images; called again it goes on where it stopped. A call that is aborted keeps what it
    * learned; after one that fails (a lost device, a loss that is not finite) the model is as it was before.

@@ -4,13 +4,14 @@
  */
 import { AbortedError, BadInputError, DuetError, messageOf, typedError } from './errors.js';
 import { pixelsOf } from './pixels.js';
-import type { Calls, Progress, Request, Response } from './protocol.js';
+import type { Calls, Progress, Request, Response, Sent } from './protocol.js';
 import type {
   CallOptions,
   CheckpointSource,
   Classification,
   DuetModel,
   Estimate,
+  ExplainAllOptions,
   ExplainOptions,
   Explanation,
   ImageInput,
@@ -111,9 +112,11 @@ export class DuetWorker implements DuetModel {
   }
 
   async explain(image: ImageInput, options: ExplainOptions): Promise<Explanation> {
-    const { onStep, signal, mask, ...rest } = options;
-    const sent = mask === undefined ? rest : { ...rest, mask: portable(mask) };
-    return this.#call('explain', [portable(image), sent], signal, onStep);
+    return this.#call('explain', [portable(image), sent(options)], options.signal, options.onStep);
+  }
+
+  async explainAll(image: ImageInput, options: ExplainAllOptions = {}): Promise<Explanation[]> {
+    return this.#call('explainAll', [portable(image), sent(options)], options.signal, options.onStep);
   }
 
   async train(options: TrainOptions): Promise<TrainResult> {
@@ -211,6 +214,12 @@ export class DuetWorker implements DuetModel {
     this.#worker.removeEventListener('messageerror', this.#onFailure);
     if (this.#own) this.#worker.terminate();
   }
+}
+
+/** An explanation's options as they travel: functions and signals stay here. */
+function sent<T extends ExplainAllOptions>({ onStep, signal: _, mask, ...rest }: T): Sent<T> {
+  const options = { ...rest, watched: onStep !== undefined, ...(mask !== undefined && { mask: portable(mask) }) };
+  return options as unknown as Sent<T>;
 }
 
 /** A picture in a form that travels to a worker: elements, canvases and frames as their pixels. */

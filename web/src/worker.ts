@@ -14,6 +14,11 @@ const scope = globalThis as unknown as {
 const running = new Map<number, AbortController>();
 let model: Duet | undefined;
 
+/** Options with what does not travel put back: reading each step's probabilities is for who hears of them. */
+function received<T extends { watched: boolean }>({ watched, ...rest }: T, onStep: (progress: Progress) => void, signal: AbortSignal) {
+  return { ...rest, signal, ...(watched && { onStep }) };
+}
+
 async function answer(request: Exclude<Request, { abort: true }>, signal: AbortSignal): Promise<unknown> {
   const onStep = (progress: Progress) => scope.postMessage({ id: request.id, progress });
   if (request.call === 'load') {
@@ -33,7 +38,9 @@ async function answer(request: Exclude<Request, { abort: true }>, signal: AbortS
     case 'sample':
       return model.sample({ ...request.arguments[0], onStep, signal });
     case 'explain':
-      return model.explain(request.arguments[0], { ...request.arguments[1], onStep, signal });
+      return model.explain(request.arguments[0], received(request.arguments[1], onStep, signal));
+    case 'explainAll':
+      return model.explainAll(request.arguments[0], received(request.arguments[1], onStep, signal));
     case 'train':
       return model.train({ ...request.arguments[0], onStep, signal });
     case 'export':

@@ -28,7 +28,7 @@ test('a device that is lost is replaced', { timeout: SLOW }, async () => {
     const devices = helpers.watchDevices();
     const model = await duet.Duet.load('/fixtures/tiny.safetensors');
     const image = helpers.greys(8, 1);
-    const options = { target: 1, steps: 20, noise: 0.5, seed: 2 };
+    const options = { target: 1, steps: 10, noise: 0.5, seed: 2 };
     const want = await model.explain(image, options);
     const opened = [devices.length];
     const apart = (answer) => helpers.apart(answer.counterfactualValues, want.counterfactualValues);

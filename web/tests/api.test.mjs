@@ -153,13 +153,13 @@ test('samples follow from their seed', { timeout: SLOW }, async () => {
   assert.ok(got.opaque && got.distinct > 0);
 });
 
-test('a counterfactual has all its parts and keeps what the mask keeps', { timeout: SLOW }, async () => {
+test('a counterfactual of the paper has all its parts and keeps what the mask keeps', { timeout: SLOW }, async () => {
   const got = await run(async () => {
     const { helpers, model } = globalThis;
     const levels = helpers.greys(8, 1);
     const image = helpers.signed(levels);
     const steps = [];
-    const options = { target: 2, steps: 10, noise: 0.5, seed: 5 };
+    const options = { target: 2, steps: 10, noise: 0.5, seed: 5, method: 'paper' };
     const onStep = ({ done, total, curve }) => steps.push([done, total, curve.length]);
     const free = await model.explain(image, { ...options, onStep });
     const again = await model.explain(image, { ...options, target: 'light' });
@@ -231,7 +231,7 @@ test('needs are known before anything is allocated', { timeout: SLOW }, async ()
   const [one, four] = await run(() => Promise.all([globalThis.model.estimate(), globalThis.model.estimate({ batch: 4 })]));
   assert.deepEqual([one.batch, four.batch], [1, 4]);
   assert.ok(one.weights > 0 && one.weights === four.weights);
-  for (const kind of ['classify', 'step', 'train']) {
+  for (const kind of ['classify', 'step', 'explain', 'train']) {
     for (const key of ['bytes', 'multiplyAdds', 'dispatches']) {
       assert.ok(one[kind][key] > 0, `${kind}.${key}`);
     }

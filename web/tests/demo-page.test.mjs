@@ -85,7 +85,7 @@ test('every control has a name, every id is there once', { timeout: SLOW }, asyn
         twice: ids.filter((id, i) => ids.indexOf(id) !== i),
         missing: contract.filter((id) => !ids.includes(id)),
       };
-    }, 'status alert sample-grid upload draw probabilities target noise alpha steps seed explain cancel explain-progress result result-original result-noised result-counterfactual result-difference verdict curve generate-class generate-count generate generate-cancel generate-grid train-add-sample train-list train-steps train train-cancel train-loss train-export open-model'.split(' '));
+    }, 'status alert sample-grid upload draw probabilities target strength variants locality method noise alpha steps seed explain explain-all cancel explain-progress result result-original result-noised result-counterfactual result-difference result-link result-save compare outline gallery honesty verdict curve generate-class generate-count generate generate-cancel generate-grid train-add-sample train-list train-steps train train-cancel train-loss train-export open-model'.split(' '));
     assert.deepEqual({ nameless, twice, missing }, { nameless: [], twice: [], missing: [] });
   });
 });

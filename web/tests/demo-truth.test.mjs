@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { SLOW, site } from './browser.mjs';
 import { demo, fixture } from './paths.mjs';
 import { png } from './png.mjs';
-import { bars, idle, pixels, shown, start, text, work } from './visitor.mjs';
+import { bars, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 
@@ -19,12 +19,7 @@ const file = (name, buffer, mimeType = 'image/png') => ({ name, mimeType, buffer
 const model = (name) => file(name, readFileSync(fixture(name)), 'application/octet-stream');
 
 /** Opens another model. @param {import('./browser.mjs').Visit} visit @param {string} name */
-async function open(visit, name) {
-  await visit.page.locator('#open-model').setInputFiles(model(name));
-  await visit.page.waitForTimeout(200);
-  await visit.ready();
-  await idle(visit);
-}
+const open = (visit, name) => openModel(visit, model(name));
 
 test('files that are no pictures, or too many, are named', { timeout: SLOW }, async () => {
   await pages.visit('/demo/', {}, async (visit) => {
@@ -128,6 +123,7 @@ test('results say that their model has changed, and a new model offers no old on
   await pages.visit('/demo/', {}, async (visit) => {
     const { page } = visit;
     await start(visit);
+    await more(page);
     await page.locator('#steps').selectOption('25');
     await page.locator('#noise').fill('0.1');
     await work(visit, () => page.locator('#explain').click());

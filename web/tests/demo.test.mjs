@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { SLOW, site } from './browser.mjs';
 import { demo } from './paths.mjs';
 import { png } from './png.mjs';
-import { bars, idle, pixels, shown, start, text, work } from './visitor.mjs';
+import { bars, idle, more, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 
@@ -16,6 +16,7 @@ const pages = site(() => ({ '/demo/': demo() }));
 
 /** @param {Visit} visit @param {string} steps @param {string} noise */
 async function settings({ page }, steps, noise) {
+  await more(page);
   await page.locator('#steps').selectOption(steps);
   await page.locator('#noise').fill(noise);
 }
@@ -47,12 +48,41 @@ test('explaining', { timeout: 2 * SLOW }, async () => {
     assert.ok(await page.locator('#cancel').isEnabled(), 'what runs can be cancelled');
     await idle(visit);
     assert.ok(await shown(visit, 'result'), 'the result is shown');
-    for (const id of ['result-original', 'result-noised', 'result-counterfactual', 'result-difference']) {
+    for (const id of ['result-original', 'result-counterfactual', 'result-difference']) {
       assert.ok(new Set(await pixels(visit, id)).size > 2, `${id} shows something`);
     }
+    assert.equal(await shown(visit, 'result-noised'), false, 'a noised picture is of the paper’s method');
+    assert.equal(await shown(visit, 'gallery-box'), false, 'one answer needs no gallery');
+    const original = await pixels(visit, 'result-original');
     const counterfactual = await pixels(visit, 'result-counterfactual');
-    assert.notDeepEqual(counterfactual, await pixels(visit, 'result-original'));
+    assert.notDeepEqual(counterfactual, original);
     assert.match(await text(visit, 'verdict'), /→.*decision/s);
+    assert.match(
+      await text(visit, 'honesty'),
+      /^Changes \d+.% of the picture; (not reached in 4 tries|reached at (the first try|rung [234] of 4, strength [\d.]+)); unlike training data: (no|yes.*)\.$/,
+    );
+    // The share that is told is that of pixels that differ by more than can be seen.
+    const seenShare = original.filter((v, i) => i % 4 === 0 && Math.abs(v - counterfactual[i]) > 8).length / 784;
+    const told = Number(/(\d+).%/.exec(await text(visit, 'honesty'))[1]);
+    assert.ok(Math.abs(100 * seenShare - told) < 1.5, `${told} % are told, ${100 * seenShare} are seen`);
+    // From the original to the counterfactual by keys, and the outlines by a tick.
+    assert.deepEqual(await pixels(visit, 'result-stage'), original, 'it begins with the original');
+    const outlined = (await pixels(visit, 'result-outline')).filter((v, i) => i % 4 === 3 && v > 0).length;
+    assert.ok(outlined > 100, 'what changed is outlined');
+    await page.locator('#compare').focus();
+    await page.keyboard.press('End');
+    assert.deepEqual(await pixels(visit, 'result-stage'), counterfactual);
+    assert.equal(await page.locator('#compare').getAttribute('aria-valuetext'), 'counterfactual');
+    await page.keyboard.press('ArrowLeft');
+    assert.notDeepEqual(await pixels(visit, 'result-stage'), counterfactual);
+    assert.match(await page.locator('#result-stage').getAttribute('aria-label'), /^99.% of the way; outlined: the \d+.% that change$/);
+    await page.locator('#outline').uncheck();
+    assert.equal(await shown(visit, 'result-outline'), false);
+    await page.locator('#outline').check();
+    const [sheet] = await Promise.all([page.waitForEvent('download'), page.locator('#result-save').click()]);
+    assert.equal(sheet.suggestedFilename(), 'duet-counterfactual.png');
+    const bytes = readFileSync(await sheet.path());
+    assert.ok(bytes.subarray(1, 4).toString() === 'PNG' && bytes.readUInt32BE(16) > 4 * 168, 'a picture of four tiles');
     assert.ok(await page.locator('#curve svg, #curve canvas').first().isVisible(), 'the curve is drawn');
     await visit.screenshot('demo-explained');
 

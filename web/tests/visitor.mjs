@@ -44,3 +44,16 @@ export async function start(visit) {
   await idle(visit);
   assert.equal(await text(visit, 'alert'), '');
 }
+
+/** Opens what is under "More". @param {import('playwright-core').Page} page */
+export async function more(page) {
+  if (!(await page.locator('#more').evaluate((box) => box.open))) await page.locator('#more summary').click();
+}
+
+/** The bytes of a fixture as a model to open. @param {Visit} visit @param {{ name: string, mimeType: string, buffer: Buffer }} file */
+export async function openModel(visit, file) {
+  await visit.page.locator('#open-model').setInputFiles(file);
+  await visit.page.waitForTimeout(200);
+  await visit.ready();
+  await idle(visit);
+}

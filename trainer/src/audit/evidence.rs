@@ -79,3 +79,48 @@ impl Evidence {
         Evidence { images, reached, mean, spread, share, content }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use duet::explain::Passes;
+    use duet::rng::Seed;
+
+    #[test]
+    fn changes_are_summed_and_contents_weighed_by_them() {
+        // Two images of two channels and two pixels; the second pixel never changes.
+        let one = |counterfactual: [f32; 4], difference: [f32; 4], reached| Explanation {
+            target: 0.into(),
+            seed: Seed(0),
+            noised: vec![],
+            counterfactual: counterfactual.to_vec(),
+            difference: difference.to_vec(),
+            before: vec![],
+            after: vec![],
+            curve: vec![],
+            reached,
+            moved: 0,
+            rung: 0,
+            strength: 1.0,
+            chains: 1,
+            passes: Passes::default(),
+        };
+        let made = [
+            one([1.0, 0.5, 0.0, 0.5], [1.2, 0.0, -0.4, 0.0], true),
+            one([-0.5, -0.5, 0.25, 0.0], [0.0, 0.0, 0.4, 0.0], false),
+        ];
+        let toward = Evidence::of(made.iter(), Direction::Toward, 2, 2);
+        assert_eq!((toward.images, toward.reached), (2, 1));
+        // The larger change of the channels, as a share of the range: 0.6 and 0.2.
+        assert!((toward.mean[0] - 0.4).abs() < 1e-6 && (toward.spread[0] - 0.2).abs() < 1e-6);
+        assert_eq!((toward.mean[1], toward.spread[1]), (0.0, 0.0));
+        assert_eq!(toward.share, [1.0, 0.0]);
+        let near =
+            |values: &[f32], right: [f32; 4]| values.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near(&toward.content, [0.625, 0.0, 0.0625, 0.25]), "{:?}", toward.content);
+        let away = Evidence::of(made.iter(), Direction::Away, 2, 2);
+        // Originals: −0.2 and −0.5; 0.4 and −0.15.
+        assert!(near(&away.content, [-0.275, 0.0, 0.2625, 0.25]), "{:?}", away.content);
+        assert_eq!(Evidence::of(std::iter::empty(), Direction::Away, 1, 3).mean, [0.0; 3]);
+    }
+}

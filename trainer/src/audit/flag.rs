@@ -24,7 +24,7 @@ pub struct Rule {
 
 impl Default for Rule {
     fn default() -> Self {
-        Rule { percentile: 0.99, times: 2.0, share: 0.6, spread: 0.8, extent: 0.5, most: 0.05, images: 5 }
+        Rule { percentile: 0.99, times: 2.0, share: 0.6, spread: 0.8, extent: 0.5, most: 0.08, images: 5 }
     }
 }
 
@@ -114,4 +114,97 @@ pub fn spots(mine: &Evidence, others: &[&Evidence], width: usize, rule: &Rule) -
         }
     }
     spots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::evidence::Direction;
+    use duet::explain::{Explanation, Passes};
+    use duet::model::Target;
+    use duet::rng::{Seed, uniform};
+
+    const WIDTH: usize = 12;
+
+    /// An explanation whose image, black before, changes by `change` in −2..2.
+    fn changed(change: Vec<f32>) -> Explanation {
+        Explanation {
+            target: Target::from(0),
+            seed: Seed(0),
+            noised: vec![],
+            counterfactual: change.iter().map(|d| d - 1.0).collect(),
+            difference: change,
+            before: vec![],
+            after: vec![],
+            curve: vec![],
+            reached: true,
+            moved: 0,
+            rung: 0,
+            strength: 1.0,
+            chains: 1,
+            passes: Passes::default(),
+        }
+    }
+
+    /// The sum over `count` images of what `draw` changes: faint everywhere, with `strong` at the pixels it gives for an image.
+    fn evidence(seed: u64, count: usize, draw: impl Fn(usize) -> Vec<usize>) -> Evidence {
+        let one = |image: usize| {
+            let mut change = vec![0.0; WIDTH * WIDTH];
+            uniform(Seed(seed), duet::rng::Stream::Init, 0, image as u32, &mut change);
+            change.iter_mut().for_each(|d| *d *= 0.1);
+            draw(image).iter().for_each(|pixel| change[*pixel] = 1.2);
+            changed(change)
+        };
+        let all: Vec<Explanation> = (0..count).map(one).collect();
+        Evidence::of(all.iter(), Direction::Toward, 1, WIDTH * WIDTH)
+    }
+
+    /// A square of `side` pixels at (y, x).
+    fn square(y: usize, x: usize, side: usize) -> Vec<usize> {
+        (0..side * side).map(|at| (y + at / side) * WIDTH + x + at % side).collect()
+    }
+
+    /// Where a thing is that moves with the image.
+    fn moving(image: usize) -> Vec<usize> {
+        square(image % 9, (7 * image) % 9, 3)
+    }
+
+    fn found(mine: &Evidence, others: &[&Evidence]) -> Vec<Vec<usize>> {
+        spots(mine, others, WIDTH, &Rule::default()).into_iter().map(|spot| spot.pixels).collect()
+    }
+
+    #[test]
+    fn a_place_that_stays_is_found_and_nothing_else() {
+        let planted = square(1, 9, 2);
+        let both = |image: usize| [moving(image), square(1, 9, 2)].concat();
+        let others = [evidence(1, 20, moving), evidence(2, 20, |image| moving(image + 3))];
+        let others: Vec<&Evidence> = others.iter().collect();
+        let mine = evidence(3, 20, both);
+        assert_eq!(found(&mine, &others), std::slice::from_ref(&planted));
+        let spot = &spots(&mine, &others, WIDTH, &Rule::default())[0];
+        assert!((spot.change - 0.6).abs() < 1e-5 && spot.share == 1.0 && spot.others < 0.2, "{spot:?}");
+        // In most of the images it still is one; in some of them it could be a part of the thing.
+        let often = |image: usize| if !image.is_multiple_of(4) { both(image) } else { moving(image) };
+        assert_eq!(found(&evidence(4, 20, often), &others), [planted]);
+        let sometimes = |image: usize| if image.is_multiple_of(3) { both(image) } else { moving(image) };
+        assert!(found(&evidence(5, 20, sometimes), &others).is_empty());
+        assert!(found(&evidence(3, 20, moving), &others).is_empty(), "what moves is none");
+    }
+
+    #[test]
+    fn what_is_everywhere_large_or_common_is_no_shortcut() {
+        let others = [evidence(1, 20, moving), evidence(2, 20, |image| moving(image + 3))];
+        let others: Vec<&Evidence> = others.iter().collect();
+        let uniform = evidence(3, 20, |_| (0..WIDTH * WIDTH).collect());
+        assert!(found(&uniform, &others).is_empty(), "uniform");
+        let large = evidence(4, 20, |_| square(3, 3, 4));
+        assert!(found(&large, &others).is_empty(), "a ninth of the image is no small place");
+        let place = evidence(5, 20, |_| square(1, 9, 2));
+        assert!(found(&place, &[others[0], &place]).is_empty(), "of two classes it tells neither");
+        assert_eq!(found(&place, &others).len(), 1);
+        assert!(found(&evidence(5, 4, |_| square(1, 9, 2)), &others).is_empty(), "too few images");
+        assert!(found(&place, &[]).is_empty(), "nothing to compare with");
+        let two = evidence(6, 20, |_| [square(1, 9, 2), square(8, 1, 2)].concat());
+        assert_eq!(found(&two, &others).len(), 2);
+    }
 }

@@ -40,12 +40,7 @@ impl Patch {
 
 /// Up to `count` other places, by chance, for `pixels` of an image of `height` × `width`: inside the image and apart from where
 /// they are.
-pub fn elsewhere(
-    pixels: &[usize],
-    [height, width]: [usize; 2],
-    count: usize,
-    seed: Seed,
-) -> Vec<Vec<usize>> {
+pub fn elsewhere(pixels: &[usize], [height, width]: [usize; 2], count: usize, seed: Seed) -> Vec<Vec<usize>> {
     let (rows, columns) = (pixels.iter().map(|p| p / width), pixels.iter().map(|p| p % width));
     let extent = |values: &mut dyn Iterator<Item = usize>| {
         values.fold((usize::MAX, 0), |(low, high), value| (low.min(value), high.max(value)))

@@ -36,7 +36,7 @@ pub fn save(path: &Path, config: &ModelConfig, audits: &[ClassAudit]) -> Result<
     for (row, audit) in (0u32..).zip(audits) {
         for (column, direction) in (0u32..).zip(directions) {
             let heat: Vec<f32> =
-                audit.evidence(direction).mean.iter().map(|change| 2.0 * change / largest).collect();
+                audit.evidence(direction).mean.iter().map(|change| change / largest).collect();
             sheet.draw([column, row], &heat, Palette::Difference);
             for finding in audit.findings.iter().filter(|finding| finding.direction == direction) {
                 sheet.outline([column, row], &inside(&finding.spot.pixels, plane));

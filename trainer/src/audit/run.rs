@@ -27,7 +27,7 @@ pub struct Proof {
 
 impl Default for Proof {
     fn default() -> Self {
-        Proof { flips: 0.2, times: 3.0 }
+        Proof { flips: 0.05, times: 3.0 }
     }
 }
 
@@ -201,9 +201,9 @@ impl Audited<'_> {
         let patch = Patch::cut(content, &spot.pixels, plane);
         let bar = progress(1 + 2 * places.len() as u64, 0, "pasting {wide_bar} {pos}/{len}", self.quiet);
         let mut sums = [0.0; 3];
-        let parts = places.iter().flat_map(|place| {
-            [(1, Patch::cut(content, place, plane)), (2, patch.at(place.clone()))]
-        });
+        let parts = places
+            .iter()
+            .flat_map(|place| [(1, Patch::cut(content, place, plane)), (2, patch.at(place.clone()))]);
         for (sum, patch) in std::iter::once((0, patch.clone())).chain(parts) {
             if go_on().is_break() {
                 return Err(Error::Aborted);
@@ -247,13 +247,81 @@ impl Audited<'_> {
                 let rest: Vec<&Evidence> = rest.map(|(_, audit)| audit.evidence(direction)).collect();
                 for spot in spots(mine, &rest, self.config.image_size, &self.rule) {
                     let flips = self.paste(explainer, &others, audits[at].class, &spot, &mine.content)?;
-                    let shortcut = flips.patch >= self.proof.flips
-                        && flips.patch >= self.proof.times * flips.elsewhere;
+                    let shortcut =
+                        flips.patch >= self.proof.flips && flips.patch >= self.proof.times * flips.elsewhere;
                     findings.push(Finding { direction, spot, flips, shortcut });
                 }
             }
             audits[at].findings = findings;
         }
         Ok(audits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use duet::explain::Passes;
+
+    fn explanation(target: Target) -> Explanation {
+        Explanation {
+            target,
+            seed: Seed(0),
+            noised: vec![],
+            counterfactual: vec![],
+            difference: vec![],
+            before: vec![],
+            after: vec![],
+            curve: vec![],
+            reached: true,
+            moved: 0,
+            rung: 0,
+            strength: 1.0,
+            chains: 1,
+            passes: Passes::default(),
+        }
+    }
+
+    /// Image, class, and whether it is to be there.
+    type Question = (usize, usize, bool);
+
+    /// What is asked about images of these probabilities, as (image, class, present), and how many answers tell of each class:
+    /// towards it, and away from it.
+    fn asked(head: Head, rows: &[[f32; 3]], targets: &[usize]) -> (Vec<Question>, Vec<[usize; 2]>) {
+        let config = ModelConfig { head, num_classes: 3, ..ModelConfig::default() };
+        let (rule, proof) = (Rule::default(), Proof::default());
+        let (none, seed) = (&[][..], Seed(0));
+        let config = &config;
+        let audited =
+            Audited { config, explained: none, others: none, targets, seed, rule, proof, quiet: true };
+        let decided = Decided { images: none, rows: rows.iter().map(|row| row.to_vec()).collect(), head };
+        let requests = audited.requests(&decided).unwrap();
+        let made: Vec<_> = requests.iter().map(|request| (*request, explanation(request.target))).collect();
+        let count = |class, direction| audited.telling(&made, &decided, class, direction).unwrap().len();
+        let counts = targets
+            .iter()
+            .map(|class| [Direction::Toward, Direction::Away].map(|direction| count(*class, direction)))
+            .collect();
+        (requests.iter().map(|r| (r.image, r.target.class, r.target.present)).collect(), counts)
+    }
+
+    #[test]
+    fn images_go_towards_each_class_and_tell_of_the_way_to_their_second() {
+        let rows = [[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]];
+        let (requests, counts) = asked(Head::Multiclass, &rows, &[0, 1, 2]);
+        // The second class of the first image is asked for once, though it tells of two classes.
+        assert_eq!(requests, [(0, 1, true), (0, 2, true), (1, 0, true), (1, 1, true)]);
+        assert_eq!(counts, [[1, 1], [2, 0], [1, 1]]);
+        // Where the second class is none of the targets it is asked for all the same.
+        let (requests, counts) = asked(Head::Multiclass, &rows, &[0, 2]);
+        assert_eq!(requests, [(0, 1, true), (0, 2, true), (1, 0, true), (1, 1, true)]);
+        assert_eq!(counts, [[1, 1], [1, 1]]);
+    }
+
+    #[test]
+    fn labels_are_added_where_they_are_not_and_removed_where_they_are() {
+        let (requests, counts) = asked(Head::MultiLabel, &[[0.9, 0.8, 0.1], [0.2, 0.8, 0.3]], &[0, 1]);
+        assert_eq!(requests, [(0, 0, false), (0, 1, false), (1, 0, true), (1, 1, false)]);
+        assert_eq!(counts, [[1, 1], [0, 2]]);
     }
 }

@@ -1,9 +1,13 @@
 //! The command line.
 
+mod audit;
+mod explain;
 pub mod how;
 mod measure;
 mod place;
 
+pub use audit::{Audit, SplitKind};
+pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
 pub use place::Place;
@@ -310,87 +314,6 @@ pub struct Study {
     /// Folder for tables (CSV, JSON), plots (SVG) and pictures (PNG).
     #[arg(long, short, value_name = "FOLDER", default_value = "study")]
     pub out: PathBuf,
-}
-
-/// `duet explain`.
-#[derive(Debug, Args)]
-pub struct Explain {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// How they are made.
-    #[command(flatten)]
-    pub how: How,
-    /// Images, or folders, as for `duet classify`.
-    #[arg(required = true)]
-    pub images: Vec<PathBuf>,
-    /// How pictures are read.
-    #[command(flatten)]
-    pub picture: PictureArgs,
-    /// Class to move to, by name (in any case) or number: one for all images, or one for each, separated by commas or by
-    /// repeating the option; a name that holds commas is given whole. "second": the class that comes second in the decision
-    /// about the image. Of a model with several labels: "+LABEL" to add one, "-LABEL" to take it away.
-    #[arg(long, value_name = "CLASS", default_value = "second", allow_hyphen_values = true)]
-    pub to: Vec<String>,
-    /// Picture to write (PNG or, where its name ends so, JPEG): original, noised, counterfactual, difference.
-    #[arg(long, short, default_value = "explanation.png")]
-    pub out: PathBuf,
-    /// Report to write (.html), to be read in any browser: pictures, probabilities, what changed.
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Answers for each image, by noise of as many seeds: the one that changes least is shown first.
-    #[arg(long, default_value_t = 1)]
-    pub variants: usize,
-    /// Images at a time.
-    #[arg(long, default_value_t = 16)]
-    pub batch: usize,
-    /// Grey picture of where the image may change: white may, black may not.
-    #[arg(long, value_name = "FILE")]
-    pub mask: Option<PathBuf>,
-}
-
-/// Images of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SplitKind {
-    /// Those to train on.
-    Train,
-    /// Those to test on.
-    Test,
-}
-
-/// `duet audit`.
-#[derive(Debug, Args)]
-pub struct Audit {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// Images, or folders, as for `duet classify`: many of each class. Without any, those of a data set.
-    #[arg(conflicts_with_all = ["recipe", "data", "split", "per_class"])]
-    pub images: Vec<PathBuf>,
-    /// Which data.
-    #[command(flatten)]
-    pub data: Data,
-    /// Which of the data's images.
-    #[arg(long, value_enum, default_value = "test")]
-    pub split: SplitKind,
-    /// Images of each class of the data that are explained, each towards every class.
-    #[arg(long, short = 'n', default_value_t = 4)]
-    pub per_class: usize,
-    /// How pictures are read.
-    #[command(flatten)]
-    pub picture: PictureArgs,
-    /// How they are made; the strength is 1 and the only one, for what is cheapest to change is the shortcut.
-    #[command(flatten)]
-    pub how: How,
-    /// Only these classes, by name (in any case) or number, at least two; by default all.
-    #[arg(long, value_name = "CLASS")]
-    pub to: Vec<String>,
-    /// Picture to write (PNG or, where its name ends so, JPEG): a map of the changes for each class, flagged places outlined.
-    #[arg(long, short, default_value = "audit.png")]
-    pub out: PathBuf,
-    /// Images at a time.
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
 }
 
 /// `duet info`.

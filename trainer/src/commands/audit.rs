@@ -70,7 +70,7 @@ fn of_data(set: &Dataset, per_class: usize) -> Result<Images> {
             let count = per_class * set.class_names.len();
             let rows = set.spread(count + OTHERS * set.class_names.len());
             let step = (rows.len() / count.max(1)).max(1);
-            let chosen = |at: usize| at % step == 0 && at / step < count;
+            let chosen = |at: usize| at.is_multiple_of(step) && at / step < count;
             let (explained, others): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|at| chosen(*at));
             [explained, others].map(|part| part.into_iter().map(|at| rows[at]).collect::<Vec<_>>()).into()
         }
@@ -82,7 +82,12 @@ fn of_data(set: &Dataset, per_class: usize) -> Result<Images> {
 }
 
 /// The images that are asked for, and what of them could not be read.
-fn images(arguments: &Cli, options: &Audit, session: &Session, given: &[PathBuf]) -> Result<(Images, Failures)> {
+fn images(
+    arguments: &Cli,
+    options: &Audit,
+    session: &Session,
+    given: &[PathBuf],
+) -> Result<(Images, Failures)> {
     let mut failures = Failures::new(given.len(), arguments.json);
     if given.is_empty() {
         let split = session.data(&options.data)?;
@@ -210,6 +215,7 @@ fn print(
                     let evidence = audit.evidence(direction);
                     serde_json::json!({
                         "images": evidence.images, "reached": evidence.reached, "mean_change": evidence.mean,
+                        "spread": evidence.spread, "share": evidence.share,
                     })
                 };
                 serde_json::json!({
@@ -228,7 +234,10 @@ fn print(
     }
     say!("{count} images towards {} classes ({how})", audits.len());
     let width = audits.iter().map(|audit| config.class_name(audit.class).chars().count()).max().unwrap_or(0);
-    say!("{:width$}  explained  reached  mean change  flagged  makes the class  other patches  elsewhere", "class");
+    say!(
+        "{:width$}  explained  reached  mean change  flagged  makes the class  other patches  elsewhere",
+        "class"
+    );
     for audit in audits {
         let mean = |map: &[f32]| map.iter().sum::<f32>() / map.len().max(1) as f32;
         let worst = audit.findings.iter().max_by(|a, b| a.flips.patch.total_cmp(&b.flips.patch));

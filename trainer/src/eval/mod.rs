@@ -14,6 +14,7 @@ pub mod likeness;
 pub mod noise_error;
 pub mod outcome;
 pub mod place;
+pub mod row;
 
 use crate::cli::Eval;
 use crate::data::Split;

@@ -56,7 +56,7 @@ impl Grid {
                         1 => (image.counterfactual, Palette::Image),
                         _ => (image.difference, Palette::Difference),
                     };
-                    self.draw(&mut picture, at, part, palette);
+                    self.draw(&mut picture, at, part, palette, None);
                     if y != 1 {
                         image.others.iter().for_each(|edges| self.outline(&mut picture, at, edges, OTHER));
                         image.own.iter().for_each(|edges| self.outline(&mut picture, at, edges, OWN));

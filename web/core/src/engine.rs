@@ -3,11 +3,10 @@
 use crate::error::{bad_options, to_js};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::Solver;
-use duet::explain::{ExplainOptions, Method, Paper};
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::{Guidance, Progress, StepSpec, Watch};
+use duet::sampling::{Guidance, Progress, StepSpec};
 use duet::typicality::{Typicality, UNLIKE};
 use duet::weights::Weights;
 use duet::{Duet, Error, LoadOptions, Result, SampleOptions};
@@ -38,27 +37,24 @@ pub struct Engine {
     trained_further: u32,
 }
 
-/// Options of a chain, as the TypeScript layer writes them.
+/// Options of samples, as the TypeScript layer writes them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChainText {
+struct SampleText {
     steps: String,
     alpha: f32,
     seed: u64,
     eta: Option<f64>,
-    noise: Option<f64>,
-    #[serde(default)]
     guided: bool,
 }
 
-impl ChainText {
-    fn solver(&self) -> Solver {
-        self.eta.map_or(Solver::ancestral(), Solver::ddim)
-    }
+/// DDIM's solver of a share of noise, or the reference's ancestral one.
+pub(crate) fn solver(eta: Option<f64>) -> Solver {
+    eta.map_or(Solver::ancestral(), Solver::ddim)
 }
 
 /// Tells a callback of a chain's progress.
-fn tell(callback: &Function, arguments: &[JsValue]) -> ControlFlow<()> {
+pub(crate) fn tell(callback: &Function, arguments: &[JsValue]) -> ControlFlow<()> {
     if go_on(callback, arguments) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
@@ -184,23 +180,9 @@ impl Engine {
         labels: Vec<f32>,
         on_step: Function,
     ) -> std::result::Result<Float32Array, JsValue> {
-        let options: ChainText = serde_json::from_str(&options).map_err(|e| bad_options(&e))?;
+        let options: SampleText = serde_json::from_str(&options).map_err(|e| bad_options(&e))?;
         let outcome = self.run_samples(&options, &labels, &on_step).await;
         self.finish(outcome.map(|images| array(&images)))
-    }
-
-    /// A counterfactual of one image.
-    pub async fn explain(
-        &mut self,
-        options: String,
-        image: Vec<f32>,
-        target: usize,
-        mask: Option<Vec<f32>>,
-        on_step: Function,
-    ) -> std::result::Result<Object, JsValue> {
-        let options: ChainText = serde_json::from_str(&options).map_err(|e| bad_options(&e))?;
-        let outcome = self.run_explain(&options, &image, target, mask, &on_step).await;
-        self.finish(outcome)
     }
 
     /// Notes in what the model's file tells that it was trained for so many more steps: its figures are of before.
@@ -288,7 +270,7 @@ impl Engine {
         self.upload().await
     }
 
-    fn duet(&mut self) -> Result<&mut Duet> {
+    pub(crate) fn duet(&mut self) -> Result<&mut Duet> {
         self.duet.as_mut().ok_or_else(closed)
     }
 
@@ -309,7 +291,7 @@ impl Engine {
 
     async fn run_samples(
         &mut self,
-        text: &ChainText,
+        text: &SampleText,
         labels: &[f32],
         on_step: &Function,
     ) -> Result<Vec<f32>> {
@@ -321,7 +303,7 @@ impl Engine {
         let options = SampleOptions {
             respacing: text.steps.clone(),
             alpha: text.alpha,
-            solver: text.solver(),
+            solver: solver(text.eta),
             seed: Seed(text.seed),
         };
         let mut report = |p: Progress| tell(on_step, &[(p.done as f64).into(), (p.total as f64).into()]);
@@ -329,49 +311,15 @@ impl Engine {
         self.duet()?.sample_watched(wanted, labels.len(classes), &options, &mut report).await
     }
 
-    async fn run_explain(
-        &mut self,
-        text: &ChainText,
-        image: &[f32],
-        target: usize,
-        mask: Option<Vec<f32>>,
-        on_step: &Function,
-    ) -> Result<Object> {
-        let defaults = ExplainOptions::paper();
-        let paper = Paper { alpha: text.alpha, solver: text.solver(), ..Paper::default() };
-        let options = ExplainOptions {
-            noise: text.noise.unwrap_or(defaults.noise),
-            respacing: text.steps.clone(),
-            method: Method::Paper(paper),
-            seed: Seed(text.seed),
-            mask,
-            ..defaults
-        };
-        let mut report = |p: Progress, curve: &[Vec<f32>]| {
-            let curve: Vec<f32> = curve.iter().flatten().copied().collect();
-            tell(on_step, &[(p.done as f64).into(), (p.total as f64).into(), array(&curve).into()])
-        };
-        let watch = Watch::Curve(&mut report);
-        let made = self.duet()?.explain_watched(image, target, &options, watch).await?;
-        let object = Object::new();
-        for (key, values) in [
-            ("noised", &made.noised),
-            ("counterfactual", &made.counterfactual),
-            ("difference", &made.difference),
-            ("before", &made.before),
-            ("after", &made.after),
-            ("curve", &made.curve),
-        ] {
-            set(&object, key, array(values));
-        }
-        Ok(object)
-    }
-
     fn estimates(&self, batch: usize) -> Result<serde_json::Value> {
+        use duet::explain::{LocalStep, local_step_plan};
         use duet::train::{ClassifierInput, TrainOptions, TrainSpec, train_plan};
         let (model, diffusion) = (&*self.model, &self.checkpoint.diffusion);
         let guidance = Guidance::Representation;
         let step = StepSpec { guidance, ..StepSpec::new(batch) };
+        let local = LocalStep { guidance: Guidance::Gradient, normalize: true, masked: false };
+        // The paths of twice as many images, of ten steps.
+        let rows = [11, 10].map(|rows| batch.saturating_mul(2 * rows));
         let spec = TrainSpec {
             batch: batch.max(2),
             classifier_input: ClassifierInput::Both,
@@ -389,6 +337,7 @@ impl Engine {
             "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
             "classify": row(duet::infer::classify_plan(model, batch, WeightSet::Raw)?),
             "step": row(duet::sampling::step_plan(model, &step, WeightSet::Raw)?),
+            "explain": row(local_step_plan(model, local, batch, rows, WeightSet::Raw)?),
             "train": row(train_plan(model, diffusion, &spec)?),
         }))
     }

@@ -8,6 +8,7 @@
 mod check;
 mod engine;
 mod error;
+mod explain;
 mod panic;
 mod picture;
 mod train;

@@ -1,77 +1,75 @@
 /** The tab that explains a decision. */
 
+import type { DuetModel, StepProgress } from 'duet-diffusion';
+import { askedOptions, askedTarget, askedWords, offerTargets, proposeTarget, startAsk } from './ask';
 import { classifySoon } from './classify';
-import { byId, fillSelect, showRange } from './dom';
+import { byId } from './dom';
 import { editorCopy, editorImage, editorSource, fitEditor, onImage, setImage, startEditor } from './editor';
-import { outdateExplanation, showExplanation, startSaving } from './explain-result';
-import { percent, plural } from './format';
+import { outdateExplanation, type Result, showResult, startResult } from './explain-result';
+import { percent } from './format';
 import { takePictures } from './incoming';
-import { maskOver, maskValues, startMask } from './mask';
+import { noteLink } from './link';
+import { maskOver, startMask } from './mask';
 import { report, say } from './notice';
 import { markSample } from './samples';
 import { onModel, runTask, withModel } from './session';
 
-const target = byId<HTMLSelectElement>('target');
-const noise = byId<HTMLInputElement>('noise');
-const alpha = byId<HTMLInputElement>('alpha');
-const steps = byId<HTMLSelectElement>('steps');
-const seed = byId<HTMLInputElement>('seed');
 const progress = byId<HTMLProgressElement>('explain-progress');
 const progressText = byId('explain-progress-text');
 
-/** Whether the target was chosen by hand; until then it is the runner-up, the easiest to reach. */
-let targetChosen = false;
-
-function proposeTarget(probabilities: Float32Array): void {
-  if (targetChosen || probabilities.length < 2) return;
-  const order = [...probabilities.keys()].sort((a, b) => (probabilities[b] ?? 0) - (probabilities[a] ?? 0));
-  target.value = String(order[1]);
+/** Tells of a chain's steps; of one answer also how probable the target is. */
+function stepTeller(name?: string): (step: StepProgress) => void {
+  return ({ done, total, curve }) => {
+    progress.max = total;
+    progress.value = done;
+    const now = curve?.[curve.length - 1];
+    progressText.textContent = `${done} of ${total}${now === undefined ? '' : ` · ${name ?? ''} ${percent(now)}`}`;
+  };
 }
 
-async function explain(signal: AbortSignal): Promise<void> {
-  const mask = maskValues();
-  const share = noise.valueAsNumber;
+/** Asks, shows what comes of it, and notes the question in the page's address. */
+async function ask(question: (model: DuetModel) => Promise<Pick<Result, 'kind' | 'answers' | 'stability'>>): Promise<void> {
   progress.removeAttribute('value');
   progressText.textContent = '';
   say('Explaining…');
+  const settings = askedWords();
+  const noise = askedOptions().noise ?? 0;
   await withModel(async (model) => {
-    const name = target.selectedOptions[0]?.textContent ?? '';
-    const explanation = await model.explain(editorImage(), {
-      target: Number(target.value),
-      noise: share,
-      alpha: alpha.valueAsNumber,
-      steps: Number(steps.value),
-      seed: seed.valueAsNumber,
-      ...(mask ? { mask } : {}),
-      signal,
-      onStep: ({ done, total, curve }) => {
-        progress.max = total;
-        progress.value = done;
-        const now = curve?.[curve.length - 1];
-        progressText.textContent = `${done} of ${total}${now === undefined ? '' : ` · ${name} ${percent(now)}`}`;
-      },
-    });
-    say(`Done. ${showExplanation(explanation, model.info, share)}.`);
+    const made = await question(model);
+    noteLink();
+    say(`Done. ${showResult({ ...made, info: model.info, noise, settings })}.`);
   });
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   byId('result').scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'nearest' });
 }
 
+/** Explains towards one target. */
+async function explain(signal: AbortSignal): Promise<void> {
+  const { target, name, variants } = askedTarget();
+  const options = askedOptions();
+  await ask(async (model) => {
+    const onStep = stepTeller(target.present ? name : `no ${name}`);
+    const made = await model.explain(editorImage(), { ...options, target, variants, signal, onStep });
+    if (made.variants) return { kind: 'variants', answers: made.variants, stability: made.stability };
+    return { kind: 'one', answers: [made] };
+  });
+}
+
+/** Explains towards every target. */
+async function explainAll(signal: AbortSignal): Promise<void> {
+  const options = askedOptions();
+  await ask(async (model) => {
+    const answers = await model.explainAll(editorImage(), { ...options, signal, onStep: stepTeller() });
+    return { kind: 'all', answers };
+  });
+}
+
 /** Wires the tab. */
 export function startExplain(): void {
-  const showNoise = showRange('noise', (value) => {
-    const taken = Math.max(1, Math.round(value * Number(steps.value)));
-    return `${percent(value)}, about ${plural(taken, 'step')}`;
-  });
-  steps.addEventListener('change', showNoise);
-  showRange('alpha', String);
-  target.addEventListener('change', () => {
-    targetChosen = true;
-  });
-
+  startAsk();
   startEditor();
   startMask();
-  startSaving();
+  startResult();
   onImage((drawing) => {
     markSample(editorSource());
     maskOver(editorCopy());
@@ -80,13 +78,7 @@ export function startExplain(): void {
   takePictures(byId<HTMLInputElement>('upload'), byId('drop'), 1, setImage);
 
   onModel(({ info }, change) => {
-    const before = target.selectedOptions[0]?.textContent;
-    fillSelect(
-      target,
-      info.classNames.map((name, c) => [String(c), name]),
-    );
-    // A class that the new model does not have was not chosen.
-    if (target.selectedOptions[0]?.textContent !== before) targetChosen = false;
+    offerTargets(info);
     outdateExplanation(change);
     const refit = async (): Promise<void> => {
       await fitEditor(info.imageSize);
@@ -96,8 +88,13 @@ export function startExplain(): void {
     refit().catch(report);
   });
 
-  byId<HTMLFormElement>('explain-form').addEventListener('submit', (event) => {
+  const cancel = byId<HTMLButtonElement>('cancel');
+  const form = byId<HTMLFormElement>('explain-form');
+  form.addEventListener('submit', (event) => {
     event.preventDefault();
-    void runTask(byId<HTMLButtonElement>('cancel'), explain);
+    void runTask(cancel, explain);
+  });
+  byId('explain-all').addEventListener('click', () => {
+    if (form.reportValidity()) void runTask(cancel, explainAll);
   });
 }

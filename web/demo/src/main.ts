@@ -6,6 +6,7 @@ import { setImage } from './editor';
 import { startExplain } from './explain';
 import { startGenerate } from './generate';
 import { ignoreStrayDrops } from './incoming';
+import { startLinks } from './link';
 import { report } from './notice';
 import { fetchSamples, showSamples } from './samples';
 import type { Sample } from './samples';
@@ -51,7 +52,7 @@ async function startSamples(): Promise<void> {
   };
   showSamples(samples, choose);
   offerSamples(samples);
-  byId('sample-grid').querySelector('button')?.click();
+  if (!startLinks()) byId('sample-grid').querySelector('button')?.click();
 }
 
 const address = new URLSearchParams(location.search).get('model') ?? './model.safetensors';

@@ -9,6 +9,9 @@ import { contextOf, pixelsOf, show } from './picture';
 const canvas = byId<HTMLCanvasElement>('mask');
 const keep = byId<HTMLInputElement>('keep');
 const brush = byId<HTMLInputElement>('brush');
+/** Letters that need no escaping in an address, and the pixels that one of them holds. */
+const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+const BITS = 6;
 /** What was painted: opaque where the image may change. */
 const painted = document.createElement('canvas');
 let behind: ImageData | undefined;
@@ -58,12 +61,42 @@ export function maskValues(): Uint8Array | undefined {
   return values;
 }
 
+/** The mask in letters for a link: its size, then six pixels a letter. */
+export function maskText(): string | undefined {
+  if (!keep.checked) return undefined;
+  const data = pixelsOf(painted).data;
+  let text = `${painted.width}.`;
+  for (let from = 0; from < data.length / 4; from += BITS) {
+    let word = 0;
+    for (let bit = 0; bit < BITS; bit++) if ((data[4 * (from + bit) + 3] ?? 0) > 127) word |= 1 << bit;
+    text += LETTERS[word];
+  }
+  return text;
+}
+
+/** Sets the mask as a link says; without one, the whole image may change. */
+export function setMaskText(text: string | undefined): void {
+  const [width, letters = ''] = text?.split('.') ?? [];
+  const size = Number(width);
+  keep.checked = Number.isInteger(size) && size > 0 && letters.length === Math.ceil((size * size) / BITS);
+  if (keep.checked) {
+    const mask = new ImageData(size, size);
+    for (let i = 0; i < size * size; i++) {
+      const word = LETTERS.indexOf(letters[Math.floor(i / BITS)] ?? 'A');
+      if (word >= 0 && (word >> (i % BITS)) & 1) mask.data.fill(255, 4 * i, 4 * i + 4);
+    }
+    show(painted, mask);
+  }
+  toggle();
+}
+
+function toggle(): void {
+  byId('mask-tools').hidden = !keep.checked;
+  if (keep.checked) redraw();
+}
+
 /** Wires the mask's tools. */
 export function startMask(): void {
-  const toggle = (): void => {
-    byId('mask-tools').hidden = !keep.checked;
-    redraw();
-  };
   keep.addEventListener('change', toggle);
   // The browser may have kept the tick over a reload.
   toggle();

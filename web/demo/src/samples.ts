@@ -1,12 +1,15 @@
 /** The sample images, all fetched at the start so that the page works offline afterwards. */
 
 import { byId, make } from './dom';
+import { arrowKeys } from './grid-keys';
 import { alertWith } from './notice';
 import { copyOf, readSource } from './picture';
 import type { Source } from './picture';
 
 /** A sample image. */
 export interface Sample {
+  /** Its file's name. */
+  file: string;
   /** Name of its class. */
   label: string;
   /** The picture. */
@@ -23,7 +26,7 @@ export async function fetchSamples(): Promise<Sample[]> {
     try {
       const picture = await fetch(`./images/${file}`);
       if (!picture.ok) throw new Error(`status ${picture.status}`);
-      return [{ label, picture: await readSource(new File([await picture.blob()], file)) }];
+      return [{ file, label, picture: await readSource(new File([await picture.blob()], file)) }];
     } catch (error) {
       missing.push(`${file} (${error instanceof Error ? error.message : String(error)})`);
       return [];
@@ -36,7 +39,8 @@ export async function fetchSamples(): Promise<Sample[]> {
   return samples;
 }
 
-const buttonOf = new Map<Source, HTMLElement>();
+/** Buttons and files of the samples in the grid. */
+const shown = new Map<Source, { button: HTMLElement; file: string }>();
 
 /** More classes than this do not get a column each. */
 const MOST_COLUMNS = 12;
@@ -51,7 +55,7 @@ export function showSamples(samples: Sample[], choose: (sample: Sample) => void)
   const buttons = samples.map((sample) => {
     const nth = (seen.get(sample.label) ?? 0) + 1;
     seen.set(sample.label, nth);
-    const button = make('button', { type: 'button', title: sample.label, tabIndex: -1 }, copyOf(sample.picture.preview));
+    const button = make('button', { type: 'button', title: sample.label }, copyOf(sample.picture.preview));
     if (columns) button.style.gridColumn = String(classes.indexOf(sample.label) + 1);
     button.dataset.label = sample.label;
     button.setAttribute('aria-label', nth === 1 ? sample.label : `${sample.label}, number ${nth}`);
@@ -60,46 +64,27 @@ export function showSamples(samples: Sample[], choose: (sample: Sample) => void)
       choose(sample);
       markSample(sample.picture);
     });
-    buttonOf.set(sample.picture, button);
-    button.addEventListener('focus', () => {
-      for (const other of buttons) other.tabIndex = other === button ? 0 : -1;
-    });
-    button.addEventListener('keydown', (event) => {
-      const next = neighbour(buttons, button, event.key);
-      if (!next) return;
-      event.preventDefault();
-      next.focus();
-    });
+    shown.set(sample.picture, { button, file: sample.file });
     return button;
   });
-  if (buttons[0]) buttons[0].tabIndex = 0;
+  arrowKeys(buttons);
   grid.replaceChildren(...buttons);
-}
-
-/** Where a key leads from a button of the grid, as it is laid out now. */
-function neighbour(buttons: HTMLElement[], from: HTMLElement, key: string): HTMLElement | undefined {
-  const column = buttons.filter((other) => other.offsetLeft === from.offsetLeft);
-  const step = (line: HTMLElement[], by: number): HTMLElement | undefined => line[line.indexOf(from) + by];
-  switch (key) {
-    case 'ArrowRight':
-      return step(buttons, 1);
-    case 'ArrowLeft':
-      return step(buttons, -1);
-    case 'ArrowDown':
-      return step(column, 1);
-    case 'ArrowUp':
-      return step(column, -1);
-    case 'Home':
-      return buttons[0];
-    case 'End':
-      return buttons.at(-1);
-    default:
-      return undefined;
-  }
 }
 
 /** Marks the sample that the image is, or none. */
 export function markSample(picture: Source | undefined): void {
-  const chosen = picture && buttonOf.get(picture);
+  const chosen = picture && shown.get(picture)?.button;
   for (const button of byId('sample-grid').children) button.setAttribute('aria-pressed', String(button === chosen));
+}
+
+/** The file of the sample that the image is, if it is one. */
+export function sampleFile(picture: Source | undefined): string | undefined {
+  return picture && shown.get(picture)?.file;
+}
+
+/** Chooses the sample of a file, or says that there is none. */
+export function chooseSample(file: string): boolean {
+  const found = [...shown.values()].find((sample) => sample.file === file);
+  found?.button.click();
+  return found !== undefined;
 }
