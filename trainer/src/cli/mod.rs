@@ -60,6 +60,8 @@ pub enum Command {
     /// Compare step sizes of guidance: precision and recall, the way to the class, pictures.
     Study(Study),
     /// Look for shortcuts: small places that never move and make a class. Exit code 3 where one is found.
+    ///
+    /// Counterfactuals are made with one strength for all images: --strength, here 1 by default, without any further tries.
     Audit(Audit),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
