@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -49,7 +49,7 @@ web-test: web-fixtures
 	$(MAKE) --no-print-directory browser-test
 
 web-fixtures: setup
-	$(CARGO) test --release --workspace --test suite web_fixtures
+	$(CARGO) test --release --workspace --lib --test suite web_fixtures
 
 browser-test: web-build
 	@sh trainer/scripts/setup.sh browser
@@ -82,12 +82,23 @@ demo: setup
 	$(BUILD)
 	sh trainer/scripts/demo.sh
 
+# Renews the README's picture of counterfactuals.
+pictures: setup
+	$(BUILD)
+	sh trainer/scripts/pictures.sh web/demo/pictures
+
 # Measures what the step size of guidance does, into the folder study, and renews the README's pictures of it: about
 # seven minutes on a software device with two cores. MODEL=… takes another model.
 MODEL ?= web/demo/public/model.safetensors
 study: setup
 	$(BUILD)
 	sh trainer/scripts/study.sh $(MODEL)
+
+# Plants a mark into shares of one class's images, trains a small model on each and audits it (trainer/scripts/shortcuts.sh).
+# CLASS=, CORNER= and SHARES= choose others.
+shortcuts: setup
+	$(BUILD) --example plant_shortcut
+	sh trainer/scripts/shortcuts.sh $(or $(CLASS),Sandal) $(or $(CORNER),ne) "$(or $(SHARES),0 0.1 0.3 0.6 1)"
 
 # Trains the default model, or goes on with it; Ctrl-C saves.
 train: setup

@@ -27,7 +27,9 @@ pub(super) struct Metadata {
     pub model: ModelConfig,
     pub diffusion: DiffusionConfig,
     pub ema: bool,
-    /// Written only where it says something: programs that do not know it must not read such a model.
+    /// This and the next are written only where they say something: programs that do not know them must not read such a model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub classifier_only: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub pictures: Pictures,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,8 +38,8 @@ pub(super) struct Metadata {
     pub info: BTreeMap<String, String>,
 }
 
-fn is_default(pictures: &Pictures) -> bool {
-    *pictures == Pictures::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// All of a [`TrainingState`] but its tensors.
@@ -78,6 +80,7 @@ impl Checkpoint {
             model: self.model.clone(),
             diffusion: self.diffusion.clone(),
             ema: self.ema.is_some(),
+            classifier_only: self.classifier_only,
             pictures: self.pictures,
             training: self.training.as_ref().map(|state| TrainingMetadata {
                 step: state.step,

@@ -2,7 +2,7 @@
 //!
 //! # Format 1
 //! A safetensors file whose `__metadata__` has the key `duet`: JSON text with `format` (1), `model`, `diffusion`,
-//! `ema` (whether there is an average), `pictures` (ground and fit; absent where those are black and the middle),
+//! `ema` (whether there is an average), `classifier_only` (absent where the whole network was trained), `pictures` (ground and fit; absent where those are black and the middle),
 //! `training` (step, seed, recipe, data fingerprint, metrics; absent in files for inference) and `info` (free text). A
 //! second key, `typicality`, may hold statistics of the training data under these weights, as JSON text with a version of
 //! its own. Tensors are named
@@ -116,6 +116,8 @@ pub struct Checkpoint {
     pub ema: Option<Tensors>,
     /// Present in checkpoints that training can be continued from.
     pub training: Option<TrainingState>,
+    /// Its encoder and head were trained by the classifier's loss alone: it classifies, and that is all it can do.
+    pub classifier_only: bool,
     /// What pictures it was trained on.
     pub pictures: Pictures,
     /// What its training data look like to it, for `weights` as they are here; `None` where that was never measured.
@@ -133,6 +135,7 @@ impl Checkpoint {
             weights,
             ema: None,
             training: None,
+            classifier_only: false,
             pictures: Pictures::default(),
             typicality: None,
             info: BTreeMap::new(),
@@ -181,9 +184,22 @@ impl Checkpoint {
         Preparation::of(self.pictures, self.model.in_channels, self.model.image_size)
     }
 
-    /// The statistics of the training data under the weights, or with `ema` under their average, which has none.
+    /// The statistics of the training data under the weights, or with `ema` under their average, which has none; nor has a
+    /// classifier alone.
     pub fn typicality_of(&self, ema: bool) -> Option<&Reference> {
-        self.typicality.as_ref().filter(|_| !ema)
+        self.typicality.as_ref().filter(|_| !ema && !self.classifier_only)
+    }
+
+    /// Checks that the network was trained to denoise: whatever samples, explains or predicts noise needs that.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a classifier alone.
+    pub fn require_denoising(&self) -> Result<()> {
+        if self.classifier_only {
+            let detail = "is a classifier alone, trained without the noise error: it classifies, but cannot generate, explain or predict noise";
+            return Err(Error::config("model", detail));
+        }
+        Ok(())
     }
 
     /// The weights to use: the average where there is one, without what only training needs.
@@ -263,6 +279,7 @@ impl Checkpoint {
         )?;
         let metadata = metadata::parse(text)?;
         let mut checkpoint = Checkpoint {
+            classifier_only: metadata.classifier_only,
             model: metadata.model,
             diffusion: metadata.diffusion,
             weights: Tensors::new(),

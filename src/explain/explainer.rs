@@ -265,6 +265,11 @@ impl Explainer {
         steps
     }
 
+    /// Height times width of an image.
+    pub fn pixels(&self) -> usize {
+        self.images.pixels
+    }
+
     fn both_steps(&self) -> [usize; 2] {
         match &self.engine {
             Engine::Local(engine) => engine.steps(),
@@ -354,7 +359,7 @@ impl Explainer {
         let seed = |number: usize| crate::rng::Seed(self.options.seed.0.wrapping_add(number as u64));
         let requests: Vec<Request> =
             (0..variants).map(|number| Request { image: 0, target, seed: seed(number) }).collect();
-        Ok(Variants::of(self.explain(image, &requests, 0, watch).await?, self.images))
+        Ok(Variants::of(self.explain(image, &requests, 0, watch).await?, self.images.pixels))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::model::Target;
 use crate::rng::Seed;
-use crate::tensor::Images;
 
 /// Difference of grey levels, in units of −1..1, above which a pixel counts as touched: 8 of 255.
 const TOUCHED: f32 = 16.0 / 255.0;
@@ -85,8 +84,8 @@ impl Explanation {
         0.5 * sum / self.difference.len().max(1) as f64
     }
 
-    /// Of each pixel \[H,W\], of `pixels`, whether it changed by more than 8 grey levels of 255 in any channel.
-    fn touched(&self, pixels: usize) -> Vec<bool> {
+    /// Of each of `pixels` pixels \[H,W\], whether it changed by more than 8 grey levels of 255 in any channel.
+    pub fn touched(&self, pixels: usize) -> Vec<bool> {
         let mut touched = vec![false; pixels];
         for channel in self.difference.chunks_exact(pixels.max(1)) {
             for (touched, d) in touched.iter_mut().zip(channel) {
@@ -125,8 +124,8 @@ pub struct Variants {
 }
 
 impl Variants {
-    /// Of answers for one image; `images` is its size.
-    pub(crate) fn of(mut answers: Vec<Explanation>, images: Images) -> Variants {
+    /// Of answers for one image of `pixels` (height times width), in any order.
+    pub fn of(mut answers: Vec<Explanation>, pixels: usize) -> Variants {
         answers.sort_by(|a, b| {
             let probable = || b.target.probability(&b.after).total_cmp(&a.target.probability(&a.after));
             let by_change = || a.mean_change().total_cmp(&b.mean_change());
@@ -134,10 +133,10 @@ impl Variants {
         });
         let any = answers.iter().any(|answer| answer.reached);
         let mut count = 0usize;
-        let mut stability = vec![0.0f32; images.pixels];
+        let mut stability = vec![0.0f32; pixels];
         for answer in answers.iter().filter(|answer| answer.reached || !any) {
             count += 1;
-            for (share, touched) in stability.iter_mut().zip(answer.touched(images.pixels)) {
+            for (share, touched) in stability.iter_mut().zip(answer.touched(pixels)) {
                 *share += f32::from(u8::from(touched));
             }
         }
@@ -168,13 +167,12 @@ mod tests {
             chains: 1,
             passes: Passes::default(),
         };
-        let images = Images { batch: 1, channels: 2, pixels: 4 };
         // Two channels of four pixels: the second pixel changes in one channel or the other.
         let much = answer(0, true, [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.5, 0.0], 0.9);
         let little = answer(1, true, [0.0, 0.0, 0.06, 0.0, 0.0, -0.5, 0.0, 0.0], 0.6);
         let failed = answer(2, false, [2.0; 8], 0.4);
         let worse = answer(3, false, [0.0; 8], 0.3);
-        let made = Variants::of(vec![worse, much, failed, little], images);
+        let made = Variants::of(vec![worse, much, failed, little], 4);
         let seeds: Vec<u64> = made.answers.iter().map(|answer| answer.seed.0).collect();
         assert_eq!(seeds, [1, 0, 2, 3]);
         // 0.06 of −1..1 is less than 8 of 255 grey levels.

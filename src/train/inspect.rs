@@ -71,6 +71,7 @@ pub async fn training_step(
         micro_batches: 1,
         classifier_loss_scaling: input.classifier_loss_scaling,
         classifier_input: input.classifier_input,
+        classifier_only: false,
         given_noise: true,
         activations: Activations::Keep,
         groups: Groups::default(),

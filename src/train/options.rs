@@ -60,6 +60,9 @@ pub struct TrainOptions {
     pub classifier_loss_scaling: f32,
     /// What the classifier sees.
     pub classifier_input: ClassifierInput,
+    /// The classifier's loss is all that is minimised, at its full weight: there is no noise error, and the decoder is
+    /// neither computed nor changed. What is trained so classifies, and can do nothing else.
+    pub classifier_only: bool,
     /// How activations wait for the backward pass.
     pub activations: Activations,
     /// Largest global norm of the gradients of all that is trained: longer ones are scaled down to it. `None`: never.
@@ -82,6 +85,7 @@ impl Default for TrainOptions {
             ema_rate: 0.9999,
             classifier_loss_scaling: 0.001,
             classifier_input: ClassifierInput::Clean,
+            classifier_only: false,
             activations: Activations::Keep,
             clip_grad_norm: None,
             groups: Groups::default(),
@@ -104,8 +108,16 @@ impl TrainOptions {
         }
         self.groups.validate()?;
         let classifies = self.classifier_input != ClassifierInput::None;
-        let learns =
-            Part::ALL.map(|part| self.groups.trains(part) && (classifies || part != Part::Classifier));
+        if self.classifier_only && !classifies {
+            let detail = "a classifier alone has nothing to learn from the input \"none\": give \"clean\", \"noised\" or \"both\"";
+            return Err(Error::config("classifier_only", detail));
+        }
+        let has_loss = |part| match part {
+            Part::Encoder => true,
+            Part::Decoder => !self.classifier_only,
+            Part::Classifier => classifies,
+        };
+        let learns = Part::ALL.map(|part| self.groups.trains(part) && has_loss(part));
         if !learns.contains(&true) {
             return Err(Error::config("groups", "nothing is trained: every part with a loss is frozen"));
         }

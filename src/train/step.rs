@@ -26,6 +26,8 @@ pub struct TrainSpec {
     pub classifier_loss_scaling: f32,
     /// What the classifier sees.
     pub classifier_input: ClassifierInput,
+    /// Whether its loss is all there is.
+    pub classifier_only: bool,
     /// Noise comes from the buffer "noise" instead of the generator.
     pub given_noise: bool,
     /// How activations wait for the backward pass.
@@ -44,12 +46,16 @@ impl TrainSpec {
         if options.classifier_input == ClassifierInput::None {
             groups.classifier = Rate::Frozen;
         }
+        if options.classifier_only {
+            groups.decoder = Rate::Frozen;
+        }
         TrainSpec {
             groups,
             batch: options.batch_size / options.micro_batches.max(1),
             micro_batches: options.micro_batches,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
+            classifier_only: options.classifier_only,
             given_noise: false,
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub steps: u64,
     /// Total loss.
     pub loss: f32,
-    /// Noise error.
+    /// Noise error; 0 of a classifier alone.
     pub mse: f32,
     /// Classifier loss of the labelled images, unweighted (the sum where it sees clean and noised images): the mean over the
     /// steps that had any, 0 where none had.
@@ -418,6 +418,7 @@ impl Trainer {
         };
         let weights = self.weights.download(ParamSet::Weights, true).await?;
         Ok(Checkpoint {
+            classifier_only: self.options.classifier_only,
             ema: Some(self.weights.download(ParamSet::Average, false).await?),
             training: Some(training),
             ..Checkpoint::new(self.weights.model().config.clone(), self.diffusion.clone(), weights)

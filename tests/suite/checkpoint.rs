@@ -141,7 +141,8 @@ fn with_header(from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn round_trips_are_exact_and_deterministic() {
-    for checkpoint in [inference_only(), full(), Checkpoint { ema: Some(Tensors::new()), ..full() }] {
+    let alone = Checkpoint { classifier_only: true, ..full() };
+    for checkpoint in [inference_only(), full(), alone, Checkpoint { ema: Some(Tensors::new()), ..full() }] {
         let bytes = checkpoint.to_bytes(Dtype::F32).unwrap();
         let back = read(&bytes).unwrap();
         assert_eq!(back, checkpoint);

@@ -114,7 +114,7 @@ fn a_step_changes_the_reference_where_the_box_says_so() {
                 };
                 (0..channels).map(of).fold(0.0, f64::max)
             };
-            for p in 0..pixels {
+            for (p, allowed) in allowed.iter().enumerate() {
                 let (y, at_x, r) = ((p / width) as isize, (p % width) as isize, radius as isize);
                 let mut sum = 0.0;
                 for (dy, dx) in (-r..=r).flat_map(|dy| (-r..=r).map(move |dx| (dy, dx))) {
@@ -126,7 +126,7 @@ fn a_step_changes_the_reference_where_the_box_says_so() {
                 let mean = sum / ((2 * radius + 1) * (2 * radius + 1)) as f64;
                 let mut share = f64::from(u8::from(mean > f64::from(locality)));
                 if masked {
-                    share *= f64::from(allowed[p]);
+                    share *= f64::from(*allowed);
                 }
                 for c in 0..channels {
                     let i = p * channels + c;

@@ -41,6 +41,7 @@ mod solver;
 mod solvers;
 mod timesteps;
 mod training;
+mod training_alone;
 mod training_clipping;
 mod training_groups;
 mod training_labels;

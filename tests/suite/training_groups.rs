@@ -30,7 +30,7 @@ fn parts() -> BTreeMap<String, Part> {
 }
 
 /// The tensors of `part` in all that a checkpoint keeps of the parameters.
-fn tensors(checkpoint: &Checkpoint, part: Part) -> Vec<(String, Vec<u32>)> {
+pub fn tensors(checkpoint: &Checkpoint, part: Part) -> Vec<(String, Vec<u32>)> {
     let parts = parts();
     let training = checkpoint.training.as_ref().unwrap();
     let sets = [&checkpoint.weights, checkpoint.ema.as_ref().unwrap(), &training.adam_m, &training.adam_v];

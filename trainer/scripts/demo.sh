@@ -10,20 +10,16 @@ mkdir -p demo
 echo "demo: what the model sees"
 $duet classify --model $model --top 2 $images/*.png
 echo "demo: what would have to change: one image of each class, moved to a class that looks like it"
-chosen=""
-for number in 00019 00002 00001 00013 00006 00008 00004 00009 00018 00000; do chosen="$chosen $images/$number.png"; done
-# shellcheck disable=SC2086
-$duet explain --model $model --steps 100 --out demo/counterfactuals.png \
-    --to "Shirt,Dress,Coat,Coat,Pullover,Sneaker,T-shirt/top,Ankle boot,Shirt,Sneaker" $chosen
+sh trainer/scripts/pictures.sh demo
 echo "demo: every image, moved to the class that comes second for it"
-$duet explain --model $model --steps 100 --out demo/all.png --report demo/report.html $images/*.png >demo/explanations.txt
+$duet explain --model $model --out demo/all.png --report demo/report.html $images/*.png >demo/explanations.txt
 echo "demo: new images, a row per class"
 $duet sample --model $model --steps 25 --count 4 --out demo/samples.png
 cat <<END
 
 demo: the files are in $PWD/demo
   report.html          open it in a browser: every image, its decision before and after, what changed
-  counterfactuals.png  original, noised, counterfactual and difference of ten images
+  counterfactuals.png  original, counterfactual and difference of ten images
   all.png              the same of all images; explanations.txt holds their probabilities
   samples.png          generated images
 demo: \`make web\` builds the page and serves it at http://localhost:8080: explain your own images in the browser

@@ -20,6 +20,9 @@ fn quiet_device_selection() {
 /// Exit code of a command line that cannot be understood, as is usual; everything else that fails ends with 1.
 const USAGE: u8 = 2;
 
+/// Exit code of an audit that found a shortcut, so that a script can refuse the model.
+const FOUND: u8 = 3;
+
 /// Tells an error on stderr: as text, or with `--json` as one object.
 fn tell(error: &str, json: bool) {
     if json {
@@ -91,7 +94,10 @@ fn main() -> ExitCode {
     };
     log(arguments.verbose);
     match commands::run(&arguments) {
-        Ok(()) => ended(arguments.json),
+        Ok(answer) => match ended(arguments.json) {
+            code if code == ExitCode::SUCCESS && answer == commands::Answer::Found => ExitCode::from(FOUND),
+            code => code,
+        },
         Err(error) => {
             tell(&error.to_string(), arguments.json);
             // What could not be printed is told as well.

@@ -44,6 +44,8 @@ pub struct TrainRecipe {
     pub classifier_loss_scaling: f32,
     /// What the classifier sees: "clean", "noised", "both" or "none".
     pub classifier_input: ClassifierInput,
+    /// Train the classifier alone: no noise error, the decoder stays as it is. The model then does nothing but classify.
+    pub classifier_only: bool,
     /// How activations wait for the backward pass: "keep" as f32, "recompute" the cheap ones, or those and the others as
     /// "f16"; less memory for a little time.
     pub activations: Activations,
@@ -86,6 +88,7 @@ impl Default for TrainRecipe {
             ema_rate: options.ema_rate,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
+            classifier_only: options.classifier_only,
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,
             seed: options.seed,
@@ -113,6 +116,7 @@ impl TrainRecipe {
             ema_rate: self.ema_rate,
             classifier_loss_scaling: self.classifier_loss_scaling,
             classifier_input: self.classifier_input,
+            classifier_only: self.classifier_only,
             activations: self.activations,
             clip_grad_norm: self.clip_grad_norm,
             groups: self.groups.clone(),

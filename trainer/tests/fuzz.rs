@@ -195,6 +195,11 @@ fn idx_files() {
 }
 
 #[test]
+fn tables_of_celeba() {
+    hammer("celeba", readers::celeba, |_, _| {});
+}
+
+#[test]
 fn tuning_tables() {
     hammer("tuning", readers::tuning, |_, _| {});
 }
@@ -202,6 +207,11 @@ fn tuning_tables() {
 #[test]
 fn results_of_the_benchmark() {
     hammer("bench", readers::bench, |_, _| {});
+}
+
+#[test]
+fn earlier_measurements() {
+    hammer("earlier", readers::earlier, |_, _| {});
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct ClassifierLoss {
     pub feed: Feed,
     /// What the classifier is shown.
     pub seen: Seen,
-    /// Weight beside the noise error.
+    /// Weight beside the noise error, 1 where there is none.
     pub scaling: f32,
 }
 
@@ -59,7 +59,8 @@ pub(super) fn of(_diffusion: &DiffusionConfig, _model: &JointModel, spec: &Train
         ClassifierInput::Noised => &[Seen::Noised],
         ClassifierInput::Both => &[Seen::Noised, Seen::Clean],
     };
-    let (feed, scaling) = (Feed::first(spec.batch), spec.classifier_loss_scaling);
+    let scaling = if spec.classifier_only { 1.0 } else { spec.classifier_loss_scaling };
+    let feed = Feed::first(spec.batch);
     let term = |seen: &Seen| -> Box<dyn Term> {
         Box::new(ClassifierLoss { feed: feed.clone(), seen: *seen, scaling })
     };

@@ -143,14 +143,15 @@ pub type Terms = Vec<Box<dyn Term>>;
 /// Gives the terms of one file that a specification asks for, in their order.
 type Of = fn(&DiffusionConfig, &JointModel, &TrainSpec) -> Result<Terms>;
 
-/// The terms of the joint loss (paper Eq. 5 to 10), all on the first feed.
+/// The terms of the joint loss (paper Eq. 5 to 10), all on the first feed; of a classifier alone its own.
 ///
 /// # Errors
 /// As [`Term::forward`].
 pub fn joint(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) -> Result<Terms> {
-    let list: [Of; 3] = [noise_error::of, variational::of, classifier::of];
+    let joint: [Of; 3] = [noise_error::of, variational::of, classifier::of];
+    let alone: [Of; 1] = [classifier::of];
     let mut terms = Vec::new();
-    for of in list {
+    for of in if spec.classifier_only { &alone[..] } else { &joint[..] } {
         terms.extend(of(diffusion, model, spec)?);
     }
     Ok(terms)

@@ -6,10 +6,11 @@ use duet::Error;
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::{DiffusionConfig, Schedule, respaced_steps};
 use duet::families::Tuning;
-use duet::model::ModelConfig;
+use duet::model::{Labels, ModelConfig};
 use duet::picture::{Fit, Preparation};
 use duet_trainer::bench::{compare::Comparison, results::Results};
 use duet_trainer::data::{self, DataKind, DataSpec, INDEX};
+use duet_trainer::eval::{self, comparison::Earlier, judge::Identity};
 use duet_trainer::recipe::Recipe;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -23,6 +24,8 @@ const CHECKPOINT: Budget = Budget { factor: 32, constant: 1 << 20 };
 const MODEL: Budget = Budget { factor: 32, constant: 32 << 20 };
 /// Deflate unpacks to at most 1,032 times a file's size, and a growing vector has twice of what it holds.
 const IDX: Budget = Budget { factor: 3 * 1032, constant: 2 << 20 };
+/// Tables as text, a row and an error for each of many short lines, and two small pictures.
+const CELEBA: Budget = Budget { factor: 512, constant: 8 << 20 };
 /// A picture may unpack to the decoder's limit whatever its file's size.
 const PICTURE: Budget = Budget { factor: 64, constant: 1 << 30 };
 
@@ -118,6 +121,66 @@ pub fn idx(data: &[u8]) {
     }
 }
 
+/// CelebA's tables and one of boxes, with a zero byte between them; with commas in its first line a table is a mirror's. Of the
+/// pictures that they name, one is there.
+pub fn celeba(data: &[u8]) {
+    // Two by two grey pixels.
+    const BITMAP: &[u8] =
+        b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
+        \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\x10\x10\x20\x20\x20\0\0\x30\x30\x30\x40\x40\x40\0\0";
+    let root = folder().join("celeba");
+    let pictures = root.join("img_align_celeba");
+    std::fs::create_dir_all(&pictures).expect("a folder");
+    for name in ["000001.jpg", "000002.jpg"] {
+        std::fs::write(pictures.join(name), BITMAP).expect("a picture");
+    }
+    let mut parts = data.splitn(3, |byte| *byte == 0);
+    for stem in ["list_attr_celeba", "list_eval_partition"] {
+        let text = parts.next().unwrap_or_default();
+        let mirror = text.split(|byte| *byte == b'\n').next().is_some_and(|line| line.contains(&b','));
+        for (ending, is) in [("csv", mirror), ("txt", !mirror)] {
+            let path = root.join(format!("{stem}.{ending}"));
+            if is {
+                std::fs::write(path, text).expect("a table");
+            } else if path.exists() {
+                std::fs::remove_file(path).expect("gone");
+            }
+        }
+    }
+    std::fs::write(root.join("boxes.txt"), parts.next().unwrap_or_default()).expect("a table");
+    for kind in ["celeba", "celeba-validation"] {
+        let spec = DataSpec {
+            kind: DataKind::named(kind).expect("a kind"),
+            path: root.clone(),
+            pad_to: None,
+            test_share: 0.1,
+            split_seed: 0,
+            ground: 0,
+            fit: Fit::Crop,
+            written: None,
+        };
+        match CELEBA.check("celeba", data.len(), || data::load(&spec, 3, 2)) {
+            Err(error) => refused(&error, "celeba"),
+            Ok(split) => {
+                for part in [&split.train, &split.test] {
+                    assert_eq!(part.images.len(), 12 * part.len());
+                    let Labels::MultiLabel(labels) = &part.labels else { panic!("{:?}", part.labels) };
+                    assert!(labels.iter().all(|label| [0.0, 1.0].contains(label)));
+                }
+                match CELEBA.check("boxes", data.len(), || data::boxes(&spec, 2)) {
+                    Err(error) => refused(&error, "celeba"),
+                    Ok(boxes) => {
+                        assert_eq!(boxes.len(), split.test.len());
+                        for edges in boxes.iter().flatten().map(|boxed| boxed.edges) {
+                            assert!(edges.iter().all(|edge| (0.0..=2.0).contains(edge)), "{edges:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A tuning table.
 pub fn tuning(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -139,6 +202,27 @@ pub fn bench(data: &[u8]) {
         Ok(results) => {
             let comparison = Comparison::of(&results, &results);
             assert!(comparison.same_device && comparison.only_before.is_empty());
+        }
+    }
+}
+
+/// An earlier measurement of counterfactuals, compared with itself.
+pub fn earlier(data: &[u8]) {
+    let path = file("earlier.json", data);
+    let judge = Identity {
+        file: "judge.safetensors".into(),
+        fingerprint: "blake3:0".into(),
+        seed: None,
+        test_accuracy: None,
+        test_images: None,
+    };
+    match TEXT.check("earlier", data.len(), || Earlier::read(&path, &judge)) {
+        Err(error) => refused(&error, "earlier.json"),
+        Ok(earlier) => {
+            // Refused where it holds no images, or some that were not judged.
+            if let Ok(same) = eval::comparison::Comparison::of(&earlier.sides, &earlier.sides) {
+                assert_eq!((same.gains, same.losses, same.probability.mean), (0, 0, 0.0));
+            }
         }
     }
 }

@@ -82,7 +82,9 @@ impl Step {
 }
 
 fn train_options(subject: &Subject, batch: usize, input: ClassifierInput) -> duet::train::TrainOptions {
-    let train = subject.train.clone();
+    let mut train = subject.train.clone();
+    // Without a classifier there is nothing that could be trained alone.
+    train.classifier_only &= input != ClassifierInput::None;
     duet::train::TrainOptions { batch_size: batch, micro_batches: 1, classifier_input: input, ..train }
 }
 

@@ -1,8 +1,16 @@
 //! The command line.
 
+mod audit;
+mod explain;
 pub mod how;
+mod measure;
+mod place;
 
+pub use audit::{Audit, SplitKind};
+pub use explain::Explain;
 pub use how::How;
+pub use measure::{Eval, Frontier, Which};
+pub use place::Place;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -39,14 +47,20 @@ pub enum Command {
     Train(Train),
     /// Classify images.
     Classify(Classify),
-    /// Accuracy on the test set, and the noise error by quarter of the chain.
+    /// Accuracy on the test set, the noise error by quarter of the chain, and what counterfactuals are worth.
     Eval(Eval),
+    /// Which way to explain convinces a judge most for how much change: every way at several strengths.
+    Frontier(Frontier),
+    /// Whether explanations of labels change the pixels in the data's boxes: a table and a picture.
+    Place(Place),
     /// Generate images, a row per class.
     Sample(Sample),
     /// Explain a decision by a counterfactual image.
     Explain(Explain),
     /// Compare step sizes of guidance: precision and recall, the way to the class, pictures.
     Study(Study),
+    /// Look for shortcuts: small places that never move and make a class. Exit code 3 where one is found.
+    Audit(Audit),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
     /// Export the averaged weights for shipping.
@@ -148,6 +162,10 @@ pub struct Train {
     /// Begin with another model's weights instead of fresh ones (its average where it has one).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
+    /// Train the classifier alone, without the noise error and the decoder: a judge of others' explanations, say. It then
+    /// does nothing but classify.
+    #[arg(long)]
+    pub classifier_only: bool,
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
@@ -185,32 +203,6 @@ pub struct Classify {
     /// Classes to print of each image.
     #[arg(long, default_value_t = 3)]
     pub top: usize,
-}
-
-/// `duet eval`.
-#[derive(Debug, Args)]
-pub struct Eval {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// Which data.
-    #[command(flatten)]
-    pub data: Data,
-    /// Test images for accuracy, of each class its share; 0: all.
-    #[arg(long, default_value_t = 0)]
-    pub images: usize,
-    /// Test images for the noise error, of each class its share; 0: none.
-    #[arg(long, default_value_t = 256)]
-    pub loss_images: usize,
-    /// Counterfactuals of this many test images per class, each towards the model's next class; 0: none.
-    #[arg(long, default_value_t = 0)]
-    pub counterfactuals: usize,
-    /// How they are made.
-    #[command(flatten)]
-    pub how: How,
-    /// Images at a time.
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
 }
 
 /// The names of all solvers.
@@ -322,43 +314,6 @@ pub struct Study {
     /// Folder for tables (CSV, JSON), plots (SVG) and pictures (PNG).
     #[arg(long, short, value_name = "FOLDER", default_value = "study")]
     pub out: PathBuf,
-}
-
-/// `duet explain`.
-#[derive(Debug, Args)]
-pub struct Explain {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// How they are made.
-    #[command(flatten)]
-    pub how: How,
-    /// Images, or folders, as for `duet classify`.
-    #[arg(required = true)]
-    pub images: Vec<PathBuf>,
-    /// How pictures are read.
-    #[command(flatten)]
-    pub picture: PictureArgs,
-    /// Class to move to, by name (in any case) or number: one for all images, or one for each, separated by commas or by
-    /// repeating the option; a name that holds commas is given whole. "second": the class that comes second in the decision
-    /// about the image. Of a model with several labels: "+LABEL" to add one, "-LABEL" to take it away.
-    #[arg(long, value_name = "CLASS", default_value = "second", allow_hyphen_values = true)]
-    pub to: Vec<String>,
-    /// Picture to write (PNG or, where its name ends so, JPEG): original, noised, counterfactual, difference.
-    #[arg(long, short, default_value = "explanation.png")]
-    pub out: PathBuf,
-    /// Report to write (.html), to be read in any browser: pictures, probabilities, what changed.
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Answers for each image, by noise of as many seeds: the one that changes least is shown first.
-    #[arg(long, default_value_t = 1)]
-    pub variants: usize,
-    /// Images at a time.
-    #[arg(long, default_value_t = 16)]
-    pub batch: usize,
-    /// Grey picture of where the image may change: white may, black may not.
-    #[arg(long, value_name = "FILE")]
-    pub mask: Option<PathBuf>,
 }
 
 /// `duet info`.

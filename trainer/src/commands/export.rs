@@ -3,6 +3,7 @@
 
 use crate::cli::{Cli, Export, WeightSet};
 use crate::data::{Dataset, ending};
+use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{Session, load_checkpoint};
@@ -26,18 +27,23 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
         return Err(Error::config("out", detail));
     }
     files::check(&[(Kind::Model, &options.out)], &inputs)?;
-    let (checkpoint, model) = load_checkpoint(&options.model.model)?;
+    let (mut checkpoint, model) = load_checkpoint(&options.model.model)?;
     let ema = match options.model.weights {
         WeightSet::Auto => checkpoint.ema.is_some(),
         WeightSet::Ema => true,
         WeightSet::Raw => false,
     };
+    if !ema && checkpoint.ema.is_some() {
+        // The accuracy that training noted is the average's.
+        checkpoint.info.retain(|topic, _| ![TEST_ACCURACY, TEST_IMAGES].contains(&topic.as_str()));
+    }
     let dtype = if options.f32 { Dtype::F32 } else { Dtype::F16 };
     let mut bytes = checkpoint.export(dtype, ema)?;
     let path = options.out.display().to_string();
     // Of the weights as they are in the file.
     let mut exported = Checkpoint::from_bytes(&bytes, &options.out)?;
     if options.data.recipe.is_some() || options.data.data.is_some() {
+        exported.require_denoising()?;
         let session = Session::of(arguments, exported, &options.out)?;
         let train = session.data(&options.data)?.train;
         let reference = measure(&session, &train, options.typicality_images, arguments.json)?;

@@ -23,18 +23,21 @@ use duet::typicality::Reference;
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     let is_recipe = ending(&options.model) == "toml";
-    let (model, diffusion, input, info, pictures, typicality) = if is_recipe {
+    let (model, diffusion, train, info, pictures, typicality) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
         let pictures = recipe.data.pictures();
-        (model, recipe.diffusion, recipe.train.classifier_input, Default::default(), pictures, None)
+        (model, recipe.diffusion, recipe.train.options(), Default::default(), pictures, None)
     } else {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         let images = checkpoint.typicality.as_ref().map(Reference::images);
-        let Checkpoint { diffusion, info, pictures, .. } = checkpoint;
-        ((*model).clone(), diffusion, ClassifierInput::Both, info, pictures, images)
+        let Checkpoint { diffusion, info, pictures, classifier_only, .. } = checkpoint;
+        let classifier_input = if classifier_only { ClassifierInput::Clean } else { ClassifierInput::Both };
+        let train = TrainOptions { classifier_input, classifier_only, ..TrainOptions::default() };
+        ((*model).clone(), diffusion, train, info, pictures, images)
     };
-    let plan = |kind, activations| make_plan(&model, &diffusion, input, options.batch, kind, activations);
+    let alone = train.classifier_only;
+    let plan = |kind, activations| make_plan(&model, &diffusion, &train, options.batch, kind, activations);
     if let Some(kind) = options.plan {
         let text = plan(kind, Activations::Keep)?.to_string();
         if arguments.json {
@@ -56,8 +59,13 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     ];
     let mut rows = Vec::new();
     for (name, kind, activations) in kinds {
-        // BatchNorm cannot be trained on one image: no such plan exists.
-        if matches!(kind, PlanKind::Train) && options.batch < 2 {
+        // BatchNorm cannot be trained on one image: no such plan exists. A classifier alone does not denoise.
+        let used = match kind {
+            PlanKind::Classify => true,
+            PlanKind::Step | PlanKind::Guided => !alone,
+            PlanKind::Train => options.batch >= 2,
+        };
+        if !used {
             continue;
         }
         rows.push((name, plan(kind, activations)?.stats()));
@@ -80,6 +88,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
             "parameters": parameters, "batch": options.batch, "plans": plans,
             "model": model.config, "diffusion": diffusion, "info": info,
             "pictures": {"ground": pictures.ground, "fit": pictures.fit.name()}, "typicality_images": typicality,
+            "classifier_only": alone,
         });
         say!("{row}");
         return Ok(());
@@ -97,6 +106,9 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         c.num_res_blocks
     );
     say!("classes: {}", c.class_list());
+    if alone {
+        say!("a classifier alone: it cannot generate, explain or predict noise");
+    }
     let statistics = match typicality {
         Some(images) => format!("statistics of {images} training images tell those unlike them"),
         None => "no statistics of the training data".into(),
@@ -126,7 +138,7 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
 fn make_plan(
     model: &JointModel,
     diffusion: &DiffusionConfig,
-    classifier_input: ClassifierInput,
+    train: &TrainOptions,
     batch: usize,
     kind: PlanKind,
     activations: Activations,
@@ -139,13 +151,7 @@ fn make_plan(
             step_plan(model, &spec, WeightSet::Raw)
         }
         PlanKind::Train => {
-            let spec = TrainSpec {
-                batch,
-                classifier_loss_scaling: 0.1,
-                classifier_input,
-                activations,
-                ..TrainSpec::of(&TrainOptions::default())
-            };
+            let spec = TrainSpec { batch, micro_batches: 1, activations, ..TrainSpec::of(train) };
             train_plan(model, diffusion, &spec)
         }
     }

@@ -50,6 +50,19 @@ pub fn check(arguments: &Cli) -> Result<()> {
         Command::Train(options) => options.batch.iter().try_for_each(|batch| within("batch", batch, &BATCH)),
         Command::Classify(options) => within("top", &options.top, &(1..=usize::MAX)),
         Command::Eval(options) => {
+            within("counterfactuals", &options.counterfactuals, &(0..=*COUNT.end()))?;
+            within("skip", &options.which.skip, &(0.0..=1.0))?;
+            how(&options.how)?;
+            within("batch", &options.batch, &BATCH)
+        }
+        Command::Frontier(options) => {
+            within("per_class", &options.per_class, &COUNT)?;
+            within("skip", &options.which.skip, &(0.0..=1.0))?;
+            within("noise", &options.noise, &(0.0..=1.0))?;
+            within("batch", &options.batch, &BATCH)
+        }
+        Command::Place(options) => {
+            within("images", &options.images, &(0..=*COUNT.end()))?;
             how(&options.how)?;
             within("batch", &options.batch, &BATCH)
         }
@@ -72,6 +85,11 @@ pub fn check(arguments: &Cli) -> Result<()> {
                 return Err(Error::config("step_sizes", format!("must be finite, one is {bad}")));
             }
             options.step_sizes.iter().try_for_each(|alpha| within("step_sizes", alpha, &ALPHA))
+        }
+        Command::Audit(options) => {
+            how(&options.how)?;
+            within("per_class", &options.per_class, &COUNT)?;
+            within("batch", &options.batch, &BATCH)
         }
         Command::Info(options) => within("batch", &options.batch, &BATCH),
         Command::Bench(options) => {
@@ -119,10 +137,20 @@ mod tests {
             ("explain --model m --batch 0 a.png", "batch"),
             ("eval --model m --batch 1000000000", "batch"),
             ("eval --model m --noise 1.5", "noise"),
+            ("eval --model m --skip 1.1", "skip"),
+            ("eval --model m --counterfactuals 18446744073709551615", "counterfactuals"),
+            ("frontier --model m --judge j --skip -0.1", "skip"),
+            ("frontier --model m --judge j -n 0", "per_class"),
+            ("frontier --model m --judge j --noise nan", "noise"),
+            ("place --model m --batch 0", "batch"),
+            ("place --model m --strength nan", "strength"),
             ("eval --model m --alpha nan", "alpha"),
             ("study --model m --step-sizes 1,nan", "step_sizes"),
             ("study --model m --step-sizes 1,2e6", "step_sizes"),
             ("study --model m -n 18446744073709551615", "per_class"),
+            ("audit --model m -n 0", "per_class"),
+            ("audit --model m --strength nan", "strength"),
+            ("audit --model m --batch 0", "batch"),
             ("train r.toml --out o --batch 1000000000", "batch"),
             ("info m --batch 1000000000", "batch"),
             ("bench --seconds inf", "seconds"),

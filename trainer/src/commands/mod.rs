@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod audit;
 mod bench;
 mod check;
 mod classify;
@@ -7,8 +8,10 @@ mod eval;
 mod explain;
 mod export;
 mod export_images;
+mod frontier;
 mod info;
 mod limits;
+mod place;
 mod sample;
 mod study;
 mod train;
@@ -17,16 +20,27 @@ mod tune;
 use crate::cli::{Cli, Command};
 use duet::Result;
 
-/// Runs what the command line asks for.
+/// What a command answers beyond what it prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It did what it should.
+    Done,
+    /// An audit found what it looked for.
+    Found,
+}
+
+/// Runs what the command line asks for; what it answers, where an exit code says it.
 ///
 /// # Errors
 /// Numbers out of range; whatever the command reports.
-pub fn run(arguments: &Cli) -> Result<()> {
+pub fn run(arguments: &Cli) -> Result<Answer> {
     limits::check(arguments)?;
     match &arguments.command {
         Command::Train(options) => train::run(arguments, options),
         Command::Classify(options) => classify::run(arguments, options),
         Command::Eval(options) => eval::run(arguments, options),
+        Command::Frontier(options) => frontier::run(arguments, options),
+        Command::Place(options) => place::run(arguments, options),
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
         Command::Study(options) => study::run(arguments, options),
@@ -36,5 +50,7 @@ pub fn run(arguments: &Cli) -> Result<()> {
         Command::Bench(options) => bench::run(arguments, options),
         Command::Tune(options) => tune::run(arguments, options),
         Command::Check => check::run(arguments),
-    }
+        Command::Audit(options) => return audit::run(arguments, options),
+    }?;
+    Ok(Answer::Done)
 }

@@ -22,6 +22,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let inputs: Vec<&Path> = inputs.map(PathBuf::as_path).collect();
     files::check(&[(Kind::Picture, &options.out)], &inputs)?;
     let session = Session::open(arguments, &options.model)?;
+    session.checkpoint.require_denoising()?;
     let config = session.config().clone();
     let guided = guidance(&options.chain);
     if config.head == Head::MultiLabel && guided != Guidance::None {

@@ -14,6 +14,7 @@ use duet::{Error, Result};
 use std::path::Path;
 
 fn check(session: &Session) -> Result<()> {
+    session.checkpoint.require_denoising()?;
     let config = session.config();
     if config.head != Head::Multiclass {
         return Err(Error::config("head", "a study needs a model with one class per image"));

@@ -21,6 +21,7 @@ fn override_recipe(recipe: &mut Recipe, options: &Train) {
     train.steps = options.steps.unwrap_or(train.steps);
     train.batch_size = options.batch.unwrap_or(train.batch_size);
     train.learning_rate = options.lr.unwrap_or(train.learning_rate);
+    train.classifier_only |= options.classifier_only;
     train.seed = options.seed.unwrap_or(train.seed);
     if let Some(folder) = &options.data {
         recipe.data.set_path(folder);

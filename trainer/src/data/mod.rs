@@ -1,5 +1,7 @@
-//! Data sets: the idx files of the MNIST family, and folders of labelled images.
+//! Data sets: the idx files of the MNIST family, folders of labelled images, CelebA's tables.
 
+mod boxes;
+mod celeba;
 mod classes;
 mod decode;
 mod file;
@@ -14,6 +16,7 @@ mod spec;
 mod summary;
 mod tree;
 
+pub use boxes::{Boxed, boxes};
 pub use file::ending;
 pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
@@ -109,8 +112,16 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::classes`].
     pub fn of_each_class(&self, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
+        self.of_each_class_from(0, ranks)
+    }
+
+    /// The same as if the data began with the row `first`.
+    ///
+    /// # Errors
+    /// As [`Dataset::classes`].
+    pub fn of_each_class_from(&self, first: usize, ranks: std::ops::Range<usize>) -> Result<Vec<usize>> {
         let classes = self.classes()?;
-        let labelled = || classes.iter().enumerate().filter(|(_, class)| **class != UNLABELLED);
+        let labelled = || classes.iter().enumerate().skip(first).filter(|(_, class)| **class != UNLABELLED);
         let mut seen = vec![0usize; labelled().map(|(_, class)| *class as usize + 1).max().unwrap_or(0)];
         let mut rows = Vec::new();
         for (row, class) in labelled() {
@@ -247,5 +258,7 @@ mod tests {
         assert!(error.contains("one class per image"), "{error}");
         let classes = data(Labels::Classes(vec![1, UNLABELLED, 0, 1]));
         assert_eq!(classes.of_each_class(0..1).unwrap(), [0, 2]);
+        assert_eq!(classes.of_each_class_from(1, 0..1).unwrap(), [2, 3]);
+        assert!(classes.of_each_class_from(9, 0..1).unwrap().is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! Which data, as recipes say it, and the list of formats there are.
 
+use super::celeba::{self, Part};
 use super::{Split, bad, folder, idx, labels_csv};
 use duet::picture::{Fit, Pictures, Preparation};
 use duet::{Error, Result};
@@ -15,7 +16,7 @@ struct Source {
 }
 
 /// Every format there is: a file of its own in this folder, and a line here.
-static SOURCES: [Source; 5] = [
+static SOURCES: [Source; 7] = [
     // The four idx files with Fashion-MNIST's class names.
     Source { name: "fashion-mnist", load: |spec, _, _| idx::load(spec, &idx::FASHION_MNIST) },
     // The four idx files with the digits' names.
@@ -26,6 +27,13 @@ static SOURCES: [Source; 5] = [
     Source { name: "folder", load: folder::load },
     // A folder of images and a table of the labels that each has.
     Source { name: "labels-csv", load: labels_csv::load },
+    // CelebA's files, split as they say.
+    Source { name: "celeba", load: |spec, channels, size| celeba::load(spec, channels, size, Part::Test) },
+    // The same, tested on the validation part: to choose settings by.
+    Source {
+        name: "celeba-validation",
+        load: |spec, channels, size| celeba::load(spec, channels, size, Part::Validation),
+    },
 ];
 
 /// The format of a data set, by its name in recipes.
@@ -52,7 +60,7 @@ impl DataKind {
 
     /// Whether the data are a folder of pictures, of which more would be read were they written into it.
     pub fn is_folder(self) -> bool {
-        matches!(self.name(), "folder" | "labels-csv")
+        matches!(self.name(), "folder" | "labels-csv" | "celeba" | "celeba-validation")
     }
 
     pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
@@ -221,7 +229,8 @@ mod tests {
         assert!(error.contains("squeeze") && error.contains("stretch"), "{error}");
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
         assert!(
-            error.contains("idy") && error.contains("fashion-mnist, mnist, idx, folder, labels-csv"),
+            error.contains("idy")
+                && error.contains("fashion-mnist, mnist, idx, folder, labels-csv, celeba, celeba-validation"),
             "{error}"
         );
     }

@@ -1,14 +1,17 @@
 //! How often the classifier is right.
 
-use super::Measured;
-use crate::cli::Eval;
+use super::{Measured, Task};
 use crate::data::Dataset;
 use crate::io::output::progress;
-use crate::io::session::Session;
 use duet::infer::ImageClassifier;
 use duet::model::{Head, Labels, UNLABELLED, WeightSet, argmax};
 use duet::weights::Weights;
 use duet::{Error, Result};
+
+/// Topics of a checkpoint's free text: the share of right answers of the averaged weights, and of how many test images.
+pub const TEST_ACCURACY: &str = "test_accuracy";
+/// See [`TEST_ACCURACY`].
+pub const TEST_IMAGES: &str = "test_images";
 
 /// Shares of correct answers.
 pub struct Accuracy {
@@ -18,17 +21,61 @@ pub struct Accuracy {
     pub per_class: Vec<Option<f64>>,
     /// Images of each class that were seen (multi-label: all images, for each label).
     pub seen: Vec<usize>,
+    /// Multi-label: of each label the mean of two shares of right answers, of the images that have it and of those that do not.
+    /// Who always answers the same is right in one half, however rare the label is. `None` of a label that all images have, or
+    /// none.
+    pub balanced: Option<Vec<Option<f64>>>,
+}
+
+/// Answers as they are counted.
+struct Tally {
+    /// Right answers of each class or label, and answers.
+    right: Vec<usize>,
+    seen: Vec<usize>,
+    /// The same of the images that have the label.
+    right_held: Vec<usize>,
+    held: Vec<usize>,
+}
+
+impl Tally {
+    fn new(classes: usize) -> Tally {
+        let zeros = || vec![0; classes];
+        Tally { right: zeros(), seen: zeros(), right_held: zeros(), held: zeros() }
+    }
+
+    /// Counts an answer to whether an image has a label.
+    fn label(&mut self, label: usize, holds: bool, answer: bool) {
+        let right = usize::from(holds == answer);
+        self.seen[label] += 1;
+        self.right[label] += right;
+        if holds {
+            self.held[label] += 1;
+            self.right_held[label] += right;
+        }
+    }
+
+    fn balanced(&self) -> Vec<Option<f64>> {
+        let share = |right: usize, seen: usize| (seen > 0).then(|| right as f64 / seen as f64);
+        let of = |label: usize| {
+            let (right, held) = (self.right_held[label], self.held[label]);
+            let others = share(self.right[label] - right, self.seen[label] - held)?;
+            Some(0.5 * (share(right, held)? + others))
+        };
+        (0..self.seen.len()).map(of).collect()
+    }
 }
 
 impl Accuracy {
-    /// From right answers and images of each class.
-    fn of(right: &[usize], seen: Vec<usize>) -> Result<Accuracy> {
+    /// From what was counted.
+    fn of(head: Head, tally: Tally) -> Result<Accuracy> {
+        let balanced = (head == Head::MultiLabel).then(|| tally.balanced());
+        let Tally { right, seen, .. } = tally;
         let share = |right: usize, seen: usize| (seen > 0).then(|| right as f64 / seen as f64);
         let Some(all) = share(right.iter().sum(), seen.iter().sum()) else {
             return Err(Error::config("images", "none of the test images has a label: there is no accuracy"));
         };
         let per_class = right.iter().zip(&seen).map(|(right, seen)| share(*right, *seen)).collect();
-        Ok(Accuracy { share: all, per_class, seen })
+        Ok(Accuracy { share: all, per_class, seen, balanced })
     }
 }
 
@@ -47,7 +94,7 @@ pub fn accuracy(
     let config = &weights.model().config;
     let classes = config.num_classes;
     let classifier = pollster::block_on(ImageClassifier::new(weights, batch, set))?;
-    let (mut right, mut seen) = (vec![0usize; classes], vec![0usize; classes]);
+    let mut tally = Tally::new(classes);
     let all = test.spread(count);
     let bar = progress(all.len() as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
     for part in all.chunks(batch) {
@@ -64,22 +111,20 @@ pub fn accuracy(
                         let detail = format!("label {label} in the data, {classes} classes in the model");
                         return Err(Error::config("num_classes", detail));
                     }
-                    seen[label] += 1;
-                    right[label] += usize::from(answer == label);
+                    tally.seen[label] += 1;
+                    tally.right[label] += usize::from(answer == label);
                 }
             }
             (Head::MultiLabel, Labels::MultiLabel(truths)) if truths.len() == logits.len() => {
                 for (i, (truth, logit)) in truths.into_iter().zip(logits).enumerate() {
-                    seen[i % classes] += 1;
-                    right[i % classes] += usize::from((truth > 0.5) == (logit > 0.0));
+                    tally.label(i % classes, truth > 0.5, logit > 0.0);
                 }
             }
             // A class is the label that holds, and no other does.
             (Head::MultiLabel, Labels::Classes(truths)) => {
                 for (label, row) in truths.into_iter().zip(logits.chunks_exact(classes)) {
                     for (k, logit) in row.iter().enumerate() {
-                        seen[k] += 1;
-                        right[k] += usize::from((label as usize == k) == (*logit > 0.0));
+                        tally.label(k, label as usize == k, *logit > 0.0);
                     }
                 }
             }
@@ -88,11 +133,13 @@ pub fn accuracy(
         bar.inc(part.len() as u64);
     }
     bar.finish_and_clear();
-    Accuracy::of(&right, seen)
+    Accuracy::of(config.head, tally)
 }
 
 /// Accuracy on as many images as `options` ask for.
-pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured> {
+pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
+    let &Task { session, options, quiet, .. } = task;
+    let test = &task.split.test;
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
     let found = accuracy(&session.weights, session.set, test, count, options.batch, quiet)?;
     let config = session.config();
@@ -106,27 +153,48 @@ pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, quiet: 
     };
     let mut lines = vec![format!("accuracy {:.2} % of {images} test images{part}", 100.0 * found.share)];
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(12, 40);
-    for ((name, share), seen) in names.iter().zip(&found.per_class).zip(&found.seen) {
-        let share = share.map_or("     –".into(), |share| format!("{:>5.1} %", 100.0 * share));
-        lines.push(format!("  {name:<width$} {share}  of {seen}"));
+    let percent =
+        |share: Option<f64>| share.map_or("     –".into(), |share| format!("{:>5.1} %", 100.0 * share));
+    for (class, name) in names.iter().enumerate() {
+        let (share, seen) = (percent(found.per_class[class]), found.seen[class]);
+        let balanced =
+            found.balanced.as_ref().map(|shares| format!(", balanced {}", percent(shares[class]).trim()));
+        lines.push(format!("  {name:<width$} {share}  of {seen}{}", balanced.unwrap_or_default()));
     }
     let fields = serde_json::json!({
         "images": images, "test_images": test.len(), "accuracy": found.share, "classes": names,
         "per_class": found.per_class, "images_per_class": found.seen,
+        "balanced_per_class": found.balanced,
     });
     Ok(Measured::new(fields, lines))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Accuracy;
+    use super::{Accuracy, Tally};
+    use duet::model::Head;
 
     #[test]
     fn a_class_without_images_has_no_accuracy_and_counts_nowhere() {
-        let found = Accuracy::of(&[3, 0, 0, 4], vec![4, 0, 2, 4]).unwrap();
+        let tally = Tally { right: vec![3, 0, 0, 4], seen: vec![4, 0, 2, 4], ..Tally::new(4) };
+        let found = Accuracy::of(Head::Multiclass, tally).unwrap();
         assert_eq!(found.share, 0.7);
         assert_eq!(found.per_class, [Some(0.75), None, Some(0.0), Some(1.0)]);
-        let error = Accuracy::of(&[0, 0], vec![0, 0]).err().unwrap().to_string();
+        assert_eq!(found.balanced, None);
+        let error = Accuracy::of(Head::Multiclass, Tally::new(2)).err().unwrap().to_string();
         assert!(error.contains("none of the test images"), "{error}");
+    }
+
+    #[test]
+    fn a_rare_label_weighs_as_much_as_its_absence() {
+        let mut tally = Tally::new(2);
+        // Ten images, two of which have the first label; it is never answered but once, where it is. All have the second.
+        for image in 0..10 {
+            tally.label(0, image < 2, image == 0);
+            tally.label(1, true, image < 5);
+        }
+        let found = Accuracy::of(Head::MultiLabel, tally).unwrap();
+        assert_eq!(found.per_class, [Some(0.9), Some(0.5)]);
+        assert_eq!(found.balanced, Some(vec![Some(0.5 * (0.5 + 1.0)), None]));
     }
 }

@@ -3,22 +3,26 @@
 use crate::io::output::progress;
 use crate::io::session::go_on;
 use duet::Result;
-use duet::explain::{Explainer, Explanation, Request};
-use duet::model::{Head, ModelConfig, Target, argmax};
+use duet::explain::{Explainer, Explanation, Request, Variants};
+use duet::model::{Head, Target, argmax};
 use duet::rng::Seed;
 use duet::sampling::{Progress, Watch};
-use serde::Serialize;
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// The second most probable class of a row.
-fn second(row: &[f32]) -> Result<usize> {
+///
+/// # Errors
+/// [`duet::Error::NotFinite`] where one is no number.
+pub fn second(row: &[f32]) -> Result<usize> {
     let first = argmax(row, row.len())?.first().copied().unwrap_or(0);
     let others = (0..row.len()).filter(|c| *c != first);
     Ok(others.max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(first))
 }
 
 /// Whether a counterfactual is what it was to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The image was of the target's class before: nothing had to change.
@@ -65,25 +69,6 @@ impl Verdict {
     }
 }
 
-/// The probabilities before and after for people: the decision's, then in brackets the others of both decisions and the target,
-/// the more probable first. `classes` are the target and the decisions before and after.
-pub fn shares(config: &ModelConfig, classes: [usize; 3], before: &[f32], after: &[f32]) -> [String; 2] {
-    let [_, was, is] = classes;
-    [(was, before), (is, after)].map(|(decision, row)| {
-        let share = |class: usize| format!("{} {:.1} %", config.class_name(class), 100.0 * row[class]);
-        let mut others: Vec<usize> = classes.into_iter().filter(|class| *class != decision).collect();
-        others.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
-        others.dedup();
-        match others[..] {
-            [] => share(decision),
-            _ => {
-                let others: Vec<String> = others.into_iter().map(share).collect();
-                format!("{} ({})", share(decision), others.join(", "))
-            }
-        }
-    })
-}
-
 /// Everything that was made, image after image.
 pub struct Made {
     /// As the library gives it.
@@ -92,10 +77,92 @@ pub struct Made {
     pub seconds: f64,
 }
 
-/// Explains all `images` \[N,C,H,W\], each towards its target of `wanted`, or its second class for `None`.
+/// Answers `requests` about `images` \[N,C,H,W\], in their order; `quiet` shows no progress.
+///
+/// # Errors
+/// As [`explain_all`].
+pub fn explain_requests(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    quiet: bool,
+) -> Result<Vec<Explanation>> {
+    let bar = steps(quiet);
+    let made = answer(explainer, images, requests, 0, &bar)?;
+    bar.finish_and_clear();
+    Ok(made)
+}
+
+/// As [`explain_requests`], with noise of rows from `first_row` on; `bar` shows the steps.
+fn answer(
+    explainer: &mut Explainer,
+    images: &[f32],
+    requests: &[Request],
+    first_row: u32,
+    bar: &ProgressBar,
+) -> Result<Vec<Explanation>> {
+    let mut step = |progress: Progress| {
+        // Images that do not reach their target at once take more steps.
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        go_on()
+    };
+    pollster::block_on(explainer.explain(images, requests, first_row, Watch::Progress(&mut step)))
+}
+
+/// The target of each image by its probabilities \[N,K\]: as wanted, or its second class for `None`.
+///
+/// # Errors
+/// Probabilities that are no numbers.
+pub fn targets(wanted: &[Option<Target>], before: &[f32]) -> Result<Vec<Target>> {
+    let rows = before.chunks_exact((before.len() / wanted.len().max(1)).max(1));
+    let target =
+        |(wanted, row): (&Option<Target>, &[f32])| wanted.map_or_else(|| second(row).map(Target::from), Ok);
+    wanted.iter().zip(rows).map(target).collect()
+}
+
+/// Which noise images are explained with, and how many times.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    /// Of the first answer; of the others the numbers after it.
+    pub seed: Seed,
+    /// Answers for each image.
+    pub variants: usize,
+    /// The first image's row of the noise: an image's answer depends on its row and on no other image.
+    pub first_row: u32,
+}
+
+/// Explains those of `images` \[N,C,H,W\] that are `wanted`, each by its place and with its target; `bar` shows the steps.
 ///
 /// # Errors
 /// [`duet::Error::Aborted`] after Ctrl-C; [`duet::Error::NotFinite`] where the strength is too large; device errors.
+pub fn explain_towards(
+    explainer: &mut Explainer,
+    images: &[f32],
+    wanted: &[(usize, Target)],
+    noise: Noise,
+    bar: &ProgressBar,
+) -> Result<Vec<Variants>> {
+    let seed = |number: usize| Seed(noise.seed.0.wrapping_add(number as u64));
+    let requests = wanted.iter().flat_map(|(image, target)| {
+        (0..noise.variants).map(move |number| Request { image: *image, target: *target, seed: seed(number) })
+    });
+    let requests: Vec<Request> = requests.collect();
+    let mut made = answer(explainer, images, &requests, noise.first_row, bar)?.into_iter();
+    let pixels = explainer.pixels();
+    let variants = |_| Variants::of(made.by_ref().take(noise.variants).collect(), pixels);
+    Ok(wanted.iter().map(variants).collect())
+}
+
+/// A bar for the steps of [`explain_towards`].
+pub fn steps(quiet: bool) -> ProgressBar {
+    progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet)
+}
+
+/// Explains all `images` \[N,C,H,W\], each towards its target of `wanted`, or its second class for `None`.
+///
+/// # Errors
+/// As [`explain_towards`].
 pub fn explain_all(
     explainer: &mut Explainer,
     images: &[f32],
@@ -103,33 +170,22 @@ pub fn explain_all(
     seed: Seed,
     quiet: bool,
 ) -> Result<Made> {
-    let count = wanted.len();
-    let before = pollster::block_on(explainer.probabilities(images))?;
-    let rows = before.chunks_exact((before.len() / count.max(1)).max(1));
-    let request = |(image, (wanted, row)): (usize, (&Option<Target>, &[f32]))| {
-        let target = wanted.map_or_else(|| second(row).map(Target::from), Ok)?;
-        Ok(Request { image, target, seed })
-    };
-    let requests = wanted.iter().zip(rows).enumerate().map(request).collect::<Result<Vec<_>>>()?;
-    let bar = progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet);
+    let targets = targets(wanted, &pollster::block_on(explainer.probabilities(images))?)?;
+    let targets: Vec<(usize, Target)> = targets.into_iter().enumerate().collect();
+    let bar = steps(quiet);
     let begin = Instant::now();
-    let mut step = |progress: Progress| {
-        // Images that do not reach their target at once take more steps.
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-        go_on()
-    };
-    let made = explainer.explain(images, &requests, 0, Watch::Progress(&mut step));
-    let all = pollster::block_on(made)?;
+    let noise = Noise { seed, variants: 1, first_row: 0 };
+    let made = explain_towards(explainer, images, &targets, noise, &bar)?;
     bar.finish_and_clear();
-    Ok(Made { all, seconds: begin.elapsed().as_secs_f64() / count.max(1) as f64 })
+    let seconds = begin.elapsed().as_secs_f64() / wanted.len().max(1) as f64;
+    Ok(Made { all: made.into_iter().flat_map(|made| made.answers).collect(), seconds })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, second, shares};
+    use super::{Verdict, second, targets};
     use duet::explain::{Explanation, Passes};
-    use duet::model::{Head, ModelConfig, Target};
+    use duet::model::{Head, Target};
     use duet::rng::Seed;
 
     #[test]
@@ -137,6 +193,9 @@ mod tests {
         assert_eq!(second(&[0.1, 0.6, 0.3]).unwrap(), 2);
         assert_eq!(second(&[0.5, 0.5]).unwrap(), 1, "of equals the first is the decision");
         assert_eq!(second(&[0.0, 0.0, 1.0]).unwrap(), 1);
+        let given = Target { class: 0, present: false };
+        let found = targets(&[None, Some(given)], &[0.1, 0.6, 0.3, 0.1, 0.6, 0.3]).unwrap();
+        assert_eq!(found, [2.into(), given]);
     }
 
     /// A counterfactual of these probabilities.
@@ -189,25 +248,5 @@ mod tests {
         assert_eq!(labels(2, true, [0.9, 0.4, 0.6]), Verdict::Other);
         assert_eq!(labels(1, false, [0.9, 0.4, 0.2]), Verdict::Reached);
         assert_eq!(labels(2, false, [0.9, 0.4, 0.2]), Verdict::Already);
-    }
-
-    #[test]
-    fn the_target_s_share_before_and_the_old_class_s_after_are_shown() {
-        let class_names = ["Coat", "Shirt", "Dress"].map(String::from).to_vec();
-        let config = ModelConfig { num_classes: 3, class_names, ..ModelConfig::default() };
-        let shares = |classes, after| shares(&config, classes, &[0.9, 0.03, 0.07], after);
-        assert_eq!(
-            shares([1, 0, 1], &[0.12, 0.8, 0.08]),
-            ["Coat 90.0 % (Shirt 3.0 %)", "Shirt 80.0 % (Coat 12.0 %)"]
-        );
-        assert_eq!(
-            shares([1, 0, 2], &[0.3, 0.2, 0.5]),
-            ["Coat 90.0 % (Dress 7.0 %, Shirt 3.0 %)", "Dress 50.0 % (Coat 30.0 %, Shirt 20.0 %)"]
-        );
-        assert_eq!(
-            shares([1, 0, 0], &[0.6, 0.3, 0.1]),
-            ["Coat 90.0 % (Shirt 3.0 %)", "Coat 60.0 % (Shirt 30.0 %)"]
-        );
-        assert_eq!(shares([0, 0, 0], &[0.98, 0.01, 0.01]), ["Coat 90.0 %", "Coat 98.0 %"]);
     }
 }

@@ -1,7 +1,7 @@
 //! How much generated images are like real ones, in two spaces.
 
 use super::chains::Chains;
-use super::manifold::{Manifold, Quality, Scale};
+use crate::metrics::manifold::{Manifold, Quality, Scale};
 use duet::Result;
 
 /// Real images in the spaces where likeness is measured.

@@ -3,15 +3,23 @@
 
 pub mod accuracy;
 pub mod chains;
+pub mod chosen;
+pub mod comparison;
 pub mod counterfactuals;
 pub mod explanations;
+pub mod figures;
+pub mod frontier;
+pub mod judge;
 pub mod likeness;
-pub mod manifold;
 pub mod noise_error;
+pub mod outcome;
+pub mod place;
+pub mod row;
 
 use crate::cli::Eval;
-use crate::data::Dataset;
+use crate::data::Split;
 use crate::io::session::Session;
+use counterfactuals::Wanted;
 use duet::Result;
 use serde_json::{Map, Value};
 
@@ -32,8 +40,22 @@ impl Measured {
     }
 }
 
-/// Measures a model on test images, as the options say; `quiet` shows no progress.
-pub type Measure = fn(session: &Session, options: &Eval, test: &Dataset, quiet: bool) -> Result<Measured>;
+/// What is to be measured.
+pub struct Task<'a> {
+    /// The model.
+    pub session: &'a Session,
+    /// What the command line says.
+    pub options: &'a Eval,
+    /// The data; figures are of the test images.
+    pub split: &'a Split,
+    /// Which counterfactuals, where any are asked for.
+    pub wanted: Option<&'a Wanted>,
+    /// Whether no progress is shown.
+    pub quiet: bool,
+}
+
+/// Measures a model.
+pub type Measure = fn(task: &Task<'_>) -> Result<Measured>;
 
 /// Every metric of `duet eval`, in the order of its output.
 pub static MEASURES: [Measure; 3] = [accuracy::measure, noise_error::measure, counterfactuals::measure];

@@ -1,6 +1,6 @@
 //! How well the network predicts noise, by quarter of the chain.
 
-use super::Measured;
+use super::{Measured, Task};
 use crate::cli::Eval;
 use crate::data::Dataset;
 use crate::io::session::Session;
@@ -8,12 +8,17 @@ use duet::Result;
 use duet::infer::DenoisingError;
 use duet::rng::{Seed, Stream, uniform_u32_below};
 
-/// Mean noise error in each quarter of the chain, of images of [`Dataset::spread`]; `None` where none are asked for.
+/// Test images that the noise error is measured on.
+fn images(session: &Session, options: &Eval, test: &Dataset) -> usize {
+    if session.checkpoint.classifier_only { 0 } else { options.loss_images.min(test.len()) }
+}
+
+/// Mean noise error in each quarter of the chain, of images of [`Dataset::spread`]; `None` where none are asked for, and of a classifier alone.
 ///
 /// # Errors
 /// An error that is not finite; device errors.
 fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Option<[f64; 4]>> {
-    let count = options.loss_images.min(test.len());
+    let count = images(session, options, test);
     if count == 0 {
         return Ok(None);
     }
@@ -48,13 +53,17 @@ fn noise_error(session: &Session, options: &Eval, test: &Dataset) -> Result<Opti
 }
 
 /// The noise error by quarter of the chain.
-pub(super) fn measure(session: &Session, options: &Eval, test: &Dataset, _quiet: bool) -> Result<Measured> {
+pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
+    let (session, options, test) = (task.session, task.options, &task.split.test);
     let quarters = noise_error(session, options, test)?;
     let mut lines = Vec::new();
+    if session.checkpoint.classifier_only {
+        lines.push("no noise error: the model is a classifier alone".into());
+    }
     if let Some(quarters) = quarters {
         lines.push("noise error (MSE of eps) by quarter of the chain, from image to noise:".into());
         lines.extend(quarters.iter().enumerate().map(|(i, value)| format!("  {}/4  {value:.5}", i + 1)));
     }
-    let images = options.loss_images.min(test.len());
+    let images = images(session, options, test);
     Ok(Measured::new(serde_json::json!({ "mse_by_quarter": quarters, "mse_images": images }), lines))
 }

@@ -100,7 +100,8 @@ impl Remarks {
 
 /// Says, once and to who asks for it (`--verbose`), that nothing can be said of how like its training data pictures are.
 pub fn hint_unknown(session: &Session, options: &PictureArgs) {
-    if session.reference().is_none() && !options.no_typicality {
+    let may = !session.checkpoint.classifier_only;
+    if may && session.reference().is_none() && !options.no_typicality {
         tracing::debug!(
             "the model's file has no statistics of its training data: whether a picture is unlike them is not known \
              (`duet export --recipe` stores them)"

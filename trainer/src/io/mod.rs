@@ -6,5 +6,6 @@ pub mod output;
 pub mod pictures;
 pub mod render;
 pub mod session;
+pub mod strips;
 pub mod text;
 pub mod tuning;

@@ -9,18 +9,32 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, Rgb, RgbImage};
 use std::path::Path;
 
-/// Most images of explanations side by side.
-const BLOCK_COLUMNS: u32 = 16;
 /// Most pixels of a picture: 200 MB while it is drawn. It is wider than any screen long before.
-const MOST_PIXELS: u64 = 1 << 26;
+pub(super) const MOST_PIXELS: u64 = 1 << 26;
 /// Quality of JPEG pictures, of 100.
 const JPEG_QUALITY: u8 = 95;
 /// Pixels between images.
-const GAP: u32 = 2;
-/// Titles of the rows of explanations.
-const STRIPS: [&str; 4] = ["original", "noised", "counterfactual", "difference"];
-const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
-const INK: Rgb<u8> = Rgb([40, 40, 40]);
+pub(super) const GAP: u32 = 2;
+/// Titles of the rows of explanations with boxes.
+const PLACED: [&str; 3] = ["original", "counterfactual", "difference"];
+/// Boxes of what was to change, and of all else.
+const OWN: Rgb<u8> = Rgb([0, 140, 60]);
+const OTHER: Rgb<u8> = Rgb([140, 140, 140]);
+/// Pixels of a line with the names of columns.
+const HEADER: u32 = text::HEIGHT + GAP;
+/// Width of an outline.
+const LINE: u32 = 2;
+const OUTLINE: Rgb<u8> = Rgb([20, 20, 20]);
+/// Difference, of −2..2, from which on a colour is full: half of the range. The same for all images of all models, so that
+/// pictures can be compared.
+const FULL: f32 = 1.0;
+pub(super) const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+pub(super) const INK: Rgb<u8> = Rgb([40, 40, 40]);
+pub(super) const DARK: Rgb<u8> = Rgb([72, 31, 112]);
+pub(super) const BRIGHTER: Rgb<u8> = Rgb([190, 30, 45]);
+pub(super) const DARKER: Rgb<u8> = Rgb([33, 76, 180]);
+/// What is left of a colour where nothing is solid.
+pub(super) const FAINT: f32 = 0.15;
 
 /// How images of one model are drawn.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +47,33 @@ pub struct Grid {
     pub scale: u32,
 }
 
+/// An explanation with boxes in the image's pixels: left, top, right and bottom edge.
+pub struct Outlined<'a> {
+    /// The image \[C,H,W\] in −1..1.
+    pub original: &'a [f32],
+    /// What was made of it.
+    pub counterfactual: &'a [f32],
+    /// Counterfactual minus original.
+    pub difference: &'a [f32],
+    /// Boxes of what was to change.
+    pub own: &'a [[f64; 4]],
+    /// Boxes of all else.
+    pub others: &'a [[f64; 4]],
+}
+
 /// How values become colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Palette {
     /// Images in −1..1.
     Image,
-    /// Differences in −2..2: blue where lower, white where equal, red where higher.
+    /// Differences in −2..2: blue where darker, white where equal, red where brighter.
     Difference,
+    /// Shares in 0..1 of pixels \[H,W\]: white for none, dark for all.
+    Share,
 }
 
 impl Grid {
-    fn cell(&self) -> u32 {
+    pub(super) fn cell(&self) -> u32 {
         self.size as u32 * self.scale + GAP
     }
 
@@ -81,20 +111,26 @@ impl Grid {
             let top = y * self.cell() + GAP;
             text::write(&mut picture, [GAP, self.middle(top)], name, INK);
             for (x, image) in (0u32..).zip(row.chunks_exact(self.image_len())) {
-                self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image);
+                self.draw(&mut picture, [margin + x * self.cell(), top], image, Palette::Image, None);
             }
         }
         save(path, &picture)
     }
 
-    /// One image as a PNG file's bytes, without any frame.
+    /// One image as a PNG file's bytes, without any frame; `solid` as in [`Column`].
     ///
     /// # Errors
     /// [`Error::Write`] naming `path`, for whose sake it is encoded.
-    pub fn encode_one(&self, path: &Path, image: &[f32], palette: Palette) -> Result<Vec<u8>> {
+    pub fn encode_one(
+        &self,
+        path: &Path,
+        image: &[f32],
+        palette: Palette,
+        solid: Option<&[f32]>,
+    ) -> Result<Vec<u8>> {
         let side = self.size as u32 * self.scale;
         let mut picture = RgbImage::from_pixel(side, side, PAPER);
-        self.draw(&mut picture, [0, 0], image, palette);
+        self.draw(&mut picture, [0, 0], image, palette, solid);
         png(path, &picture)
     }
 
@@ -103,62 +139,67 @@ impl Grid {
     /// # Errors
     /// [`Error::Write`] where the file cannot be written.
     pub fn save_one(&self, path: &Path, image: &[f32]) -> Result<()> {
-        Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image)?)
+        Kind::Picture.write(path, &self.encode_one(path, image, Palette::Image, None)?)
     }
 
-    /// Draws explanations of `count` images: four times as large, or as large as still fits into a picture that can be drawn.
+    /// Saves groups of explanations, each a title, then a column per image with its original, counterfactual and difference; boxes
+    /// are outlined in the original and the difference.
     ///
     /// # Errors
-    /// [`Error::Config`] for more images than fit at all.
-    pub fn for_strips(channels: usize, size: usize, count: usize) -> Result<Grid> {
-        let grids = (1..=4).rev().map(|scale| Grid { channels, size, scale });
-        grids.into_iter().find(|grid| count <= grid.most_strips()).ok_or_else(|| {
-            let most = Grid { channels, size, scale: 1 }.most_strips();
-            Error::config("images", format!("{count} are too many for one picture: at most {most}"))
-        })
-    }
-
-    /// Most images of explanations that fit into a picture that can be drawn.
-    fn most_strips(&self) -> usize {
-        let block = u64::from(4 * self.cell() + 4 * GAP);
-        let width = u64::from(margin(STRIPS) + BLOCK_COLUMNS * self.cell());
-        (MOST_PIXELS / (block * width)) as usize * BLOCK_COLUMNS as usize
-    }
-
-    /// Saves a column per image with a row each of originals, noised images, counterfactuals and differences. Many
-    /// images stand in several blocks below each other.
-    ///
-    /// # Errors
-    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more images than [`Grid::most_strips`].
-    pub fn save_strips(&self, path: &Path, parts: [&[f32]; 4]) -> Result<()> {
-        let titles = STRIPS;
-        let margin = margin(titles);
-        let (count, most) = (parts[0].len() / self.image_len(), self.most_strips());
-        if count > most {
-            let detail = format!("{count} are too many for one picture: at most {most}");
-            return Err(Error::config("images", detail));
+    /// [`Error::Write`] where the file cannot be written; [`Error::Config`] for more images than one picture can hold.
+    pub fn save_placed(&self, path: &Path, groups: &[(String, Vec<Outlined<'_>>)]) -> Result<()> {
+        let margin = margin(PLACED);
+        let columns = groups.iter().map(|(_, images)| images.len()).max().unwrap_or(0) as u32;
+        let titles = groups.iter().map(|(title, _)| text::width(title) + 2 * GAP).max().unwrap_or(0);
+        let width = (margin + columns * self.cell()).max(titles);
+        let block = text::HEIGHT + 3 * self.cell() + 6 * GAP;
+        let height = block * groups.len() as u32;
+        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+            return Err(Error::config("images", "are too many for one picture"));
         }
-        let count = count as u32;
-        let blocks = count.div_ceil(BLOCK_COLUMNS).max(1);
-        let columns = count.div_ceil(blocks);
-        let block = 4 * self.cell() + 4 * GAP;
-        let (width, height) = (margin + columns * self.cell(), block * blocks - 3 * GAP);
-        let mut picture = RgbImage::from_pixel(width, height, PAPER);
-        for (y, (part, title)) in (0u32..).zip(parts.iter().zip(titles)) {
-            let palette = if y == 3 { Palette::Difference } else { Palette::Image };
-            let top = GAP + y * self.cell();
-            for b in 0..blocks {
-                text::write(&mut picture, [GAP, self.middle(b * block + top)], title, INK);
-            }
-            for (i, image) in (0u32..).zip(part.chunks_exact(self.image_len())) {
-                let place = [margin + i % columns * self.cell(), i / columns * block + top];
-                self.draw(&mut picture, place, image, palette);
+        let mut picture = RgbImage::from_pixel(width.max(1), height.max(1), PAPER);
+        for (b, (title, images)) in (0u32..).zip(groups) {
+            let first = b * block + 2 * GAP;
+            text::write(&mut picture, [GAP, first], title, INK);
+            for (y, name) in (0u32..).zip(PLACED) {
+                let top = first + text::HEIGHT + GAP + y * self.cell();
+                text::write(&mut picture, [GAP, self.middle(top)], name, INK);
+                for (x, image) in (0u32..).zip(images) {
+                    let at = [margin + x * self.cell(), top];
+                    let (part, palette) = match y {
+                        0 => (image.original, Palette::Image),
+                        1 => (image.counterfactual, Palette::Image),
+                        _ => (image.difference, Palette::Difference),
+                    };
+                    self.draw(&mut picture, at, part, palette, None);
+                    if y != 1 {
+                        image.others.iter().for_each(|edges| self.outline(&mut picture, at, edges, OTHER));
+                        image.own.iter().for_each(|edges| self.outline(&mut picture, at, edges, OWN));
+                    }
+                }
             }
         }
         save(path, &picture)
     }
 
-    fn draw(&self, picture: &mut RgbImage, [left, top]: [u32; 2], image: &[f32], palette: Palette) {
+    /// A line, a screen pixel wide, around a box in an image's pixels.
+    fn outline(&self, picture: &mut RgbImage, [left, top]: [u32; 2], edges: &[f64; 4], colour: Rgb<u8>) {
+        let last = self.size as u32 * self.scale - 1;
+        let [x0, y0, x1, y1] = edges.map(|edge| ((edge * f64::from(self.scale)).round() as u32).min(last));
+        let along = (x0..=x1).flat_map(|x| [(x, y0), (x, y1)]);
+        for (x, y) in along.chain((y0..=y1).flat_map(|y| [(x0, y), (x1, y)])) {
+            picture.put_pixel(left + x, top + y, colour);
+        }
+    }
+
+    pub(super) fn draw(
+        &self,
+        picture: &mut RgbImage,
+        [left, top]: [u32; 2],
+        image: &[f32],
+        palette: Palette,
+        solid: Option<&[f32]>,
+    ) {
         let plane = self.size * self.size;
         for y in 0..self.size {
             for x in 0..self.size {
@@ -170,10 +211,14 @@ impl Grid {
                     }
                     Palette::Image => Rgb([level(value(0)); 3]),
                     Palette::Difference => {
-                        let mean = (0..self.channels).map(value).sum::<f32>() / self.channels as f32;
-                        diverging(mean)
+                        // Channels that change against each other have changed all the same.
+                        let mean = (0..self.channels).map(value).sum::<f32>();
+                        let most = (0..self.channels).map(|c| value(c).abs()).fold(0.0, f32::max);
+                        diverging(most.copysign(mean))
                     }
+                    Palette::Share => fade(DARK, image[at].clamp(0.0, 1.0)),
                 };
+                let colour = solid.map_or(colour, |solid| fade(colour, FAINT + (1.0 - FAINT) * solid[at]));
                 for dy in 0..self.scale {
                     for dx in 0..self.scale {
                         let (px, py) = (left + x as u32 * self.scale + dx, top + y as u32 * self.scale + dy);
@@ -187,8 +232,82 @@ impl Grid {
     }
 }
 
+/// A picture of images in rows and columns that have names, with places of them outlined.
+pub struct Sheet {
+    grid: Grid,
+    picture: RgbImage,
+    margin: u32,
+    column: u32,
+}
+
+impl Sheet {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for one that is too large to be drawn.
+    pub fn new(grid: Grid, rows: &[String], columns: &[&str]) -> Result<Sheet> {
+        let margin = margin(rows.iter().map(String::as_str));
+        // A name may be wider than its images.
+        let column = columns.iter().map(|name| text::width(name) + 2 * GAP).fold(grid.cell(), u32::max);
+        let width = u64::from(margin) + columns.len() as u64 * u64::from(column);
+        let height = u64::from(HEADER) + rows.len() as u64 * u64::from(grid.cell()) + u64::from(GAP);
+        if width * height > MOST_PIXELS {
+            let detail =
+                format!("{} rows of {} images are too many for one picture", rows.len(), columns.len());
+            return Err(Error::config("images", detail));
+        }
+        let mut picture = RgbImage::from_pixel(width as u32, height as u32, PAPER);
+        for (y, name) in (0u32..).zip(rows) {
+            text::write(&mut picture, [GAP, grid.middle(HEADER + y * grid.cell() + GAP)], name, INK);
+        }
+        for (x, name) in (0u32..).zip(columns) {
+            text::write(&mut picture, [margin + x * column, GAP], name, INK);
+        }
+        Ok(Sheet { grid, picture, margin, column })
+    }
+
+    fn place(&self, [column, row]: [u32; 2]) -> [u32; 2] {
+        [self.margin + column * self.column, HEADER + row * self.grid.cell() + GAP]
+    }
+
+    /// Draws an image \[C,H,W\] in a column and a row.
+    pub fn draw(&mut self, at: [u32; 2], image: &[f32], palette: Palette) {
+        let place = self.place(at);
+        self.grid.draw(&mut self.picture, place, image, palette, None);
+    }
+
+    /// Outlines the pixels for which `inside` \[H,W\] holds: a line along their edges, on the pixels beside them where there are
+    /// any.
+    pub fn outline(&mut self, at: [u32; 2], inside: &[bool]) {
+        let ([left, top], size) = (self.place(at), self.grid.size);
+        let (scale, side) = (self.grid.scale, (size as u32) * self.grid.scale);
+        let is = |x: u32, y: u32| inside[(y / scale) as usize * size + (x / scale) as usize];
+        for y in 0..side {
+            for x in 0..side {
+                let around = |reach: u32| {
+                    let rows = y.saturating_sub(reach)..(y + reach + 1).min(side);
+                    rows.flat_map(move |b| {
+                        (x.saturating_sub(reach)..(x + reach + 1).min(side)).map(move |a| (a, b))
+                    })
+                };
+                if !is(x, y) && around(LINE).any(|(a, b)| is(a, b)) {
+                    self.picture.put_pixel(left + x, top + y, OUTLINE);
+                }
+            }
+        }
+    }
+
+    /// Saves it.
+    ///
+    /// # Errors
+    /// [`Error::Write`] where the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        save(path, &self.picture)
+    }
+}
+
 /// Room for the longest of `names`.
-fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
+pub(super) fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
     names.into_iter().map(text::width).max().unwrap_or(0) + 3 * GAP
 }
 
@@ -197,19 +316,18 @@ fn level(value: f32) -> u8 {
     ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
 }
 
-/// Blue for −2, white for 0, red for 2; the square root shows small changes.
+/// Blue for darker, white for 0, red for brighter: in proportion, and full from [`FULL`] on.
 fn diverging(value: f32) -> Rgb<u8> {
-    let strength = (value.abs() / 2.0).min(1.0).sqrt();
-    let fade = |to: f32| (255.0 + (to - 255.0) * strength).round() as u8;
-    if value < 0.0 {
-        Rgb([fade(33.0), fade(76.0), fade(180.0)])
-    } else {
-        Rgb([fade(190.0), fade(30.0), fade(45.0)])
-    }
+    fade(if value < 0.0 { DARKER } else { BRIGHTER }, (value.abs() / FULL).min(1.0))
+}
+
+/// So much of a colour on white.
+pub(super) fn fade(colour: Rgb<u8>, share: f32) -> Rgb<u8> {
+    Rgb(colour.0.map(|to| (255.0 + (f32::from(to) - 255.0) * share).round() as u8))
 }
 
 /// Writes a picture in the format of the file's ending; others than those of JPEG are PNG's.
-fn save(path: &Path, picture: &RgbImage) -> Result<()> {
+pub(super) fn save(path: &Path, picture: &RgbImage) -> Result<()> {
     let bytes = match ending(path).as_str() {
         "jpg" | "jpeg" => jpeg(path, picture)?,
         _ => png(path, picture)?,
@@ -265,45 +383,55 @@ mod tests {
         assert_eq!(picture.get_pixel(margin, GAP), &Rgb([255; 3]));
         assert_eq!(picture.get_pixel(margin + 5, 8 + GAP + 5), &Rgb([0; 3]));
         assert_eq!(picture.get_pixel(margin + 8, 8 + GAP), &PAPER, "no second image in the second row");
-        let part = [0.0f32; 4];
-        grid.save_strips(&path, [&part, &part, &part, &[2.0, -2.0, 0.0, 0.0]]).unwrap();
-        let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(["counterfactual"]);
-        assert_eq!(picture.dimensions(), (margin + 8, 4 * 8 + GAP));
-        let (left, top) = (margin, GAP + 3 * 8);
-        let pixels = [
-            picture.get_pixel(left, top),
-            picture.get_pixel(left + 3, top),
-            picture.get_pixel(left, top + 3),
-        ];
-        assert!(
-            pixels[0].0[0] > pixels[0].0[2] && pixels[1].0[2] > pixels[1].0[0] && pixels[2].0 == [255; 3]
-        );
     }
 
     #[test]
-    fn many_strips_stand_below_each_other_and_grey_pictures_are_stored_grey() {
+    fn boxes_are_outlined_where_they_are() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("strips.png");
-        let grid = Grid { channels: 1, size: 2, scale: 3 };
-        let mut parts = [-1.0f32; 4 * 40];
-        parts[4 * 39..].fill(1.0);
-        grid.save_strips(&path, [&parts, &parts, &parts, &parts]).unwrap();
+        let path = folder.path().join("place.png");
+        let grid = Grid { channels: 1, size: 4, scale: 4 };
+        let image = [1.0f32; 16];
+        let (own, others) = ([[1.0, 0.0, 3.0, 2.0]], [[0.0, 0.0, 4.0, 4.0]]);
+        let one = || Outlined {
+            original: &image,
+            counterfactual: &image,
+            difference: &[0.0; 16],
+            own: &own,
+            others: &others,
+        };
+        grid.save_placed(&path, &[("A, taken away".into(), vec![one(), one()]), ("A, given".into(), vec![])])
+            .unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let margin = super::margin(["counterfactual"]);
-        let block = 4 * 8 + 4 * GAP;
-        assert_eq!(picture.dimensions(), (margin + 14 * 8, 3 * block - 3 * GAP));
-        let third = 2 * block + GAP;
-        assert_eq!(
-            picture.get_pixel(margin + 10 * 8, third),
-            &Rgb([0; 3]),
-            "image 38 is the third block's 11th"
-        );
-        assert_eq!(picture.get_pixel(margin + 11 * 8, third), &Rgb([255; 3]), "and the last one is white");
+        let margin = super::margin(PLACED);
+        let block = text::HEIGHT + 3 * grid.cell() + 6 * GAP;
+        assert_eq!(picture.height(), 2 * block);
+        let top = 3 * GAP + text::HEIGHT;
+        for (left, top) in [(margin, top), (margin + grid.cell(), top + 2 * grid.cell())] {
+            let at = |x: u32, y: u32| *picture.get_pixel(left + x, top + y);
+            assert_eq!([at(4, 0), at(12, 8), at(4, 5), at(6, 8)], [OWN; 4]);
+            assert_eq!([at(0, 0), at(15, 15), at(0, 9)], [OTHER; 3]);
+            assert_eq!([at(6, 4), at(14, 5)], [PAPER; 2]);
+        }
+        assert_eq!(*picture.get_pixel(margin, top + grid.cell()), PAPER, "the counterfactual stays as it is");
+    }
+
+    #[test]
+    fn grey_pictures_are_stored_grey_and_all_channels_of_a_change_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.png");
+        let grid = Grid { channels: 1, size: 2, scale: 3 };
         grid.save_one(&path, &[-1.0, 0.0, 0.5, 1.0]).unwrap();
         assert_eq!(image::open(&path).unwrap().color(), image::ColorType::L8);
-        let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference).unwrap();
+        let bytes = grid.encode_one(&path, &[-2.0, 0.0, 0.5, 2.0], Palette::Difference, None).unwrap();
         assert_eq!(image::load_from_memory(&bytes).unwrap().color(), image::ColorType::Rgb8);
+        let grid = Grid { channels: 3, size: 1, scale: 1 };
+        let of = |image: &[f32]| {
+            let bytes = grid.encode_one(&path, image, Palette::Difference, None).unwrap();
+            *image::load_from_memory(&bytes).unwrap().to_rgb8().get_pixel(0, 0)
+        };
+        assert_eq!(of(&[0.5, -0.5, 0.1]), fade(BRIGHTER, 0.5), "channels that change against each other");
+        assert_eq!(of(&[-0.5, -0.2, 0.0]), fade(DARKER, 0.5));
+        assert_eq!(of(&[0.0; 3]), PAPER);
     }
 
     #[test]
@@ -329,6 +457,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sheet_has_names_images_and_outlines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        let grid = Grid { channels: 1, size: 3, scale: 4 };
+        let mut sheet = Sheet::new(grid, &["a".into(), "b".into()], &["first", "second"]).unwrap();
+        sheet.draw([1, 1], &[0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0], Palette::Difference);
+        let [left, top] = sheet.place([1, 1]);
+        sheet.outline([1, 1], &[false, false, false, false, true, false, false, false, false]);
+        sheet.save(&path).unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        let (column, margin) = (text::width("second") + 2 * GAP, super::margin(["a"]));
+        assert_eq!(picture.dimensions(), (margin + 2 * column, HEADER + 2 * 14 + GAP));
+        let pixel = |x, y| *picture.get_pixel(left + x, top + y);
+        // The pixel in the middle keeps its colour; the line runs around it.
+        assert!(pixel(4, 4) == diverging(2.0) && pixel(7, 7) == diverging(2.0));
+        assert!(pixel(3, 5) == OUTLINE && pixel(2, 2) == OUTLINE && pixel(8, 5) == OUTLINE);
+        assert!(pixel(1, 5) == PAPER && pixel(10, 5) == PAPER);
+        let many = vec![String::new(); 10_000_000];
+        assert!(Sheet::new(grid, &many, &["a"]).is_err());
+    }
+
+    #[test]
     fn pictures_beyond_measure_are_refused_before_they_are_drawn() {
         let grid = Grid { channels: 1, size: 1, scale: 28 };
         let names: Vec<String> = vec!["a".into()];
@@ -337,14 +487,6 @@ mod tests {
         let path = Path::new("never.png");
         let error = grid.save_rows(path, &[vec![0.0; most + 1]], &names).unwrap_err().to_string();
         assert!(error.contains("count") && error.contains(&most.to_string()), "{error}");
-        for (count, scale) in [(1, 4), (1000, 4), (2000, 3), (10_000, 1)] {
-            assert_eq!(Grid::for_strips(1, 28, count).unwrap().scale, scale, "{count}");
-        }
-        let error = Grid::for_strips(1, 28, 1_000_000).unwrap_err().to_string();
-        assert!(error.contains("images") && error.contains("at most"), "{error}");
-        let part = vec![0.0; grid.most_strips() + 1];
-        let error = grid.save_strips(path, [&part, &part, &part, &part]).unwrap_err().to_string();
-        assert!(error.contains("images") && error.contains(&grid.most_strips().to_string()), "{error}");
         assert_eq!(grid.most_columns(usize::MAX >> 32, &names), 0);
     }
 

@@ -108,9 +108,18 @@ impl Session {
         set: WeightSet,
     ) -> Result<Session> {
         let device = open_device(arguments)?;
-        let upload = Weights::upload(&device, model, &checkpoint.weights, checkpoint.ema.as_ref());
-        let weights = pollster::block_on(upload)?;
+        let weights = upload(&device, model, &checkpoint)?;
         Ok(Session { weights, checkpoint, set, profiles: OnceCell::new(), json: arguments.json })
+    }
+
+    /// Another model on the same device, and which of its weights to use: the average where it has one.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit its configuration; device errors.
+    pub fn beside(&self, checkpoint: &Checkpoint, path: &Path) -> Result<(Weights, WeightSet)> {
+        let model = Arc::new(checkpoint.joint_model(path)?);
+        let set = if checkpoint.ema.is_some() { WeightSet::Averaged } else { WeightSet::Raw };
+        Ok((upload(self.weights.device(), model, checkpoint)?, set))
     }
 
     /// The model's configuration.
@@ -195,6 +204,10 @@ impl Session {
     pub fn close(&self) {
         self.weights.device().save_pipeline_cache();
     }
+}
+
+fn upload(device: &Device, model: Arc<JointModel>, checkpoint: &Checkpoint) -> Result<Weights> {
+    pollster::block_on(Weights::upload(device, model, &checkpoint.weights, checkpoint.ema.as_ref()))
 }
 
 /// Reads a checkpoint and checks it against its own configuration.

@@ -1,5 +1,11 @@
-//! What is made of results to be read: the HTML report and line charts.
+//! What is made of results to be read: the HTML report and line charts; trees of counterfactuals for other people's programs.
 
+pub mod card;
+mod controls;
+pub mod frontier;
+mod outline;
 pub mod page;
 pub mod plot;
 pub mod study;
+pub mod summary;
+pub mod tree;

@@ -61,8 +61,9 @@ pub fn changes(
     let mut is = fields(&recipe.train)?;
     // An earlier version, or a program of its own, noted less down.
     let noted = |field: &str| was.contains_key(field) || (OPTIONAL.contains(&field) && !was.is_empty());
-    is.retain(|field, _| field == "seed" || noted(field));
+    is.retain(|field, _| ["seed", "classifier_only"].contains(&field.as_str()) || noted(field));
     was.insert("seed".into(), state.seed.into());
+    was.insert("classifier_only".into(), checkpoint.classifier_only.into());
     for settings in [&mut was, &mut is] {
         settings.retain(|field, _| !FREE.contains(&field.as_str()));
         // Recomputed activations have the same bits.
@@ -205,6 +206,7 @@ mod tests {
             ("weight_decay = 0.25", "train.weight_decay was 0, is 0.25"),
             ("ema_rate = 0.5", "train.ema_rate was 0.9999, is 0.5"),
             ("classifier_input = \"both\"", "train.classifier_input was \"clean\", is \"both\""),
+            ("classifier_only = true", "train.classifier_only was false, is true"),
             ("activations = \"f16\"", "train.activations was \"keep\", is \"f16\""),
             ("clip_grad_norm = 2.0", "train.clip_grad_norm was not set, is 2"),
             ("seed = 9", "train.seed was 0, is 9"),

@@ -6,7 +6,7 @@ use super::resume::{class_names, initial, labels_fit, resumable};
 use super::{fit, grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::{Dataset, Split, load};
-use crate::eval::accuracy::accuracy;
+use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES, accuracy};
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{interrupted, open_device, watch_interrupts};
@@ -101,7 +101,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     pollster::block_on(device.self_test())?;
     let (trainer, cut) = fit::trainer(&device, &recipe, begin.as_ref(), json)?;
     let shown = grid::shown(recipe.model.num_classes);
-    if shown < recipe.model.num_classes {
+    if !recipe.train.classifier_only && shown < recipe.model.num_classes {
         let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
         warn(json, &detail);
     }
@@ -256,7 +256,7 @@ impl Run {
         Due {
             log: due(train.log_every),
             eval: due(train.eval_every) || last,
-            sample: due(train.sample_every) || last,
+            sample: !train.classifier_only && (due(train.sample_every) || last),
             save: due(train.save_every),
             end: last || interrupted() || out_of_time,
         }
@@ -269,10 +269,7 @@ impl Run {
         if due.save || due.eval || due.sample || due.end {
             self.save(&figures)?;
         }
-        bar.set_message(format!(
-            "loss {:.4} mse {:.4} ce {:.4} {speed:.1} images/s",
-            metrics.loss, metrics.mse, metrics.classifier_loss
-        ));
+        bar.set_message(format!("{} {speed:.1} images/s", self.losses(metrics, " ")));
         // Who presses Ctrl-C does not wait for a test.
         let accuracy = if due.eval && !interrupted() {
             let accuracy = self.evaluate();
@@ -318,9 +315,16 @@ impl Run {
 
     fn evaluate(&self) -> Result<f64> {
         let test: &Dataset = &self.split.test;
-        let wanted = self.recipe.train.eval_images;
-        let count = if wanted == 0 { test.len() } else { wanted.min(test.len()) };
+        let count = self.eval_images();
         Ok(accuracy(self.trainer.weights(), WeightSet::Averaged, test, count, EVAL_BATCH, true)?.share)
+    }
+
+    /// Test images that accuracy is measured on.
+    fn eval_images(&self) -> usize {
+        match self.recipe.train.eval_images {
+            0 => self.split.test.len(),
+            wanted => wanted.min(self.split.test.len()),
+        }
     }
 
     /// What was measured at the step that was just done; a checkpoint holds finite numbers alone.
@@ -334,7 +338,8 @@ impl Run {
             ("learning_rate", rate),
             ("images_per_second", speed),
         ];
-        let finite = values.into_iter().filter(|(_, value)| value.is_finite());
+        let measured = |name: &str| !self.recipe.train.classifier_only || !["mse", "vb"].contains(&name);
+        let finite = values.into_iter().filter(|(name, value)| value.is_finite() && measured(name));
         Figures { step: self.trainer.step(), values: finite.map(|(name, v)| (name.to_owned(), v)).collect() }
     }
 
@@ -356,20 +361,28 @@ impl Run {
         }
         let step = figures.step;
         if self.json {
+            let denoises = !self.recipe.train.classifier_only;
             let row = serde_json::json!({
-                "step": step, "seconds": figures.values.get("seconds"), "loss": metrics.loss, "mse": metrics.mse,
-                "classifier_loss": metrics.classifier_loss, "vb": metrics.vb,
-                "learning_rate": figures.values.get("learning_rate"), "images_per_second": speed,
+                "step": step, "seconds": figures.values.get("seconds"), "loss": metrics.loss,
+                "mse": denoises.then_some(metrics.mse), "classifier_loss": metrics.classifier_loss,
+                "vb": denoises.then_some(metrics.vb), "learning_rate": figures.values.get("learning_rate"), "images_per_second": speed,
                 "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
             });
             say!("{row}");
         } else if bar.is_hidden() || accuracy.is_some() {
             let text = accuracy.map_or(String::new(), |a| format!("  test accuracy {:.2} %", 100.0 * a));
-            let Metrics { loss, mse, classifier_loss: ce, .. } = metrics;
-            bar.suspend(|| {
-                say!("step {step}  loss {loss:.4}  mse {mse:.4}  ce {ce:.4}  {speed:.1} images/s{text}");
-            });
+            let losses = self.losses(metrics, "  ");
+            bar.suspend(|| say!("step {step}  {losses}  {speed:.1} images/s{text}"));
         }
+    }
+
+    /// The losses there are, to read.
+    fn losses(&self, metrics: &Metrics, between: &str) -> String {
+        let Metrics { loss, mse, classifier_loss, .. } = metrics;
+        if self.recipe.train.classifier_only {
+            return format!("loss {loss:.4}");
+        }
+        format!("loss {loss:.4}{between}mse {mse:.4}{between}ce {classifier_loss:.4}")
     }
 
     fn save(&self, figures: &Figures) -> Result<()> {
@@ -388,6 +401,12 @@ impl Run {
         let data = serde_json::to_string(&self.recipe.data.noted()).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), self.trainer.step().to_string());
+        checkpoint.info.insert("seed".into(), self.recipe.train.seed.to_string());
+        // Of these very weights, whose average is what is exported: what a judge is worth stands beside its figures.
+        if let Some(accuracy) = figures.values.get("test_accuracy") {
+            checkpoint.info.insert(TEST_ACCURACY.into(), accuracy.to_string());
+            checkpoint.info.insert(TEST_IMAGES.into(), self.eval_images().to_string());
+        }
         checkpoint.save(&self.folder.join(CHECKPOINT))
     }
 }

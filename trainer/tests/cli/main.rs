@@ -1,11 +1,15 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
+mod audit;
 mod classes;
+mod counterfactuals;
+mod explaining;
 mod files;
 #[cfg(unix)]
 mod hammer;
 mod measuring;
 mod pictures;
+mod place;
 mod preparation;
 mod printing;
 mod training;

@@ -99,7 +99,7 @@ fn with_json_every_line_is_json() {
     let at = |name: &str| project.text(name);
     let (sample, strip, report, table) =
         (at("sample.png"), at("strip.png"), at("report.html"), at("table.json"));
-    let (exported, images, study) = (at("model.safetensors"), at("images"), at("study"));
+    let (exported, images, study, tree) = (at("model.safetensors"), at("images"), at("study"), at("tree"));
     let bench = ["bench", "--only", "upsample 64", "--batch", "2", "--seconds", "0"];
     let explain = ["explain", "--model", &model, &light, &dark, "--steps", "5", "--alpha", "1"];
     let study_options = ["-n", "2", "--steps", "4", "--neighbours", "2", "--step-sizes", "0,1"];
@@ -111,6 +111,7 @@ fn with_json_every_line_is_json() {
         vec!["eval", "--model", &model, "--counterfactuals", "1", "--steps", "5", "--alpha", "1"],
         vec!["sample", "--model", &model, "--steps", "2", "-n", "2", "--alpha", "1", "--out", &sample],
         [&explain[..], &["--out", &strip, "--report", &report]].concat(),
+        vec!["explain", "--all", "--model", &model, "--steps", "5", "-n", "2", "--out", &tree],
         [&["study", "--model", &model, "--out", &study][..], &study_options].concat(),
         vec!["info", &model],
         vec!["info", &recipe, "--plan", "guided"],

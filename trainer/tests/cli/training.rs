@@ -394,3 +394,71 @@ fn polite_kills_and_closed_terminals_save() {
     signal("-INT", &child);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_classifier_alone_is_trained_resumed_and_used_as_one() {
+    let project = Project::new();
+    let run = project.path("run");
+    let output = project.train("run", &["--classifier-only", "--steps", "4"]);
+    assert!(!output.contains("mse") && output.contains("loss"), "{output}");
+    assert!(
+        std::fs::read_dir(&run).unwrap().all(|f| !f
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("samples"))
+    );
+    // Without the option, or the recipe's word, it would go on as something else.
+    project.refused("run", &["--resume", "--steps", "6"], &["train.classifier_only was true, is false"]);
+    project.set(&[("[train]\n", "[train]\nclassifier_only = true\n")]);
+    let output = ok(&[
+        "--json",
+        "train",
+        &project.text("recipe.toml"),
+        "--out",
+        &project.text("run"),
+        "--resume",
+        "--steps",
+        "6",
+    ]);
+    let row = lines(&output).into_iter().find(|row| row["step"] == 6 && row["loss"].is_number()).unwrap();
+    assert_eq!((&row["mse"], &row["vb"]), (&serde_json::Value::Null, &serde_json::Value::Null), "{row}");
+    assert_eq!(row["loss"], row["classifier_loss"], "{row}");
+    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
+    let cells: Vec<&str> = log.lines().last().unwrap().split(',').collect();
+    assert!(cells[3].is_empty() && !cells[4].is_empty() && !cells[8].is_empty(), "{log}");
+    // What a judge is worth stands in its file: seed, accuracy, of how many images; in an export too.
+    let model = project.text("run/checkpoint.safetensors");
+    let exported = project.text("judge.safetensors");
+    ok(&["export", "--model", &model, "--out", &exported]);
+    let file = weights(Path::new(&exported));
+    assert!(file.classifier_only);
+    let eval = |model: &str| -> serde_json::Value {
+        serde_json::from_str(&ok(&["--json", "eval", "--model", model])).unwrap()
+    };
+    let measured = eval(&model);
+    assert_eq!(file.info["seed"], "0");
+    assert_eq!(file.info["test_accuracy"].parse::<f64>().unwrap(), measured["accuracy"].as_f64().unwrap());
+    assert_eq!(file.info["test_images"], measured["images"].to_string());
+    assert_eq!((&measured["mse_by_quarter"], &measured["mse_images"]), (&serde_json::Value::Null, &0.into()));
+    assert!(eval(&exported)["accuracy"].is_number());
+    let raw = project.text("raw.safetensors");
+    ok(&["export", "--model", &model, "--weights", "raw", "--out", &raw]);
+    assert!(!weights(Path::new(&raw)).info.contains_key("test_accuracy"), "it is the average's");
+    let info = ok(&["info", &exported]);
+    assert!(info.contains("a classifier alone") && info.contains("test_accuracy: "), "{info}");
+    assert!(!info.contains("denoising step") && info.contains("training step"), "{info}");
+
+    let picture = project.text("data/light/0.png");
+    assert!(ok(&["classify", "--model", &exported, &picture]).contains('%'));
+    let words = ["is a classifier alone", "cannot generate, explain or predict noise"];
+    let out = project.text("no.png");
+    fails(&["sample", "--model", &exported, "--out", &out], &words);
+    fails(&["explain", "--model", &exported, &picture, "--out", &out], &words);
+    fails(&["eval", "--model", &exported, "--counterfactuals", "1"], &words);
+    fails(&["study", "--model", &exported, "--out", &project.text("study")], &words);
+    let data = project.text("data");
+    fails(&["export", "--model", &model, "--data", &data, "--out", &project.text("no.safetensors")], &words);
+    project.set(&[("classifier_input = \"both\"", "classifier_input = \"none\"")]);
+    project.refused("other", &[], &["classifier_only", "\"none\""]);
+}

@@ -56,6 +56,7 @@ impl Engine {
             learning_rate: text.learning_rate,
             classifier_loss_scaling: text.classifier_loss_scaling,
             classifier_input: seen,
+            classifier_only: self.checkpoint.classifier_only,
             seed: text.seed,
             ..TrainOptions::default()
         };

@@ -1,9 +1,11 @@
 //! A trained model in few lines: load, classify, explain, sample, save.
 
+mod explain;
+
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::diffusion::Solver;
 use crate::error::{Error, Result};
-use crate::explain::{ExplainOptions, Explainer, Explanation, Method, Request, Variants};
+use crate::explain::Explainer;
 use crate::families::{Choices, Tuning};
 use crate::gpu::{Device, DeviceOptions};
 use crate::infer::{ImageClassifier, NoisePredictor, NoiseProfiles};
@@ -311,8 +313,9 @@ impl Duet {
     /// The noise in images, each at its timestep of the whole chain: the one question that every sampler asks.
     ///
     /// # Errors
-    /// As [`NoisePredictor::predict`].
+    /// As [`NoisePredictor::predict`] and [`Checkpoint::require_denoising`].
     pub async fn predict_noise(&mut self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+        self.checkpoint.require_denoising()?;
         let batch = if timesteps.len() <= 1 { 1 } else { BATCH };
         let predictor = match self.predictors.remove(&batch) {
             Some(known) => known,
@@ -321,113 +324,11 @@ impl Duet {
         self.predictors.entry(batch).or_insert(predictor).predict(images, timesteps).await
     }
 
-    /// A counterfactual of one image: what would have to change for it to be of the class `target`, or to have that label or
-    /// have it no longer? The inversions of the last images are kept: another target or strength costs a chain alone.
-    ///
-    /// # Errors
-    /// As [`Explainer::new`] and [`Explainer::explain`].
-    pub async fn explain(
-        &mut self,
-        image: &[f32],
-        target: impl Into<Target>,
-        options: &ExplainOptions,
-    ) -> Result<Explanation> {
-        self.explain_watched(image, target, options, Watch::None).await
-    }
-
-    /// As [`Duet::explain`]; `watch` hears of each step, or also of the target's probabilities so far, and may stop it.
-    ///
-    /// # Errors
-    /// As [`Duet::explain`]; [`Error::Aborted`].
-    pub async fn explain_watched(
-        &mut self,
-        image: &[f32],
-        target: impl Into<Target>,
-        options: &ExplainOptions,
-        watch: Watch<'_, [Vec<f32>]>,
-    ) -> Result<Explanation> {
-        let request = Request { image: 0, target: target.into(), seed: options.seed };
-        let mut made = self.explainer(options).await?.explain(image, &[request], 0, watch).await?;
-        made.pop().ok_or_else(|| Error::shape("explain", "there is no image"))
-    }
-
-    /// Several answers to the same question, by noise of `variants` seeds from the options' on: the one that changes least
-    /// first.
-    ///
-    /// # Errors
-    /// As [`Explainer::variants`].
-    pub async fn explain_variants(
-        &mut self,
-        image: &[f32],
-        target: impl Into<Target>,
-        options: &ExplainOptions,
-        variants: usize,
-        watch: Watch<'_, [Vec<f32>]>,
-    ) -> Result<Variants> {
-        self.explainer(options).await?.variants(image, target.into(), variants, watch).await
-    }
-
-    /// Counterfactuals of one image towards every other class, by number; of a multi-label model one for each label, flipped.
-    /// The image is inverted once.
-    ///
-    /// ```
-    /// # fn main() -> duet::Result<()> {
-    /// # pollster::block_on(async {
-    /// use duet::Duet;
-    /// use duet::explain::ExplainOptions;
-    /// use duet::sampling::Watch;
-    ///
-    /// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
-    /// let image = vec![-1.0; duet.image_len()];
-    /// let options = ExplainOptions { respacing: "10".into(), ..ExplainOptions::default() };
-    /// for made in duet.explain_all_targets(&image, &options, Watch::None).await? {
-    ///     println!("{}: changes {:.1} %", made.target.class, 100.0 * made.mean_change());
-    /// }
-    /// # Ok(()) }) }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Duet::explain`].
-    pub async fn explain_all_targets(
-        &mut self,
-        image: &[f32],
-        options: &ExplainOptions,
-        watch: Watch<'_, [Vec<f32>]>,
-    ) -> Result<Vec<Explanation>> {
-        let (head, seed) = (self.config().head, options.seed);
-        let row = self.probabilities(image).await?;
-        let decided = argmax(&row, row.len())?.first().copied();
-        let targets = row.iter().enumerate().filter_map(|(class, p)| match head {
-            Head::Multiclass => (decided != Some(class)).then_some(Target::from(class)),
-            Head::MultiLabel => Some(Target { class, present: *p <= 0.5 }),
-        });
-        let requests: Vec<Request> = targets.map(|target| Request { image: 0, target, seed }).collect();
-        self.explainer(options).await?.explain(image, &requests, 0, watch).await
-    }
-
-    /// The explainer of the options: the one that is kept, where they allow it.
-    async fn explainer(&mut self, options: &ExplainOptions) -> Result<&mut Explainer> {
-        // Options that are refused leave what is kept for others.
-        let fits = match &mut self.explainer {
-            Some(explainer) => explainer.change(options).await?,
-            None => false,
-        };
-        if !fits {
-            // Memory of the one before is freed first.
-            self.explainer = None;
-            let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
-            // A local explainer loads chains of fewer images as they are needed, the paper's runs all it is made for.
-            let batch = if matches!(options.method, Method::Local(_)) { BATCH } else { 1 };
-            let new = Explainer::fitting(weights, diffusion, batch, options, self.set).await?;
-            self.explainer = Some(new);
-        }
-        self.explainer.as_mut().ok_or_else(|| Error::shape("explain", "there is no explainer"))
-    }
-
     /// New images \[N,C,H,W\], one for each label; `None`: `count` images of no class.
     ///
     /// # Errors
-    /// As [`Sampler::new`] and [`Sampler::run`]; [`Error::NotFinite`] where the step size is too large.
+    /// As [`Sampler::new`], [`Sampler::run`] and [`Checkpoint::require_denoising`]; [`Error::NotFinite`] where the step size is
+    /// too large.
     pub async fn sample(
         &mut self,
         wanted: Option<&Labels>,
@@ -448,6 +349,7 @@ impl Duet {
         options: &SampleOptions,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
+        self.checkpoint.require_denoising()?;
         let asked = count.clamp(1, BATCH);
         let guidance = if wanted.is_some() { Guidance::Representation } else { Guidance::None };
         let spec = StepSpec { solver: options.solver, guidance, clip: true, ..StepSpec::new(asked) };

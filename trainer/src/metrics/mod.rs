@@ -1,0 +1,9 @@
+//! Measures as numbers alone: slices in, numbers out, each by its source's definition. What takes a model on a device is in
+//! `eval`.
+
+pub mod change;
+pub mod cout;
+pub mod frechet;
+pub mod manifold;
+pub mod placement;
+pub mod statistics;
