@@ -54,7 +54,7 @@ async function measure({ image, target, repeats, rounds }) {
   };
   const warm = await timed(() => model.explain(pixels, { target, seed: 1, onStep }));
   if (gpu.pending === 0) gpu.idle += performance.now() - gpu.since;
-  // By turns, for the machine may be slower now and then: an image that is new, the same towards another target, the paper's
+  // By turns, for the machine may be slower now and then: an image that is new, the same with another strength, the paper's
   // chain of as many steps. Where options of another method follow, its plans are loaded anew: that comes before.
   const times = { fresh: 0, kept: 0, paper: 0 };
   for (let round = 0; round < rounds; round += 1) {
@@ -62,7 +62,7 @@ async function measure({ image, target, repeats, rounds }) {
     const onStep = () => undefined;
     await model.explain(pixels, { target, seed: 0 });
     times.fresh += (await timed(() => model.explain(pixels, { target, seed, onStep }))).milliseconds;
-    times.kept += (await timed(() => model.explain(pixels, { target: 5, seed, onStep }))).milliseconds;
+    times.kept += (await timed(() => model.explain(pixels, { target, strength: 1.6, seed, onStep }))).milliseconds;
     await model.explain(pixels, { target, method: 'paper', steps: 5 });
     times.paper += (await timed(() => model.explain(pixels, { target, method: 'paper', seed, onStep }))).milliseconds;
   }
