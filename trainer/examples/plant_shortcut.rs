@@ -183,7 +183,7 @@ mod tests {
             write(&at("plain"), name, size, &images, &classes).unwrap();
         }
         let recipe = format!(
-            "[data]\nkind = \"idx\"\npath = {:?}\n[model]\nimage_size = 8\nin_channels = 1\nnum_classes = 2\n",
+            "[data]\nkind = \"idx\"\npath = {:?}\n[model]\nimage_size = 8\nin_channels = 1\nnum_classes = 2\nchannel_mult = [1]\n",
             at("plain")
         );
         std::fs::write(at("recipe.toml"), recipe).unwrap();

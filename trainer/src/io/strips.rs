@@ -127,8 +127,8 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::render::{BRIGHTER, DARK, DARKER, FAINT, fade};
     use super::*;
+    use crate::io::render::{BRIGHTER, DARK, DARKER, FAINT, fade};
 
     /// A column of pictures without solidity.
     fn column<'a>(title: &'static str, palette: Palette, pictures: Vec<&'a [f32]>) -> Column<'a> {
