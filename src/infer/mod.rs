@@ -1,0 +1,213 @@
+//! Classification, representations, noise prediction and denoising error of images, batch after batch.
+
+mod noise;
+
+pub(crate) use noise::target;
+pub use noise::{DenoisingError, NoisePredictor, NoiseProfiles, denoise_plan, predict_plan};
+
+use crate::error::{Error, Result};
+use crate::gpu::Staging;
+use crate::graph::{NodeId, Place, Plan};
+use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
+use crate::tensor::{Images, check_batch, unpad_rows};
+use crate::weights::{Loaded, Weights};
+
+/// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
+fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
+    check_batch(batch)?;
+    let shape = model.config.image_shape(batch);
+    let x = b.graph.leaf(&shape, Place::whole("x"));
+    let t = b.graph.fill(batch, 0.0);
+    let encoded = model.unet.encode(b, x, t)?;
+    model.classifier.features(b, &encoded, t)
+}
+
+/// The plan that classifies `batch` clean images: buffers "x" and "logits".
+///
+/// # Errors
+/// As [`JointModel`]'s builders.
+pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    let mut b = Builder::new(&model.params, set, false);
+    let features = clean_features(&mut b, model, batch)?;
+    let logits = model.classifier.logits(&mut b, features)?;
+    b.graph.place(logits, Place::whole("logits"));
+    b.graph.compile()
+}
+
+/// The plan of the representations that the classifier reads, of `batch` clean images: buffers "x" and "features".
+fn features_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
+    let mut b = Builder::new(&model.params, set, false);
+    let features = clean_features(&mut b, model, batch)?;
+    b.graph.place(features, Place::whole("features"));
+    b.graph.compile()
+}
+
+/// Refuses answers that are no numbers, as weights and images that overflow give; `columns` of them are one image's.
+fn finite(rows: &[f32], columns: usize, what: &str) -> Result<()> {
+    let Some(place) = rows.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let image = place / columns.max(1);
+    let detail = format!("the {what} of image {image} (counted from 0) became NaN or infinite");
+    Err(Error::NotFinite { detail })
+}
+
+/// A plan that makes a row of numbers of each image in its buffer "x", loaded.
+struct RowsOf {
+    loaded: Loaded,
+    images: Images,
+    name: &'static str,
+    columns: usize,
+}
+
+impl RowsOf {
+    /// The rows of any number of images \[N,C,H,W\], a batch at a time; the last one is filled up with zeros.
+    async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
+        self.get_through(images, None).await
+    }
+
+    /// As [`RowsOf::get`], read through memory that is there already.
+    async fn get_through(&self, images: &[f32], staging: Option<&Staging>) -> Result<Vec<f32>> {
+        let mut rows = Vec::new();
+        let len = self.images.image_len();
+        if len == 0 || !images.len().is_multiple_of(len) {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape(self.name, detail));
+        }
+        for part in images.chunks(self.images.len().max(1)) {
+            let count = part.len() / len;
+            let mut padded = part.to_vec();
+            padded.resize(self.images.len(), 0.0);
+            self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
+            self.loaded.run();
+            let read = match staging {
+                Some(staging) => {
+                    let buffer = self.loaded.require(self.name)?;
+                    bytemuck::pod_collect_to_vec(&staging.read(&[(buffer, 0, buffer.bytes())]).await?)
+                }
+                None => self.loaded.read(self.name).await?,
+            };
+            let read = unpad_rows(&read, self.columns);
+            rows.extend(read.into_iter().take(count * self.columns));
+        }
+        finite(&rows, self.columns, self.name)?;
+        Ok(rows)
+    }
+}
+
+/// Classifies any number of images, `batch` at a time.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::ImageClassifier;
+/// use duet::model::WeightSet;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let classifier = ImageClassifier::new(duet.weights(), 4, WeightSet::Raw).await?;
+/// // Six images [N,C,H,W] in two batches of four: probabilities [N,K].
+/// let images = vec![-1.0; 6 * duet.image_len()];
+/// let rows = classifier.probabilities(&images).await?;
+/// assert_eq!(rows.len(), 6 * 10);
+/// assert!(rows.chunks(10).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+/// # Ok(()) }) }
+/// ```
+pub struct ImageClassifier {
+    rows: RowsOf,
+    config: ModelConfig,
+}
+
+impl ImageClassifier {
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageClassifier> {
+        let plan = |batch| classify_plan(weights.model(), batch, set);
+        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
+        let config = weights.model().config.clone();
+        let images = config.images(batch);
+        let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
+        Ok(ImageClassifier { rows, config })
+    }
+
+    /// The loaded plan of one batch: its buffers "x" and "logits".
+    pub(crate) fn loaded(&self) -> &Loaded {
+        &self.rows.loaded
+    }
+
+    /// Logits \[N,K\] of `images` \[N,C,H,W\] in −1..1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose answer is no number; device errors.
+    pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
+        self.rows.get(images).await
+    }
+
+    /// As [`ImageClassifier::probabilities`], read through `staging`: nothing is allocated.
+    pub(crate) async fn probabilities_through(&self, images: &[f32], staging: &Staging) -> Result<Vec<f32>> {
+        let logits = self.rows.get_through(images, Some(staging)).await?;
+        self.config.head.probabilities(&logits, self.config.num_classes)
+    }
+
+    /// Probabilities \[N,K\].
+    ///
+    /// # Errors
+    /// As [`ImageClassifier::logits`].
+    pub async fn probabilities(&self, images: &[f32]) -> Result<Vec<f32>> {
+        self.config.head.probabilities(&self.logits(images).await?, self.config.num_classes)
+    }
+}
+
+/// The representations the classifier reads: every encoder level and the bottleneck of clean images (t = 0), average-pooled.
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// # pollster::block_on(async {
+/// use duet::Duet;
+/// use duet::infer::ImageFeatures;
+/// use duet::model::WeightSet;
+///
+/// let duet = Duet::load("web/demo/public/model.safetensors").await?;
+/// let features = ImageFeatures::new(duet.weights(), 2, WeightSet::Raw).await?;
+/// // A black and a grey image [N,C,H,W] as rows [N,F], to compare or to train another classifier on.
+/// let images = [vec![-1.0; duet.image_len()], vec![0.0; duet.image_len()]].concat();
+/// let rows = features.get(&images).await?;
+/// let (black, grey) = rows.split_at(features.columns());
+/// assert!(black.len() == grey.len() && black != grey);
+/// # Ok(()) }) }
+/// ```
+pub struct ImageFeatures {
+    rows: RowsOf,
+}
+
+impl ImageFeatures {
+    /// Compiles and loads the plan for `batch` images, or as many as the device can hold, with the weights of `set`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageFeatures> {
+        let model = weights.model();
+        let mut one = Builder::new(&model.params, set, false);
+        let features = clean_features(&mut one, model, 1)?;
+        let columns = one.graph.shape(features).last().copied().unwrap_or(0);
+        let (batch, loaded) = weights.load_fitting(batch, |batch| features_plan(model, batch, set)).await?;
+        let images = model.config.images(batch);
+        Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
+    }
+
+    /// Numbers per image.
+    pub fn columns(&self) -> usize {
+        self.rows.columns.saturating_sub(1)
+    }
+
+    /// Representations \[N,F\] of `images` \[N,C,H,W\] in −1..1.
+    ///
+    /// # Errors
+    /// As [`ImageClassifier::logits`].
+    pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
+        let rows = self.rows.get(images).await?;
+        // Without the timestep at the end.
+        let features = |row: &'_ [f32]| row.iter().take(self.columns()).copied().collect::<Vec<f32>>();
+        Ok(rows.chunks_exact(self.rows.columns.max(1)).flat_map(features).collect())
+    }
+}
