@@ -54,6 +54,8 @@ async function measure({ image, target, repeats, rounds }) {
   };
   const warm = await timed(() => model.explain(pixels, { target, seed: 1, onStep }));
   if (gpu.pending === 0) gpu.idle += performance.now() - gpu.since;
+  // Of this explanation alone: those below count on.
+  const { idle, submits } = gpu;
   // By turns, for the machine may be slower now and then: an image that is new, the same with another strength, the paper's
   // chain of as many steps. Where options of another method follow, its plans are loaded anew: that comes before.
   const times = { fresh: 0, kept: 0, paper: 0 };
@@ -78,8 +80,8 @@ async function measure({ image, target, repeats, rounds }) {
     explain_kept_ms: times.kept / rounds,
     explain_paper_ms: times.paper / rounds,
     explain_steps: steps,
-    submits_per_step: gpu.submits / steps,
-    outside_gpu_share: gpu.idle / warm.milliseconds,
+    submits_per_step: submits / steps,
+    outside_gpu_share: idle / warm.milliseconds,
     gpu_buffer_bytes: usage.bufferBytes,
     pipelines: usage.pipelines,
     wasm_memory_bytes: usage.wasmBytes,
