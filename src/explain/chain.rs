@@ -1,6 +1,7 @@
 //! One chain of local counterfactuals on a device: as many images at once as it was compiled for, each with a target, a
 //! strength and a reference path of its own.
 
+use super::explanation::of_targets;
 use super::inversion::{Pool, step_words};
 use super::options::Local;
 use crate::diffusion::{DiffusionConfig, Schedule};
@@ -159,7 +160,7 @@ impl Chain {
         self.write(&all, numbers)?;
         let steps = numbers.steps;
         let mut runs: Vec<Run<'_>> = (0..steps).map(|done| self.step_run(done)).collect();
-        let image = device_bytes(&self.config.image_shape(1));
+        let image = numbers.pool.row_bytes;
         let x = self.step.require("x")?;
         let start = all.iter().enumerate().map(|(place, job)| Transfer {
             from: (&numbers.pool.states, numbers.pool.state(job.slot, steps) as u64 * image),
@@ -181,8 +182,8 @@ impl Chain {
                     let mark = device.run_all(&[run])?;
                     if let Hear::Curve(tell) = hear {
                         let logits = self.step.require("logits")?;
-                        let read = self.staging.read(&[(logits, 0, self.logits_bytes())]).await?;
-                        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&read);
+                        let part = (logits, 0, self.logits_bytes());
+                        let [logits] = self.staging.read_parts([part]).await?;
                         tell(self.targets(&logits, jobs)?)?;
                     } else if pace.submitted(mark).await?
                         && let Hear::Steps(tell) = hear
@@ -263,32 +264,24 @@ impl Chain {
 
     /// The targets' probabilities of a step's logits, as they lie on the device.
     fn targets(&self, logits: &[f32], jobs: &[Job]) -> Result<Vec<f32>> {
-        let classes = self.config.num_classes;
-        let rows = unpad_rows(logits, classes);
-        let used = rows.get(..jobs.len() * classes).unwrap_or(&rows);
+        let targets: Vec<Target> = jobs.iter().map(|job| job.target).collect();
         // Logits are of the images on their way.
-        let rows = self.config.head.probabilities(used, classes).map_err(|_| not_finite())?;
-        Ok(rows.chunks_exact(classes).zip(jobs).map(|(row, job)| job.target.probability(row)).collect())
+        of_targets(&self.config, &unpad_rows(logits, self.config.num_classes), &targets)
+            .map_err(|_| not_finite())
     }
 
     async fn read(&self, jobs: &[Job], steps: usize) -> Result<Vec<Outcome>> {
         let [finished, after] = self.finish.finished()?;
         let trace = self.logits_bytes() * steps as u64;
         let parts = [(finished, 0, finished.bytes()), (after, 0, after.bytes()), (&self.trace, 0, trace)];
-        let data: Vec<f32> = bytemuck::pod_collect_to_vec(&self.staging.read(&parts).await?);
-        let mut rest = data.as_slice();
-        let [finished, after, trace] = parts.map(|(_, _, bytes)| {
-            let (part, behind) = rest.split_at_checked((bytes / 4) as usize).unwrap_or((rest, &[]));
-            rest = behind;
-            part
-        });
+        let [finished, after, trace] = self.staging.read_parts(parts).await?;
         let (len, classes) = (self.images.image_len(), self.config.num_classes);
-        let images = self.images.to_host(finished)?;
+        let images = self.images.to_host(&finished)?;
         let images = images.get(..jobs.len() * len).unwrap_or(&images);
         if !images.iter().all(|value| value.is_finite()) {
             return Err(not_finite());
         }
-        let after = unpad_rows(after, classes);
+        let after = unpad_rows(&after, classes);
         let used = after.get(..jobs.len() * classes).unwrap_or(&after);
         let after = self.config.head.probabilities(used, classes)?;
         let mut outcomes: Vec<Outcome> = images

@@ -223,6 +223,30 @@ impl Explainer {
         }
     }
 
+    /// The explainer in `kept` where it can take the options, or else a new one in its place, as [`Explainer::fitting`]. Options
+    /// that are refused leave what is kept; memory of the one before is freed first.
+    ///
+    /// # Errors
+    /// As [`Explainer::fitting`].
+    pub async fn reuse<'a>(
+        kept: &'a mut Option<Explainer>,
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        batch: usize,
+        options: &ExplainOptions,
+        set: WeightSet,
+    ) -> Result<&'a mut Explainer> {
+        let fits = match kept {
+            Some(explainer) => explainer.change(options).await?,
+            None => false,
+        };
+        if !fits {
+            *kept = None;
+            *kept = Some(Self::fitting(weights, diffusion, batch, options, set).await?);
+        }
+        kept.as_mut().ok_or_else(|| Error::shape("explain", "there is no explainer"))
+    }
+
     /// Images that are explained at once.
     pub fn batch(&self) -> usize {
         match &self.engine {

@@ -1,13 +1,15 @@
 //! What came of it.
 
-use crate::model::Target;
+use crate::error::Result;
+use crate::model::{ModelConfig, Target};
 use crate::rng::Seed;
+use serde::Serialize;
 
 /// Difference of grey levels, in units of −1..1, above which a pixel counts as touched: 8 of 255.
 const TOUCHED: f32 = 16.0 / 255.0;
 
 /// How often parts of the network ran for one image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Passes {
     /// Forward passes of the encoder.
     pub encoder: usize,
@@ -84,16 +86,49 @@ impl Explanation {
         0.5 * sum / self.difference.len().max(1) as f64
     }
 
-    /// Of each of `pixels` pixels \[H,W\], whether it changed by more than 8 grey levels of 255 in any channel.
+    /// As [`touched`] of its difference.
     pub fn touched(&self, pixels: usize) -> Vec<bool> {
-        let mut touched = vec![false; pixels];
-        for channel in self.difference.chunks_exact(pixels.max(1)) {
-            for (touched, d) in touched.iter_mut().zip(channel) {
-                *touched |= d.abs() > TOUCHED;
-            }
-        }
-        touched
+        touched(&self.difference, pixels)
     }
+
+    /// Of an image \[C,H,W\] that is what it was to become, by its probabilities \[K\]: nothing was run, nothing changed.
+    pub fn unchanged(image: &[f32], target: Target, before: &[f32]) -> Explanation {
+        Explanation {
+            target,
+            seed: Seed(0),
+            noised: image.to_vec(),
+            counterfactual: image.to_vec(),
+            difference: vec![0.0; image.len()],
+            before: before.to_vec(),
+            after: before.to_vec(),
+            curve: Vec::new(),
+            reached: true,
+            moved: 0,
+            rung: 0,
+            strength: 0.0,
+            chains: 0,
+            passes: Passes::default(),
+        }
+    }
+}
+
+/// Of each of `pixels` pixels \[H,W\], whether a difference \[C,H,W\] in −2..2 is more than 8 grey levels of 255 in any channel.
+pub fn touched(difference: &[f32], pixels: usize) -> Vec<bool> {
+    let mut touched = vec![false; pixels];
+    for channel in difference.chunks_exact(pixels.max(1)) {
+        for (touched, d) in touched.iter_mut().zip(channel) {
+            *touched |= d.abs() > TOUCHED;
+        }
+    }
+    touched
+}
+
+/// The targets' probabilities of as many images' logits \[N,K\], or more.
+pub(super) fn of_targets(config: &ModelConfig, logits: &[f32], targets: &[Target]) -> Result<Vec<f32>> {
+    let classes = config.num_classes;
+    let used = logits.get(..targets.len().saturating_mul(classes)).unwrap_or(logits);
+    let rows = config.head.probabilities(used, classes)?;
+    Ok(rows.chunks_exact(classes).zip(targets).map(|(row, target)| target.probability(row)).collect())
 }
 
 /// Several answers to one question, by noise of several seeds.
@@ -152,20 +187,12 @@ mod tests {
     #[test]
     fn variants_come_by_least_change_and_stable_changes_are_those_of_all() {
         let answer = |seed, reached, difference: [f32; 8], p| Explanation {
-            target: 0.into(),
             seed: Seed(seed),
-            noised: vec![0.0; 8],
             counterfactual: difference.to_vec(),
             difference: difference.to_vec(),
-            before: vec![0.0, 1.0],
             after: vec![p, 1.0 - p],
-            curve: vec![],
             reached,
-            moved: 0,
-            rung: 0,
-            strength: 1.0,
-            chains: 1,
-            passes: Passes::default(),
+            ..Explanation::unchanged(&[0.0; 8], 0.into(), &[0.0, 1.0])
         };
         // Two channels of four pixels: the second pixel changes in one channel or the other.
         let much = answer(0, true, [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.5, 0.0], 0.9);

@@ -54,18 +54,20 @@ pub(super) struct Pool {
     /// Most steps that a slot has room for.
     capacity: usize,
     clock: u64,
+    /// Bytes of a row.
+    pub row_bytes: u64,
 }
 
 impl Pool {
     pub async fn new(weights: &Weights, slots: usize, steps: usize) -> Result<Pool> {
-        let image = device_bytes(&weights.model().config.image_shape(1));
-        let bytes = |rows: usize| image.saturating_mul(slots.saturating_mul(rows) as u64);
+        let row_bytes = device_bytes(&weights.model().config.image_shape(1));
+        let bytes = |rows: usize| row_bytes.saturating_mul(slots.saturating_mul(rows) as u64);
         let device = weights.device();
         let states = device.buffer("states", bytes(steps.saturating_add(1))).await?;
         let x_starts = device.buffer("x_starts", bytes(steps)).await?;
         let empty = || Slot { origin: None, used: 0, wanted: 0 };
         let slots = std::iter::repeat_with(empty).take(slots).collect();
-        Ok(Pool { states, x_starts, slots, capacity: steps, clock: 0 })
+        Ok(Pool { states, x_starts, slots, capacity: steps, clock: 0, row_bytes })
     }
 
     /// Rows of the two buffers.
@@ -120,10 +122,13 @@ impl Pool {
         }
     }
 
-    /// After a failure: nobody wants anything, and what was not inverted to its end is not there.
-    pub fn abandon(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.wanted = 0);
-        self.clear();
+    /// Before a call: where one before it failed or was dropped on its way, slots are wanted that nobody waits for, and what was
+    /// not inverted to its end is not there.
+    pub fn begin(&mut self) {
+        if self.slots.iter().any(|slot| slot.wanted > 0) {
+            self.slots.iter_mut().for_each(|slot| slot.wanted = 0);
+            self.clear();
+        }
     }
 
     fn origin(&self, slot: usize) -> Result<&Origin> {
@@ -223,7 +228,7 @@ impl Inversion {
         let one = Images { batch: 1, ..self.images };
         let device = self.loaded.device();
         let mut pace = Pace::new(device);
-        let bytes = one.to_device(&vec![0.0; one.len()])?.len() as u64 * 4;
+        let bytes = pool.row_bytes;
         let mut images = Vec::with_capacity(slots.len());
         for slot in slots {
             let image = one.to_device(&pool.origin(*slot)?.image)?;

@@ -126,20 +126,7 @@ impl LocalEngine {
         mask: Option<&[f32]>,
         ears: &mut Ears<'_, '_>,
     ) -> Result<Vec<Explanation>> {
-        let outcome = self.climb_all(asked, local, mask, ears).await;
-        if outcome.is_err() {
-            self.pool.abandon();
-        }
-        outcome
-    }
-
-    async fn climb_all(
-        &mut self,
-        asked: &Asked<'_>,
-        local: &Local,
-        mask: Option<&[f32]>,
-        ears: &mut Ears<'_, '_>,
-    ) -> Result<Vec<Explanation>> {
+        self.pool.begin();
         let mut waiting: VecDeque<usize> = (0..asked.requests.len()).collect();
         let mut ready: VecDeque<Climb> = VecDeque::new();
         let mut done: Vec<Option<Explanation>> = asked.requests.iter().map(|_| None).collect();
@@ -250,12 +237,12 @@ impl LocalEngine {
             Passes { encoder: self.steps + 1, decoder: self.steps, backward: self.steps * guided };
         let better = climb.best.as_ref().is_none_or(|(best, _)| agreement > *best);
         if reached || better {
-            let origin = asked.origin(climb.request)?;
-            let pairs = outcome.counterfactual.iter().zip(&origin.image);
+            let pairs = outcome.counterfactual.iter().zip(asked.image(request.image)?);
             let answer = Explanation {
                 target: request.target,
                 seed: request.seed,
-                noised: noised(&self.schedule, self.steps, &origin)?,
+                // Of the answer that stays.
+                noised: Vec::new(),
                 difference: pairs.map(|(c, x)| c - x).collect(),
                 counterfactual: outcome.counterfactual,
                 before: before.to_vec(),
@@ -277,7 +264,8 @@ impl LocalEngine {
         }
         self.pool.release(climb.slot);
         if let (Some((_, answer)), Some(place)) = (climb.best, done.get_mut(climb.request)) {
-            *place = Some(Explanation { chains: climb.rung, passes: climb.passes, ..answer });
+            let noised = noised(&self.schedule, self.steps, &asked.origin(climb.request)?)?;
+            *place = Some(Explanation { noised, chains: climb.rung, passes: climb.passes, ..answer });
         }
         Ok(())
     }

@@ -10,6 +10,6 @@ mod paper;
 
 pub use chain::{LocalStep, local_step_plan};
 pub use explainer::Explainer;
-pub use explanation::{Explanation, Passes, Variants};
+pub use explanation::{Explanation, Passes, Variants, touched};
 pub use inversion::inversion_plan;
 pub use options::{ExplainOptions, Local, Method, Paper, Request};

@@ -1,7 +1,7 @@
 //! The paper's counterfactuals (section 6.4): noise an image part of the way, denoise it towards another class.
 
 use super::explainer::{Asked, Ears};
-use super::explanation::{Explanation, Passes};
+use super::explanation::{Explanation, Passes, of_targets};
 use super::options::{ExplainOptions, Paper};
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
@@ -177,7 +177,7 @@ impl PaperEngine {
             let targets = self.targets(asked, part)?;
             let (mut curve, mut stopped) = (Vec::new(), None);
             let mut hear = |_: Progress, logits: &[f32]| {
-                let outcome = match self.probabilities(logits, &targets) {
+                let outcome = match of_targets(&self.config, logits, &targets) {
                     Ok(step) => {
                         curve.push(step);
                         ears.step_with(&curve)
@@ -208,13 +208,6 @@ impl PaperEngine {
         part.requests.iter().map(|index| Ok(asked.request(*index)?.0.target)).collect()
     }
 
-    /// The targets' probabilities of logits \[N,K\].
-    fn probabilities(&self, logits: &[f32], targets: &[Target]) -> Result<Vec<f32>> {
-        let classes = self.config.num_classes;
-        let rows = self.config.head.probabilities(logits, classes)?;
-        Ok(rows.chunks_exact(classes).zip(targets).map(|(row, target)| target.probability(row)).collect())
-    }
-
     /// Reads what came of a chain.
     async fn read(
         &self,
@@ -228,22 +221,16 @@ impl PaperEngine {
         let whole = |buffer| (buffer, 0, Buffer::bytes(buffer));
         let noised = self.begin.require("noised")?;
         let parts = [whole(noised), whole(finished), whole(after), (trace, 0, trace_bytes)];
-        let data: Vec<f32> = bytemuck::pod_collect_to_vec(&self.staging.read(&parts).await?);
-        let mut rest = data.as_slice();
-        let [noised, finished, after, trace] = parts.map(|(_, _, bytes)| {
-            let (part, behind) = rest.split_at_checked((bytes / 4) as usize).unwrap_or((rest, &[]));
-            rest = behind;
-            part
-        });
+        let [noised, finished, after, trace] = self.staging.read_parts(parts).await?;
         let (head, classes, len) = (self.config.head, self.config.num_classes, self.images.image_len());
-        let [noised, finished] = [self.images.to_host(noised)?, self.images.to_host(finished)?];
+        let [noised, finished] = [self.images.to_host(&noised)?, self.images.to_host(&finished)?];
         if !finished.iter().all(|value| value.is_finite()) {
             return Err(not_finite());
         }
-        let after = head.probabilities(&unpad_rows(after, classes), classes)?;
+        let after = head.probabilities(&unpad_rows(&after, classes), classes)?;
         let targets = self.targets(asked, part)?;
-        let steps = self.sampler.steps_of(trace);
-        let curve = steps.iter().map(|logits| self.probabilities(logits, &targets));
+        let steps = self.sampler.steps_of(&trace);
+        let curve = steps.iter().map(|logits| of_targets(&self.config, logits, &targets));
         let curve = curve.collect::<Result<Vec<_>>>()?;
         let rows = finished.chunks_exact(len).zip(noised.chunks_exact(len)).zip(after.chunks_exact(classes));
         for (place, (((image, noised), after), index)) in rows.zip(&part.requests).enumerate() {

@@ -95,20 +95,9 @@ impl Duet {
     /// The explainer of the options: the one that is kept, where they allow it.
     async fn explainer(&mut self, options: &ExplainOptions) -> Result<&mut Explainer> {
         self.checkpoint.require_denoising()?;
-        // Options that are refused leave what is kept for others.
-        let fits = match &mut self.explainer {
-            Some(explainer) => explainer.change(options).await?,
-            None => false,
-        };
-        if !fits {
-            // Memory of the one before is freed first.
-            self.explainer = None;
-            let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
-            // A local explainer loads chains of fewer images as they are needed, the paper's runs all it is made for.
-            let batch = if matches!(options.method, Method::Local(_)) { BATCH } else { 1 };
-            let new = Explainer::fitting(weights, diffusion, batch, options, self.set).await?;
-            self.explainer = Some(new);
-        }
-        self.explainer.as_mut().ok_or_else(|| Error::shape("explain", "there is no explainer"))
+        let (weights, diffusion) = (&self.weights, &self.checkpoint.diffusion);
+        // A local explainer loads chains of fewer images as they are needed, the paper's runs all it is made for.
+        let batch = if matches!(options.method, Method::Local(_)) { BATCH } else { 1 };
+        Explainer::reuse(&mut self.explainer, weights, diffusion, batch, options, self.set).await
     }
 }

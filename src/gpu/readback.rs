@@ -88,6 +88,20 @@ impl Staging {
         self.buffer.bytes()
     }
 
+    /// As [`Staging::read`], each part as numbers.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_parts<const N: usize>(&self, parts: [(&Buffer, u64, u64); N]) -> Result<[Vec<f32>; N]> {
+        let data: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(&parts).await?);
+        let mut rest = data.as_slice();
+        Ok(parts.map(|(_, _, bytes)| {
+            let (part, behind) = rest.split_at_checked((bytes / 4) as usize).unwrap_or((rest, &[]));
+            rest = behind;
+            part.to_vec()
+        }))
+    }
+
     /// Reads parts of buffers (first byte and length, multiples of 4) one after the other, after everything submitted so
     /// far: one read-back, however many parts.
     ///

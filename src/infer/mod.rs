@@ -81,7 +81,8 @@ impl RowsOf {
             let read = match staging {
                 Some(staging) => {
                     let buffer = self.loaded.require(self.name)?;
-                    bytemuck::pod_collect_to_vec(&staging.read(&[(buffer, 0, buffer.bytes())]).await?)
+                    let [rows] = staging.read_parts([(buffer, 0, buffer.bytes())]).await?;
+                    rows
                 }
                 None => self.loaded.read(self.name).await?,
             };

@@ -310,15 +310,29 @@ impl Head {
         if rows != [1, 1] {
             return Err(Error::shape("reached", format!("{rows:?} images, not one before and one after")));
         }
+        let (was, is) = (self.decisions(before)?, self.decisions(after)?);
+        let reached = is.get(target.class).is_some_and(|is| *is == target.present);
         if self == Head::Multiclass {
-            return Ok((argmax(after, classes)? == [target.class], 0));
+            return Ok((reached, 0));
         }
-        let changed = |(label, (before, after)): (usize, (&f32, &f32))| {
-            label != target.class && (*before > 0.5) != (*after > 0.5)
+        let moved =
+            was.iter().zip(&is).enumerate().filter(|(label, (was, is))| *label != target.class && was != is);
+        let moved = moved.count();
+        Ok((reached && moved == 0, moved))
+    }
+
+    /// Which classes an image of these probabilities \[K\] is decided to be of: the most probable one, or each label beyond one
+    /// half.
+    ///
+    /// # Errors
+    /// As [`Head::probabilities`].
+    pub fn decisions(self, row: &[f32]) -> Result<Vec<bool>> {
+        let best = argmax(row, row.len())?;
+        let is = |(class, p): (usize, &f32)| match self {
+            Head::Multiclass => best == [class],
+            Head::MultiLabel => *p > 0.5,
         };
-        let moved = before.iter().zip(after).enumerate().filter(|pair| changed(*pair)).count();
-        let is = after.get(target.class).is_some_and(|p| *p > 0.5);
-        Ok((is == target.present && moved == 0, moved))
+        Ok(row.iter().enumerate().map(is).collect())
     }
 }
 

@@ -459,6 +459,7 @@ impl Sampler {
     }
 
     async fn read(&self, buffer: &Buffer, bytes: u64) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.staging.read(&[(buffer, 0, bytes)]).await?))
+        let [data] = self.staging.read_parts([(buffer, 0, bytes)]).await?;
+        Ok(data)
     }
 }

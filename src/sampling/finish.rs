@@ -100,8 +100,7 @@ impl Finish {
         self.run();
         let [images, logits] = self.finished()?;
         let parts = [images, logits].map(|buffer| (buffer, 0, buffer.bytes()));
-        let data: Vec<f32> = bytemuck::pod_collect_to_vec(&self.staging.read(&parts).await?);
-        let (images, logits) = data.split_at((images.bytes() / 4) as usize);
-        Ok(Finished { images: self.images.to_host(images)?, logits: unpad_rows(logits, self.classes) })
+        let [images, logits] = self.staging.read_parts(parts).await?;
+        Ok(Finished { images: self.images.to_host(&images)?, logits: unpad_rows(&logits, self.classes) })
     }
 }

@@ -337,5 +337,17 @@ fn a_rung_is_one_submission_and_one_read_back() {
     };
     let run = explainer.explain(&images, &requests, 0, Watch::Progress(&mut hear));
     assert!(matches!(pollster::block_on(run), Err(duet::Error::Aborted)));
+    // Nor is what a call that is dropped on its way left taken for an inversion.
+    let mut steps = 0;
+    let mut hear = |_: Progress| {
+        steps += 1;
+        if steps == 2 { std::panic::resume_unwind(Box::new("dropped")) } else { ControlFlow::Continue(()) }
+    };
+    let run = explainer.explain(&images, &requests, 7, Watch::Progress(&mut hear));
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pollster::block_on(run)));
+    assert!(dropped.is_err() && steps == 2);
+    assert_eq!(explain(&mut explainer, &images, &requests)[0].counterfactual, quiet[0].counterfactual);
+    let made = pollster::block_on(explainer.explain(&images, &requests, 7, Watch::None)).unwrap();
+    assert!(made.iter().all(|one| one.passes.decoder == 4 * 6), "the others' inversions are made anew");
     assert_eq!(explain(&mut explainer, &images, &requests)[0].counterfactual, quiet[0].counterfactual);
 }

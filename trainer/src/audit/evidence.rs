@@ -3,9 +3,6 @@
 use duet::explain::Explanation;
 use serde::Serialize;
 
-/// Difference of grey levels, as a share of the range, above which a pixel counts as changed: 8 of 255.
-const CHANGED: f32 = 8.0 / 255.0;
-
 /// Which changes are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,7 +24,7 @@ pub struct Evidence {
     pub mean: Vec<f32>,
     /// Standard deviation of the same over the images.
     pub spread: Vec<f32>,
-    /// Share of the images in which the pixel changes at all.
+    /// Share of the images in which the pixel changes by more than 8 grey levels of 255.
     pub share: Vec<f32>,
     /// What the class has there \[C,H,W\] in −1..1: of changes towards it the counterfactuals, of changes away from it the
     /// originals, each image with the weight of its change.
@@ -53,12 +50,14 @@ impl Evidence {
                 Direction::Toward => one.counterfactual[at],
                 Direction::Away => one.counterfactual[at] - one.difference[at],
             };
+            for (share, touched) in share.iter_mut().zip(one.touched(pixels)) {
+                *share += f32::from(u8::from(touched));
+            }
             for pixel in 0..pixels {
                 let places = (0..channels).map(|channel| channel * pixels + pixel);
                 let change = places.clone().map(|at| 0.5 * one.difference[at].abs()).fold(0.0, f32::max);
                 mean[pixel] += change;
                 squares[pixel] += change * change;
-                share[pixel] += f32::from(u8::from(change > CHANGED));
                 for at in places {
                     content[at] += change * is(at);
                     plain[at] += is(at);
@@ -83,27 +82,15 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use duet::explain::Passes;
-    use duet::rng::Seed;
 
     #[test]
     fn changes_are_summed_and_contents_weighed_by_them() {
         // Two images of two channels and two pixels; the second pixel never changes.
         let one = |counterfactual: [f32; 4], difference: [f32; 4], reached| Explanation {
-            target: 0.into(),
-            seed: Seed(0),
-            noised: vec![],
             counterfactual: counterfactual.to_vec(),
             difference: difference.to_vec(),
-            before: vec![],
-            after: vec![],
-            curve: vec![],
             reached,
-            moved: 0,
-            rung: 0,
-            strength: 1.0,
-            chains: 1,
-            passes: Passes::default(),
+            ..Explanation::unchanged(&[], 0.into(), &[])
         };
         let made = [
             one([1.0, 0.5, 0.0, 0.5], [1.2, 0.0, -0.4, 0.0], true),

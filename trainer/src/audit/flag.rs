@@ -1,6 +1,7 @@
 //! Which places of a map look like a shortcut: small, always the same, and of one class alone.
 
 use super::evidence::Evidence;
+use crate::metrics::change::region;
 use serde::Serialize;
 
 /// What a place must be like to be flagged.
@@ -54,29 +55,6 @@ fn mean(map: &[f32], pixels: &[usize]) -> f32 {
     pixels.iter().map(|pixel| map[*pixel]).sum::<f32>() / pixels.len().max(1) as f32
 }
 
-/// The pixels for which `inside` holds that are connected with `start`, diagonals included, in an image `width` wide; they are
-/// marked in `seen`.
-fn connected(start: usize, width: usize, inside: &[bool], seen: &mut [bool]) -> Vec<usize> {
-    let height = inside.len() / width;
-    let (mut found, mut next) = (vec![start], 0);
-    seen[start] = true;
-    while let Some(pixel) = found.get(next).copied() {
-        next += 1;
-        let (y, x) = (pixel / width, pixel % width);
-        for row in y.saturating_sub(1)..(y + 2).min(height) {
-            for column in x.saturating_sub(1)..(x + 2).min(width) {
-                let at = row * width + column;
-                if inside[at] && !seen[at] {
-                    seen[at] = true;
-                    found.push(at);
-                }
-            }
-        }
-    }
-    found.sort_unstable();
-    found
-}
-
 /// The places of a class's map, \[H,W\] and `width` wide, that stand out against the maps of the `others`; the strongest first.
 pub fn spots(mine: &Evidence, others: &[&Evidence], width: usize, rule: &Rule) -> Vec<Spot> {
     let others: Vec<&&Evidence> = others.iter().filter(|other| other.images >= rule.images).collect();
@@ -104,8 +82,8 @@ pub fn spots(mine: &Evidence, others: &[&Evidence], width: usize, rule: &Rule) -
         }
         let inside: Vec<bool> =
             mine.mean.iter().map(|change| *change >= rule.extent * mine.mean[peak]).collect();
-        let mut seen = vec![false; inside.len()];
-        let pixels = connected(peak, width, &inside, &mut seen);
+        let mut pixels = region(peak, &inside, width);
+        pixels.sort_unstable();
         pixels.iter().for_each(|pixel| taken[*pixel] = true);
         if pixels.len() as f32 <= rule.most * mine.mean.len() as f32 {
             let [change, share] = [&mine.mean, &mine.share].map(|map| mean(map, &pixels));
@@ -120,8 +98,7 @@ pub fn spots(mine: &Evidence, others: &[&Evidence], width: usize, rule: &Rule) -
 mod tests {
     use super::*;
     use crate::audit::evidence::Direction;
-    use duet::explain::{Explanation, Passes};
-    use duet::model::Target;
+    use duet::explain::Explanation;
     use duet::rng::{Seed, uniform};
 
     const WIDTH: usize = 12;
@@ -129,20 +106,9 @@ mod tests {
     /// An explanation whose image, black before, changes by `change` in −2..2.
     fn changed(change: Vec<f32>) -> Explanation {
         Explanation {
-            target: Target::from(0),
-            seed: Seed(0),
-            noised: vec![],
             counterfactual: change.iter().map(|d| d - 1.0).collect(),
             difference: change,
-            before: vec![],
-            after: vec![],
-            curve: vec![],
-            reached: true,
-            moved: 0,
-            rung: 0,
-            strength: 1.0,
-            chains: 1,
-            passes: Passes::default(),
+            ..Explanation::unchanged(&[], 0.into(), &[])
         }
     }
 

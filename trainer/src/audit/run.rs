@@ -7,7 +7,7 @@ use crate::eval::explanations::{explain_requests, second};
 use crate::io::output::progress;
 use crate::io::session::go_on;
 use duet::explain::{Explainer, Explanation, Request};
-use duet::model::{Head, ModelConfig, Target, argmax};
+use duet::model::{Head, ModelConfig, Target};
 use duet::rng::Seed;
 use duet::{Error, Result};
 use serde::Serialize;
@@ -48,15 +48,8 @@ impl Decided<'_> {
 
     /// Whether an image is decided to be of a class, or to have a label.
     fn is(&self, image: usize, class: usize) -> Result<bool> {
-        is(self.head, &self.rows[image], class)
+        Ok(self.head.decisions(&self.rows[image])?.get(class) == Some(&true))
     }
-}
-
-fn is(head: Head, row: &[f32], class: usize) -> Result<bool> {
-    Ok(match head {
-        Head::Multiclass => argmax(row, row.len())?.first() == Some(&class),
-        Head::MultiLabel => row[class] > 0.5,
-    })
 }
 
 /// How often images of other classes are taken for the class, as shares.
@@ -210,7 +203,7 @@ impl Audited<'_> {
             }
             let rows = pollster::block_on(explainer.probabilities(&patch.paste(&images, plane)))?;
             for row in rows.chunks_exact(self.config.num_classes) {
-                sums[sum] += f64::from(u8::from(is(self.config.head, row, class)?));
+                sums[sum] += f64::from(u8::from(self.config.head.decisions(row)?.get(class) == Some(&true)));
             }
             bar.inc(1);
         }
@@ -261,26 +254,6 @@ impl Audited<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use duet::explain::Passes;
-
-    fn explanation(target: Target) -> Explanation {
-        Explanation {
-            target,
-            seed: Seed(0),
-            noised: vec![],
-            counterfactual: vec![],
-            difference: vec![],
-            before: vec![],
-            after: vec![],
-            curve: vec![],
-            reached: true,
-            moved: 0,
-            rung: 0,
-            strength: 1.0,
-            chains: 1,
-            passes: Passes::default(),
-        }
-    }
 
     /// Image, class, and whether it is to be there.
     type Question = (usize, usize, bool);
@@ -296,7 +269,10 @@ mod tests {
             Audited { config, explained: none, others: none, targets, seed, rule, proof, quiet: true };
         let decided = Decided { images: none, rows: rows.iter().map(|row| row.to_vec()).collect(), head };
         let requests = audited.requests(&decided).unwrap();
-        let made: Vec<_> = requests.iter().map(|request| (*request, explanation(request.target))).collect();
+        let made: Vec<_> = requests
+            .iter()
+            .map(|request| (*request, Explanation::unchanged(&[], request.target, &[])))
+            .collect();
         let count = |class, direction| audited.telling(&made, &decided, class, direction).unwrap().len();
         let counts = targets
             .iter()

@@ -277,23 +277,10 @@ fn partition(text: &str, csv: bool) -> std::result::Result<HashMap<&str, u8>, St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Boxed, DataKind, boxes};
+    use crate::data::{Boxed, boxes};
     use duet::picture::Fit;
 
     const NAMES: &str = "5_o_Clock_Shadow Arched_Eyebrows Young ";
-
-    fn spec(path: &Path, kind: &str) -> DataSpec {
-        DataSpec {
-            kind: DataKind::named(kind).unwrap(),
-            path: path.into(),
-            pad_to: None,
-            test_share: 0.5,
-            split_seed: 1,
-            written: None,
-            ground: 0,
-            fit: Default::default(),
-        }
-    }
 
     fn write(folder: &Path, name: &str, text: &str) {
         std::fs::write(folder.join(name), text).unwrap();
@@ -318,7 +305,7 @@ mod tests {
     }
 
     fn read(folder: &Path, kind: &str) -> Result<Split> {
-        crate::data::load(&spec(folder, kind), 3, 8)
+        crate::data::load(&DataSpec::of(kind, folder), 3, 8)
     }
 
     #[test]
@@ -436,27 +423,27 @@ mod tests {
         let home = official();
         let lines = "000001.jpg A 0 0 x:oops\n";
         write(home.path(), "boxes.txt", lines);
-        let error = boxes(&spec(home.path(), "celeba"), 89).unwrap_err().to_string();
+        let error = boxes(&DataSpec::of("celeba", home.path()), 89).unwrap_err().to_string();
         assert!(error.contains("boxes.txt") && error.contains("line 1: \"x:oops\" is no box"), "{error}");
         // The middle 178 rows of 218 become 89: from row 20 on, two pixels each.
         let lines =
             "000005.jpg A 0 0 Eye:10,30,50,70 Chin:0,210,178,218 Hair:-4,0,100,40\n000006.jpg A 0 0\n";
         write(home.path(), "boxes.txt", lines);
-        let found = boxes(&spec(home.path(), "celeba"), 89).unwrap();
+        let found = boxes(&DataSpec::of("celeba", home.path()), 89).unwrap();
         let eye = Boxed { label: "Eye".into(), edges: [5.0, 5.0, 25.0, 25.0] };
         let hair = Boxed { label: "Hair".into(), edges: [0.0, 0.0, 50.0, 10.0] };
         assert_eq!(found, [vec![eye, hair], vec![]], "what is cut off is not seen");
-        let pad = DataSpec { fit: Fit::Pad, ..spec(home.path(), "celeba") };
+        let pad = DataSpec { fit: Fit::Pad, ..DataSpec::of("celeba", home.path()) };
         assert_eq!(boxes(&pad, 218).unwrap()[0][0].edges, [30.0, 30.0, 70.0, 70.0]);
-        let stretch = DataSpec { fit: Fit::Stretch, ..spec(home.path(), "celeba") };
+        let stretch = DataSpec { fit: Fit::Stretch, ..DataSpec::of("celeba", home.path()) };
         assert_eq!(boxes(&stretch, 89).unwrap()[0][1].edges[3], 89.0);
-        let error = boxes(&spec(home.path(), "celeba-validation"), 8).unwrap_err().to_string();
+        let error = boxes(&DataSpec::of("celeba-validation", home.path()), 8).unwrap_err().to_string();
         assert!(error.contains("has no line for 000003.jpg"), "{error}");
-        let error = boxes(&spec(home.path(), "folder"), 8).unwrap_err().to_string();
+        let error = boxes(&DataSpec::of("folder", home.path()), 8).unwrap_err().to_string();
         assert!(error.contains("\"folder\" has no boxes"), "{error}");
         for bad in ["x:1,2,3", "x:1,2,1,4", "x:1,nan,3,4", ":1,2,3,4", "1,2,3,4", "x:3,2,1,4"] {
             write(home.path(), "boxes.txt", &format!("a.jpg A 0 0 {bad}\n"));
-            assert!(boxes(&spec(home.path(), "celeba"), 8).is_err(), "{bad}");
+            assert!(boxes(&DataSpec::of("celeba", home.path()), 8).is_err(), "{bad}");
         }
     }
 

@@ -194,22 +194,12 @@ fn merged(root: &Path, train: Vec<Class>, test: Vec<Class>) -> Classes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{DataKind, load_image};
+    use crate::data::load_image;
     use duet::picture::{Fit, Preparation};
     use std::collections::HashSet;
 
     fn spec(path: &Path) -> DataSpec {
-        let kind = DataKind::named("folder").unwrap();
-        DataSpec {
-            kind,
-            path: path.into(),
-            pad_to: None,
-            test_share: 0.3,
-            split_seed: 1,
-            written: None,
-            ground: 0,
-            fit: Fit::Crop,
-        }
+        DataSpec { test_share: 0.3, ..DataSpec::of("folder", path) }
     }
 
     fn picture(level: u8) -> image::RgbImage {

@@ -186,7 +186,6 @@ fn pad(pixels: &[u8], side: usize, size: usize, ground: u8) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataKind;
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
@@ -215,20 +214,7 @@ mod tests {
     }
 
     fn load(path: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
-        let kind = DataKind::named("idx")?;
-        super::load(
-            &DataSpec {
-                kind,
-                path: path.into(),
-                pad_to,
-                test_share: 0.1,
-                split_seed: 0,
-                ground: 0,
-                fit: Default::default(),
-                written: None,
-            },
-            names,
-        )
+        super::load(&DataSpec { pad_to, ..DataSpec::of("idx", path) }, names)
     }
 
     fn folder(train: &[u8], train_labels: &[u8]) -> tempfile::TempDir {

@@ -119,21 +119,6 @@ fn fields(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataKind;
-
-    fn spec(path: &Path) -> DataSpec {
-        let kind = DataKind::named("labels-csv").unwrap();
-        DataSpec {
-            kind,
-            path: path.into(),
-            pad_to: None,
-            test_share: 0.5,
-            split_seed: 1,
-            written: None,
-            ground: 0,
-            fit: Default::default(),
-        }
-    }
 
     #[test]
     fn images_have_the_labels_of_their_row() {
@@ -148,7 +133,7 @@ mod tests {
             text.push_str(&format!("{file}, {} ,0.25\r\n", u8::from(level > 100)));
         }
         std::fs::write(folder.path().join(TABLE), &text).unwrap();
-        let split = load(&spec(folder.path()), 1, 4).unwrap();
+        let split = load(&DataSpec::of("labels-csv", folder.path()), 1, 4).unwrap();
         assert_eq!(split.train.class_names, ["bright", "a \"b\", c"]);
         assert_eq!(split.train.len() + split.test.len(), 20);
         assert!(split.test.len() >= 2 && split.train.len() >= 2 && split.test.len().is_multiple_of(2));
@@ -165,10 +150,15 @@ mod tests {
             std::fs::copy(folder.path().join("a/0.png"), copy.join("0.png")).unwrap();
             std::fs::write(copy.join(TABLE), "file,x\n0.png,1\n").unwrap();
         }
-        let split = load(&spec(folder.path()), 1, 4).unwrap();
+        let split = load(&DataSpec::of("labels-csv", folder.path()), 1, 4).unwrap();
         assert_eq!((split.train.len(), split.test.len()), (1, 1));
         std::fs::write(folder.path().join("test").join(TABLE), "file,y\n0.png,1\n").unwrap();
-        assert!(load(&spec(folder.path()), 1, 4).unwrap_err().to_string().contains("different labels"));
+        assert!(
+            load(&DataSpec::of("labels-csv", folder.path()), 1, 4)
+                .unwrap_err()
+                .to_string()
+                .contains("different labels")
+        );
     }
 
     #[test]
@@ -178,7 +168,7 @@ mod tests {
             if let Some(text) = text {
                 std::fs::write(folder.path().join(TABLE), text).unwrap();
             }
-            load(&spec(folder.path()), 1, 4).unwrap_err().to_string()
+            load(&DataSpec::of("labels-csv", folder.path()), 1, 4).unwrap_err().to_string()
         };
         for (text, words) in [
             (None, "cannot be read"),

@@ -129,6 +129,21 @@ impl DataSpec {
         Pictures { ground: self.ground, fit: self.fit }
     }
 
+    /// Data of a format at a path, half of them to test on, for tests.
+    #[cfg(test)]
+    pub(super) fn of(kind: &str, path: &Path) -> DataSpec {
+        DataSpec {
+            kind: DataKind::named(kind).unwrap(),
+            path: path.into(),
+            written: None,
+            pad_to: None,
+            test_share: 0.5,
+            split_seed: 1,
+            ground: 0,
+            fit: Fit::default(),
+        }
+    }
+
     /// What they become for a model of so many channels and pixels a side.
     pub fn preparation(&self, channels: usize, size: usize) -> Preparation {
         Preparation::of(self.pictures(), channels, size)

@@ -9,7 +9,6 @@ use duet::rng::Seed;
 use duet::sampling::{Progress, Watch};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
 
 /// The second most probable class of a row.
 ///
@@ -39,16 +38,7 @@ impl Verdict {
     /// Of a counterfactual. The decision is the most probable class; of a multi-label model each label is decided for itself, at
     /// one half, and the target is reached where no other label changed.
     pub fn of(head: Head, made: &Explanation) -> Result<Verdict> {
-        let classes = made.before.len();
-        let decided = |row: &[f32]| -> Result<Vec<bool>> {
-            let best = argmax(row, classes)?;
-            let is = |(class, p): (usize, &f32)| match head {
-                Head::Multiclass => best.first() == Some(&class),
-                Head::MultiLabel => *p > 0.5,
-            };
-            Ok(row.iter().enumerate().map(is).collect())
-        };
-        let (was, is) = (decided(&made.before)?, decided(&made.after)?);
+        let (was, is) = (head.decisions(&made.before)?, head.decisions(&made.after)?);
         Ok(match was.get(made.target.class) {
             Some(label) if *label == made.target.present => Verdict::Already,
             _ if made.reached => Verdict::Reached,
@@ -69,18 +59,10 @@ impl Verdict {
     }
 }
 
-/// Everything that was made, image after image.
-pub struct Made {
-    /// As the library gives it.
-    pub all: Vec<Explanation>,
-    /// Seconds of each image: its share of the whole.
-    pub seconds: f64,
-}
-
 /// Answers `requests` about `images` \[N,C,H,W\], in their order; `quiet` shows no progress.
 ///
 /// # Errors
-/// As [`explain_all`].
+/// As [`explain_towards`].
 pub fn explain_requests(
     explainer: &mut Explainer,
     images: &[f32],
@@ -159,34 +141,11 @@ pub fn steps(quiet: bool) -> ProgressBar {
     progress(0, 0, "explaining {wide_bar} {pos}/{len} steps {eta}", quiet)
 }
 
-/// Explains all `images` \[N,C,H,W\], each towards its target of `wanted`, or its second class for `None`.
-///
-/// # Errors
-/// As [`explain_towards`].
-pub fn explain_all(
-    explainer: &mut Explainer,
-    images: &[f32],
-    wanted: &[Option<Target>],
-    seed: Seed,
-    quiet: bool,
-) -> Result<Made> {
-    let targets = targets(wanted, &pollster::block_on(explainer.probabilities(images))?)?;
-    let targets: Vec<(usize, Target)> = targets.into_iter().enumerate().collect();
-    let bar = steps(quiet);
-    let begin = Instant::now();
-    let noise = Noise { seed, variants: 1, first_row: 0 };
-    let made = explain_towards(explainer, images, &targets, noise, &bar)?;
-    bar.finish_and_clear();
-    let seconds = begin.elapsed().as_secs_f64() / wanted.len().max(1) as f64;
-    Ok(Made { all: made.into_iter().flat_map(|made| made.answers).collect(), seconds })
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Verdict, second, targets};
-    use duet::explain::{Explanation, Passes};
+    use duet::explain::Explanation;
     use duet::model::{Head, Target};
-    use duet::rng::Seed;
 
     #[test]
     fn the_second_most_probable_class() {
@@ -201,22 +160,7 @@ mod tests {
     /// A counterfactual of these probabilities.
     fn made(head: Head, target: Target, before: [f32; 3], after: [f32; 3]) -> Explanation {
         let (reached, moved) = head.reached(&before, &after, target).unwrap();
-        Explanation {
-            target,
-            seed: Seed(0),
-            noised: vec![],
-            counterfactual: vec![],
-            difference: vec![],
-            before: before.to_vec(),
-            after: after.to_vec(),
-            curve: vec![],
-            reached,
-            moved,
-            rung: 0,
-            strength: 1.0,
-            chains: 1,
-            passes: Passes::default(),
-        }
+        Explanation { after: after.to_vec(), reached, moved, ..Explanation::unchanged(&[], target, &before) }
     }
 
     #[test]

@@ -89,9 +89,9 @@ figures! {
     "cout", "COUT", Form::Decimals(3), |o| o.cout;
     "cout_correct", "  of images classified correctly", Form::Decimals(3), |o| o.cout.filter(|_| o.correct());
     "chains", "chains", Form::Decimals(2), |o| Some(o.chains as f64);
-    "encoder_passes", "encoder passes", Form::Decimals(1), |o| Some(o.passes.passes()[0] as f64);
-    "decoder_passes", "decoder passes", Form::Decimals(1), |o| Some(o.passes.passes()[1] as f64);
-    "backward_passes", "encoder-backward passes", Form::Decimals(1), |o| Some(o.passes.passes()[2] as f64);
+    "encoder_passes", "encoder passes", Form::Decimals(1), |o| Some(o.passes.encoder as f64);
+    "decoder_passes", "decoder passes", Form::Decimals(1), |o| Some(o.passes.decoder as f64);
+    "backward_passes", "encoder-backward passes", Form::Decimals(1), |o| Some(o.passes.backward as f64);
     "judge_agrees", "judge says the target", Form::Percent, |o| yes(o.judge?.after == o.target);
     "judge_probability", "  its mean probability of the target", Form::Decimals(3), |o| Some(o.judge?.probability);
     "judge_agreed_before", "  of the originals it says the target", Form::Percent,

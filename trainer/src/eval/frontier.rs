@@ -168,23 +168,11 @@ impl Runner<'_> {
     /// # Errors
     /// [`Error::Aborted`] after Ctrl-C; [`Error::NotFinite`] where the strength is too large; device errors.
     pub fn run(&mut self, way: &'static Way, options: &ExplainOptions, strength: f32) -> Result<Point> {
-        let fits = match &mut self.explainer {
-            Some(explainer) => pollster::block_on(explainer.change(options))?,
-            None => false,
-        };
-        if !fits {
-            // Memory of the one before is freed first.
-            self.explainer = None;
-        }
-        let explainer = match &mut self.explainer {
-            Some(explainer) => explainer,
-            none => {
-                let (weights, diffusion) = (&self.session.weights, &self.session.checkpoint.diffusion);
-                let batch = self.batch.min(self.chosen.len()).max(1);
-                let new = Explainer::fitting(weights, diffusion, batch, options, self.session.set);
-                none.insert(pollster::block_on(new)?)
-            }
-        };
+        let (weights, diffusion) = (&self.session.weights, &self.session.checkpoint.diffusion);
+        let batch = self.batch.min(self.chosen.len()).max(1);
+        let reused =
+            Explainer::reuse(&mut self.explainer, weights, diffusion, batch, options, self.session.set);
+        let explainer = pollster::block_on(reused)?;
         let outcomes = self.examiner.run(explainer, self.chosen, options.seed, self.quiet)?;
         let means = figures::means(outcomes.rows.iter());
         Ok(Point { way, strength, means, seconds: outcomes.seconds })

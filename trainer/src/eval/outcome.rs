@@ -1,18 +1,19 @@
 //! What came of each counterfactual, measured.
 
 use super::chosen::Chosen;
-use super::explanations::{Made, explain_all};
+use super::explanations::explain_requests;
 use super::judge::Judge;
 use crate::io::session::{Session, interrupted};
 use crate::metrics::change::{Change, Pair};
 use crate::metrics::cout::Insertion;
-use duet::explain::{Explainer, Explanation, Passes};
+use duet::explain::{Explainer, Explanation, Passes, Request};
 use duet::infer::ImageClassifier;
-use duet::model::{Target, argmax};
+use duet::model::argmax;
 use duet::picture::value;
 use duet::rng::Seed;
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
 
 /// Images whose ways to their counterfactuals are classified together.
 const TOGETHER: usize = 16;
@@ -30,28 +31,6 @@ pub struct Opinion {
     pub probability_before: f64,
     /// And of the counterfactual.
     pub probability: f64,
-}
-
-/// How often parts of the network ran for an image.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Cost {
-    encoder: usize,
-    decoder: usize,
-    backward: usize,
-}
-
-impl From<Passes> for Cost {
-    fn from(passes: Passes) -> Cost {
-        let Passes { encoder, decoder, backward } = passes;
-        Cost { encoder, decoder, backward }
-    }
-}
-
-impl Cost {
-    /// Of encoder, decoder, and backward.
-    pub fn passes(self) -> [usize; 3] {
-        [self.encoder, self.decoder, self.backward]
-    }
 }
 
 /// One image.
@@ -76,7 +55,7 @@ pub struct Outcome {
     /// Chains that were run.
     pub chains: usize,
     /// What they took.
-    pub passes: Cost,
+    pub passes: Passes,
     /// How much changed, and where.
     pub change: Change,
     /// COUT, of the model's own classifier; `None` where it was not asked for.
@@ -125,8 +104,11 @@ impl<'a> Examiner<'a> {
         seed: Seed,
         quiet: bool,
     ) -> Result<Outcomes> {
-        let wanted: Vec<_> = chosen.targets.iter().map(|class| Some(Target::from(*class))).collect();
-        let Made { all, seconds } = explain_all(explainer, &chosen.images, &wanted, seed, quiet)?;
+        let request = |(image, class): (usize, &usize)| Request { image, target: (*class).into(), seed };
+        let requests: Vec<Request> = chosen.targets.iter().enumerate().map(request).collect();
+        let begin = Instant::now();
+        let all = explain_requests(explainer, &chosen.images, &requests, quiet)?;
+        let seconds = begin.elapsed().as_secs_f64() / chosen.len().max(1) as f64;
         let counterfactuals: Vec<f32> = all.iter().flat_map(|made| &made.counterfactual).copied().collect();
         let opinions = self.judge.map(|judge| opinions(judge, chosen, &counterfactuals)).transpose()?;
         let couts = if self.cout { Some(self.couts(chosen, &all)?) } else { None };
@@ -146,7 +128,7 @@ impl<'a> Examiner<'a> {
                 rung: made.rung,
                 strength: made.strength,
                 chains: made.chains,
-                passes: made.passes.into(),
+                passes: made.passes,
                 change: pair.change(ground),
                 cout: couts.as_ref().map(|couts| couts[i]),
                 judge: opinions.as_ref().map(|opinions| opinions[i]),

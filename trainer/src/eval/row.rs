@@ -358,7 +358,6 @@ pub fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use duet::explain::Passes;
     use duet::rng::Seed;
 
     fn names(head: Head) -> Names {
@@ -368,21 +367,16 @@ mod tests {
     fn answer(names: &Names, target: Target, before: [f32; 3], after: [f32; 3]) -> Explanation {
         let (reached, moved) = names.head.reached(&before, &after, target).unwrap();
         Explanation {
-            target,
             seed: Seed(7),
-            noised: vec![],
-            counterfactual: vec![0.0; 4],
             // One of four pixels; the second changes by less than 8 of 255.
             difference: vec![0.4, 0.06, 0.0, 0.0],
-            before: before.to_vec(),
             after: after.to_vec(),
-            curve: vec![],
             reached,
             moved,
             rung: 1,
             strength: 2.4,
             chains: 2,
-            passes: Passes::default(),
+            ..Explanation::unchanged(&[0.0; 4], target, &before)
         }
     }
 

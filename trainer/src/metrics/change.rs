@@ -155,27 +155,36 @@ pub fn parts(region: &[bool], size: usize) -> usize {
 }
 
 /// Those parts, the pixels of each.
-pub fn regions(region: &[bool], size: usize) -> Vec<Vec<usize>> {
-    let mut left = region.to_vec();
+pub fn regions(all: &[bool], size: usize) -> Vec<Vec<usize>> {
+    let mut left = all.to_vec();
     let mut regions = Vec::new();
     for first in 0..left.len() {
-        if !left[first] {
-            continue;
+        if left[first] {
+            regions.push(take_region(first, &mut left, size));
         }
-        left[first] = false;
-        let (mut found, mut part) = (vec![first], Vec::new());
-        while let Some(pixel) = found.pop() {
-            part.push(pixel);
-            for near in around(pixel, size, 1) {
-                if left[near] {
-                    left[near] = false;
-                    found.push(near);
-                }
-            }
-        }
-        regions.push(part);
     }
     regions
+}
+
+/// The pixels of the part that `first` is in.
+pub fn region(first: usize, all: &[bool], size: usize) -> Vec<usize> {
+    take_region(first, &mut all.to_vec(), size)
+}
+
+/// The same; they are no longer in what is `left`.
+fn take_region(first: usize, left: &mut [bool], size: usize) -> Vec<usize> {
+    left[first] = false;
+    let (mut found, mut region) = (vec![first], Vec::new());
+    while let Some(pixel) = found.pop() {
+        region.push(pixel);
+        for near in around(pixel, size, 1) {
+            if left[near] {
+                left[near] = false;
+                found.push(near);
+            }
+        }
+    }
+    region
 }
 
 #[cfg(test)]

@@ -8,14 +8,13 @@ use crate::io::render::{Grid, Palette};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use duet::Result;
+use duet::explain::touched;
 use duet::typicality::Typicality;
 use maud::{Markup, html};
 use std::path::Path;
 
 /// Classes a card lists at least, where there are as many.
 const LISTED: usize = 3;
-/// Difference in −2..2 above which a pixel counts as changed: 8 of 255 grey levels.
-const TOUCHED: f32 = 16.0 / 255.0;
 
 /// The images of an explanation, \[C,H,W\] in −1..1.
 #[derive(Clone, Copy, Debug)]
@@ -56,10 +55,7 @@ impl Card {
     pub fn new(path: &Path, grid: Grid, settings: &Settings, row: Row, images: Images) -> Result<Card> {
         let difference: Vec<f32> =
             images.counterfactual.iter().zip(images.original).map(|(is, was)| is - was).collect();
-        let pixels = grid.size * grid.size;
-        let touched: Vec<bool> = (0..pixels)
-            .map(|pixel| difference.iter().skip(pixel).step_by(pixels).any(|d| d.abs() > TOUCHED))
-            .collect();
+        let touched = touched(&difference, grid.size * grid.size);
         let outline = Outline::of(&touched, images.stability, grid.size);
         let [was, is] = [&row.before, &row.after].map(|shares| settings.names.decision(shares));
         let mut figures = Vec::new();

@@ -16,9 +16,8 @@ use crate::report::card::{Card, Images};
 use crate::report::page::{Settings, page};
 use crate::report::summary::summary;
 use crate::report::tree::{Part, Parts, Record, Tree};
-use duet::explain::{ExplainOptions, Explainer, Explanation, Passes, Variants};
-use duet::model::{Head, Labels, Target, UNLABELLED, argmax};
-use duet::rng::Seed;
+use duet::explain::{ExplainOptions, Explainer, Explanation, Variants};
+use duet::model::{Head, Labels, Target, UNLABELLED};
 use duet::{Error, Result};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
@@ -194,32 +193,13 @@ struct Runner<'a> {
 
 /// What is told of an image that is what it was to become: nothing was done.
 fn as_it_is(image: &[f32], target: Target, before: &[f32]) -> Variants {
-    let one = Explanation {
-        target,
-        seed: Seed(0),
-        noised: image.to_vec(),
-        counterfactual: image.to_vec(),
-        difference: vec![0.0; image.len()],
-        before: before.to_vec(),
-        after: before.to_vec(),
-        curve: Vec::new(),
-        reached: true,
-        moved: 0,
-        rung: 0,
-        strength: 0.0,
-        chains: 0,
-        passes: Passes::default(),
-    };
-    Variants { answers: vec![one], stability: Vec::new() }
+    Variants { answers: vec![Explanation::unchanged(image, target, before)], stability: Vec::new() }
 }
 
 impl Runner<'_> {
     /// Whether an image of these probabilities is what it is to become.
     fn is_already(&self, target: Target, before: &[f32]) -> Result<bool> {
-        Ok(match self.names.head {
-            Head::Multiclass => argmax(before, before.len())? == [target.class],
-            Head::MultiLabel => before.get(target.class).is_some_and(|p| (*p > 0.5) == target.present),
-        })
+        Ok(self.names.head.decisions(before)?.get(target.class) == Some(&target.present))
     }
 
     /// Explains those of `count` images from `first` on that are not in the tree yet, and writes them.
