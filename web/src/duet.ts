@@ -267,8 +267,8 @@ export class Duet implements DuetModel {
 
   usage(): Promise<Usage> {
     return this.#queued(undefined, () => {
-      const [buffers = 0, bufferBytes = 0, pipelines = 0] = this.#engine.usage();
-      return Promise.resolve({ buffers, bufferBytes, pipelines, wasmBytes: this.#memory.buffer.byteLength });
+      const [buffers = 0, bufferBytes = 0, pipelines = 0, heapBytes = 0] = this.#engine.usage();
+      return Promise.resolve({ buffers, bufferBytes, pipelines, heapBytes, wasmBytes: this.#memory.buffer.byteLength });
     });
   }
 

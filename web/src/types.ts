@@ -322,7 +322,9 @@ export interface Usage {
   buffers: number;
   /** Their bytes. */
   bufferBytes: number;
-  /** Bytes of WebAssembly memory. */
+  /** Bytes of WebAssembly memory in use, by every model of the page or worker. */
+  heapBytes: number;
+  /** Bytes of WebAssembly memory: it never shrinks, and grows by leaps. */
   wasmBytes: number;
   /** Pipelines compiled since loading. */
   pipelines: number;

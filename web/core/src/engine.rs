@@ -206,10 +206,11 @@ impl Engine {
         self.estimates(batch).map(|value| value.to_string()).map_err(|e| to_js(&e))
     }
 
-    /// Buffers alive, their bytes, pipelines compiled.
+    /// Buffers alive, their bytes, pipelines compiled, bytes of the module's own memory in use.
     pub fn usage(&self) -> Vec<f64> {
         let counters = self.device.as_ref().map(Device::counters).unwrap_or_default();
-        vec![counters.live_buffers as f64, counters.live_bytes as f64, counters.pipelines as f64]
+        let heap = crate::heap::bytes_in_use();
+        vec![counters.live_buffers as f64, counters.live_bytes as f64, counters.pipelines as f64, heap as f64]
     }
 
     /// Runs the device's self-test.

@@ -9,6 +9,7 @@ mod check;
 mod engine;
 mod error;
 mod explain;
+mod heap;
 mod panic;
 mod picture;
 mod train;
