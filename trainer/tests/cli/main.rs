@@ -96,8 +96,8 @@ fn a_model_is_trained_used_and_exported() {
     let project = Project::new();
     let text = project.train("run", &[]);
     assert!(text.contains("step 12 of 12") && text.contains("test accuracy"), "{text}");
-    let log = std::fs::read_to_string(project.path("run/log.csv")).unwrap();
-    assert_eq!(log.lines().count(), 7, "{log}");
+    let figures = std::fs::read_to_string(project.path("run/metrics.jsonl")).unwrap();
+    assert_eq!(figures.lines().count(), 6, "{figures}");
     assert!(project.path("run/samples_0000006.png").exists());
     let model = project.text("run/checkpoint.safetensors");
 

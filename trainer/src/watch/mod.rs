@@ -1,0 +1,6 @@
+//! What is seen of a run while it goes on: figures in files, lines and bars.
+
+pub mod metrics;
+mod view;
+
+pub use view::View;
