@@ -173,9 +173,14 @@ mod tests {
     fn the_average_warms_up_by_its_formula() {
         let options = TrainOptions { ema_rate: 0.9, ema_warmup: true, ..TrainOptions::default() };
         // 1 − 1, 1 − 2^(−2/3), 1 − 8^(−2/3) = 1 − 1/4, 1 − 27^(−2/3) = 1 − 1/9, and 1 − 1/16 is beyond the rate.
-        let want = [(0, 0.0), (1, 0.370_039_475_052_563), (7, 0.75), (26, 8.0 / 9.0), (63, 0.9), (1 << 40, 0.9)];
+        let want =
+            [(0, 0.0), (1, 0.370_039_475_052_563), (7, 0.75), (26, 8.0 / 9.0), (63, 0.9), (1 << 40, 0.9)];
         for (step, rate) in want {
-            assert!((options.ema_rate_at(step) - rate).abs() < 1e-12, "{step}: {}", options.ema_rate_at(step));
+            assert!(
+                (options.ema_rate_at(step) - rate).abs() < 1e-12,
+                "{step}: {}",
+                options.ema_rate_at(step)
+            );
         }
         assert_eq!(TrainOptions { ema_warmup: false, ..options }.ema_rate_at(0), 0.9);
     }

@@ -178,6 +178,12 @@ pub struct Train {
     /// their end (overrides the recipe).
     #[arg(long, value_name = "TIME")]
     pub max_time: Option<String>,
+    /// Print lines instead of a dashboard; so do --json, and output that is no terminal.
+    #[arg(long)]
+    pub plain: bool,
+    /// Write event files for TensorBoard beside the checkpoint: figures and sample grids.
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Pause after this many minutes, saving first, to be gone on with; `inf`: never.
     #[arg(long, allow_negative_numbers = true)]
     pub minutes: Option<f64>,

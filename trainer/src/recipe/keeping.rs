@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_is_refused_by_name() {
-        let good = TrainRecipe { keep_best: Some(BestBy::Loss), early_stop: Some(3), ..TrainRecipe::default() };
+        let good =
+            TrainRecipe { keep_best: Some(BestBy::Loss), early_stop: Some(3), ..TrainRecipe::default() };
         good.validate_keeping().unwrap();
         for (bad, field) in [
             (TrainRecipe { keep_last: 0, ..good.clone() }, "keep_last"),

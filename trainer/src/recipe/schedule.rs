@@ -49,9 +49,7 @@ impl TrainRecipe {
                     let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
                     COSINE_END + (1.0 - COSINE_END) * share
                 }
-                RateSchedule::Exponential => {
-                    self.lr_decay.unwrap_or(1.0).powf((since / DECAY_STEPS) as f64)
-                }
+                RateSchedule::Exponential => self.lr_decay.unwrap_or(1.0).powf((since / DECAY_STEPS) as f64),
             }
     }
 
@@ -59,7 +57,8 @@ impl TrainRecipe {
     pub(super) fn validate_rates(&self) -> Result<()> {
         match (self.lr_schedule, self.lr_decay) {
             (RateSchedule::Exponential, None) => {
-                let detail = "an exponential schedule needs it: what the rate is multiplied by every 1,000 steps";
+                let detail =
+                    "an exponential schedule needs it: what the rate is multiplied by every 1,000 steps";
                 Err(Error::config("train.lr_decay", detail))
             }
             (RateSchedule::Exponential, Some(decay)) if !(decay > 0.0 && decay <= 1.0) => {
@@ -105,19 +104,27 @@ mod tests {
         rates(&recipe(Cosine, 10), &[(35, quarter), (60, 1.05), (110, 0.1), (500, 0.1)]);
         // lr · rate^⌊step / 1000⌋, as the reference steps its ExponentialLR.
         let exponential = TrainRecipe { lr_decay: Some(0.5), ..recipe(Exponential, 10) };
-        rates(&exponential, &[(9, 2.0), (1009, 2.0), (1010, 1.0), (2009, 1.0), (2010, 0.5), (10_010, 2.0 / 1024.0)]);
+        rates(
+            &exponential,
+            &[(9, 2.0), (1009, 2.0), (1010, 1.0), (2009, 1.0), (2010, 0.5), (10_010, 2.0 / 1024.0)],
+        );
     }
 
     #[test]
     fn a_run_of_limited_time_ends_with_a_finished_schedule() {
         let cosine = recipe(RateSchedule::Cosine, 10);
         assert!((cosine.rate_at(20, 0.5) - 1.05).abs() < 1e-12, "half of the time: as at half of the steps");
-        assert!((cosine.rate_at(20, 1.0) - 0.1).abs() < 1e-12 && (cosine.rate_at(20, 7.0) - 0.1).abs() < 1e-12);
+        assert!(
+            (cosine.rate_at(20, 1.0) - 0.1).abs() < 1e-12 && (cosine.rate_at(20, 7.0) - 0.1).abs() < 1e-12
+        );
         assert!((cosine.rate_at(60, 0.2) - 1.05).abs() < 1e-12, "steps that end sooner than the time decide");
         assert!((cosine.rate_at(4, 0.9) - 1.0).abs() < 1e-12, "the warm-up counts steps");
         let linear = recipe(RateSchedule::Linear, 0);
         assert!((linear.rate_at(0, 0.75) - 0.5).abs() < 1e-12);
-        for free in [recipe(RateSchedule::Constant, 0), TrainRecipe { lr_decay: Some(0.5), ..recipe(RateSchedule::Exponential, 0) }] {
+        for free in [
+            recipe(RateSchedule::Constant, 0),
+            TrainRecipe { lr_decay: Some(0.5), ..recipe(RateSchedule::Exponential, 0) },
+        ] {
             assert_eq!(free.rate_at(5, 0.9), 2.0);
         }
     }

@@ -27,14 +27,14 @@ impl std::str::FromStr for TimeSpan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<TimeSpan, String> {
-        let refuse = || format!("\"{text}\" is no span of time above 0: write \"2h\", \"90m\", \"45s\" or \"1h30m\"");
+        let refuse =
+            || format!("\"{text}\" is no span of time above 0: write \"2h\", \"90m\", \"45s\" or \"1h30m\"");
         let (mut rest, mut seconds) = (text.trim(), 0.0);
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(refuse)?;
             let (number, unit) = rest.split_at(digits);
             let number: f64 = number.parse().map_err(|_| refuse())?;
-            let (name, of_unit) =
-                UNITS.iter().find(|(name, _)| unit.starts_with(name)).ok_or_else(refuse)?;
+            let (name, of_unit) = UNITS.iter().find(|(name, _)| unit.starts_with(name)).ok_or_else(refuse)?;
             seconds += number * of_unit;
             rest = unit.strip_prefix(name).unwrap_or_default().trim_start();
         }
@@ -91,7 +91,9 @@ mod tests {
             assert_eq!(span.to_string(), written);
             assert_eq!(written.parse::<TimeSpan>().unwrap(), span);
         }
-        for bad in ["", "2", "h", "2x", "-2h", "2h30", "0s", "1..5h", "nan", "inf", "1e9h", "99999999999999999999d"] {
+        for bad in
+            ["", "2", "h", "2x", "-2h", "2h30", "0s", "1..5h", "nan", "inf", "1e9h", "99999999999999999999d"]
+        {
             let error = bad.parse::<TimeSpan>().unwrap_err();
             assert!(error.contains("90m") && error.contains(bad), "{error}");
         }

@@ -41,7 +41,11 @@ impl Why {
             Why::Minutes => " (its minutes are over)".into(),
             Why::Time(span) => format!(" (its {span} are over)"),
             Why::NoBetter(by, patience) => {
-                format!(" (no better {} in {patience} evaluation{})", by.name(), if patience == 1 { "" } else { "s" })
+                format!(
+                    " (no better {} in {patience} evaluation{})",
+                    by.name(),
+                    if patience == 1 { "" } else { "s" }
+                )
             }
         }
     }
@@ -73,10 +77,14 @@ impl Lost<'_> {
         lines.push(match self.last {
             Some(last) => {
                 let names = ["loss", "mse", "classifier_loss", "vb", "gradient_norm", "learning_rate"];
-                let values = names.iter().filter_map(|name| {
-                    Some(format!("{name} {}", number(*last.values.get(*name)?)))
-                });
-                format!("last finite values, at step {}: {}", last.step, values.collect::<Vec<_>>().join(", "))
+                let values = names
+                    .iter()
+                    .filter_map(|name| Some(format!("{name} {}", number(*last.values.get(*name)?))));
+                format!(
+                    "last finite values, at step {}: {}",
+                    last.step,
+                    values.collect::<Vec<_>>().join(", ")
+                )
             }
             None => "there were no finite values before".into(),
         });
@@ -108,7 +116,11 @@ impl Lost<'_> {
 
 /// Four digits, with an exponent where they would stand far from the point.
 fn number(value: f64) -> String {
-    if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) { format!("{value:.3e}") } else { format!("{value:.4}") }
+    if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
+        format!("{value:.3e}")
+    } else {
+        format!("{value:.4}")
+    }
 }
 
 #[cfg(test)]
@@ -138,7 +150,10 @@ mod tests {
                     or activations = \"recompute\" instead of \"f16\"; go on with --resume --override";
         assert_eq!(lost.error().to_string(), want);
         let first = Lost { last: None, saved: None, ..lost }.error().to_string();
-        assert!(first.contains("no finite values before") && first.contains("no checkpoint was saved"), "{first}");
+        assert!(
+            first.contains("no finite values before") && first.contains("no checkpoint was saved"),
+            "{first}"
+        );
         assert!(!first.contains("--resume"), "{first}");
     }
 

@@ -178,7 +178,9 @@ fn cross_entropies(head: Head, labels: &Labels, logits: &[f32], classes: usize) 
             Ok(rows.zip(truths).filter(|(_, label)| **label != UNLABELLED).filter_map(of).collect())
         }
         (Head::MultiLabel, Labels::MultiLabel(truths)) => {
-            let of = |(row, truth): (&[f32], &[f32])| over(row, &|k| f64::from(truth.get(k).copied().unwrap_or(0.0)));
+            let of = |(row, truth): (&[f32], &[f32])| {
+                over(row, &|k| f64::from(truth.get(k).copied().unwrap_or(0.0)))
+            };
             Ok(rows.zip(truths.chunks_exact(classes.max(1))).map(of).collect())
         }
         (Head::MultiLabel, Labels::Classes(truths)) => {
@@ -198,7 +200,10 @@ mod tests {
     #[test]
     fn losses_are_those_of_the_formulas() {
         let close = |got: &[f64], want: &[f64]| {
-            assert!(got.len() == want.len() && got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12), "{got:?}");
+            assert!(
+                got.len() == want.len() && got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{got:?}"
+            );
         };
         let ln = f64::ln;
         // Softmax of (ln 1, ln 3) is (1/4, 3/4); shifted by 1000 as well. One image has no label.

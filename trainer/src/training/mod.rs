@@ -10,6 +10,7 @@ mod lock;
 mod probe;
 mod resume;
 mod run;
+mod seen;
 mod start;
 
 pub use resume::labels_fit;

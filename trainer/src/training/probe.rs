@@ -51,7 +51,9 @@ impl Probe {
     pub fn look(&self, batch: &Batch) -> Result<()> {
         let images = batch.images.get(..IMAGES * self.image_len).unwrap_or(&batch.images);
         let of_step = |error: Error| match error {
-            Error::NotFinite { detail } => Error::NotFinite { detail: format!("the step's weights give no numbers any more: {detail}") },
+            Error::NotFinite { detail } => {
+                Error::NotFinite { detail: format!("the step's weights give no numbers any more: {detail}") }
+            }
             other => other,
         };
         if let Some(classifier) = &self.classifier {

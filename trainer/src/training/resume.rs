@@ -108,7 +108,9 @@ fn other_length(state: &TrainingState, train: &TrainRecipe) -> Option<String> {
     let schedule = serde_json::to_value(train.lr_schedule).ok()?;
     let told = train.lr_schedule.has_end() && !other.is_empty();
     let schedule = schedule.as_str().unwrap_or_default();
-    told.then(|| format!("{}: from now on the rates of a {schedule} schedule of that length", other.join("; ")))
+    told.then(|| {
+        format!("{}: from now on the rates of a {schedule} schedule of that length", other.join("; "))
+    })
 }
 
 /// Whether a run that evaluated at `step` has had no better figures than `best` for as many evaluations as it waits.
@@ -231,7 +233,9 @@ mod tests {
     #[test]
     fn another_length_is_told_where_rates_depend_on_it() {
         let recipe = |more: &str| {
-            let text = format!("[data]\nkind = \"mnist\"\npath = \"x\"\n[model]\nnum_channels = 32\n[train]\n{more}");
+            let text = format!(
+                "[data]\nkind = \"mnist\"\npath = \"x\"\n[model]\nnum_channels = 32\n[train]\n{more}"
+            );
             Recipe::parse(&text, Path::new("recipe.toml")).unwrap()
         };
         let cosine = "lr_schedule = \"cosine\"\nsteps = 10\n";
@@ -251,7 +255,8 @@ mod tests {
         };
         let told = |was: &str, is: &str| other_length(&state(&recipe(was), 5.0, None), &recipe(is).train);
         assert_eq!(told(cosine, cosine), None);
-        let want = "train.max_time was 2h, is not set: from now on the rates of a cosine schedule of that length";
+        let want =
+            "train.max_time was 2h, is not set: from now on the rates of a cosine schedule of that length";
         assert_eq!(told(&format!("{cosine}max_time = \"120m\"\n"), cosine).unwrap(), want);
         assert_eq!(told("steps = 10\nmax_time = \"1h\"\n", "steps = 20\n"), None, "constant rates");
         let more = told(cosine, "lr_schedule = \"linear\"\nsteps = 20\n").unwrap();

@@ -5,6 +5,7 @@ use super::evaluate::{Part, evaluate};
 use super::keep::Kept;
 use super::probe::Probe;
 use super::resume::no_better;
+use super::seen::Seen;
 use super::{fit, grid, warn};
 use crate::data::Split;
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
@@ -12,7 +13,7 @@ use crate::io::output::say;
 use crate::io::session::interrupted;
 use crate::recipe::Recipe;
 use crate::watch::View;
-use crate::watch::metrics::{self, MetricsFile};
+use crate::watch::board::Samples;
 use duet::checkpoint::{Figures, TrainingState};
 use duet::train::{Batch, BatchOrder, Metrics, Trainer};
 use duet::{Error, Result};
@@ -38,8 +39,8 @@ pub struct Begin {
     pub cut: Option<usize>,
     /// Its checkpoints.
     pub kept: Kept,
-    /// The file of figures, where it could be opened.
-    pub metrics: Option<MetricsFile>,
+    /// Where what is seen of it goes.
+    pub seen: Seen,
     /// What the checkpoint that it goes on from says.
     pub state: Option<TrainingState>,
     /// That checkpoint.
@@ -55,8 +56,6 @@ pub struct Run {
     begin: Begin,
     order: BatchOrder,
     probe: Probe,
-    /// Whether the last figures could not be written, which is told once.
-    metrics_failed: bool,
     fingerprint: String,
     started: Instant,
     /// Time that the run took before it was gone on with.
@@ -94,7 +93,6 @@ impl Run {
         let run = Run {
             order: BatchOrder::new(begin.split.train.len(), recipe.train.seed),
             probe: Probe::new(begin.trainer.weights(), recipe)?,
-            metrics_failed: false,
             fingerprint: begin.split.train.fingerprint(),
             started: Instant::now(),
             before: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
@@ -103,13 +101,6 @@ impl Run {
             rate: 0.0,
             begin,
         };
-        // Killed between saving the best one and giving it its name.
-        let step = run.begin.kept.newest();
-        if step.is_some() && run.best.as_ref().map(|best| best.step) == step {
-            let view = View::open(0, 0, true);
-            let marked = run.begin.kept.mark_best();
-            run.unless_failed("the best checkpoint could not be kept", marked, &view);
-        }
         Ok(run)
     }
 
@@ -118,7 +109,13 @@ impl Run {
     /// # Errors
     /// A loss that is not finite, with what was seen; a checkpoint that cannot be saved; device errors.
     pub fn steps(&mut self) -> Result<()> {
-        let view = View::open(self.begin.recipe.train.steps, self.begin.trainer.step(), self.begin.json);
+        let (step, saved) = (self.begin.trainer.step(), self.begin.kept.newest());
+        let view = self.begin.seen.view(&self.begin.recipe, step, self.before, saved);
+        // Killed between saving the best one and giving it its name.
+        if saved.is_some() && self.best.as_ref().map(|best| best.step) == saved {
+            self.unless_failed("the best checkpoint could not be kept", self.begin.kept.mark_best(), &view);
+        }
+        self.show_best(&view);
         let outcome = self.until_the_end(&view);
         view.close();
         match outcome {
@@ -139,9 +136,9 @@ impl Run {
             self.rate = self.begin.recipe.train.rate_at(step, self.share_of_time());
             self.begin.trainer.train_step(&batch, self.rate)?;
             let step = step + 1;
-            view.stepped();
+            view.stepped(step);
             let why = self.why(step);
-            let due = self.due(step, why);
+            let due = self.due(step, why, view);
             if due.log || due.eval || due.save || due.sample {
                 // A loss that is not finite ends the run here, before anything is saved over a good checkpoint.
                 let metrics = pollster::block_on(self.begin.trainer.metrics())?;
@@ -188,7 +185,7 @@ impl Run {
         self.begin.recipe.train.max_time.map_or(0.0, |span| span.share(self.seconds()))
     }
 
-    fn due(&self, step: u64, why: Option<Why>) -> Due {
+    fn due(&self, step: u64, why: Option<Why>, view: &View) -> Due {
         let train = &self.begin.recipe.train;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         // What only pauses is not looked at as if it were done.
@@ -196,8 +193,8 @@ impl Run {
         Due {
             log: due(train.log_every),
             eval: due(train.eval_every) || finished,
-            sample: !train.classifier_only && (due(train.sample_every) || finished),
-            save: due(train.save_every) || why.is_some(),
+            sample: (view.asked_to_sample() || due(train.sample_every) || finished) && !train.classifier_only,
+            save: view.asked_to_save() || due(train.save_every) || why.is_some(),
         }
     }
 
@@ -209,11 +206,15 @@ impl Run {
             self.save(&figures, batch, view)?;
         }
         self.last = Some(figures.clone());
-        view.show(format!("{} {speed:.1} images/s", self.losses(&figures, " ")));
+        let text = format!("{} {speed:.1} images/s", self.losses(&figures, " "));
+        let memory = self.begin.trainer.weights().device().counters().live_bytes;
+        view.show(&figures, text.clone(), memory);
         // Who presses Ctrl-C does not wait for a test.
         let found = if due.eval && !interrupted() {
+            view.doing("evaluating");
             let part = Part::of(&self.begin.split, &self.begin.recipe.train);
             let found = evaluate(self.begin.trainer.weights(), &self.begin.recipe, &part);
+            view.doing("");
             self.unless_failed("evaluation failed", found, view)
         } else {
             None
@@ -224,26 +225,56 @@ impl Run {
         if better {
             self.best = Some(figures.clone());
         }
-        self.write(&figures, evaluated, view);
+        let losses = self.losses(&figures, "  ");
+        let part = Part::of(&self.begin.split, &self.begin.recipe.train);
+        self.begin.seen.write(&figures, &part, &losses, evaluated, view);
         if evaluated {
+            view.show(&figures, text, memory);
             self.save(&figures, batch, view)?;
         }
         if better {
             self.unless_failed("the best checkpoint could not be kept", self.begin.kept.mark_best(), view);
+            self.show_best(view);
         }
         let step = figures.step;
         self.last = Some(figures);
         let at_its_end = self.no_better(step).is_some() && !self.begin.recipe.train.classifier_only;
         if (due.sample || at_its_end) && !interrupted() {
-            let path = self.begin.kept.file().with_file_name(format!("{SAMPLES}{step:07}.png"));
-            let drawn = match grid::draw(self.begin.trainer.weights(), &self.begin.recipe, &path) {
-                // Ctrl-C ends the picture alone.
-                Err(Error::Aborted) => Ok(()),
-                other => other,
-            };
-            self.unless_failed("samples could not be drawn", drawn, view);
+            self.sample(step, view);
         }
         Ok(())
+    }
+
+    /// Draws samples and shows them wherever samples are seen.
+    fn sample(&mut self, step: u64, view: &View) {
+        view.doing("drawing samples");
+        let path = self.begin.kept.file().with_file_name(format!("{SAMPLES}{step:07}.png"));
+        let drawn = match grid::draw(self.begin.trainer.weights(), &self.begin.recipe, &path) {
+            // Ctrl-C ends the picture alone.
+            Err(Error::Aborted) => Ok(None),
+            other => other.map(Some),
+        };
+        view.doing("");
+        let drawn = self.unless_failed("samples could not be drawn", drawn, view).flatten();
+        if let Some(rows) = drawn {
+            let model = &self.begin.recipe.model;
+            view.samples(step, Samples { channels: model.in_channels, size: model.image_size, rows });
+            let written = self.begin.seen.samples(step, &path);
+            self.unless_failed("samples are missing in the event file", written, view);
+        }
+    }
+
+    /// The best figure so far: its step, its value and its name.
+    fn best(&self) -> Option<(u64, f64, String)> {
+        let (best, train) = (self.best.as_ref()?, &self.begin.recipe.train);
+        let figure = Part::of(&self.begin.split, train).figure(train.keep_best?.name());
+        Some((best.step, best.values.get(&figure).copied()?, figure))
+    }
+
+    fn show_best(&self, view: &View) {
+        if let Some((step, value, _)) = self.best() {
+            view.best(format!("{value:.4} at {step}"));
+        }
     }
 
     /// The outcome of what is no part of training; an error is told.
@@ -296,31 +327,6 @@ impl Run {
         }
     }
 
-    /// Writes figures into their file and, where nothing else shows them, as a line.
-    fn write(&mut self, figures: &Figures, evaluated: bool, view: &View) {
-        if let Some(file) = &mut self.begin.metrics {
-            let written = file.write(figures);
-            let failed = written.is_err();
-            if !(failed && self.metrics_failed) {
-                self.unless_failed("the file of figures is incomplete", written, view);
-            }
-            self.metrics_failed = failed;
-        }
-        if self.begin.json {
-            say!("{}", metrics::line(figures));
-        } else if view.wants_lines() || evaluated {
-            let part = Part::of(&self.begin.split, &self.begin.recipe.train);
-            let accuracy = figures.values.get(&part.figure("accuracy"));
-            let accuracy =
-                accuracy.map_or(String::new(), |a| format!("  {} accuracy {:.2} %", part.name, 100.0 * a));
-            let loss = figures.values.get(&part.figure("loss"));
-            let loss = loss.map_or(String::new(), |loss| format!("  {} loss {loss:.4}", part.name));
-            let (step, losses) = (figures.step, self.losses(figures, "  "));
-            let speed = figures.values.get("images_per_second").copied().unwrap_or(0.0);
-            view.print(|| say!("step {step}  {losses}  {speed:.1} images/s{accuracy}{loss}"));
-        }
-    }
-
     /// The losses there are, to read.
     fn losses(&self, figures: &Figures, between: &str) -> String {
         let named = [("loss", "loss"), ("mse", "mse"), ("ce", "classifier_loss")];
@@ -362,16 +368,15 @@ impl Run {
             checkpoint.info.insert(TEST_ACCURACY.into(), accuracy.to_string());
             checkpoint.info.insert(TEST_IMAGES.into(), images.to_string());
         }
-        self.begin.kept.save(&checkpoint, step)
+        self.begin.kept.save(&checkpoint, step)?;
+        view.saved(step);
+        Ok(())
     }
 
     /// What is told, and noted in the file of figures, of a run whose loss or weights are no numbers any more.
     fn lost(&mut self, detail: &str) -> Error {
         let step = self.begin.trainer.step();
-        if let Some(file) = &mut self.begin.metrics {
-            // What could not be written is nothing beside what is told now.
-            let _ = file.stopped(step, detail);
-        }
+        self.begin.seen.stopped(step, detail);
         let state = self.begin.state.as_ref().map(|state| state.step);
         let newest = self.begin.kept.file();
         let (saved, file) = match (self.begin.kept.newest(), &self.begin.begun) {
@@ -386,10 +391,7 @@ impl Run {
         let path = self.begin.kept.file();
         let (step, steps) = (self.begin.trainer.step(), self.begin.recipe.train.steps);
         let seconds = self.started.elapsed().as_secs();
-        let best = self.best.as_ref().zip(self.begin.recipe.train.keep_best).and_then(|(best, by)| {
-            let figure = Part::of(&self.begin.split, &self.begin.recipe.train).figure(by.name());
-            Some((best.step, best.values.get(&figure).copied()?, figure))
-        });
+        let best = self.best();
         if self.begin.json {
             let path = path.display().to_string();
             let best = best.map(|(step, value, figure)| serde_json::json!({"step": step, figure: value}));

@@ -4,6 +4,7 @@ use super::keep::{BEST, CHECKPOINT, Kept};
 use super::lock::Lock;
 use super::resume::{class_names, ended, initial, labels_fit, resumable};
 use super::run::{Begin, METRICS, Run, SAMPLES};
+use super::seen::Seen;
 use super::{fit, grid, warn};
 use crate::cli::{Cli, Resume, Train};
 use crate::data::load;
@@ -11,7 +12,6 @@ use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::session::{open_device, watch_interrupts};
 use crate::recipe::Recipe;
-use crate::watch::metrics::MetricsFile;
 use duet::checkpoint::remove_temporaries;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,9 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     files::make_folder(&options.out)?;
     let _lock = Lock::take(&options.out, json)?;
     remove_temporaries(&options.out, |name| {
-        [CHECKPOINT, BEST, METRICS].contains(&name) || name.starts_with(SAMPLES) || name.starts_with("checkpoint_")
+        [CHECKPOINT, BEST, METRICS].contains(&name)
+            || name.starts_with(SAMPLES)
+            || name.starts_with("checkpoint_")
     });
     // Once more: a run that had the lock until now may have saved.
     let resumed = goes_on(options, &newest)?;
@@ -71,13 +73,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         tell_begin(json, resumed, step, &file);
     }
     // Also of a run that was killed right after its last save: its last line may be missing.
-    let metrics = match MetricsFile::open(&metrics, step, last) {
-        Ok(metrics) => Some(metrics),
-        Err(error) => {
-            warn(json, &format!("training without a file of figures: {error}"));
-            None
-        }
-    };
+    let seen = Seen::open(&metrics, step, last, options, json);
     let part = super::evaluate::Part::of(&split, &recipe.train);
     let why = state.and_then(|state| ended(state, &recipe.train, &part));
     if step >= recipe.train.steps || why.is_some() {
@@ -106,7 +102,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     let kept = Kept::new(&options.out, recipe.train.keep_last, (resumed && file == newest).then_some(step));
     let state = state.cloned();
     let begun = resumed.then_some(file);
-    let mut run = Run::new(Begin { recipe, split, trainer, cut, kept, metrics, state, begun, limit, json })?;
+    let mut run = Run::new(Begin { recipe, split, trainer, cut, kept, seen, state, begun, limit, json })?;
     let outcome = run.steps();
     device.save_pipeline_cache();
     outcome

@@ -33,6 +33,19 @@ fn written(line: &Line<'_>) -> String {
     serde_json::to_string(line).unwrap_or_default()
 }
 
+/// The figures that a file holds; what is no whole line is passed over.
+pub fn history(path: &Path) -> Vec<Figures> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let figures = |line: &str| {
+        let Ok(Value::Object(fields)) = serde_json::from_str(line) else { return None };
+        let step = fields.get("step")?.as_u64()?;
+        let numbers = fields.iter().filter(|(name, _)| *name != "step");
+        let values = numbers.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect();
+        Some(Figures { step, values })
+    };
+    text.lines().filter_map(figures).collect()
+}
+
 /// The open file.
 pub struct MetricsFile {
     path: PathBuf,
@@ -127,13 +140,20 @@ mod tests {
             file.write(&figures(step)).unwrap();
         }
         file.stopped(7, "the \"loss\"\nis gone").unwrap();
-        let line =
-            |step: u64| format!("{{\"step\":{step},\"learning_rate\":0.002,\"loss\":0.5,\"seconds\":1.25}}\n");
+        let line = |step: u64| {
+            format!("{{\"step\":{step},\"learning_rate\":0.002,\"loss\":0.5,\"seconds\":1.25}}\n")
+        };
         let read = || std::fs::read_to_string(&path).unwrap();
+        assert_eq!(history(&path)[..3], [2, 4, 6].map(figures));
+        assert!(history(&folder.path().join("none")).is_empty());
         let stopped = "{\"step\":7,\"stopped\":\"the \\\"loss\\\"\\nis gone\"}\n";
         assert_eq!(read(), [&line(2), &line(4), &line(6), stopped].concat());
         // Half a line, as a full disk may leave it, and something else.
-        std::fs::write(&path, [line(2).as_bytes(), line(6).as_bytes(), b"\xff\xfe\n4\n", b"{\"step\":4,\"lo"].concat()).unwrap();
+        std::fs::write(
+            &path,
+            [line(2).as_bytes(), line(6).as_bytes(), b"\xff\xfe\n4\n", b"{\"step\":4,\"lo"].concat(),
+        )
+        .unwrap();
         MetricsFile::open(&path, 4, Some(&figures(4))).unwrap();
         assert_eq!(read(), [line(2), line(4)].concat());
         // What is there is not added again, and other steps' figures are not taken for it.

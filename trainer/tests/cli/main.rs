@@ -1,12 +1,15 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod audit;
+#[cfg(unix)]
+mod board;
 mod classes;
 mod counterfactuals;
 mod explaining;
 mod files;
 #[cfg(unix)]
 mod hammer;
+mod lasting;
 mod measuring;
 mod pictures;
 mod place;

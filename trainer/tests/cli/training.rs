@@ -248,8 +248,9 @@ fn training_outlives_its_figures_its_samples_and_its_reader() {
     let told = lines(&text(&output.stderr));
     assert!(output.status.success(), "{told:?}");
     assert_eq!(told.len(), 2, "{told:?}");
-    for (line, words) in
-        told.iter().zip([["without a file of figures", "metrics.jsonl"], ["samples_0000006.png", "training goes on"]])
+    for (line, words) in told
+        .iter()
+        .zip([["without a file of figures", "metrics.jsonl"], ["samples_0000006.png", "training goes on"]])
     {
         let warning = line["warning"].as_str().unwrap();
         assert!(words.iter().all(|word| warning.contains(word)), "{warning}");
@@ -440,7 +441,10 @@ fn a_classifier_alone_is_trained_resumed_and_used_as_one() {
     assert_eq!((&row["mse"], &row["vb"]), (&serde_json::Value::Null, &serde_json::Value::Null), "{row}");
     assert_eq!(row["loss"], row["classifier_loss"], "{row}");
     let last = figures(&run).pop().unwrap();
-    assert!(last["mse"].is_null() && last["classifier_loss"].is_number() && last["test_accuracy"].is_number(), "{last}");
+    assert!(
+        last["mse"].is_null() && last["classifier_loss"].is_number() && last["test_accuracy"].is_number(),
+        "{last}"
+    );
     // What a judge is worth stands in its file: seed, accuracy, of how many images; in an export too.
     let model = project.text("run/checkpoint.safetensors");
     let exported = project.text("judge.safetensors");
