@@ -16,5 +16,6 @@ pub mod io;
 pub mod metrics;
 pub mod recipe;
 pub mod report;
+pub mod serve;
 pub mod training;
 pub mod watch;
