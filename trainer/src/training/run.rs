@@ -202,10 +202,10 @@ impl Run {
     /// nothing.
     fn look(&mut self, due: &Due, metrics: &Metrics, speed: f64, batch: &Batch, view: &View) -> Result<()> {
         let mut figures = self.figures(metrics, speed);
+        self.last = Some(figures.clone());
         if due.save || due.eval || due.sample {
             self.save(&figures, batch, view)?;
         }
-        self.last = Some(figures.clone());
         let text = format!("{} {speed:.1} images/s", self.losses(&figures, " "));
         let memory = self.begin.trainer.weights().device().counters().live_bytes;
         view.show(&figures, text.clone(), memory);
