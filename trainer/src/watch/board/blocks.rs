@@ -79,10 +79,10 @@ impl Samples {
         let images = self.images();
         let (width, height) = (usize::from(area.width), 2 * usize::from(area.height));
         let fit = |pixels: usize| ((width + 1) / (pixels + 1), (height + 1) / (pixels + 1));
-        let sizes = (1..=self.size).rev().filter(|pixels| *pixels >= LEAST.min(self.size));
+        let mut sizes = (1..=self.size).rev().filter(|pixels| *pixels >= LEAST.min(self.size));
         let wanted = self.rows.len().max(1);
         let enough = |pixels: &usize| fit(*pixels).0 * fit(*pixels).1 >= wanted;
-        let pixels = sizes.clone().find(enough).or_else(|| sizes.last()).unwrap_or(1);
+        let pixels = sizes.clone().find(enough).or_else(|| sizes.next_back()).unwrap_or(1);
         let (columns, lines) = fit(pixels);
         for (number, image) in images.into_iter().take(columns * lines).enumerate() {
             let left = number % columns * (pixels + 1);

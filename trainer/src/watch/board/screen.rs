@@ -89,14 +89,23 @@ fn header(frame: &mut Frame<'_>, area: Rect, state: &State, colours: Colours) {
     frame.render_widget(Gauge::default().ratio(state.share()).label(label).gauge_style(style), gauge);
 }
 
+/// A figure by step.
+struct Curve {
+    name: &'static str,
+    style: Style,
+    points: Vec<(f64, f64)>,
+}
+
 /// Curves of the loss's terms: each in a chart of its own where there is room, all in one otherwise.
 fn curves(frame: &mut Frame<'_>, area: Rect, state: &State, coloured: &dyn Fn(Color) -> Style) {
-    let all: Vec<(&str, Style, Vec<(f64, f64)>)> = CURVES
-        .iter()
-        .map(|(figure, name, colour)| (*name, coloured(*colour), state.curve(figure)))
-        // What is not computed is 0 at every step.
-        .filter(|(_, _, points)| points.iter().any(|(_, value)| *value != 0.0))
-        .collect();
+    let curve = |(figure, name, colour): &(&str, &'static str, Color)| Curve {
+        name,
+        style: coloured(*colour),
+        points: state.curve(figure),
+    };
+    // What is not computed is 0 at every step.
+    let computed = |curve: &Curve| curve.points.iter().any(|(_, value)| *value != 0.0);
+    let all: Vec<Curve> = CURVES.iter().map(curve).filter(computed).collect();
     let apart = area.height >= 8 * all.len() as u16 && all.len() > 1;
     if apart {
         let areas = Layout::vertical(vec![Constraint::Fill(1); all.len()]).split(area);
@@ -109,14 +118,14 @@ fn curves(frame: &mut Frame<'_>, area: Rect, state: &State, coloured: &dyn Fn(Co
 }
 
 /// A chart with a logarithmic axis, where all values are above 0.
-fn chart(frame: &mut Frame<'_>, area: Rect, curves: &[(&str, Style, Vec<(f64, f64)>)], state: &State) {
-    let values = || curves.iter().flat_map(|(_, _, points)| points.iter().map(|(_, value)| *value));
+fn chart(frame: &mut Frame<'_>, area: Rect, curves: &[Curve], state: &State) {
+    let values = || curves.iter().flat_map(|curve| curve.points.iter().map(|(_, value)| *value));
     let logarithmic = values().all(|value| value > 0.0);
     let at = |value: f64| if logarithmic { value.log10() } else { value };
     let value_at = |place: f64| if logarithmic { 10f64.powf(place) } else { place };
     let (low, high) =
         values().map(at).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
-    let title = curves.iter().flat_map(|(name, style, points)| {
+    let title = curves.iter().flat_map(|Curve { name, style, points }| {
         let newest = points.last().map_or(String::new(), |(_, value)| format!(" {}", short(*value)));
         [Span::styled(format!(" {name}"), *style), Span::raw(format!("{newest} "))]
     });
@@ -129,9 +138,9 @@ fn chart(frame: &mut Frame<'_>, area: Rect, curves: &[(&str, Style, Vec<(f64, f6
     let (low, high) = (low - margin, high + margin);
     let points: Vec<Vec<(f64, f64)>> = curves
         .iter()
-        .map(|(_, _, points)| points.iter().map(|(step, value)| (*step, at(*value))).collect())
+        .map(|curve| curve.points.iter().map(|(step, value)| (*step, at(*value))).collect())
         .collect();
-    let sets = curves.iter().zip(&points).map(|((_, style, _), points)| {
+    let sets = curves.iter().zip(&points).map(|(Curve { style, .. }, points)| {
         let kind = if points.len() > 1 { GraphType::Line } else { GraphType::Scatter };
         Dataset::default().marker(Marker::Braille).graph_type(kind).style(*style).data(points)
     });

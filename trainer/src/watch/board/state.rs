@@ -67,13 +67,8 @@ impl State {
 
     /// The newest accuracy, with the name of the part it was measured on.
     pub fn accuracy(&self) -> Option<(&str, f64)> {
-        self.history.iter().rev().find_map(|figures| {
-            let found = figures
-                .values
-                .iter()
-                .find_map(|(name, value)| Some((name.strip_suffix("_accuracy")?, *value)));
-            found
-        })
+        let values = self.history.iter().rev().flat_map(|figures| &figures.values);
+        values.into_iter().find_map(|(name, value)| Some((name.strip_suffix("_accuracy")?, *value)))
     }
 
     /// The newest accuracies by timestep.
