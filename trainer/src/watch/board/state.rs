@@ -67,8 +67,8 @@ impl State {
 
     /// The newest accuracy, with the name of the part it was measured on.
     pub fn accuracy(&self) -> Option<(&str, f64)> {
-        let values = self.history.iter().rev().flat_map(|figures| &figures.values);
-        values.into_iter().find_map(|(name, value)| Some((name.strip_suffix("_accuracy")?, *value)))
+        let mut values = self.history.iter().rev().flat_map(|figures| &figures.values);
+        values.find_map(|(name, value)| Some((name.strip_suffix("_accuracy")?, *value)))
     }
 
     /// The newest accuracies by timestep.
