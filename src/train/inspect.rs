@@ -1,6 +1,7 @@
 //! One training step looked at from outside: losses, outputs and every gradient for given images, noise and timesteps,
 //! without an update. It checks devices, and lets tests compare a browser with the reference.
 
+use super::augment::Augment;
 use super::groups::Groups;
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, backward_plan};
@@ -76,6 +77,7 @@ pub async fn training_step(
         activations: Activations::Keep,
         groups: Groups::default(),
         clip_grad_norm: None,
+        augment: Augment::default(),
     };
     let mut weights = Weights::upload(device, Arc::clone(model), tensors, None).await?;
     weights.zero_set(ParamSet::Gradient).await?;

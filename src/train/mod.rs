@@ -1,5 +1,6 @@
 //! Training: a sum of terms, its gradients, AdamW and EMA as plans, and the state around them.
 
+mod augment;
 mod batch;
 mod exchange;
 mod groups;
@@ -10,6 +11,9 @@ mod step;
 pub mod terms;
 mod trainer;
 
+pub use augment::{
+    Augment, Augmentation, Augmenter, Brightness, ColorJitter, Contrast, Crop, HorizontalFlip, MixUp, Rotation, Sharpness,
+};
 pub use batch::{Batch, Examples, Pixels};
 pub use exchange::{Exchange, GradientRange};
 pub use groups::{Groups, Rate};

@@ -1,5 +1,6 @@
 //! What training is told.
 
+use super::augment::Augment;
 use super::groups::Groups;
 use crate::autodiff::Activations;
 use crate::error::{Error, Result};
@@ -69,6 +70,9 @@ pub struct TrainOptions {
     pub clip_grad_norm: Option<f64>,
     /// What is trained, and how fast.
     pub groups: Groups,
+    /// What happens to images before the classifier sees them. It is the clean ones that it happens to; noised ones are the
+    /// noise error's own, but for a classifier that is trained alone.
+    pub augment: Augment,
     /// Seed of weights, order, timesteps, noise and dropout.
     pub seed: u64,
 }
@@ -89,6 +93,7 @@ impl Default for TrainOptions {
             activations: Activations::Keep,
             clip_grad_norm: None,
             groups: Groups::default(),
+            augment: Augment::default(),
             seed: 0,
         }
     }
@@ -112,6 +117,7 @@ impl TrainOptions {
             let detail = "a classifier alone has nothing to learn from the input \"none\": give \"clean\", \"noised\" or \"both\"";
             return Err(Error::config("classifier_only", detail));
         }
+        self.check_augment(classifies)?;
         let has_loss = |part| match part {
             Part::Encoder => true,
             Part::Decoder => !self.classifier_only,
@@ -147,6 +153,24 @@ impl TrainOptions {
             && !(norm as f32 > 0.0 && (norm as f32).is_finite())
         {
             return Err(Error::config("clip_grad_norm", format!("must be a number above 0, is {norm}")));
+        }
+        Ok(())
+    }
+
+    fn check_augment(&self, classifies: bool) -> Result<()> {
+        self.augment.validate()?;
+        if !self.augment.is_on() {
+            return Ok(());
+        }
+        let shares = !self.classifier_only && self.classifier_input == ClassifierInput::Noised;
+        if !classifies || shares {
+            let detail = "the classifier sees no images of its own: give it the classifier_input \"clean\" or \"both\"";
+            return Err(Error::config("augment", detail));
+        }
+        let each = self.batch_size / self.micro_batches.max(1);
+        if self.augment.mixup.is_some() && !each.is_multiple_of(2) {
+            let detail = format!("mixes pairs of images: {each} images per micro-batch must be an even number");
+            return Err(Error::config("augment.mixup", detail));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The training step as plans: one that leaves gradients, one that applies them, and between the two whatever exchanges
 //! them.
 
+use super::augment::Augment;
 use super::groups::{Groups, Rate};
 use super::options::{ClassifierInput, TrainOptions};
 use super::terms::{Loss, Pass, Term, Weight, feeds, joint};
@@ -37,6 +38,8 @@ pub struct TrainSpec {
     pub groups: Groups,
     /// Largest global norm of the gradients.
     pub clip_grad_norm: Option<f64>,
+    /// What happens to images before the classifier sees them.
+    pub augment: Augment,
 }
 
 impl TrainSpec {
@@ -59,6 +62,7 @@ impl TrainSpec {
             given_noise: false,
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,
+            augment: options.augment.clone(),
         }
     }
 
@@ -74,7 +78,8 @@ impl TrainSpec {
 /// Its buffers, of other feeds than the first with a prefix: "x_start" \[N,H,W,C\], "t" \[N\] (f32), "labels" (N u32 words, or
 /// the targets \[N,K\] of a multi-label model), "coefficients" \[2N\] of `q_sample`, "vb_coefficients" \[8N\] (learned sigma),
 /// "run", and where a classifier learns "label_weight" \[1\], one divided by the number of labelled images in all micro-batches
-/// (0 where there are none). Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
+/// (0 where there are none); where images are augmented, "augment" (see [`crate::ops::augment::NUMBERS`]), and where they are
+/// mixed "mixed_labels" \[N,K\]. Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
 /// variational term; one value per 256 bytes). It leaves "mse", "classifier_loss", "logits" and "model_out" of the last
 /// micro-batch.
 ///

@@ -5,12 +5,12 @@ use super::exchange::{Exchange, GradientRange};
 use super::groups::{Groups, Rate};
 use super::options::TrainOptions;
 use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
-use super::terms::{Feed, LABEL_WEIGHT, Terms, feeds, joint};
+use super::terms::{AUGMENT, Feed, LABEL_WEIGHT, MIXED_LABELS, Terms, feeds, joint};
 use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{JointModel, ParamSet, Part};
+use crate::model::{JointModel, Labels, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::{Seed, Stream, uniform_u32_below};
 use crate::weights::{Loaded, Weights};
@@ -361,7 +361,31 @@ impl Trainer {
         let run = [seed.0 as u32, (seed.0 >> 32) as u32, self.step as u32, first as u32];
         write("run", bytemuck::cast_slice(&run))?;
         let labels = batch.labels.rows(from..from + rows, config.num_classes)?;
-        write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
+        write("labels", &config.head.pack(&labels, rows, config.num_classes)?)?;
+        if self.backward.buffer(&feed.buffer(AUGMENT)).is_some() {
+            self.write_augment(feed, &labels, first)?;
+        }
+        Ok(())
+    }
+
+    /// Draws what happens to the classifier's images of a micro-batch, whose rows count from `first`. An image is mixed with
+    /// its neighbour only where both have labels.
+    fn write_augment(&self, feed: &Feed, labels: &Labels, first: usize) -> Result<()> {
+        let config = &self.weights.model().config;
+        let size = [config.image_size; 2];
+        let (mut numbers, mut mixed) = (Vec::new(), Vec::new());
+        for row in 0..feed.batch {
+            let (seed, step) = (Seed(self.options.seed), self.step as u32);
+            let mut drawn = self.options.augment.draw(seed, step, (first + row) as u32, size);
+            if !(labels.is_labelled(row) && labels.is_labelled(row ^ 1)) {
+                drawn.mixed = 0.0;
+            }
+            numbers.push(drawn.numbers());
+            mixed.push(drawn.mixed as f32);
+        }
+        self.backward.write(&feed.buffer(AUGMENT), bytemuck::cast_slice(numbers.as_flattened()))?;
+        let shares = config.head.pack_mixed(labels, &mixed, config.num_classes);
+        self.backward.write(&feed.buffer(MIXED_LABELS), &shares)
     }
 
     /// Means since the last call, or since a step that failed after it; waits for the steps submitted so far. Without any

@@ -15,6 +15,7 @@ use super::step::TrainSpec;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place};
+use crate::ops::augment::NUMBERS;
 use crate::model::{Builder, Encoded, JointModel, Part};
 use crate::rng::Stream;
 use std::collections::BTreeMap;
@@ -22,6 +23,10 @@ use std::fmt::Debug;
 
 /// Buffer of a feed that holds [`Pass::label_weight`].
 pub(super) const LABEL_WEIGHT: &str = "label_weight";
+/// Buffer of a feed that holds what happens to its images before the classifier sees them.
+pub(super) const AUGMENT: &str = "augment";
+/// Buffer of a feed that holds the labels of its mixed images.
+pub(super) const MIXED_LABELS: &str = "mixed_labels";
 
 /// A batch that terms read.
 ///
@@ -197,6 +202,7 @@ struct Shared {
     run: Option<NodeId>,
     label_weight: Option<NodeId>,
     x_start: Option<NodeId>,
+    augmented: Option<NodeId>,
     noised: Option<Noised>,
     noised_code: Option<Encoded>,
     model_out: Option<NodeId>,
@@ -301,7 +307,33 @@ impl<'a, 'b> Pass<'a, 'b> {
         x_start
     }
 
-    /// The images noised.
+    /// The images \[N,H,W,C\] that are the classifier's own, augmented where the specification says so.
+    ///
+    /// # Errors
+    /// As [`crate::train::Augment::validate_for`].
+    pub fn augmented(&mut self) -> Result<NodeId> {
+        let x_start = self.x_start();
+        let augment = &self.spec.augment;
+        if !augment.is_on() {
+            return Ok(x_start);
+        }
+        if let Some(known) = self.shared().augmented {
+            return Ok(known);
+        }
+        augment.validate_for(&self.model.config)?;
+        let numbers = self.leaf(AUGMENT, &[self.feed.batch, NUMBERS]);
+        let jitter = augment.color_jitter.is_some();
+        let images = self.builder.graph.augment(x_start, numbers, augment.border_lanes(), jitter)?;
+        self.shared().augmented = Some(images);
+        Ok(images)
+    }
+
+    /// Whether the classifier's own images are mixtures of two.
+    pub fn mixes(&self) -> bool {
+        self.spec.augment.mixup.is_some()
+    }
+
+    /// The images noised; augmented first where the classifier is all that is trained.
     ///
     /// # Errors
     /// As [`crate::graph::Graph::q_sample`].
@@ -309,7 +341,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         if let Some(known) = self.shared().noised {
             return Ok(known);
         }
-        let x_start = self.x_start();
+        let x_start = if self.spec.classifier_only { self.augmented()? } else { self.x_start() };
         let batch = self.feed.batch;
         let t = self.leaf("t", &[batch]);
         let coefficients = self.leaf("coefficients", &[2 * batch]);
@@ -357,7 +389,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         Ok(out)
     }
 
-    /// The images encoded as they are, and their timesteps \[N\], zeros.
+    /// The classifier's own images encoded as they are, and their timesteps \[N\], zeros.
     ///
     /// # Errors
     /// As [`crate::model::UNet::encode`].
@@ -365,7 +397,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         if let Some(known) = self.shared().clean_code.clone() {
             return Ok(known);
         }
-        let x_start = self.x_start();
+        let x_start = self.augmented()?;
         let zero = self.builder.graph.fill(self.feed.batch, 0.0);
         let model = self.model;
         let code = (self.as_rated(Part::Encoder, |b| model.unet.encode(b, x_start, zero))?, zero);
