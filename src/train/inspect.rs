@@ -6,6 +6,7 @@ use super::groups::Groups;
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, backward_plan};
 use super::terms::LABEL_WEIGHT;
+use super::timesteps::TimestepSampler;
 use super::trainer::label_weight;
 use crate::autodiff::Activations;
 use crate::diffusion::{DiffusionConfig, Schedule};
@@ -78,6 +79,8 @@ pub async fn training_step(
         groups: Groups::default(),
         clip_grad_norm: None,
         augment: Augment::default(),
+        weighs_noise: false,
+        timestep_sampler: TimestepSampler::Uniform,
     };
     let mut weights = Weights::upload(device, Arc::clone(model), tensors, None).await?;
     weights.zero_set(ParamSet::Gradient).await?;

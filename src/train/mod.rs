@@ -9,10 +9,12 @@ mod options;
 mod order;
 mod step;
 pub mod terms;
+mod timesteps;
 mod trainer;
 
 pub use augment::{
-    Augment, Augmentation, Augmenter, Brightness, ColorJitter, Contrast, Crop, HorizontalFlip, MixUp, Rotation, Sharpness,
+    Augment, Augmentation, Augmenter, Brightness, ColorJitter, Contrast, Crop, HorizontalFlip, MixUp,
+    Rotation, Sharpness,
 };
 pub use batch::{Batch, Examples, Pixels};
 pub use exchange::{Exchange, GradientRange};
@@ -21,4 +23,5 @@ pub use inspect::{StepInput, StepOutput, training_step};
 pub use options::{ClassifierInput, TrainOptions};
 pub use order::BatchOrder;
 pub use step::{TrainSpec, apply_plan, backward_plan, backward_plan_of, train_plan};
+pub use timesteps::TimestepSampler;
 pub use trainer::{Metrics, Trainer};

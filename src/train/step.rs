@@ -5,6 +5,7 @@ use super::augment::Augment;
 use super::groups::{Groups, Rate};
 use super::options::{ClassifierInput, TrainOptions};
 use super::terms::{Loss, Pass, Term, Weight, feeds, joint};
+use super::timesteps::TimestepSampler;
 use crate::autodiff::Activations;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
@@ -40,6 +41,10 @@ pub struct TrainSpec {
     pub clip_grad_norm: Option<f64>,
     /// What happens to images before the classifier sees them.
     pub augment: Augment,
+    /// Whether the noise error is weighed by timestep, in the buffer "snr_weight" \[N\].
+    pub weighs_noise: bool,
+    /// How timesteps are drawn; where not uniformly, what becomes of it is weighed by "importance" \[N\].
+    pub timestep_sampler: TimestepSampler,
 }
 
 impl TrainSpec {
@@ -63,6 +68,8 @@ impl TrainSpec {
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,
             augment: options.augment.clone(),
+            weighs_noise: options.min_snr_gamma.is_some(),
+            timestep_sampler: options.timestep_sampler,
         }
     }
 
@@ -164,11 +171,13 @@ fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Re
     let mut total = None;
     let mut metrics = Vec::new();
     for loss in losses {
-        let sum = match loss.weight {
-            Weight::Fixed(weight) => b.graph.weighted_sum(loss.values, weight),
-            Weight::Given(weight) => b.graph.weighted_sum_by(loss.values, weight)?,
+        let mut mean = |values| match loss.weight {
+            Weight::Fixed(weight) => Ok(b.graph.weighted_sum(values, weight)),
+            Weight::Given(weight) => b.graph.weighted_sum_by(values, weight),
         };
-        metrics.push((loss.metric as u64, sum));
+        let sum = mean(loss.values)?;
+        let reported = loss.reported.map_or(Ok(sum), mean)?;
+        metrics.push((loss.metric as u64, reported));
         let part = loss.scale.map_or(sum, |scale| b.graph.scale(sum, scale));
         total = Some(match total {
             Some(total) => b.graph.add(total, part)?,

@@ -210,7 +210,11 @@ impl Augment {
     pub(crate) fn border_lanes(&self) -> [f32; 4] {
         let all = self.border.first().copied().unwrap_or(-1.0);
         std::array::from_fn(|lane| {
-            if self.border.len() > 1 { self.border.get(lane).copied().unwrap_or(all) as f32 } else { all as f32 }
+            if self.border.len() > 1 {
+                self.border.get(lane).copied().unwrap_or(all) as f32
+            } else {
+                all as f32
+            }
         })
     }
 

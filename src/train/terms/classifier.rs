@@ -1,6 +1,6 @@
 //! The classifier's loss on clean images (paper Eq. 5 to 8) or on noised ones (Eq. 9 and 10).
 
-use super::{Feed, MIXED_LABELS, Loss, Metric, Pass, Term, Terms, Weight};
+use super::{Feed, Loss, MIXED_LABELS, Metric, Pass, Term, Terms, Weight};
 use crate::diffusion::DiffusionConfig;
 use crate::error::Result;
 use crate::model::{AcrossLabels, JointModel};
@@ -54,8 +54,9 @@ impl Term for ClassifierLoss {
         };
         pass.result("classifier_loss", values);
         pass.result("logits", logits);
+        let values = if self.seen == Seen::Noised { pass.over_timesteps(values)? } else { values };
         let weight = Weight::Given(pass.label_weight());
-        Ok(Loss { values, weight, scale: Some(self.scaling), metric: Metric::Classifier })
+        Ok(Loss { values, reported: None, weight, scale: Some(self.scaling), metric: Metric::Classifier })
     }
 }
 

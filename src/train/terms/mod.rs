@@ -12,11 +12,12 @@ pub use noise_error::NoiseError;
 pub use variational::VariationalTerm;
 
 use super::step::TrainSpec;
+use super::timesteps::TimestepSampler;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place};
-use crate::ops::augment::NUMBERS;
 use crate::model::{Builder, Encoded, JointModel, Part};
+use crate::ops::augment::NUMBERS;
 use crate::rng::Stream;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,6 +28,10 @@ pub(super) const LABEL_WEIGHT: &str = "label_weight";
 pub(super) const AUGMENT: &str = "augment";
 /// Buffer of a feed that holds the labels of its mixed images.
 pub(super) const MIXED_LABELS: &str = "mixed_labels";
+/// Buffer of the first feed that holds the weights of losses at timesteps that were not drawn uniformly.
+pub(super) const IMPORTANCE: &str = "importance";
+/// Buffer of a feed that holds the weights of noise errors by their timesteps.
+pub(super) const SNR_WEIGHT: &str = "snr_weight";
 
 /// A batch that terms read.
 ///
@@ -90,6 +95,8 @@ pub enum Weight {
 pub struct Loss {
     /// Loss of each image \[N\].
     pub values: NodeId,
+    /// What is reported of each image, where that is something else.
+    pub reported: Option<NodeId>,
     /// Weight of each in the reported mean.
     pub weight: Weight,
     /// What that mean is multiplied by in the total; `None`: 1.
@@ -326,6 +333,23 @@ impl<'a, 'b> Pass<'a, 'b> {
         let images = self.builder.graph.augment(x_start, numbers, augment.border_lanes(), jitter)?;
         self.shared().augmented = Some(images);
         Ok(images)
+    }
+
+    /// Whether the feed's timesteps are drawn as the specification says: those of the first feed are, others' uniformly.
+    pub(super) fn draws_timesteps(&self) -> bool {
+        self.spec.timestep_sampler != TimestepSampler::Uniform && self.feed.prefix.is_empty()
+    }
+
+    /// Losses \[N\] of noised images, weighed so that their mean is that over uniform timesteps, however those were drawn.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the values are not \[N\].
+    pub fn over_timesteps(&mut self, values: NodeId) -> Result<NodeId> {
+        if !self.draws_timesteps() {
+            return Ok(values);
+        }
+        let weights = self.leaf(IMPORTANCE, &[self.feed.batch]);
+        self.builder.graph.multiply(values, weights)
     }
 
     /// Whether the classifier's own images are mixtures of two.

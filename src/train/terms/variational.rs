@@ -25,12 +25,16 @@ impl Term for VariationalTerm {
         let noised = pass.noised()?;
         let coefficients = pass.leaf("vb_coefficients", &[8 * pass.batch()]);
         let values = pass.builder.graph.vb(out, noised.x_start, noised.x_t, coefficients)?;
+        if pass.draws_timesteps() {
+            pass.result("vb", values);
+        }
+        let values = pass.over_timesteps(values)?;
         let weight = match self.rescaled {
             Some(steps) => pass.weight() * steps as f32 / 1000.0,
             None => pass.weight(),
         };
         let weight = Weight::Fixed(weight);
-        Ok(Loss { values, weight, scale: None, metric: Metric::Variational })
+        Ok(Loss { values, reported: None, weight, scale: None, metric: Metric::Variational })
     }
 }
 
