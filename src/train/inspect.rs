@@ -94,7 +94,8 @@ pub async fn training_step(
         input.timesteps.iter().map(|t| schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
     step.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
     if config.learn_sigma {
-        let vb = input.timesteps.iter().map(|t| schedule.vb_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+        let of = |t: &usize| schedule.vb_coefficients_of(*t, diffusion.prediction);
+        let vb = input.timesteps.iter().map(of).collect::<Result<Vec<_>>>()?;
         step.write("vb_coefficients", bytemuck::cast_slice(vb.as_flattened()))?;
     }
     step.write("labels", &labels)?;

@@ -1,12 +1,12 @@
 //! The variational term of a learned sigma (Nichol & Dhariwal 2021, eq. 16).
 
 use super::{Feed, Loss, Metric, Pass, Term, Terms, Weight};
-use crate::diffusion::{DiffusionConfig, Prediction};
-use crate::error::{Error, Result};
+use crate::diffusion::DiffusionConfig;
+use crate::error::Result;
 use crate::model::JointModel;
 use crate::train::TrainSpec;
 
-/// Bits per dimension of the variances that the network's output gives beside eps.
+/// Bits per dimension of the variances that the network's output gives beside its prediction, which gets no gradient of it.
 #[derive(Clone, Debug)]
 pub struct VariationalTerm {
     /// The batch it reads.
@@ -41,9 +41,6 @@ impl Term for VariationalTerm {
 pub(super) fn of(diffusion: &DiffusionConfig, model: &JointModel, spec: &TrainSpec) -> Result<Terms> {
     if !model.config.learn_sigma {
         return Ok(Vec::new());
-    }
-    if diffusion.prediction != Prediction::Eps {
-        return Err(Error::config("prediction", "a learned sigma needs a network that predicts eps"));
     }
     let rescaled = diffusion.rescale_learned_sigmas.then_some(diffusion.diffusion_steps);
     Ok(vec![Box::new(VariationalTerm { feed: Feed::first(spec.batch), rescaled })])

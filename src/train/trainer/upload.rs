@@ -57,7 +57,7 @@ impl Trainer {
             t.push(self.schedule.model_timestep(index)?);
             q.extend(self.schedule.q_sample_coefficients(index)?);
             if config.learn_sigma {
-                vb.extend(self.schedule.vb_coefficients(index)?);
+                vb.extend(self.schedule.vb_coefficients_of(index, self.diffusion.prediction)?);
             }
         }
         write("t", bytemuck::cast_slice(&t))?;
