@@ -16,4 +16,5 @@ pub mod io;
 pub mod metrics;
 pub mod recipe;
 pub mod report;
+pub mod serve;
 pub mod training;

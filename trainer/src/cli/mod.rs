@@ -5,12 +5,14 @@ mod explain;
 pub mod how;
 mod measure;
 mod place;
+mod serve;
 
 pub use audit::{Audit, SplitKind};
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
 pub use place::Place;
+pub use serve::Serve;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,6 +65,8 @@ pub enum Command {
     ///
     /// Counterfactuals are made with one strength for all images: --strength, here 1 by default, without any further tries.
     Audit(Audit),
+    /// Serve the page with a model to this machine's browsers: a run's folder, a checkpoint, or the page's own model.
+    Serve(Serve),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
     /// Export the averaged weights for shipping.

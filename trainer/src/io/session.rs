@@ -132,27 +132,7 @@ impl Session {
     /// # Errors
     /// A checkpoint that does not say; bad recipes.
     pub fn data_spec(&self, options: &Data) -> Result<DataSpec> {
-        let mut spec: DataSpec = match &options.recipe {
-            Some(path) => Recipe::load(path)?.data,
-            None => {
-                let text = self.checkpoint.info.get("data").ok_or_else(|| {
-                    Error::config(
-                        "recipe",
-                        "the checkpoint does not say what it was trained on: give --recipe",
-                    )
-                })?;
-                let mut spec: DataSpec = serde_json::from_str(text)
-                    .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?;
-                spec.set_path(&spec.path.clone());
-                spec
-            }
-        };
-        if let Some(folder) = &options.data {
-            spec.set_path(folder);
-        }
-        // The model reads pictures its own way, whatever a recipe says.
-        let Pictures { ground, fit } = self.checkpoint.pictures;
-        Ok(DataSpec { ground, fit, ..spec })
+        data_spec(&self.checkpoint, options)
     }
 
     /// These data, with the model's classes: matched by name.
@@ -160,17 +140,7 @@ impl Session {
     /// # Errors
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
     pub fn data(&self, options: &Data) -> Result<Split> {
-        let spec = self.data_spec(options)?;
-        let config = self.config();
-        let split = load(&spec, config.in_channels, config.image_size)?;
-        // Standard output is the command's answer.
-        if self.json {
-            tell!("{}", split.summary.text(true));
-        } else {
-            tell!("duet: {}", split.summary.text(false));
-            split.summary.warnings.iter().for_each(|warning| tell!("duet: warning: {warning}"));
-        }
-        split.for_model(config, &spec.path)
+        data(self.json, &self.checkpoint, options)
     }
 
     /// The statistics of the training data under the weights in use, where the file has them.
@@ -204,6 +174,49 @@ impl Session {
     pub fn close(&self) {
         self.weights.device().save_pipeline_cache();
     }
+}
+
+/// Which data the command line names, or the model was trained on.
+///
+/// # Errors
+/// A checkpoint that does not say; bad recipes.
+fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
+    let mut spec: DataSpec = match &options.recipe {
+        Some(path) => Recipe::load(path)?.data,
+        None => {
+            let text = checkpoint.info.get("data").ok_or_else(|| {
+                Error::config("recipe", "the checkpoint does not say what it was trained on: give --recipe")
+            })?;
+            let mut spec: DataSpec = serde_json::from_str(text)
+                .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?;
+            spec.set_path(&spec.path.clone());
+            spec
+        }
+    };
+    if let Some(folder) = &options.data {
+        spec.set_path(folder);
+    }
+    // The model reads pictures its own way, whatever a recipe says.
+    let Pictures { ground, fit } = checkpoint.pictures;
+    Ok(DataSpec { ground, fit, ..spec })
+}
+
+/// The data of a checkpoint, as [`Session::data`] without a device; what is told of them is JSON or text.
+///
+/// # Errors
+/// As [`Session::data`].
+pub fn data(json: bool, checkpoint: &Checkpoint, options: &Data) -> Result<Split> {
+    let spec = data_spec(checkpoint, options)?;
+    let config = &checkpoint.model;
+    let split = load(&spec, config.in_channels, config.image_size)?;
+    // Standard output is the command's answer.
+    if json {
+        tell!("{}", split.summary.text(true));
+    } else {
+        tell!("duet: {}", split.summary.text(false));
+        split.summary.warnings.iter().for_each(|warning| tell!("duet: warning: {warning}"));
+    }
+    split.for_model(config, &spec.path)
 }
 
 fn upload(device: &Device, model: Arc<JointModel>, checkpoint: &Checkpoint) -> Result<Weights> {

@@ -13,6 +13,7 @@ mod pictures;
 mod place;
 mod preparation;
 mod printing;
+mod serving;
 mod training;
 
 use std::path::{Path, PathBuf};
