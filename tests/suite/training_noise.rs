@@ -38,8 +38,8 @@ fn errors(trainer: &Trainer, diffusion: &DiffusionConfig, number: u64) -> Vec<(u
         let mut noise = [0.0; PIXELS];
         normal_fill(Seed(options().seed), Stream::TrainNoise, number as u32, n as u32, &mut noise);
         let (mut square, mut sum) = (0.0, 0.0);
-        for p in 0..PIXELS {
-            let (x0, eps) = (f64::from(images[n * PIXELS + p]), f64::from(noise[p]));
+        for (p, eps) in noise.iter().enumerate() {
+            let (x0, eps) = (f64::from(images[n * PIXELS + p]), f64::from(*eps));
             let target = match diffusion.prediction {
                 Prediction::Eps => eps,
                 Prediction::XStart => x0,
@@ -160,8 +160,8 @@ fn timesteps_are_drawn_by_their_last_ten_losses() {
             let noise = mean(&|n| snr(t[n]) * f64::from(mse[n]) + f64::from(vb[n]));
             // Noised images' share of the classifier's loss is weighed too, and reported so.
             close("loss", f64::from(metrics.loss), noise + 0.5 * f64::from(metrics.classifier_loss));
-            for n in 0..IMAGES {
-                history[t[n]].push(snr(t[n]) * f64::from(mse[n]) + f64::from(vb[n]));
+            for ((t, mse), vb) in t.iter().zip(&mse).zip(&vb) {
+                history[*t].push(snr(*t) * f64::from(*mse) + f64::from(*vb));
             }
         }
         assert!(drawn_by_losses > 2, "{drawn_by_losses}");
