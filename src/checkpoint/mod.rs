@@ -12,6 +12,7 @@
 //! | `NAME` | weights and BatchNorm's running statistics |
 //! | `ema/NAME` | exponential moving average |
 //! | `adam_m/NAME`, `adam_v/NAME` | the optimizer's moments |
+//! | `timesteps/losses`, `timesteps/counts` | where timesteps are drawn by their losses: the last ten of each \[T, 10\], how many \[T\] |
 //!
 //! where `NAME` and the tensor's shape are those of the reference's `state_dict`. Weights and averages are F32 or F16;
 //! running statistics and moments are always F32, for a variance easily leaves f16's range. Reading also accepts BF16
@@ -78,6 +79,8 @@ pub struct TrainingState {
     pub adam_m: Tensors,
     /// AdamW's second moments.
     pub adam_v: Tensors,
+    /// What timesteps are drawn by: the last losses of each, and how many there are. Empty where they are drawn uniformly.
+    pub timesteps: Tensors,
     /// The trainer's settings; opaque here. At most about 100 levels deep.
     pub recipe: serde_json::Value,
     /// Identifies the data set, so that a run is not continued on another one.
@@ -307,6 +310,8 @@ impl Checkpoint {
                 (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.adam_m, rest)
             } else if let Some(rest) = name.strip_prefix(write::ADAM_V) {
                 (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.adam_v, rest)
+            } else if let Some(rest) = name.strip_prefix(write::TIMESTEPS) {
+                (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.timesteps, rest)
             } else {
                 (&mut checkpoint.weights, name.as_str())
             };

@@ -1,6 +1,8 @@
 //! What training is told.
 
+use super::augment::Augment;
 use super::groups::Groups;
+use super::timesteps::TimestepSampler;
 use crate::autodiff::Activations;
 use crate::error::{Error, Result};
 use crate::model::Part;
@@ -69,8 +71,16 @@ pub struct TrainOptions {
     pub activations: Activations,
     /// Largest global norm of the gradients of all that is trained: longer ones are scaled down to it. `None`: never.
     pub clip_grad_norm: Option<f64>,
+    /// γ of Min-SNR weights of the noise error ([`crate::diffusion::Prediction::min_snr_weight`]); `None`: all timesteps weigh
+    /// the same. The noise error that is reported is without them.
+    pub min_snr_gamma: Option<f64>,
+    /// How timesteps are drawn.
+    pub timestep_sampler: TimestepSampler,
     /// What is trained, and how fast.
     pub groups: Groups,
+    /// What happens to images before the classifier sees them. It is the clean ones that it happens to; noised ones are the
+    /// noise error's own, but for a classifier that is trained alone.
+    pub augment: Augment,
     /// Seed of weights, order, timesteps, noise and dropout.
     pub seed: u64,
 }
@@ -91,7 +101,10 @@ impl Default for TrainOptions {
             classifier_only: false,
             activations: Activations::Keep,
             clip_grad_norm: None,
+            min_snr_gamma: None,
+            timestep_sampler: TimestepSampler::Uniform,
             groups: Groups::default(),
+            augment: Augment::default(),
             seed: 0,
         }
     }
@@ -125,6 +138,8 @@ impl TrainOptions {
             let detail = "a classifier alone has nothing to learn from the input \"none\": give \"clean\", \"noised\" or \"both\"";
             return Err(Error::config("classifier_only", detail));
         }
+        self.check_augment(classifies)?;
+        self.check_noise_error()?;
         let has_loss = |part| match part {
             Part::Encoder => true,
             Part::Decoder => !self.classifier_only,
@@ -160,6 +175,44 @@ impl TrainOptions {
             && !(norm as f32 > 0.0 && (norm as f32).is_finite())
         {
             return Err(Error::config("clip_grad_norm", format!("must be a number above 0, is {norm}")));
+        }
+        Ok(())
+    }
+
+    /// What weighs the noise error, which a classifier alone has not.
+    fn check_noise_error(&self) -> Result<()> {
+        if let Some(gamma) = self.min_snr_gamma
+            && !(gamma as f32 > 0.0 && (gamma as f32).is_finite())
+        {
+            return Err(Error::config("min_snr_gamma", format!("must be a number above 0, is {gamma}")));
+        }
+        let uses = [
+            ("min_snr_gamma", self.min_snr_gamma.is_some()),
+            ("timestep_sampler", self.timestep_sampler != TimestepSampler::Uniform),
+        ];
+        match uses.into_iter().find(|(_, used)| *used && self.classifier_only) {
+            Some((field, _)) => {
+                Err(Error::config(field, "a classifier alone has no noise error: leave it out"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_augment(&self, classifies: bool) -> Result<()> {
+        self.augment.validate()?;
+        if !self.augment.is_on() {
+            return Ok(());
+        }
+        let shares = !self.classifier_only && self.classifier_input == ClassifierInput::Noised;
+        if !classifies || shares {
+            let detail = "the classifier sees no images of its own: give it the classifier_input \"clean\" or \"both\"";
+            return Err(Error::config("augment", detail));
+        }
+        let each = self.batch_size / self.micro_batches.max(1);
+        if self.augment.mixup.is_some() && !each.is_multiple_of(2) {
+            let detail =
+                format!("mixes pairs of images: {each} images per micro-batch must be an even number");
+            return Err(Error::config("augment.mixup", detail));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::data::DataSpec;
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
-use duet::train::{ClassifierInput, Groups, TrainOptions};
+use duet::train::{Augment, ClassifierInput, Groups, TimestepSampler, TrainOptions};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -55,6 +55,13 @@ pub struct TrainRecipe {
     /// Largest global norm of the gradients; longer ones are scaled down to it. Left out: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_grad_norm: Option<f64>,
+    /// γ of Min-SNR weights of the noise error: timesteps whose signal is more than γ times the noise weigh less. 5 is usual.
+    /// Left out: all weigh the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_snr_gamma: Option<f64>,
+    /// How timesteps are drawn: "uniform", or "loss_second_moment": more often where the noise error is large.
+    #[serde(skip_serializing_if = "is_uniform")]
+    pub timestep_sampler: TimestepSampler,
     /// Seed of everything random.
     pub seed: u64,
     /// Mirror half of the images.
@@ -107,6 +114,8 @@ impl Default for TrainRecipe {
             classifier_only: options.classifier_only,
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,
+            min_snr_gamma: options.min_snr_gamma,
+            timestep_sampler: options.timestep_sampler,
             seed: options.seed,
             flip: false,
             log_every: 50,
@@ -140,6 +149,8 @@ impl TrainRecipe {
             classifier_only: self.classifier_only,
             activations: self.activations,
             clip_grad_norm: self.clip_grad_norm,
+            min_snr_gamma: self.min_snr_gamma,
+            timestep_sampler: self.timestep_sampler,
             groups: self.groups.clone(),
             seed: self.seed,
             ..TrainOptions::default()
@@ -161,9 +172,25 @@ pub struct Recipe {
     /// The training.
     #[serde(default)]
     pub train: TrainRecipe,
+    /// What happens to images before the classifier sees them; left out: nothing.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub augment: Augment,
+}
+
+fn is_uniform(sampler: &TimestepSampler) -> bool {
+    *sampler == TimestepSampler::Uniform
+}
+
+fn is_off(augment: &Augment) -> bool {
+    !augment.is_on()
 }
 
 impl Recipe {
+    /// What the library's trainer is told.
+    pub fn options(&self) -> TrainOptions {
+        TrainOptions { augment: self.augment.clone(), ..self.train.options() }
+    }
+
     /// Reads and checks a recipe. The data's path counts from the recipe's folder.
     ///
     /// # Errors
@@ -198,7 +225,8 @@ impl Recipe {
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
         self.diffusion.validate()?;
-        self.train.options().validate()?;
+        self.options().validate()?;
+        self.augment.validate_for(&self.model)?;
         duet::diffusion::respaced_steps(self.diffusion.diffusion_steps, &self.train.sample_steps)?;
         if !self.train.sample_alpha.is_finite() {
             let detail = format!("must be a number, is {}", self.train.sample_alpha);
@@ -220,6 +248,7 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use duet::train::{Crop, Rotation};
 
     const TEXT: &str = "[data]\nkind = \"fashion-mnist\"\npath = \"data\"\n[model]\nnum_channels = 32\n";
 
@@ -268,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn augmentations_are_switches_or_tables() {
+        let text = "[augment]\ncrop = true\nhorizontal_flip = false\nborder = -1\n[augment.rotation]\ndegrees = 10\n";
+        let recipe = load(&format!("{TEXT}{text}")).unwrap();
+        let want = Augment {
+            crop: Some(Crop::default()),
+            rotation: Some(Rotation { degrees: 10.0, ..Rotation::default() }),
+            border: vec![-1.0],
+            ..Augment::default()
+        };
+        assert_eq!((&recipe.augment, recipe.options().augment), (&want, want.clone()));
+        let written = toml::to_string(&recipe).unwrap();
+        assert_eq!(Recipe::parse(&written, Path::new("recipe.toml")).unwrap(), recipe);
+        let plain = load(TEXT).unwrap();
+        assert!(!plain.augment.is_on() && !toml::to_string(&plain).unwrap().contains("augment"));
+    }
+
+    #[test]
     fn mistakes_name_file_and_key() {
         let cases = [
             (format!("{TEXT}num_chanels = 3\n"), "num_chanels"),
@@ -282,9 +328,22 @@ mod tests {
             (format!("{TEXT}[train]\nkeep_best = \"beauty\"\n"), "keep_best"),
             (format!("{TEXT}[train]\nearly_stop = 3\n"), "early_stop"),
             (format!("{TEXT}[train]\nmax_time = \"2\"\n"), "max_time"),
+            (format!("{TEXT}[train]\nmin_snr_gamma = 0.0\n"), "min_snr_gamma"),
+            (format!("{TEXT}[train]\ntimestep_sampler = \"importance\"\n"), "loss_second_moment"),
+            (format!("{TEXT}[train]\nclassifier_only = true\nmin_snr_gamma = 5\n"), "min_snr_gamma"),
             (format!("{TEXT}[train.groups]\ndecoder = -1.0\n"), "groups.decoder"),
             (format!("{TEXT}[train.groups]\ndecoder = \"icy\"\n"), "\"frozen\""),
             (format!("{TEXT}[train.groups]\nhead = 1.0\n"), "head"),
+            (format!("{TEXT}[augment]\nshear = true\n"), "shear"),
+            (format!("{TEXT}[augment]\ncrop = 3\n"), "true, false or a table"),
+            (format!("{TEXT}[augment.crop]\nscale = [0.9, 0.5]\n"), "augment.crop.scale"),
+            (format!("{TEXT}[augment]\nborder = \"black\"\n"), "a border is a number"),
+            (format!("{TEXT}[augment]\ncolor_jitter = true\n"), "3 channels"),
+            (
+                format!("{TEXT}[augment]\ncrop = true\n[train]\nclassifier_input = \"noised\"\n"),
+                "\"clean\" or \"both\"",
+            ),
+            (format!("{TEXT}[augment]\nmixup = true\n[train]\nbatch_size = 9\n"), "augment.mixup"),
             (TEXT.replace("fashion-mnist", "fasion"), "fasion"),
             ("[data".into(), "line 1"),
         ];

@@ -73,6 +73,8 @@ pub enum Command {
     Export(Export),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
+    /// Draw what a recipe's augmentation does to its training images: a row for each kind, then all together.
+    Augment(Augment),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
     /// Measure which kernels are faster here for a model's shapes, and keep the table for later commands.
@@ -394,6 +396,23 @@ pub struct ExportImages {
     pub count: usize,
     /// Folder to write to.
     #[arg(long, short, default_value = "images")]
+    pub out: PathBuf,
+}
+
+/// `duet augment`.
+#[derive(Debug, Args)]
+pub struct Augment {
+    /// Recipe (TOML) whose data and augmentation are shown. One that augments nothing shows every kind as it is by default.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: PathBuf,
+    /// Folder of the data (overrides the recipe).
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Images in a row, spread over the training images.
+    #[arg(long, short = 'n', default_value_t = 12)]
+    pub count: usize,
+    /// Picture to write: PNG or, where its name ends so, JPEG.
+    #[arg(long, short, default_value = "augmented.png")]
     pub out: PathBuf,
 }
 

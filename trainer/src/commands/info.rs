@@ -26,8 +26,8 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     let (model, diffusion, train, info, pictures, typicality) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
-        let pictures = recipe.data.pictures();
-        (model, recipe.diffusion, recipe.train.options(), Default::default(), pictures, None)
+        let (pictures, train) = (recipe.data.pictures(), recipe.options());
+        (model, recipe.diffusion, train, Default::default(), pictures, None)
     } else {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         let images = checkpoint.typicality.as_ref().map(Reference::images);

@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod audit;
+mod augment;
 mod bench;
 mod check;
 mod classify;
@@ -49,6 +50,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),
+        Command::Augment(options) => augment::run(arguments, options),
         Command::Bench(options) => bench::run(arguments, options),
         Command::Tune(options) => tune::run(arguments, options),
         Command::Check => check::run(arguments),

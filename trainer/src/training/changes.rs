@@ -23,7 +23,7 @@ const FREE: [&str; 12] = [
     "max_time",
 ];
 /// Settings of training that files lack where they are not set.
-const OPTIONAL: [&str; 3] = ["clip_grad_norm", "lr_decay", "ema_warmup"];
+const OPTIONAL: [&str; 5] = ["clip_grad_norm", "lr_decay", "ema_warmup", "min_snr_gamma", "timestep_sampler"];
 /// Settings of the model that leave every weight its place and meaning.
 const NO_SHAPE: [&str; 3] = ["dropout", "classifier_dropout", "class_names"];
 
@@ -76,6 +76,11 @@ pub fn changes(
         }
     }
     compare("train", &was, &is, |_| true, &mut list);
+    if state.recipe.is_object() {
+        let was = state.recipe.get("augment").and_then(Value::as_object).cloned().unwrap_or_default();
+        let is = if recipe.augment.is_on() { fields(&recipe.augment)? } else { Map::new() };
+        compare("augment", &was, &is, |_| true, &mut list);
+    }
     if !data.has_fingerprint(&state.data_fingerprint) {
         list.push(Change {
             field: "data".into(),
@@ -175,6 +180,7 @@ mod tests {
             seed: recipe.train.seed,
             adam_m: Tensors::new(),
             adam_v: Tensors::new(),
+            timesteps: Tensors::new(),
             recipe: noted,
             data_fingerprint: data(1).fingerprint(),
             best: None,
@@ -215,6 +221,11 @@ mod tests {
             ("classifier_only = true", "train.classifier_only was false, is true"),
             ("activations = \"f16\"", "train.activations was \"keep\", is \"f16\""),
             ("clip_grad_norm = 2.0", "train.clip_grad_norm was not set, is 2"),
+            ("min_snr_gamma = 5.0", "train.min_snr_gamma was not set, is 5"),
+            (
+                "timestep_sampler = \"loss_second_moment\"",
+                "train.timestep_sampler was not set, is \"loss_second_moment\"",
+            ),
             ("seed = 9", "train.seed was 0, is 9"),
             ("flip = true", "train.flip was false, is true"),
             ("groups = { decoder = \"frozen\" }", "train.groups was "),
@@ -222,6 +233,10 @@ mod tests {
             let got = told(&format!("{base}{line}\n"));
             assert!(got.len() == 1 && got[0].starts_with(want), "{line}: {got:?}");
         }
+        let augment = format!("{base}[augment]\nhorizontal_flip = true\n");
+        let got = told(&augment);
+        assert_eq!(got, ["augment.horizontal_flip was not set, is {\"probability\":0.5}"]);
+        assert_eq!(told(&format!("{base}[augment]\nborder = 0.0\n")), [""; 0], "nothing reads it");
         assert_eq!(told(""), ["train.classifier_loss_scaling was 0.1, is 0.001"]);
         let other = format!("dropout = 0.5\nnum_heads = 2\n[diffusion]\ndiffusion_steps = 500\n{base}");
         assert_eq!(

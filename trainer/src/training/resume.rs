@@ -251,6 +251,7 @@ mod tests {
                 data_fingerprint: String::new(),
                 best: best.map(figures),
                 last: Some(figures(40)),
+                timesteps: duet::tensor::Tensors::new(),
             }
         };
         let told = |was: &str, is: &str| other_length(&state(&recipe(was), 5.0, None), &recipe(is).train);

@@ -62,6 +62,9 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     let absent = split.train.absent(&recipe.model);
     // Before data are compared with those of a checkpoint: labels that have come to mean other classes are other data.
     let split = split.for_model(&recipe.model, &recipe.data.path)?;
+    if recipe.augment.is_on() && recipe.augment.border.is_empty() {
+        recipe.augment.border = split.train.examples(&recipe.model)?.border();
+    }
     let begin = match (resumed, &options.init) {
         (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
         (false, Some(path)) => Some(initial(path, &recipe)?),

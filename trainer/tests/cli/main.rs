@@ -1,6 +1,7 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod audit;
+mod augmenting;
 #[cfg(unix)]
 mod board;
 mod classes;
