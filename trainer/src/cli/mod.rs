@@ -158,7 +158,7 @@ fn fits() -> impl TypedValueParser<Value = Fit> {
 pub struct Train {
     /// Recipe (TOML).
     pub recipe: PathBuf,
-    /// Folder for checkpoints, log and sample grids.
+    /// Folder for checkpoints, figures and sample grids.
     #[arg(long, short, value_name = "FOLDER")]
     pub out: PathBuf,
     /// Go on from the folder's checkpoint; `--resume=auto` begins where there is none.
@@ -167,6 +167,9 @@ pub struct Train {
     /// Go on even where settings or data are others than the run had so far; they are named.
     #[arg(long = "override", requires = "resume")]
     pub override_settings: bool,
+    /// Go on from this checkpoint of a run instead of the newest in the folder: an earlier one, or its best.
+    #[arg(long, value_name = "FILE", requires = "resume")]
+    pub from: Option<PathBuf>,
     /// Begin with another model's weights instead of fresh ones (its average where it has one).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
@@ -177,7 +180,17 @@ pub struct Train {
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
-    /// Stop after this many minutes, saving first; `inf`: never.
+    /// End the run after this time in all, resumed parts included: "2h", "90m", "45s". Linear and cosine rates are then at
+    /// their end (overrides the recipe).
+    #[arg(long, value_name = "TIME")]
+    pub max_time: Option<String>,
+    /// Print lines instead of a dashboard; so do --json, and output that is no terminal.
+    #[arg(long)]
+    pub plain: bool,
+    /// Write event files for TensorBoard beside the checkpoint: figures and sample grids.
+    #[arg(long)]
+    pub tensorboard: bool,
+    /// Pause after this many minutes, saving first, to be gone on with; `inf`: never.
     #[arg(long, allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// Images per step (overrides the recipe).

@@ -3,7 +3,7 @@
 use crate::cli::{self, ChainArgs, Cli, Data, Model};
 use crate::data::{DataSpec, Split, load};
 use crate::io::output::tell;
-use crate::io::tuning;
+use crate::io::{terminal, tuning};
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
@@ -261,19 +261,26 @@ pub fn watch_interrupts() -> Result<()> {
     // The handler takes the place of what was there.
     let stays = ignore_hangup();
     ignore_full_files();
-    ctrlc::set_handler(|| match ASKED.get() {
-        None => {
-            ASKED.get_or_init(Instant::now);
-            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
-        }
-        Some(first) if first.elapsed() > ONE_REQUEST => std::process::exit(130),
-        Some(_) => {}
-    })
-    .map_err(|e| Error::config("signals", e.to_string()))?;
+    ctrlc::set_handler(ask_to_stop).map_err(|e| Error::config("signals", e.to_string()))?;
     if stays {
         ignore_hangup();
     }
     Ok(())
+}
+
+/// Asks the command to stop in order, and where it was asked before ends the program at once.
+pub fn ask_to_stop() {
+    match ASKED.get() {
+        None => {
+            ASKED.get_or_init(Instant::now);
+            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        }
+        Some(first) if first.elapsed() > ONE_REQUEST => {
+            terminal::leave();
+            std::process::exit(130);
+        }
+        Some(_) => {}
+    }
 }
 
 /// Ignores hang-ups; gives whether they were ignored before.
