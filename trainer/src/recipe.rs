@@ -202,11 +202,8 @@ impl Recipe {
         if self.train.log_every == 0 || self.train.save_every == 0 {
             return Err(Error::config("train.log_every, train.save_every", "must be at least 1"));
         }
-        if !(0.0..1.0).contains(&self.data.test_share) {
-            let detail = format!("must be at least 0 and below 1, is {}", self.data.test_share);
-            return Err(Error::config("data.test_share", detail));
-        }
-        Ok(())
+        self.data.validate()?;
+        self.data.pictures().check(self.model.image_size)
     }
 }
 

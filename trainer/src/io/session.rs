@@ -151,8 +151,10 @@ impl Session {
             spec.set_path(folder);
         }
         // The model reads pictures its own way, whatever a recipe says.
-        let Pictures { ground, fit } = self.checkpoint.pictures;
-        Ok(DataSpec { ground, fit, ..spec })
+        let Pictures { ground, fit, resize, resize_to } = self.checkpoint.pictures;
+        // An earlier version's file does not tell to what size pictures were padded, but its recipe does.
+        let pad_to = spec.pad_to.filter(|_| resize_to.is_none());
+        Ok(DataSpec { ground, fit, resize, resize_to, pad_to, ..spec })
     }
 
     /// These data, with the model's classes: matched by name.

@@ -272,13 +272,13 @@ impl Run {
         bar.set_message(format!("{} {speed:.1} images/s", self.losses(metrics, " ")));
         // Who presses Ctrl-C does not wait for a test.
         let accuracy = if due.eval && !interrupted() {
-            let accuracy = self.evaluate();
-            self.unless_failed("test accuracy could not be measured", accuracy, bar)
+            let accuracy = self.evaluate(figures.step);
+            self.unless_failed("accuracy could not be measured", accuracy, bar)
         } else {
             None
         };
-        if let Some(accuracy) = accuracy {
-            figures.values.insert("test_accuracy".into(), accuracy);
+        if let Some((name, accuracy)) = accuracy {
+            figures.values.insert(format!("{name}_accuracy"), accuracy);
         }
         self.write_log(&figures, metrics, speed, accuracy, bar);
         if accuracy.is_some() {
@@ -313,17 +313,22 @@ impl Run {
         examples.next(&mut self.order, step, train.batch_size, train.flip)
     }
 
-    fn evaluate(&self) -> Result<f64> {
-        let test: &Dataset = &self.split.test;
-        let count = self.eval_images();
-        Ok(accuracy(self.trainer.weights(), WeightSet::Averaged, test, count, EVAL_BATCH, true)?.share)
+    /// Accuracy after `step` steps and the part it is of: that to choose settings by, where there is one, until the run is over.
+    fn evaluate(&self, step: u64) -> Result<(&'static str, f64)> {
+        let over = step >= self.recipe.train.steps;
+        let (name, part) = if over { ("test", &self.split.test) } else { self.split.during_training() };
+        let count = self.eval_images(part);
+        Ok((
+            name,
+            accuracy(self.trainer.weights(), WeightSet::Averaged, part, count, EVAL_BATCH, true)?.share,
+        ))
     }
 
-    /// Test images that accuracy is measured on.
-    fn eval_images(&self) -> usize {
+    /// Images of a part that accuracy is measured on.
+    fn eval_images(&self, part: &Dataset) -> usize {
         match self.recipe.train.eval_images {
-            0 => self.split.test.len(),
-            wanted => wanted.min(self.split.test.len()),
+            0 => part.len(),
+            wanted => wanted.min(part.len()),
         }
     }
 
@@ -348,7 +353,7 @@ impl Run {
         figures: &Figures,
         metrics: &Metrics,
         speed: f64,
-        accuracy: Option<f64>,
+        accuracy: Option<(&str, f64)>,
         bar: &ProgressBar,
     ) {
         if let Some(log) = &mut self.log {
@@ -366,11 +371,13 @@ impl Run {
                 "step": step, "seconds": figures.values.get("seconds"), "loss": metrics.loss,
                 "mse": denoises.then_some(metrics.mse), "classifier_loss": metrics.classifier_loss,
                 "vb": denoises.then_some(metrics.vb), "learning_rate": figures.values.get("learning_rate"), "images_per_second": speed,
-                "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
+                "test_accuracy": figures.values.get("test_accuracy"),
+                "validation_accuracy": figures.values.get("validation_accuracy"), "gradient_norm": metrics.gradient_norm,
             });
             say!("{row}");
         } else if bar.is_hidden() || accuracy.is_some() {
-            let text = accuracy.map_or(String::new(), |a| format!("  test accuracy {:.2} %", 100.0 * a));
+            let words = |(name, share): (&str, f64)| format!("  {name} accuracy {:.2} %", 100.0 * share);
+            let text = accuracy.map_or(String::new(), words);
             let losses = self.losses(metrics, "  ");
             bar.suspend(|| say!("step {step}  {losses}  {speed:.1} images/s{text}"));
         }
@@ -397,7 +404,7 @@ impl Run {
             state.data_fingerprint.clone_from(&self.fingerprint);
             state.last = Some(figures.clone());
         }
-        checkpoint.pictures = self.recipe.data.pictures();
+        checkpoint.pictures = self.split.pictures;
         let data = serde_json::to_string(&self.recipe.data.noted()).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), self.trainer.step().to_string());
@@ -405,7 +412,7 @@ impl Run {
         // Of these very weights, whose average is what is exported: what a judge is worth stands beside its figures.
         if let Some(accuracy) = figures.values.get("test_accuracy") {
             checkpoint.info.insert(TEST_ACCURACY.into(), accuracy.to_string());
-            checkpoint.info.insert(TEST_IMAGES.into(), self.eval_images().to_string());
+            checkpoint.info.insert(TEST_IMAGES.into(), self.eval_images(&self.split.test).to_string());
         }
         checkpoint.save(&self.folder.join(CHECKPOINT))
     }

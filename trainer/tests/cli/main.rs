@@ -12,6 +12,8 @@ mod pictures;
 mod place;
 mod preparation;
 mod printing;
+mod readers;
+mod real_data;
 mod training;
 
 use std::path::{Path, PathBuf};
