@@ -30,8 +30,8 @@ const CELEBA: Budget = Budget { factor: 512, constant: 8 << 20 };
 const PACKED_TEXT: Budget = Budget { factor: 3 * 1032, constant: 16 << 20 };
 /// Bytes as they are, their images once more, hashes of them.
 const RECORDS: Budget = Budget { factor: 16, constant: 2 << 20 };
-/// Arrays unpack as an idx set does, and one archive may hold the same bytes under many names.
-const ARRAYS: Budget = Budget { factor: 4 * 1032, constant: 4 << 20 };
+/// Arrays unpack as an idx set does, and what is not stored as bytes becomes f64.
+const ARRAYS: Budget = Budget { factor: 16 * 1032, constant: 4 << 20 };
 /// A picture may unpack to the decoder's limit whatever its file's size.
 const PICTURE: Budget = Budget { factor: 64, constant: 1 << 30 };
 

@@ -17,7 +17,7 @@ use super::summary::Summary;
 use super::{DataSpec, Dataset, bad, shared, tree};
 use duet::Result;
 use duet::model::Labels;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Folder of the two classes, and theirs.
@@ -80,21 +80,15 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         Dataset { images, labels, channels, size, class_names: CLASSES.map(str::to_owned).to_vec() }
     };
     let (train, test) = (part(images, &rows[0]), part(test_images, &rows[1]));
-    summary.notes.push(format!(
-        "split by patients: {} to train on, {} to test on",
-        count(rows[0].iter().map(|row| &groups[*row])),
-        count(rows[1].iter().map(|row| &groups[*row]))
-    ));
+    let patients = |groups: &mut dyn Iterator<Item = &String>| groups.collect::<HashSet<_>>().len();
+    let tested = patients(&mut rows[1].iter().map(|row| &groups[*row]));
+    summary.notes.push(format!("{tested} of {} patients are tested on", patients(&mut groups.iter())));
     let name = |row: usize| files[row].strip_prefix(root).unwrap_or(files[row]).display();
     summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
         format!("{} is {}", name(rows[1][of_test]), name(rows[0][of_train]))
     }));
     let groups = rows[0].iter().map(|row| groups[*row].clone()).collect();
     Ok(Parts { groups, ..Parts::new(train, test, summary) })
-}
-
-fn count<'a>(groups: impl Iterator<Item = &'a String>) -> usize {
-    groups.collect::<std::collections::HashSet<_>>().len()
 }
 
 /// The patient of each picture, by a table beside the folders of cells or among them.
@@ -216,7 +210,7 @@ mod tests {
             }
             sizes.push(split.test.len());
             let line = split.summary.text(false);
-            assert!(line.contains("split by patients: ") && split.summary.warnings.is_empty(), "{line}");
+            assert!(line.contains("patients are tested on") && split.summary.warnings.is_empty(), "{line}");
         }
         assert!(sizes.iter().all(|size| [6, 12].contains(size)), "{sizes:?}");
         // Images to choose by are other patients again.
@@ -235,7 +229,7 @@ mod tests {
         let text = std::fs::read_to_string(&table).unwrap();
         for (text, words) in [
             (text.replacen("C100P61ThinF,", "P61,", 1), "line 1: must begin with a slide"),
-            (text.replacen("C1_thinF,", "C1_thinF", 1).replacen("', '", "';'", 9), "pictures that"),
+            (text.replacen("C1_thinF,", "C1_thinF", 1), "line 2: has no list"),
             (text[..text.len() - 20].to_owned(), "line 6: its list of pictures does not end"),
             ("C1_thinF\n".into(), "line 1: has a slide and no pictures"),
             (text.replacen("[", "", 1), "line 1: has no list"),

@@ -237,7 +237,7 @@ mod tests {
             (line("1.5", ""), "line 1: the label \"1.5\""),
             (line("3", "nan"), "\"nan\" is no value from −1 to 1"),
             (line("3", "1.01"), "\"1.01\" is no value"),
-            (good[..good.len() - 10].to_owned(), "has 252 values; an image has 256"),
+            (good[..good.len() - 10].to_owned(), "has 253 values; an image has 256"),
             ("2 1:0.5\n".into(), "has 1 values"),
             ("7 ".repeat(1 << 15), "more than 32768 bytes"),
             ("<!DOCTYPE html>".into(), "HTML page"),
