@@ -309,6 +309,38 @@ impl Explainer {
         self.classifier.classifier.probabilities(images).await
     }
 
+    /// Does what questions about images \[M,C,H,W\] share, before one is asked: inverts them by noise of the options' seed, as far
+    /// as inversions are kept, and loads what answers a question. The paper's method has nothing of the kind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for part of an image; [`Error::Aborted`]; device errors.
+    pub async fn invert(
+        &mut self,
+        images: &[f32],
+        first_row: u32,
+        mut watch: Watch<'_, [Vec<f32>]>,
+    ) -> Result<()> {
+        self.count(images)?;
+        let Engine::Local(engine) = &mut self.engine else { return Ok(()) };
+        let origin = |(image, row): (&[f32], u32)| {
+            let row = first_row.wrapping_add(row);
+            Origin { image: image.to_vec(), seed: self.options.seed, row }
+        };
+        let origins = images.chunks_exact(self.images.image_len().max(1)).zip(0..).map(origin).collect();
+        engine.invert(origins, &mut Ears::new(&mut watch)).await
+    }
+
+    /// How many images these are.
+    fn count(&self, images: &[f32]) -> Result<usize> {
+        let len = self.images.image_len();
+        let count = images.len() / len.max(1);
+        if count * len != images.len() {
+            let detail = format!("{} values are no whole number of images of {len}", images.len());
+            return Err(Error::shape("explain", detail));
+        }
+        Ok(count)
+    }
+
     /// Explains any number of `images` \[M,C,H,W\] in −1..1: an answer for each request, in their order. Image `i` has the noise
     /// of row `first_row + i` of a request's seed, so an answer does not depend on the others. A curve is heard as the targets'
     /// probabilities so far of the images under way. From the upload of a batch to the one read-back of its results nothing is
@@ -325,11 +357,7 @@ impl Explainer {
         mut watch: Watch<'_, [Vec<f32>]>,
     ) -> Result<Vec<Explanation>> {
         let (len, classes) = (self.images.image_len(), self.config.num_classes);
-        let count = images.len() / len.max(1);
-        if count * len != images.len() {
-            let detail = format!("{} values are no whole number of images of {len}", images.len());
-            return Err(Error::shape("explain", detail));
-        }
+        let count = self.count(images)?;
         if let Some(bad) = requests.iter().find(|request| request.image >= count) {
             return Err(out_of_range("image", bad.image));
         }

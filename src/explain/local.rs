@@ -4,7 +4,7 @@
 use super::chain::{Chain, Hear, Job, LocalStep, Numbers, Outcome};
 use super::explainer::{Asked, Ears};
 use super::explanation::{Explanation, Passes};
-use super::inversion::{Inversion, Pool, noised};
+use super::inversion::{Inversion, Origin, Pool, noised};
 use super::options::{ExplainOptions, Local};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
@@ -118,6 +118,33 @@ impl LocalEngine {
         }
     }
 
+    /// Inverts `origins`, as far as there is room, and loads the chain of one image: what a question is answered by.
+    pub async fn invert(&mut self, origins: Vec<Origin>, ears: &mut Ears<'_, '_>) -> Result<()> {
+        self.pool.begin();
+        let (mut wanted, mut fresh) = (Vec::new(), Vec::new());
+        for origin in origins {
+            let slot = match self.pool.find(&origin) {
+                Some(slot) => slot,
+                None => {
+                    let Some(slot) = self.pool.take(origin) else { break };
+                    fresh.push(slot);
+                    slot
+                }
+            };
+            wanted.push(slot);
+        }
+        ears.expect(self.inversion.runs(fresh.len(), self.steps));
+        self.inversion_of(&fresh, ears).await?;
+        wanted.into_iter().for_each(|slot| self.pool.release(slot));
+        self.chain(1).await?;
+        Ok(())
+    }
+
+    async fn inversion_of(&self, slots: &[usize], ears: &mut Ears<'_, '_>) -> Result<()> {
+        let Self { inversion, pool, schedule, diffusion, steps, .. } = self;
+        inversion.run(pool, slots, schedule, diffusion, *steps, &mut || ears.step()).await
+    }
+
     /// Explains everything that is asked.
     pub async fn explain(
         &mut self,
@@ -175,8 +202,7 @@ impl LocalEngine {
         let more = waiting.len() + ready.len();
         let chains = more.div_ceil(self.widest.max(1));
         ears.expect(self.inversion.runs(fresh.len(), self.steps) + self.steps * chains);
-        let Self { inversion, pool, schedule, diffusion, steps, .. } = self;
-        inversion.run(pool, &fresh, schedule, diffusion, *steps, &mut || ears.step()).await
+        self.inversion_of(&fresh, ears).await
     }
 
     async fn run(

@@ -92,6 +92,20 @@ impl Duet {
         self.explainer(options).await?.explain(image, &requests, 0, watch).await
     }
 
+    /// Does what questions about an image share, before one is asked ([`Explainer::invert`]): the first one then costs a chain
+    /// alone too, where it has the same noise, steps and seed.
+    ///
+    /// # Errors
+    /// As [`Explainer::new`] and [`Explainer::invert`].
+    pub async fn invert(
+        &mut self,
+        image: &[f32],
+        options: &ExplainOptions,
+        watch: Watch<'_, [Vec<f32>]>,
+    ) -> Result<()> {
+        self.explainer(options).await?.invert(image, 0, watch).await
+    }
+
     /// The explainer of the options: the one that is kept, where they allow it.
     async fn explainer(&mut self, options: &ExplainOptions) -> Result<&mut Explainer> {
         self.checkpoint.require_denoising()?;

@@ -56,6 +56,8 @@ pub struct TrainOptions {
     pub beta2: f64,
     /// Rate of the exponential moving average of the weights.
     pub ema_rate: f64,
+    /// The average's rate rises to `ema_rate`, see [`TrainOptions::ema_rate_at`]: it forgets fresh weights sooner.
+    pub ema_warmup: bool,
     /// Weight of the cross-entropy beside the noise error.
     pub classifier_loss_scaling: f32,
     /// What the classifier sees.
@@ -83,6 +85,7 @@ impl Default for TrainOptions {
             beta1: 0.9,
             beta2: 0.999,
             ema_rate: 0.9999,
+            ema_warmup: false,
             classifier_loss_scaling: 0.001,
             classifier_input: ClassifierInput::Clean,
             classifier_only: false,
@@ -95,6 +98,16 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
+    /// The average's rate in step `step`, counted from 0: `ema_rate`, or with `ema_warmup` 1 − (1 + step)^(−2/3) where that is
+    /// less (the warm-up of diffusers' `EMAModel`). The first step then makes the average the weights themselves.
+    pub fn ema_rate_at(&self, step: u64) -> f64 {
+        if self.ema_warmup {
+            self.ema_rate.min(1.0 - (1.0 + step as f64).powf(-2.0 / 3.0))
+        } else {
+            self.ema_rate
+        }
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -149,5 +162,26 @@ impl TrainOptions {
             return Err(Error::config("clip_grad_norm", format!("must be a number above 0, is {norm}")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_warms_up_by_its_formula() {
+        let options = TrainOptions { ema_rate: 0.9, ema_warmup: true, ..TrainOptions::default() };
+        // 1 − 1, 1 − 2^(−2/3), 1 − 8^(−2/3) = 1 − 1/4, 1 − 27^(−2/3) = 1 − 1/9, and 1 − 1/16 is beyond the rate.
+        let want =
+            [(0, 0.0), (1, 0.370_039_475_052_563), (7, 0.75), (26, 8.0 / 9.0), (63, 0.9), (1 << 40, 0.9)];
+        for (step, rate) in want {
+            assert!(
+                (options.ema_rate_at(step) - rate).abs() < 1e-12,
+                "{step}: {}",
+                options.ema_rate_at(step)
+            );
+        }
+        assert_eq!(TrainOptions { ema_warmup: false, ..options }.ema_rate_at(0), 0.9);
     }
 }

@@ -313,7 +313,7 @@ impl Trainer {
                 beta2: self.options.beta2,
                 eps: 1e-8,
                 weight_decay: self.options.weight_decay,
-                ema_rate: self.options.ema_rate,
+                ema_rate: self.options.ema_rate_at(self.step),
             };
             let values = hyper(self.step + 1, &optimizer, 1.0);
             self.apply.write(&hyper_buffer(number), bytemuck::cast_slice(&values))?;
@@ -368,7 +368,7 @@ impl Trainer {
     /// they are zeros.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the loss or the gradients' norm is NaN or infinite; device errors.
+    /// [`Error::NotFinite`] where a term of the loss or the gradients' norm is NaN or infinite, naming it; device errors.
     pub async fn metrics(&mut self) -> Result<Metrics> {
         let Since { all: steps, labelled, applied } = std::mem::take(&mut self.since);
         let sums = self.backward.read("metrics").await?;
@@ -384,7 +384,14 @@ impl Trainer {
             None => None,
         };
         let [loss, mse, classifier_loss, vb] = [(0, steps), (1, steps), (2, labelled), (3, steps)].map(mean);
-        let finite = [("loss", loss), ("gradients' norm", gradient_norm.unwrap_or(0.0))];
+        // The loss is their sum: what is wrong with it is one of them, or that they were weighted beyond all numbers.
+        let finite = [
+            ("noise error", mse),
+            ("classifier's loss", classifier_loss),
+            ("variational term", vb),
+            ("loss", loss),
+            ("gradients' norm", gradient_norm.unwrap_or(0.0)),
+        ];
         if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
             let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
             return Err(Error::NotFinite { detail });

@@ -289,6 +289,41 @@ fn an_inversion_serves_further_targets_and_strengths() {
 }
 
 #[test]
+fn images_are_inverted_before_anybody_asks() {
+    let config = ModelConfig { in_channels: 1, attention_resolutions: vec![], ..tiny_config() };
+    // A device of its own: what other tests compile does not count.
+    let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
+    let weights = weights(&device, &config);
+    let len = config.images(1).image_len();
+    let images = values(5, 3 * len);
+    let local = Local { ladder: vec![1.0], ..Local::default() };
+    let asked = [request(0, 1, 0), request(1, 1, 0), request(2, 1, 0)];
+    let new = || explainer(&weights, &DiffusionConfig::default(), 1, local.clone());
+    let plain = explain(&mut new(), &images, &asked);
+    let mut ahead = new();
+    // Who stops it, or asks meanwhile for something that cannot be, leaves nothing half done.
+    let mut stop = |_: Progress| ControlFlow::Break(());
+    let stopped = pollster::block_on(ahead.invert(&images, 0, Watch::Progress(&mut stop)));
+    assert!(matches!(stopped, Err(duet::Error::Aborted)));
+    let part = pollster::block_on(ahead.invert(&images[1..], 0, Watch::None));
+    assert!(matches!(part, Err(duet::Error::Shape { .. })));
+    for _ in 0..2 {
+        pollster::block_on(ahead.invert(&images, 0, Watch::None)).unwrap();
+    }
+    let start = device.counters().pipelines;
+    let made = explain(&mut ahead, &images[..len], &asked[..1]);
+    assert_eq!(device.counters().pipelines, start, "the chain is loaded too");
+    assert_eq!(made[0].passes.decoder, 6, "a chain alone");
+    // There is room for two.
+    let made = explain(&mut ahead, &images, &asked);
+    let decoder: Vec<usize> = made.iter().map(|one| one.passes.decoder).collect();
+    assert_eq!(decoder, [6, 6, 12]);
+    for (one, other) in made.iter().zip(&plain) {
+        assert_eq!(one.counterfactual, other.counterfactual);
+    }
+}
+
+#[test]
 fn a_rung_is_one_submission_and_one_read_back() {
     // A device of its own: what other tests do does not count.
     let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();

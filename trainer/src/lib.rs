@@ -1,6 +1,6 @@
 //! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
 //!
-//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval`, then `audit`, `report`, `bench` and `training`, then
+//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval`, then `audit`, `report`, `bench` and `watch`, then `training`, then
 //! `commands`.
 
 // Everything is printed by `io::output`, which outlives a reader that goes away.
@@ -16,4 +16,6 @@ pub mod io;
 pub mod metrics;
 pub mod recipe;
 pub mod report;
+pub mod serve;
 pub mod training;
+pub mod watch;

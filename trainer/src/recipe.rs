@@ -1,5 +1,13 @@
 //! Recipes: what to train, on what, and how, as TOML.
 
+mod keeping;
+mod schedule;
+mod span;
+
+pub use keeping::BestBy;
+pub use schedule::RateSchedule;
+pub use span::TimeSpan;
+
 use crate::data::DataSpec;
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
@@ -8,17 +16,6 @@ use duet::train::{ClassifierInput, Groups, TrainOptions};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// How the learning rate changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RateSchedule {
-    /// Not at all, after the warm-up.
-    #[default]
-    Constant,
-    /// Half a cosine down to a twentieth at the last step.
-    Cosine,
-}
 
 /// How to train. What is left out has the reference's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,12 +31,18 @@ pub struct TrainRecipe {
     pub learning_rate: f64,
     /// How it changes.
     pub lr_schedule: RateSchedule,
+    /// What an exponential schedule multiplies it by every 1,000 steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_decay: Option<f64>,
     /// Steps over which it rises from 0.
     pub warmup_steps: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Rate of the weights' moving average.
     pub ema_rate: f64,
+    /// That rate rises from 0 by 1 − (1 + step)^(−2/3), so that the average forgets fresh weights sooner.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ema_warmup: bool,
     /// Weight of the classifier's loss.
     pub classifier_loss_scaling: f32,
     /// What the classifier sees: "clean", "noised", "both" or "none".
@@ -70,6 +73,17 @@ pub struct TrainRecipe {
     pub sample_alpha: f32,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// Checkpoints that stay: the newest, and the ones before it, each under its step.
+    pub keep_last: usize,
+    /// Keep the checkpoint of the best evaluation, too: by "accuracy" or "loss".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best: Option<BestBy>,
+    /// End after so many evaluations without a better one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<u64>,
+    /// End after so much time in all, "2h" say; a linear or cosine schedule ends with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<TimeSpan>,
     /// What is trained: of `encoder`, `decoder` and `classifier` a factor of the learning rate, or "frozen".
     pub groups: Groups,
 }
@@ -83,9 +97,11 @@ impl Default for TrainRecipe {
             micro_batches: options.micro_batches,
             learning_rate: options.learning_rate,
             lr_schedule: RateSchedule::Constant,
+            lr_decay: None,
             warmup_steps: 0,
             weight_decay: options.weight_decay,
             ema_rate: options.ema_rate,
+            ema_warmup: options.ema_warmup,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
             classifier_only: options.classifier_only,
@@ -100,6 +116,10 @@ impl Default for TrainRecipe {
             sample_steps: "50".into(),
             sample_alpha: 20.0,
             save_every: 500,
+            keep_last: 1,
+            keep_best: None,
+            early_stop: None,
+            max_time: None,
             groups: options.groups,
         }
     }
@@ -114,6 +134,7 @@ impl TrainRecipe {
             learning_rate: self.learning_rate,
             weight_decay: self.weight_decay,
             ema_rate: self.ema_rate,
+            ema_warmup: self.ema_warmup,
             classifier_loss_scaling: self.classifier_loss_scaling,
             classifier_input: self.classifier_input,
             classifier_only: self.classifier_only,
@@ -122,22 +143,6 @@ impl TrainRecipe {
             groups: self.groups.clone(),
             seed: self.seed,
             ..TrainOptions::default()
-        }
-    }
-
-    /// Learning rate of step `step` (from 0).
-    pub fn rate_at(&self, step: u64) -> f64 {
-        if step < self.warmup_steps {
-            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
-        }
-        match self.lr_schedule {
-            RateSchedule::Constant => self.learning_rate,
-            RateSchedule::Cosine => {
-                let span = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
-                let done = ((step - self.warmup_steps) as f64 / span).min(1.0);
-                let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-                self.learning_rate * (0.05 + 0.95 * share)
-            }
         }
     }
 }
@@ -202,6 +207,8 @@ impl Recipe {
         if self.train.log_every == 0 || self.train.save_every == 0 {
             return Err(Error::config("train.log_every, train.save_every", "must be at least 1"));
         }
+        self.train.validate_rates()?;
+        self.train.validate_keeping()?;
         self.data.validate()?;
         self.data.pictures().check(self.model.image_size)
     }
@@ -266,6 +273,12 @@ mod tests {
             (format!("{TEXT}[train]\nsample_steps = \"ddim7,\"\n"), "ddim7,"),
             (format!("{TEXT}[diffusion]\ndiffusion_steps = 0\n"), "diffusion_steps"),
             (format!("{TEXT}[train]\nclip_grad_norm = 0.0\n"), "clip_grad_norm"),
+            (format!("{TEXT}[train]\nlr_schedule = \"exponential\"\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nlr_schedule = \"exponential\"\nlr_decay = 1.5\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nlr_decay = 0.5\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nkeep_best = \"beauty\"\n"), "keep_best"),
+            (format!("{TEXT}[train]\nearly_stop = 3\n"), "early_stop"),
+            (format!("{TEXT}[train]\nmax_time = \"2\"\n"), "max_time"),
             (format!("{TEXT}[train.groups]\ndecoder = -1.0\n"), "groups.decoder"),
             (format!("{TEXT}[train.groups]\ndecoder = \"icy\"\n"), "\"frozen\""),
             (format!("{TEXT}[train.groups]\nhead = 1.0\n"), "head"),
@@ -276,18 +289,5 @@ mod tests {
             let error = load(&text).unwrap_err().to_string();
             assert!(error.contains("recipe.toml") && error.contains(word), "{word}: {error}");
         }
-    }
-
-    #[test]
-    fn the_learning_rate_follows_its_schedule() {
-        let recipe = TrainRecipe {
-            steps: 110,
-            warmup_steps: 10,
-            learning_rate: 1.0,
-            lr_schedule: RateSchedule::Cosine,
-            ..TrainRecipe::default()
-        };
-        assert!((recipe.rate_at(0) - 0.1).abs() < 1e-12 && (recipe.rate_at(10) - 1.0).abs() < 1e-12);
-        assert!((recipe.rate_at(60) - 0.525).abs() < 1e-12 && (recipe.rate_at(110) - 0.05).abs() < 1e-12);
     }
 }

@@ -174,6 +174,10 @@ export class Duet implements DuetModel {
     return all;
   }
 
+  async invert(image: ImageInput, options: ExplainAllOptions = {}): Promise<void> {
+    await this.#explained(readImages([image], this.info), { none: {} }, options);
+  }
+
   /** Asks about an image; what is wrong with the options is said before anything waits. */
   #explained(
     reading: Promise<Float32Array[]>,

@@ -58,6 +58,7 @@ export async function explanations({ answers, rungs }: Answers, frame: Frame): P
   for (const answer of answers) {
     for (const [name, values] of Object.entries(answer)) if (values instanceof Float32Array) finite(name, values);
   }
+  if (answers.length === 0) return [];
   const after = await frame.compare(answers.map(({ counterfactual }) => counterfactual));
   return answers.map((made, i) => ({
     original: toImage(image, info),

@@ -120,8 +120,8 @@ export function targetOf(target: ExplainTarget, info: ModelInfo): { class: numbe
   return { class: number, present };
 }
 
-/** What is asked of an explanation: one target with so many answers, or all of them. */
-export type Ask = { one: { class: number; present: boolean; variants: number } } | { all: object };
+/** What is asked of an explanation: one target with so many answers, all of them, or nothing yet. */
+export type Ask = { one: { class: number; present: boolean; variants: number } } | { all: object } | { none: object };
 
 /** The options of an explanation as the module reads them. */
 export function explainText(ask: Ask, options: ExplainAllOptions): string {

@@ -32,6 +32,7 @@ export interface Calls {
   sample: [[options: Omit<SampleOptions, 'onStep' | 'signal'>], ImageData[]];
   explain: [[image: ImageInput, options: Sent<ExplainOptions>], Explanation];
   explainAll: [[image: ImageInput, options: Sent<ExplainAllOptions>], Explanation[]];
+  invert: [[image: ImageInput, options: Sent<ExplainAllOptions>], void];
   train: [[options: Omit<TrainOptions, 'onStep' | 'signal'>], TrainResult];
   export: [[options: { dtype?: 'f16' | 'f32' }], Uint8Array];
   estimate: [[options: { batch?: number }], Estimate];

@@ -365,6 +365,11 @@ export interface DuetModel {
    */
   explainAll(image: ImageInput, options?: ExplainAllOptions): Promise<Explanation[]>;
   /**
+   * Does what questions about an image share, before one is asked: compiles what answers them and inverts the image. A question
+   * with the same noise, steps and seed then costs a chain alone, the first one too. A page calls it while its visitor chooses.
+   */
+  invert(image: ImageInput, options?: ExplainAllOptions): Promise<void>;
+  /**
    * Fine-tunes the model on labelled images; called again it goes on where it stopped. A call that is aborted keeps what it
    * learned; after one that fails (a lost device, a loss that is not finite) the model is as it was before.
    */

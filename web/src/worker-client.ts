@@ -119,6 +119,10 @@ export class DuetWorker implements DuetModel {
     return this.#call('explainAll', [portable(image), sent(options)], options.signal, options.onStep);
   }
 
+  async invert(image: ImageInput, options: ExplainAllOptions = {}): Promise<void> {
+    return this.#call('invert', [portable(image), sent(options)], options.signal, options.onStep);
+  }
+
   async train(options: TrainOptions): Promise<TrainResult> {
     const { onStep, signal, images, ...rest } = options;
     return this.#call('train', [{ ...rest, images: images.map(portable) }], signal, onStep);

@@ -41,6 +41,8 @@ async function answer(request: Exclude<Request, { abort: true }>, signal: AbortS
       return model.explain(request.arguments[0], received(request.arguments[1], onStep, signal));
     case 'explainAll':
       return model.explainAll(request.arguments[0], received(request.arguments[1], onStep, signal));
+    case 'invert':
+      return model.invert(request.arguments[0], received(request.arguments[1], onStep, signal));
     case 'train':
       return model.train({ ...request.arguments[0], onStep, signal });
     case 'export':

@@ -175,6 +175,39 @@ test('several answers, and every target at once', { timeout: 2 * SLOW }, async (
   assert.ok(got.likeness.every(Boolean), 'each counterfactual is compared with the training data');
 });
 
+test('an image is inverted before anybody asks', { timeout: SLOW }, async () => {
+  const got = await run(async (address) => {
+    const { duet, helpers, model } = globalThis;
+    const image = Float32Array.from((await (await fetch(address)).json()).near.image);
+    const question = { target: 9, seed: 77 };
+    const made = {};
+    const worker = await duet.DuetWorker.load('/fixtures/parity.safetensors');
+    for (const [name, one] of Object.entries({ page: model, worker })) {
+      await one.invert(image, { seed: 77 });
+      const { pipelines } = await one.usage();
+      const ahead = await one.explain(image, question);
+      const compiled = (await one.usage()).pipelines - pipelines;
+      const other = await one.explain(image, { target: 9, seed: 78 });
+      made[name] = { ahead: ahead.passes, other: other.passes, compiled, values: [...ahead.counterfactualValues] };
+    }
+    await worker.dispose();
+    // As if nobody had inverted it.
+    const fresh = await duet.Duet.load('/fixtures/parity.safetensors');
+    const plain = await fresh.explain(image, question);
+    await fresh.dispose();
+    await model.invert(image, { method: 'paper' });
+    const failure = await helpers.failure(model.invert(image, { noise: 2 }));
+    return { made, passes: plain.passes, failure, values: [...plain.counterfactualValues] };
+  }, SNEAKER);
+  for (const [name, { ahead, other, compiled, values }] of Object.entries(got.made)) {
+    assert.equal(ahead.decoder, got.passes.decoder - 10, `${name}: a chain alone`);
+    assert.equal(other.decoder % 20, 0, `${name}: another seed is another inversion`);
+    assert.equal(compiled, 0, `${name}: everything was compiled before`);
+    assert.deepEqual(values, got.values, name);
+  }
+  assert.ok(got.failure.name === 'BadInputError' && got.failure.message.includes('noise'), got.failure.message);
+});
+
 test('labels are added and taken away', { timeout: SLOW }, async () => {
   const got = await run(async () => {
     const { duet, helpers } = globalThis;

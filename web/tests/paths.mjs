@@ -28,6 +28,13 @@ export function fixture(name) {
   return file;
 }
 
+/** The native command. */
+export function command() {
+  const file = path.join(root, 'target/release/duet');
+  if (!existsSync(file)) throw new Error('target/release/duet is missing: run `cargo build --release --workspace` in the repository');
+  return file;
+}
+
 /** The built library. */
 export function dist() {
   if (!existsSync(path.join(DIST, 'index.js'))) {

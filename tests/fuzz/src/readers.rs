@@ -98,7 +98,7 @@ pub fn recipe(data: &[u8]) {
             serde_json::from_str::<Recipe>(&json).expect("what was written can be read");
             MODEL.check("model", data.len(), || duet::model::JointModel::new(&recipe.model)).expect("valid");
             for step in [0, recipe.train.warmup_steps, recipe.train.steps, u64::MAX] {
-                assert!(recipe.train.rate_at(step).is_finite(), "learning rate of step {step}");
+                assert!(recipe.train.rate_at(step, 0.5).is_finite(), "learning rate of step {step}");
             }
         }
     }

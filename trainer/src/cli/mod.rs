@@ -5,12 +5,14 @@ mod explain;
 pub mod how;
 mod measure;
 mod place;
+mod serve;
 
 pub use audit::{Audit, SplitKind};
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
 pub use place::Place;
+pub use serve::Serve;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,6 +65,8 @@ pub enum Command {
     ///
     /// Counterfactuals are made with one strength for all images: --strength, here 1 by default, without any further tries.
     Audit(Audit),
+    /// Serve the page with a model to this machine's browsers: a run's folder, a checkpoint, or the page's own model.
+    Serve(Serve),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
     /// Export the averaged weights for shipping.
@@ -152,7 +156,7 @@ fn fits() -> impl TypedValueParser<Value = Fit> {
 pub struct Train {
     /// Recipe (TOML).
     pub recipe: PathBuf,
-    /// Folder for checkpoints, log and sample grids.
+    /// Folder for checkpoints, figures and sample grids.
     #[arg(long, short, value_name = "FOLDER")]
     pub out: PathBuf,
     /// Go on from the folder's checkpoint; `--resume=auto` begins where there is none.
@@ -161,6 +165,9 @@ pub struct Train {
     /// Go on even where settings or data are others than the run had so far; they are named.
     #[arg(long = "override", requires = "resume")]
     pub override_settings: bool,
+    /// Go on from this checkpoint of a run instead of the newest in the folder: an earlier one, or its best.
+    #[arg(long, value_name = "FILE", requires = "resume")]
+    pub from: Option<PathBuf>,
     /// Begin with another model's weights instead of fresh ones (its average where it has one).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
@@ -171,7 +178,17 @@ pub struct Train {
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,
-    /// Stop after this many minutes, saving first; `inf`: never.
+    /// End the run after this time in all, resumed parts included: "2h", "90m", "45s". Linear and cosine rates are then at
+    /// their end (overrides the recipe).
+    #[arg(long, value_name = "TIME")]
+    pub max_time: Option<String>,
+    /// Print lines instead of a dashboard; so do --json, and output that is no terminal.
+    #[arg(long)]
+    pub plain: bool,
+    /// Write event files for TensorBoard beside the checkpoint: figures and sample grids.
+    #[arg(long)]
+    pub tensorboard: bool,
+    /// Pause after this many minutes, saving first, to be gone on with; `inf`: never.
     #[arg(long, allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// Images per step (overrides the recipe).

@@ -46,7 +46,7 @@ pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
 
 /// `count` rows spread over the classes: the first ones of each class in the data's order, equally many of each; what is left
 /// over goes to the classes whose next image comes first. In the order first of each class, second of each class, …
-fn first_of_each(labels: &[u32], classes: usize, count: usize) -> Vec<usize> {
+pub(super) fn first_of_each(labels: &[u32], classes: usize, count: usize) -> Vec<usize> {
     let classes = classes.max(1);
     let (each, mut more) = (count / classes, count % classes);
     let mut taken = vec![0usize; classes];

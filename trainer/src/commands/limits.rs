@@ -100,6 +100,7 @@ pub fn check(arguments: &Cli) -> Result<()> {
             within("seconds", &options.seconds, &SECONDS)?;
             options.batch.iter().try_for_each(|batch| within("batch", batch, &BATCH))
         }
+        Command::Serve(options) => within("samples", &options.samples, &(0..=*COUNT.end())),
         Command::Export(_) | Command::ExportImages(_) | Command::Check => Ok(()),
     }
 }

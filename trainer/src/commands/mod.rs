@@ -13,6 +13,7 @@ mod info;
 mod limits;
 mod place;
 mod sample;
+mod serve;
 mod study;
 mod train;
 mod tune;
@@ -44,6 +45,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
         Command::Study(options) => study::run(arguments, options),
+        Command::Serve(options) => serve::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),

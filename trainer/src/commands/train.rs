@@ -1,9 +1,9 @@
-//! `duet train`: a resumable training run with a log, sample grids and test accuracy.
+//! `duet train`: a resumable training run with figures, sample grids and test accuracy.
 
 use crate::cli::{Cli, Train};
 use crate::recipe::Recipe;
 use crate::training::train;
-use duet::Result;
+use duet::{Error, Result};
 
 /// Runs the command.
 ///
@@ -11,12 +11,12 @@ use duet::Result;
 /// A bad recipe, data or checkpoint; a loss that is not finite; device errors.
 pub fn run(arguments: &Cli, options: &Train) -> Result<()> {
     let mut recipe = Recipe::load(&options.recipe)?;
-    override_recipe(&mut recipe, options);
+    override_recipe(&mut recipe, options)?;
     recipe.validate()?;
     train(arguments, options, recipe)
 }
 
-fn override_recipe(recipe: &mut Recipe, options: &Train) {
+fn override_recipe(recipe: &mut Recipe, options: &Train) -> Result<()> {
     let train = &mut recipe.train;
     train.steps = options.steps.unwrap_or(train.steps);
     train.batch_size = options.batch.unwrap_or(train.batch_size);
@@ -26,4 +26,8 @@ fn override_recipe(recipe: &mut Recipe, options: &Train) {
     if let Some(folder) = &options.data {
         recipe.data.set_path(folder);
     }
+    if let Some(text) = &options.max_time {
+        train.max_time = Some(text.parse().map_err(|detail: String| Error::config("max_time", detail))?);
+    }
+    Ok(())
 }

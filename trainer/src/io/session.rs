@@ -3,7 +3,7 @@
 use crate::cli::{self, ChainArgs, Cli, Data, Model};
 use crate::data::{DataSpec, Split, load};
 use crate::io::output::tell;
-use crate::io::tuning;
+use crate::io::{terminal, tuning};
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
@@ -132,29 +132,7 @@ impl Session {
     /// # Errors
     /// A checkpoint that does not say; bad recipes.
     pub fn data_spec(&self, options: &Data) -> Result<DataSpec> {
-        let mut spec: DataSpec = match &options.recipe {
-            Some(path) => Recipe::load(path)?.data,
-            None => {
-                let text = self.checkpoint.info.get("data").ok_or_else(|| {
-                    Error::config(
-                        "recipe",
-                        "the checkpoint does not say what it was trained on: give --recipe",
-                    )
-                })?;
-                let mut spec: DataSpec = serde_json::from_str(text)
-                    .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?;
-                spec.set_path(&spec.path.clone());
-                spec
-            }
-        };
-        if let Some(folder) = &options.data {
-            spec.set_path(folder);
-        }
-        // The model reads pictures its own way, whatever a recipe says.
-        let Pictures { ground, fit, resize, resize_to } = self.checkpoint.pictures;
-        // An earlier version's file does not tell to what size pictures were padded, but its recipe does.
-        let pad_to = spec.pad_to.filter(|_| resize_to.is_none());
-        Ok(DataSpec { ground, fit, resize, resize_to, pad_to, ..spec })
+        data_spec(&self.checkpoint, options)
     }
 
     /// These data, with the model's classes: matched by name.
@@ -162,17 +140,7 @@ impl Session {
     /// # Errors
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
     pub fn data(&self, options: &Data) -> Result<Split> {
-        let spec = self.data_spec(options)?;
-        let config = self.config();
-        let split = load(&spec, config.in_channels, config.image_size)?;
-        // Standard output is the command's answer.
-        if self.json {
-            tell!("{}", split.summary.text(true));
-        } else {
-            tell!("duet: {}", split.summary.text(false));
-            split.summary.warnings.iter().for_each(|warning| tell!("duet: warning: {warning}"));
-        }
-        split.for_model(config, &spec.path)
+        data(self.json, &self.checkpoint, options)
     }
 
     /// The statistics of the training data under the weights in use, where the file has them.
@@ -206,6 +174,51 @@ impl Session {
     pub fn close(&self) {
         self.weights.device().save_pipeline_cache();
     }
+}
+
+/// Which data the command line names, or the model was trained on.
+///
+/// # Errors
+/// A checkpoint that does not say; bad recipes.
+fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
+    let mut spec: DataSpec = match &options.recipe {
+        Some(path) => Recipe::load(path)?.data,
+        None => {
+            let text = checkpoint.info.get("data").ok_or_else(|| {
+                Error::config("recipe", "the checkpoint does not say what it was trained on: give --recipe")
+            })?;
+            let mut spec: DataSpec = serde_json::from_str(text)
+                .map_err(|e| Error::config("recipe", format!("the checkpoint's data: {e}")))?;
+            spec.set_path(&spec.path.clone());
+            spec
+        }
+    };
+    if let Some(folder) = &options.data {
+        spec.set_path(folder);
+    }
+    // The model reads pictures its own way, whatever a recipe says.
+    let Pictures { ground, fit, resize, resize_to } = checkpoint.pictures;
+    // An earlier version's file does not tell to what size pictures were padded, but its recipe does.
+    let pad_to = spec.pad_to.filter(|_| resize_to.is_none());
+    Ok(DataSpec { ground, fit, resize, resize_to, pad_to, ..spec })
+}
+
+/// The data of a checkpoint, as [`Session::data`] without a device; what is told of them is JSON or text.
+///
+/// # Errors
+/// As [`Session::data`].
+pub fn data(json: bool, checkpoint: &Checkpoint, options: &Data) -> Result<Split> {
+    let spec = data_spec(checkpoint, options)?;
+    let config = &checkpoint.model;
+    let split = load(&spec, config.in_channels, config.image_size)?;
+    // Standard output is the command's answer.
+    if json {
+        tell!("{}", split.summary.text(true));
+    } else {
+        tell!("duet: {}", split.summary.text(false));
+        split.summary.warnings.iter().for_each(|warning| tell!("duet: warning: {warning}"));
+    }
+    split.for_model(config, &spec.path)
 }
 
 fn upload(device: &Device, model: Arc<JointModel>, checkpoint: &Checkpoint) -> Result<Weights> {
@@ -250,19 +263,26 @@ pub fn watch_interrupts() -> Result<()> {
     // The handler takes the place of what was there.
     let stays = ignore_hangup();
     ignore_full_files();
-    ctrlc::set_handler(|| match ASKED.get() {
-        None => {
-            ASKED.get_or_init(Instant::now);
-            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
-        }
-        Some(first) if first.elapsed() > ONE_REQUEST => std::process::exit(130),
-        Some(_) => {}
-    })
-    .map_err(|e| Error::config("signals", e.to_string()))?;
+    ctrlc::set_handler(ask_to_stop).map_err(|e| Error::config("signals", e.to_string()))?;
     if stays {
         ignore_hangup();
     }
     Ok(())
+}
+
+/// Asks the command to stop in order, and where it was asked before ends the program at once.
+pub fn ask_to_stop() {
+    match ASKED.get() {
+        None => {
+            ASKED.get_or_init(Instant::now);
+            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        }
+        Some(first) if first.elapsed() > ONE_REQUEST => {
+            terminal::leave();
+            std::process::exit(130);
+        }
+        Some(_) => {}
+    }
 }
 
 /// Ignores hang-ups; gives whether they were ignored before.

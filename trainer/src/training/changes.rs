@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Settings of training that change no step: when it ends, and what is looked at along the way.
-const FREE: [&str; 8] = [
+const FREE: [&str; 12] = [
     "steps",
     "log_every",
     "eval_every",
@@ -17,9 +17,13 @@ const FREE: [&str; 8] = [
     "sample_steps",
     "sample_alpha",
     "save_every",
+    "keep_last",
+    "keep_best",
+    "early_stop",
+    "max_time",
 ];
 /// Settings of training that files lack where they are not set.
-const OPTIONAL: [&str; 1] = ["clip_grad_norm"];
+const OPTIONAL: [&str; 3] = ["clip_grad_norm", "lr_decay", "ema_warmup"];
 /// Settings of the model that leave every weight its place and meaning.
 const NO_SHAPE: [&str; 3] = ["dropout", "classifier_dropout", "class_names"];
 
@@ -195,7 +199,8 @@ mod tests {
         let base = "[train]\nclassifier_loss_scaling = 0.1\n";
         assert_eq!(told(base), [""; 0]);
         let free = "steps = 7\nlog_every = 3\neval_every = 3\neval_images = 3\nsample_every = 3\nsave_every = 3\n\
-                    sample_steps = \"4\"\nsample_alpha = 1.0\nactivations = \"recompute\"\n";
+                    sample_steps = \"4\"\nsample_alpha = 1.0\nactivations = \"recompute\"\nkeep_last = 3\n\
+                    keep_best = \"loss\"\nearly_stop = 2\nmax_time = \"2h\"\n";
         assert_eq!(told(&format!("{base}{free}")), [""; 0]);
         for (line, want) in [
             ("batch_size = 64", "train.batch_size was 128, is 64"),
@@ -205,6 +210,7 @@ mod tests {
             ("warmup_steps = 5", "train.warmup_steps was 0, is 5"),
             ("weight_decay = 0.25", "train.weight_decay was 0, is 0.25"),
             ("ema_rate = 0.5", "train.ema_rate was 0.9999, is 0.5"),
+            ("ema_warmup = true", "train.ema_warmup was not set, is true"),
             ("classifier_input = \"both\"", "train.classifier_input was \"clean\", is \"both\""),
             ("classifier_only = true", "train.classifier_only was false, is true"),
             ("activations = \"f16\"", "train.activations was \"keep\", is \"f16\""),

@@ -1,15 +1,20 @@
-//! Training runs: what they begin with and how they go on.
+//! Training runs: what they begin with, how they go on and how they end.
 
 mod changes;
+mod end;
+mod evaluate;
 mod fit;
 mod grid;
+mod keep;
 mod lock;
-mod log;
+mod probe;
 mod resume;
 mod run;
+mod seen;
+mod start;
 
 pub use resume::labels_fit;
-pub use run::train;
+pub use start::train;
 
 use crate::io::output::tell;
 

@@ -1,12 +1,15 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod audit;
+#[cfg(unix)]
+mod board;
 mod classes;
 mod counterfactuals;
 mod explaining;
 mod files;
 #[cfg(unix)]
 mod hammer;
+mod lasting;
 mod measuring;
 mod pictures;
 mod place;
@@ -14,6 +17,7 @@ mod preparation;
 mod printing;
 mod readers;
 mod real_data;
+mod serving;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -98,8 +102,8 @@ fn a_model_is_trained_used_and_exported() {
     let project = Project::new();
     let text = project.train("run", &[]);
     assert!(text.contains("step 12 of 12") && text.contains("test accuracy"), "{text}");
-    let log = std::fs::read_to_string(project.path("run/log.csv")).unwrap();
-    assert_eq!(log.lines().count(), 7, "{log}");
+    let figures = std::fs::read_to_string(project.path("run/metrics.jsonl")).unwrap();
+    assert_eq!(figures.lines().count(), 6, "{figures}");
     assert!(project.path("run/samples_0000006.png").exists());
     let model = project.text("run/checkpoint.safetensors");
 

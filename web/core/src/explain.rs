@@ -32,6 +32,8 @@ enum AskText {
     One { class: usize, present: bool, variants: usize },
     /// Towards every other class, or each label flipped.
     All {},
+    /// Nothing yet: what questions share is done.
+    None {},
 }
 
 #[derive(Deserialize)]
@@ -142,6 +144,10 @@ impl Engine {
         let duet = self.duet()?;
         let mut stability = None;
         let answers = match text.ask {
+            AskText::None {} => {
+                duet.invert(image, &options, Watch::Progress(&mut steps)).await?;
+                Vec::new()
+            }
             AskText::All {} => duet.explain_all_targets(image, &options, Watch::Progress(&mut steps)).await?,
             AskText::One { class, present, variants: 1 } => {
                 let target = Target { class, present };

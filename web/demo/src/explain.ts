@@ -64,16 +64,32 @@ async function explainAll(signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Once the classes are shown: what questions share is done while the visitor chooses one. */
+async function readyForQuestions(): Promise<void> {
+  const options = askedOptions();
+  if (options.method === 'paper') return;
+  try {
+    await withModel((model) => model.invert(editorImage(), options));
+  } catch (error) {
+    // Nobody has asked yet: what is wrong is said when somebody does.
+    console.debug(error);
+  }
+}
+
 /** Wires the tab. */
 export function startExplain(): void {
   startAsk();
   startEditor();
   startMask();
   startResult();
+  const decided = (probabilities: Float32Array): void => {
+    proposeTarget(probabilities);
+    void readyForQuestions();
+  };
   onImage((drawing) => {
     markSample(editorSource());
     maskOver(editorCopy());
-    classifySoon(drawing, proposeTarget);
+    classifySoon(drawing, decided);
   });
   takePictures(byId<HTMLInputElement>('upload'), byId('drop'), 1, setImage);
 
@@ -83,7 +99,7 @@ export function startExplain(): void {
     const refit = async (): Promise<void> => {
       await fitEditor(info.imageSize);
       maskOver(editorCopy());
-      classifySoon(false, proposeTarget);
+      classifySoon(false, decided);
     };
     refit().catch(report);
   });

@@ -1,0 +1,130 @@
+//! `duet serve`: the page with a model on this machine.
+
+use super::export_images::first_of_each;
+use crate::cli::{Cli, Data, Serve, WeightSet};
+use crate::data::{Dataset, INDEX, Indexed};
+use crate::io::output::{say, tell};
+use crate::io::render::{Grid, Palette};
+use crate::io::session::{data, load_checkpoint, watch_interrupts};
+use crate::serve::{Page, Server, Site};
+use duet::checkpoint::{Checkpoint, Dtype};
+use duet::model::Labels;
+use duet::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a run calls its checkpoint, and the page its model.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const MODEL: &str = "model.safetensors";
+/// The page's folder of samples.
+const IMAGES: &str = "images";
+
+/// Runs the command.
+///
+/// # Errors
+/// A bad checkpoint; a program without the page; a port that is taken.
+pub fn run(arguments: &Cli, options: &Serve) -> Result<()> {
+    let page = Page::new(options.page.as_deref())?;
+    let files = match &options.model {
+        Some(path) => files(arguments, options, &file_of(path))?,
+        None => {
+            let Data { recipe, data } = &options.data;
+            if recipe.is_some() || data.is_some() {
+                return Err(Error::config("data", "is of a model: name one, the page's own has its samples"));
+            }
+            BTreeMap::new()
+        }
+    };
+    let server = Server::new(options.host, options.port)?;
+    watch_interrupts()?;
+    let address = server.address();
+    if arguments.json {
+        say!("{}", serde_json::json!({"address": format!("http://{address}/")}));
+    } else {
+        say!("http://{address}/ (Ctrl-C ends it)");
+    }
+    if !address.ip().is_loopback() {
+        tell!(
+            "duet: other machines' browsers give this page no WebGPU, unless something in front of it speaks https"
+        );
+    }
+    server.run(&Site::new(page, files));
+    Ok(())
+}
+
+/// The checkpoint of a run's folder, or the file itself.
+fn file_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() }
+}
+
+/// What takes the place of the page's own files.
+fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let (checkpoint, _) = load_checkpoint(path)?;
+    checkpoint.require_denoising()?;
+    let mut files = BTreeMap::from([(MODEL.to_owned(), model(&checkpoint, options.weights, path)?)]);
+    let (samples, index) = match options.samples {
+        0 => (BTreeMap::new(), Vec::new()),
+        count => match data(arguments.json, &checkpoint, &options.data) {
+            Ok(split) => samples(&split.test, count)?,
+            // Data that were asked for have to be there; those the model was trained on may be on another machine.
+            Err(error) if options.data.recipe.is_some() || options.data.data.is_some() => return Err(error),
+            Err(error) => {
+                tell!("duet: the page offers no test images ({error}); --data says where they are");
+                (BTreeMap::new(), Vec::new())
+            }
+        },
+    };
+    files.extend(samples);
+    let index = serde_json::to_vec(&index).map_err(|error| Error::config("samples", error.to_string()))?;
+    files.insert(format!("{IMAGES}/{INDEX}"), index);
+    Ok(files)
+}
+
+/// The weights alone, in 16-bit floats where all fit.
+fn model(checkpoint: &Checkpoint, weights: WeightSet, path: &Path) -> Result<Vec<u8>> {
+    let averaged = match (weights, checkpoint.ema.is_some()) {
+        (WeightSet::Ema, false) => {
+            let detail = "holds no moving average (weights exported for shipping are the average already)";
+            return Err(Error::Checkpoint { path: path.to_owned(), detail: detail.into() });
+        }
+        (WeightSet::Raw, _) => false,
+        (_, there) => there,
+    };
+    checkpoint.export(Dtype::F16, averaged).or_else(|_| checkpoint.export(Dtype::F32, averaged))
+}
+
+/// The first `count` test images of each class as PNG files, by path, and their list; of labels those any image has.
+fn samples(test: &Dataset, count: usize) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Indexed>)> {
+    let names = &test.class_names;
+    let chosen: Vec<(usize, String)> = match &test.labels {
+        Labels::Classes(classes) => first_of_each(classes, names.len(), count * names.len())
+            .into_iter()
+            .map(|row| (row, names[classes[row] as usize].clone()))
+            .collect(),
+        Labels::MultiLabel(labels) => {
+            let words = |row: usize| {
+                let has = |label: &usize| labels[row * names.len() + label] > 0.5;
+                let own: Vec<&str> =
+                    (0..names.len()).filter(has).map(|label| names[label].as_str()).collect();
+                if own.is_empty() { "none".to_owned() } else { own.join(", ") }
+            };
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+            let mut fresh = |(_, words): &(usize, String)| {
+                let number = seen.entry(words.clone()).or_default();
+                *number += 1;
+                *number <= count
+            };
+            (0..test.len()).map(|row| (row, words(row))).filter(|entry| fresh(entry)).collect()
+        }
+    };
+    let grid = Grid { channels: test.channels, size: test.size, scale: 1 };
+    let (mut files, mut index) = (BTreeMap::new(), Vec::new());
+    for (row, label) in chosen {
+        let file = format!("{row:05}.png");
+        let path = format!("{IMAGES}/{file}");
+        let png = grid.encode_one(Path::new(&path), &test.images_f32(&[row]), Palette::Image, None)?;
+        files.insert(path, png);
+        index.push(Indexed { file, label });
+    }
+    Ok((files, index))
+}

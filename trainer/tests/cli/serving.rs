@@ -1,0 +1,118 @@
+//! `duet serve`: a model and its pictures behind the page, for browsers on this machine.
+
+use super::{Project, fails, weights};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+/// A server that runs, and its address without the scheme.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(arguments: &[&str]) -> Serving {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_duet"))
+            .args(["--json", "serve", "--port", "0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let address = json["address"].as_str().unwrap();
+        let address = address.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
+        Serving { child, address }
+    }
+
+    /// Status, headers and body of an answer.
+    fn ask(&self, method: &str, path: &str, host: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head, answer[end + 4..].to_vec())
+    }
+
+    fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        let (status, _, body) = self.ask("GET", path, &self.address);
+        (status, body)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_run_is_served_with_its_test_images_and_nothing_else() {
+    let project = Project::new();
+    project.train("run", &["--steps", "2"]);
+    let (page, run) = (project.text("page"), project.text("run"));
+    fails(&["serve", &run, "--page", &page], &["index.html", "make web-build"]);
+    std::fs::create_dir_all(project.path("page/images")).unwrap();
+    for (name, text) in [("index.html", "the page"), ("a.wasm", "code"), ("images/other.png", "a stranger")] {
+        std::fs::write(project.path("page").join(name), text).unwrap();
+    }
+    let serving = Serving::start(&[&run, "--page", &page, "--samples", "2"]);
+    assert_eq!(serving.get("/"), (200, b"the page".to_vec()));
+    let (_, head, _) = serving.ask("GET", "/a.wasm", &serving.address);
+    assert!(head.to_lowercase().contains("content-type: application/wasm"), "{head}");
+    // The averaged weights, small, and whole.
+    let (status, model) = serving.get("/model.safetensors");
+    std::fs::write(project.path("served.safetensors"), &model).unwrap();
+    let [served, own] =
+        ["served.safetensors", "run/checkpoint.safetensors"].map(|name| weights(&project.path(name)));
+    assert_eq!((status, served.model), (200, own.model));
+    assert!(served.ema.is_none() && served.training.is_none());
+    let (_, list) = serving.get("/images/index.json");
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let labels: Vec<&str> =
+        list.as_array().unwrap().iter().map(|one| one["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["dark", "light", "dark", "light"]);
+    let (status, picture) = serving.get(&format!("/images/{}", list[1]["file"].as_str().unwrap()));
+    let picture = image::load_from_memory(&picture).unwrap().to_luma8();
+    assert_eq!((status, picture.dimensions()), (200, (8, 8)));
+    assert!(picture.pixels().all(|pixel| pixel.0[0] >= 200), "one of the light ones");
+    // The page's own pictures are of another model; nothing outside the page is to be had; nothing is taken.
+    for path in ["/images/other.png", "/../recipe.toml", "/%2e%2e/recipe.toml", "//etc/passwd", "/none"] {
+        assert_eq!(serving.get(path).0, 404, "{path}");
+    }
+    assert_eq!(serving.ask("POST", "/", &serving.address).0, 405);
+    let (status, _, body) = serving.ask("HEAD", "/", &serving.address);
+    assert_eq!((status, body.len()), (200, 0));
+    // Another page whose name leads here reads nothing.
+    assert_eq!(serving.ask("GET", "/model.safetensors", "example.org").0, 403);
+    let port = serving.address.rsplit(':').next().unwrap();
+    fails(&["serve", &run, "--page", &page, "--port", port], &["port", port, "--port 0"]);
+    fails(&["serve", &project.text("none"), "--page", &page], &["none"]);
+    fails(&["serve", "--page", &page, "--data", &project.text("data")], &["data"]);
+}
+
+#[test]
+fn a_model_is_served_where_its_data_are_elsewhere() {
+    let project = Project::new();
+    project.train("run", &["--steps", "2"]);
+    std::fs::create_dir(project.path("page")).unwrap();
+    std::fs::write(project.path("page/index.html"), "the page").unwrap();
+    std::fs::rename(project.path("data"), project.path("moved")).unwrap();
+    let (page, model, moved) =
+        (project.text("page"), project.text("run/checkpoint.safetensors"), project.text("moved"));
+    let serving = Serving::start(&[&model, "--page", &page]);
+    assert_eq!(serving.get("/model.safetensors").0, 200);
+    assert_eq!(serving.get("/images/index.json"), (200, b"[]".to_vec()));
+    let serving = Serving::start(&[&model, "--page", &page, "--data", &moved, "-n", "1"]);
+    let list: serde_json::Value = serde_json::from_slice(&serving.get("/images/index.json").1).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    // What was asked for has to be there.
+    fails(&["serve", &model, "--page", &page, "--data", &project.text("data")], &["data"]);
+}
