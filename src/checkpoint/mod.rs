@@ -2,7 +2,7 @@
 //!
 //! # Format 1
 //! A safetensors file whose `__metadata__` has the key `duet`: JSON text with `format` (1), `model`, `diffusion`,
-//! `ema` (whether there is an average), `classifier_only` (absent where the whole network was trained), `pictures` (ground and fit; absent where those are black and the middle),
+//! `ema` (whether there is an average), `classifier_only` (absent where the whole network was trained), `pictures` (ground, fit and size; absent where those are black, the middle and the model's),
 //! `training` (step, seed, recipe, data fingerprint, metrics; absent in files for inference) and `info` (free text). A
 //! second key, `typicality`, may hold statistics of the training data under these weights, as JSON text with a version of
 //! its own. Tensors are named
@@ -281,6 +281,8 @@ impl Checkpoint {
              (a plain state_dict of the reference can be imported)",
         )?;
         let metadata = metadata::parse(text)?;
+        let pictures = metadata.pictures.check(metadata.model.image_size);
+        pictures.map_err(|error| format!("has malformed pictures: {error}"))?;
         let mut checkpoint = Checkpoint {
             classifier_only: metadata.classifier_only,
             model: metadata.model,

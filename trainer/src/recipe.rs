@@ -237,11 +237,8 @@ impl Recipe {
         }
         self.train.validate_rates()?;
         self.train.validate_keeping()?;
-        if !(0.0..1.0).contains(&self.data.test_share) {
-            let detail = format!("must be at least 0 and below 1, is {}", self.data.test_share);
-            return Err(Error::config("data.test_share", detail));
-        }
-        Ok(())
+        self.data.validate()?;
+        self.data.pictures().check(self.model.image_size)
     }
 }
 

@@ -197,8 +197,10 @@ fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
         spec.set_path(folder);
     }
     // The model reads pictures its own way, whatever a recipe says.
-    let Pictures { ground, fit } = checkpoint.pictures;
-    Ok(DataSpec { ground, fit, ..spec })
+    let Pictures { ground, fit, resize, resize_to } = checkpoint.pictures;
+    // An earlier version's file does not tell to what size pictures were padded, but its recipe does.
+    let pad_to = spec.pad_to.filter(|_| resize_to.is_none());
+    Ok(DataSpec { ground, fit, resize, resize_to, pad_to, ..spec })
 }
 
 /// The data of a checkpoint, as [`Session::data`] without a device; what is told of them is JSON or text.

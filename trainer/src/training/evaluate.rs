@@ -28,11 +28,29 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Of `split`, and of its images as many as the recipe says.
+    /// Of `split`, and of its images as many as the recipe says: the part to choose settings by, where there is one.
     pub fn of(split: &'a Split, train: &TrainRecipe) -> Part<'a> {
-        let data = &split.test;
+        let (name, data) = split.during_training();
+        Part::new(name, data, train)
+    }
+
+    /// What is tested on, once the run is over.
+    pub fn tested(split: &'a Split, train: &TrainRecipe) -> Part<'a> {
+        Part::new("test", &split.test, train)
+    }
+
+    fn new(name: &'static str, data: &'a Dataset, train: &TrainRecipe) -> Part<'a> {
         let count = if train.eval_images == 0 { data.len() } else { train.eval_images.min(data.len()) };
-        Part { name: "test", data, count }
+        Part { name, data, count }
+    }
+
+    /// Its accuracy with its name.
+    ///
+    /// # Errors
+    /// Labels that do not fit the model; device errors.
+    pub fn accuracy(&self, weights: &Weights) -> Result<(String, f64)> {
+        let right = accuracy(weights, WeightSet::Averaged, self.data, self.count, BATCH, true)?;
+        Ok((self.figure("accuracy"), right.share))
     }
 
     /// The name of its figure `figure`.
@@ -52,8 +70,7 @@ impl<'a> Part<'a> {
 /// # Errors
 /// Labels that do not fit the model; [`Error::NotFinite`]; device errors.
 pub fn evaluate(weights: &Weights, recipe: &Recipe, part: &Part<'_>) -> Result<Vec<(String, f64)>> {
-    let right = accuracy(weights, WeightSet::Averaged, part.data, part.count, BATCH, true)?;
-    let mut found = vec![(part.figure("accuracy"), right.share)];
+    let mut found = vec![part.accuracy(weights)?];
     let noised = matches!(recipe.train.classifier_input, ClassifierInput::Noised | ClassifierInput::Both);
     let classifier = match noised {
         true => {

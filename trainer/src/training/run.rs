@@ -74,6 +74,8 @@ struct Due {
     eval: bool,
     sample: bool,
     save: bool,
+    /// Whether the run is over, and not only pauses.
+    finished: bool,
 }
 
 impl Run {
@@ -195,6 +197,7 @@ impl Run {
             eval: due(train.eval_every) || finished,
             sample: (view.asked_to_sample() || due(train.sample_every) || finished) && !train.classifier_only,
             save: view.asked_to_save() || due(train.save_every) || why.is_some(),
+            finished,
         }
     }
 
@@ -221,12 +224,22 @@ impl Run {
         };
         let evaluated = found.is_some();
         figures.values.extend(found.into_iter().flatten());
+        if due.finished && evaluated && self.begin.split.validation.is_some() {
+            // What chose nothing until now.
+            let part = Part::tested(&self.begin.split, &self.begin.recipe.train);
+            let tested = part.accuracy(self.begin.trainer.weights());
+            figures.values.extend(self.unless_failed("the test images could not be looked at", tested, view));
+        }
         let better = evaluated && self.is_better(&figures);
         if better {
             self.best = Some(figures.clone());
         }
         let losses = self.losses(&figures, "  ");
-        let part = Part::of(&self.begin.split, &self.begin.recipe.train);
+        let part = if due.finished {
+            Part::tested(&self.begin.split, &self.begin.recipe.train)
+        } else {
+            Part::of(&self.begin.split, &self.begin.recipe.train)
+        };
         self.begin.seen.write(&figures, &part, &losses, evaluated, view);
         if evaluated {
             view.show(&figures, text, memory);
@@ -357,14 +370,14 @@ impl Run {
             state.last = Some(figures.clone());
             state.best.clone_from(&self.best);
         }
-        checkpoint.pictures = recipe.data.pictures();
+        checkpoint.pictures = self.begin.split.pictures;
         let data = serde_json::to_string(&recipe.data.noted()).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
         checkpoint.info.insert("steps".into(), step.to_string());
         checkpoint.info.insert("seed".into(), recipe.train.seed.to_string());
         // Of these very weights, whose average is what is exported: what a judge is worth stands beside its figures.
         if let Some(accuracy) = figures.values.get(TEST_ACCURACY) {
-            let images = Part::of(&self.begin.split, &recipe.train).count;
+            let images = Part::tested(&self.begin.split, &recipe.train).count;
             checkpoint.info.insert(TEST_ACCURACY.into(), accuracy.to_string());
             checkpoint.info.insert(TEST_IMAGES.into(), images.to_string());
         }

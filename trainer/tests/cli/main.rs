@@ -16,6 +16,8 @@ mod pictures;
 mod place;
 mod preparation;
 mod printing;
+mod readers;
+mod real_data;
 mod serving;
 mod training;
 
