@@ -83,7 +83,7 @@ impl Augment {
         }
         let turned = self.rotation.and_then(|rotation| {
             let [whether, at] = draws(2).of();
-            (whether < rotation.probability).then(|| rotation.degrees * (2.0 * at - 1.0))
+            (whether < rotation.probability).then_some(rotation.degrees * (2.0 * at - 1.0))
         });
         if let Some(degrees) = turned {
             map = Some(after(turn(degrees, size), map));

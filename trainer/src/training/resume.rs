@@ -247,7 +247,6 @@ mod tests {
                 seed: 0,
                 adam_m: duet::tensor::Tensors::new(),
                 adam_v: duet::tensor::Tensors::new(),
-                timesteps: duet::tensor::Tensors::new(),
                 recipe: serde_json::to_value(recipe).unwrap(),
                 data_fingerprint: String::new(),
                 best: best.map(figures),
