@@ -125,7 +125,8 @@ fn tap(n: u32, row: i32, column: i32, quad: u32) -> vec4<f32> {
     }
     let pixel = (n * warp_size.height + u32(row)) * warp_size.width + u32(column);
     let value = x[pixel * warp_size.quads + quad];
-    if (warp_size.jitter == 0u || numbers[n * NUMBERS + 3u].x == 0.0) {
+    // Of both at once: what is behind a bare value of the uniform, drivers compile anew for each value.
+    if (f32(warp_size.jitter) * numbers[n * NUMBERS + 3u].x == 0.0) {
         return value;
     }
     let color = jittered(n, 0.5 * value.xyz + vec3<f32>(0.5), means[n], true);

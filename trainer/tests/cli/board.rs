@@ -172,7 +172,7 @@ fn lines_are_printed_where_they_are_wanted() {
     let mut terminal = Terminal::start(&project, "run", &["--plain"]);
     let file = project.path("run").join(FILE);
     wait_for(|| file.exists());
-    terminal.press(3);
+    terminal.signal("-INT");
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
     wait_for(|| terminal.text().contains("(interrupted)"));
     assert!(!terminal.text().contains(TAKEN) && terminal.is_as_before());

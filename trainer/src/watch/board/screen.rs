@@ -215,9 +215,9 @@ fn clock(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Samples;
-    use super::super::state::tests::{figures, state};
     use super::*;
+    use crate::watch::board::Samples;
+    use crate::watch::board::state::tests::{figures, state};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
