@@ -225,10 +225,13 @@ impl Chain {
     fn write(&self, jobs: &[&Job], numbers: &Numbers<'_>) -> Result<()> {
         let Numbers { pool, schedule, diffusion, steps, options, mask } = *numbers;
         let (head, classes) = (self.config.head, self.config.num_classes);
+        // A gradient as it is has a size of its own; so have those on representations.
+        let fitted = options.normalize && options.guidance == Guidance::Gradient;
+        let unit = if fitted { Local::unit(self.images.image_len()) } else { 1.0 };
         let mut words: Vec<f32> = Vec::with_capacity(steps * jobs.len() * (COEFFICIENTS + 1));
         for index in (0..steps).rev() {
             for job in jobs {
-                words.extend(step_words(schedule, diffusion, index, job.strength, options.locality)?);
+                words.extend(step_words(schedule, diffusion, index, unit * job.strength, options.locality)?);
                 words.push(pool.state(job.slot, index + 1) as f32);
                 words.push(pool.x_start(job.slot, index) as f32);
             }

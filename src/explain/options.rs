@@ -176,6 +176,13 @@ impl Local {
         Ok(())
     }
 
+    /// By what strengths are multiplied for images of `values` values, where the gradient is normalised: with it the push as a
+    /// whole, its Euclidean norm, is that of a grey image of 28×28 pixels, by which the ladder was found. Images of three times
+    /// as many values would be pushed as hard at every one of them, and become something else as a whole.
+    pub fn unit(values: usize) -> f32 {
+        (784.0 / values.max(1) as f64).sqrt() as f32
+    }
+
     /// Radius in pixels of the box over which changes are averaged: 1 (3 × 3) at 28 or 32 pixels, 2 at 64, and so on, so that
     /// the box is the same part of a picture.
     pub fn radius(image_size: usize) -> usize {

@@ -193,7 +193,7 @@ fn the_chain_is_the_recipe_s() {
         let t = schedule.model_timestep(index).unwrap();
         let g = gradient.at(&y, t);
         let rms = (g.iter().map(|g| g * g).sum::<f64>() / len as f64).sqrt() + 1e-12;
-        let s = f64::from(strength) * (1.0 - level(index)).sqrt() / rms;
+        let s = f64::from(strength * Local::unit(len)) * (1.0 - level(index)).sqrt() / rms;
         let guided: Vec<f64> = eps(&y, index).iter().zip(&g).map(|(e, g)| e + s * g).collect();
         let x0 = x0_of(&y, &guided, index);
         let change: Vec<f64> = x0.iter().zip(&x0s[index]).map(|(a, b)| a - b).collect();
