@@ -222,7 +222,7 @@ fn only_the_unreached_climb_and_answers_do_not_depend_on_each_other() {
     let diffusion = DiffusionConfig::default();
     let len = config.images(1).image_len();
     let images: Vec<f32> = values(5, 7 * len).iter().map(|v| v.clamp(-1.0, 1.0)).collect();
-    let ladder = vec![0.5, 4.0, 16.0];
+    let ladder: Vec<f32> = [0.5, 4.0, 16.0].map(|strength| strength / Local::unit(len)).to_vec();
     let local = Local { ladder: ladder.clone(), locality: 0.0, ..Local::default() };
     let mut many = explainer(&weights, &diffusion, 3, local.clone());
     // Each image towards each class, two with another seed.

@@ -19,6 +19,9 @@ const MODEL: &str = "model.safetensors";
 /// The page's folder of samples.
 const IMAGES: &str = "images";
 
+/// Files by path.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -58,7 +61,7 @@ fn file_of(path: &Path) -> PathBuf {
 }
 
 /// What takes the place of the page's own files.
-fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<Files> {
     let (checkpoint, _) = load_checkpoint(path)?;
     checkpoint.require_denoising()?;
     let mut files = BTreeMap::from([(MODEL.to_owned(), model(&checkpoint, options.weights, path)?)]);
@@ -94,7 +97,7 @@ fn model(checkpoint: &Checkpoint, weights: WeightSet, path: &Path) -> Result<Vec
 }
 
 /// The first `count` test images of each class as PNG files, by path, and their list; of labels those any image has.
-fn samples(test: &Dataset, count: usize) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Indexed>)> {
+fn samples(test: &Dataset, count: usize) -> Result<(Files, Vec<Indexed>)> {
     let names = &test.class_names;
     let chosen: Vec<(usize, String)> = match &test.labels {
         Labels::Classes(classes) => first_of_each(classes, names.len(), count * names.len())
