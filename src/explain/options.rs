@@ -131,7 +131,8 @@ pub struct Local {
     /// then serves all images.
     pub normalize: bool,
     /// Strengths, from small to large: an image that one does not move to its target is tried with the next, from the beginning.
-    /// On x_t: the predicted noise becomes ε + strength · √(1 − ᾱ) · g (paper Eq. 12). Of Algorithm 1 its α.
+    /// On x_t: the predicted noise becomes ε + strength · √(1 − ᾱ) · g (paper Eq. 12), with a normalised g times
+    /// [`Local::unit`]. Of Algorithm 1 its α.
     pub ladder: Vec<f32>,
     /// How much x0 must differ in the mean over the box, in units of −1..1, to change the image there; 0: wherever it differs.
     pub locality: f32,

@@ -166,7 +166,8 @@ export interface ExplainAllOptions extends ChainOptions {
   guidance?: 'gradient' | 'representation';
   /**
    * Local: strength of the first try. An image that it does not move to its target is tried with √2 times as much, three times.
-   * Default 1.7, then 2.4, 3.4, 4.8; 1.4 changes less and convinces less; 0 gives the image itself.
+   * Default 1.7, then 2.4, 3.4, 4.8; 1.4 changes less and convinces less; 0 gives the image itself. It is the push of the whole
+   * image, the same for images of any size.
    */
   strength?: number;
   /**

@@ -45,7 +45,7 @@ fn what_changes_is_compared_with_the_boxes() {
     std::fs::write(home.path().join("recipe.toml"), recipe).unwrap();
     ok(&["train", &text("recipe.toml"), "--out", &text("run")]);
     let (model, out) = (text("run/checkpoint.safetensors"), text("place.png"));
-    let arguments = ["place", "--model", &model, "--steps", "20", "--strength", "3", "--out", &out];
+    let arguments = ["place", "--model", &model, "--steps", "20", "--strength", "1.5", "--out", &out];
     let found: Value = serde_json::from_str(&ok(&[&["--json"], &arguments[..]].concat())).unwrap();
     // Only one of the labels has boxes: 8 in the test images, each 8 × 8 of 16 × 16 pixels, 4 × 4 to the model.
     let labels = found["labels"].as_array().unwrap();
