@@ -66,7 +66,7 @@ impl Project {
             }
         }
         let recipe = format!(
-            "[data]\nkind = \"folder\"\npath = {:?}\ntest_share = 0.25\n\
+            "[data]\nkind = \"folder\"\npath = {:?}\ntest_share = 0.25\ngroup = \"(.+)\"\n\
              [model]\nimage_size = 8\nnum_channels = 8\nnum_res_blocks = 1\nchannel_mult = [1, 2]\nnum_groups = 4\n\
              num_heads = 2\nnum_classes = 2\nclassifier_dropout = 0.1\n\
              [train]\nsteps = 12\nbatch_size = 4\nlearning_rate = 2e-3\nema_rate = 0.5\n\

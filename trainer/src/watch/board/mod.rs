@@ -14,7 +14,7 @@ pub use state::State;
 use crate::io::{output, session, terminal};
 use blocks::Colours;
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend as _, CrosstermBackend};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,9 +126,16 @@ impl Drop for Gone {
     }
 }
 
+/// An empty screen. `Terminal::clear` would ask the terminal where its cursor is, and wait for an answer that not all give.
+fn fresh() -> io::Result<Terminal<CrosstermBackend<io::Stdout>>> {
+    let mut screen = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+    screen.backend_mut().clear()?;
+    Ok(screen)
+}
+
 /// Draws and listens until the board is closed.
 fn watch(shared: &Shared) -> io::Result<()> {
-    let mut screen = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+    let mut screen = fresh()?;
     let suspension = Suspension::listen();
     let colours = Colours::of_terminal();
     let (mut away, mut drawn) = (false, None::<Instant>);
@@ -143,7 +150,7 @@ fn watch(shared: &Shared) -> io::Result<()> {
                 std::thread::sleep(TICK);
                 continue;
             }
-            screen.clear()?;
+            screen = fresh()?;
             // Of one and the same waking.
             let _ = suspension.woken();
             (away, drawn) = (false, None);
@@ -157,7 +164,7 @@ fn watch(shared: &Shared) -> io::Result<()> {
                         away = true;
                         continue;
                     }
-                    Act::Redraw => screen.clear()?,
+                    Act::Redraw => screen = fresh()?,
                 },
                 Event::Resize(..) => {}
                 _ => continue,
