@@ -60,7 +60,7 @@ impl Project {
             std::fs::create_dir_all(&path).unwrap();
             for i in 0..24u8 {
                 let picture = image::GrayImage::from_fn(8, 8, |x, y| {
-                    image::Luma([shade + (x as u8 * 3 + y as u8 * i) % 16])
+                    image::Luma([shade + (x as u8 * 3 + y as u8 * i) % 29])
                 });
                 picture.save(path.join(format!("{i}.png"))).unwrap();
             }
