@@ -5,7 +5,7 @@ use crate::cli::{Cli, Data, Serve, WeightSet};
 use crate::data::{Dataset, INDEX, Indexed};
 use crate::io::output::{say, tell};
 use crate::io::render::{Grid, Palette};
-use crate::io::session::{data, load_checkpoint, watch_interrupts};
+use crate::io::session::{averaged, data, load_checkpoint, watch_interrupts};
 use crate::serve::{Page, Server, Site};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::model::Labels;
@@ -85,14 +85,7 @@ fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<Files> {
 
 /// The weights alone, in 16-bit floats where all fit.
 fn model(checkpoint: &Checkpoint, weights: WeightSet, path: &Path) -> Result<Vec<u8>> {
-    let averaged = match (weights, checkpoint.ema.is_some()) {
-        (WeightSet::Ema, false) => {
-            let detail = "holds no moving average (weights exported for shipping are the average already)";
-            return Err(Error::Checkpoint { path: path.to_owned(), detail: detail.into() });
-        }
-        (WeightSet::Raw, _) => false,
-        (_, there) => there,
-    };
+    let averaged = averaged(checkpoint, weights, path)?;
     checkpoint.export(Dtype::F16, averaged).or_else(|_| checkpoint.export(Dtype::F32, averaged))
 }
 
