@@ -7,14 +7,14 @@ use crate::io::output::{say, tell};
 use crate::io::render::{Grid, Palette};
 use crate::io::session::{averaged, data, load_checkpoint, watch_interrupts};
 use crate::serve::{Page, Server, Site};
+use crate::training::CHECKPOINT;
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::model::Labels;
 use duet::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a run calls its checkpoint, and the page its model.
-const CHECKPOINT: &str = "checkpoint.safetensors";
+/// What the page calls its model.
 const MODEL: &str = "model.safetensors";
 /// The page's folder of samples.
 const IMAGES: &str = "images";

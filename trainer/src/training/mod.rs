@@ -9,7 +9,7 @@ mod resume;
 mod run;
 
 pub use resume::labels_fit;
-pub use run::train;
+pub use run::{CHECKPOINT, train};
 
 use crate::io::output::tell;
 

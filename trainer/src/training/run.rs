@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Name of the checkpoint inside a run's folder.
-const CHECKPOINT: &str = "checkpoint.safetensors";
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// Name of the log.
 const LOG: &str = "log.csv";
 /// Beginning of the sample grids' names.
