@@ -95,8 +95,16 @@ impl Pool {
         slot * self.capacity + index
     }
 
+    /// The slot of an image, wanted once more, and whether it is still to be inverted; `None` where all are wanted.
+    pub fn want(&mut self, origin: Origin) -> Option<(usize, bool)> {
+        match self.find(&origin) {
+            Some(slot) => Some((slot, false)),
+            None => Some((self.take(origin)?, true)),
+        }
+    }
+
     /// The slot of an image that is inverted already; it is wanted once more.
-    pub fn find(&mut self, origin: &Origin) -> Option<usize> {
+    fn find(&mut self, origin: &Origin) -> Option<usize> {
         self.clock += 1;
         let clock = self.clock;
         let (place, slot) =
@@ -106,7 +114,7 @@ impl Pool {
     }
 
     /// Takes the slot that nobody wants and that was not asked for the longest; `None` where all are wanted.
-    pub fn take(&mut self, origin: Origin) -> Option<usize> {
+    fn take(&mut self, origin: Origin) -> Option<usize> {
         self.clock += 1;
         let clock = self.clock;
         let free = self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.wanted == 0);

@@ -123,15 +123,11 @@ impl LocalEngine {
         self.pool.begin();
         let (mut wanted, mut fresh) = (Vec::new(), Vec::new());
         for origin in origins {
-            let slot = match self.pool.find(&origin) {
-                Some(slot) => slot,
-                None => {
-                    let Some(slot) = self.pool.take(origin) else { break };
-                    fresh.push(slot);
-                    slot
-                }
-            };
+            let Some((slot, new)) = self.pool.want(origin) else { break };
             wanted.push(slot);
+            if new {
+                fresh.push(slot);
+            }
         }
         ears.expect(self.inversion.runs(fresh.len(), self.steps));
         self.inversion_of(&fresh, ears).await?;
@@ -187,15 +183,11 @@ impl LocalEngine {
             let Some(&request) = waiting.front() else { break };
             let origin = asked.origin(request)?;
             let mut passes = Passes::default();
-            let slot = match self.pool.find(&origin) {
-                Some(slot) => slot,
-                None => {
-                    let Some(slot) = self.pool.take(origin) else { break };
-                    fresh.push(slot);
-                    passes = Passes { encoder: self.steps, decoder: self.steps, backward: 0 };
-                    slot
-                }
-            };
+            let Some((slot, new)) = self.pool.want(origin) else { break };
+            if new {
+                fresh.push(slot);
+                passes = Passes { encoder: self.steps, decoder: self.steps, backward: 0 };
+            }
             waiting.pop_front();
             ready.push_back(Climb { request, slot, rung: 0, best: None, passes });
         }

@@ -5,16 +5,16 @@ use crate::cli::{Cli, Data, Serve, WeightSet};
 use crate::data::{Dataset, INDEX, Indexed};
 use crate::io::output::{say, tell};
 use crate::io::render::{Grid, Palette};
-use crate::io::session::{data, load_checkpoint, watch_interrupts};
+use crate::io::session::{averaged, data, load_checkpoint, watch_interrupts};
 use crate::serve::{Page, Server, Site};
+use crate::training::CHECKPOINT;
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::model::Labels;
 use duet::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a run calls its checkpoint, and the page its model.
-const CHECKPOINT: &str = "checkpoint.safetensors";
+/// What the page calls its model.
 const MODEL: &str = "model.safetensors";
 /// The page's folder of samples.
 const IMAGES: &str = "images";
@@ -85,14 +85,7 @@ fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<Files> {
 
 /// The weights alone, in 16-bit floats where all fit.
 fn model(checkpoint: &Checkpoint, weights: WeightSet, path: &Path) -> Result<Vec<u8>> {
-    let averaged = match (weights, checkpoint.ema.is_some()) {
-        (WeightSet::Ema, false) => {
-            let detail = "holds no moving average (weights exported for shipping are the average already)";
-            return Err(Error::Checkpoint { path: path.to_owned(), detail: detail.into() });
-        }
-        (WeightSet::Raw, _) => false,
-        (_, there) => there,
-    };
+    let averaged = averaged(checkpoint, weights, path)?;
     checkpoint.export(Dtype::F16, averaged).or_else(|_| checkpoint.export(Dtype::F32, averaged))
 }
 

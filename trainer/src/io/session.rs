@@ -80,15 +80,8 @@ impl Session {
     /// A bad file; device errors.
     pub fn open(arguments: &Cli, options: &Model) -> Result<Session> {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
-        let set = match (options.weights, checkpoint.ema.is_some()) {
-            (cli::WeightSet::Ema, false) => {
-                let detail =
-                    "holds no moving average (weights exported for shipping are the average already)";
-                return Err(Error::Checkpoint { path: options.model.clone(), detail: detail.into() });
-            }
-            (cli::WeightSet::Ema | cli::WeightSet::Auto, true) => WeightSet::Averaged,
-            _ => WeightSet::Raw,
-        };
+        let averaged = averaged(&checkpoint, options.weights, &options.model)?;
+        let set = if averaged { WeightSet::Averaged } else { WeightSet::Raw };
         Self::with(arguments, checkpoint, model, set)
     }
 
@@ -233,6 +226,21 @@ pub fn load_checkpoint(path: &Path) -> Result<(Checkpoint, Arc<JointModel>)> {
     let checkpoint = Checkpoint::load(path)?;
     let model = checkpoint.joint_model(path)?;
     Ok((checkpoint, Arc::new(model)))
+}
+
+/// Whether the command line asks for the moving average of a checkpoint's weights.
+///
+/// # Errors
+/// [`Error::Checkpoint`] for one that has none.
+pub fn averaged(checkpoint: &Checkpoint, weights: cli::WeightSet, path: &Path) -> Result<bool> {
+    match (weights, checkpoint.ema.is_some()) {
+        (cli::WeightSet::Ema, false) => {
+            let detail = "holds no moving average (weights exported for shipping are the average already)";
+            Err(Error::Checkpoint { path: path.to_owned(), detail: detail.into() })
+        }
+        (cli::WeightSet::Raw, _) => Ok(false),
+        (_, there) => Ok(there),
+    }
 }
 
 /// The solver that the command line asks for.

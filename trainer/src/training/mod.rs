@@ -13,6 +13,7 @@ mod run;
 mod seen;
 mod start;
 
+pub use keep::CHECKPOINT;
 pub use resume::labels_fit;
 pub use start::train;
 

@@ -281,11 +281,11 @@ fn a_full_disk_ends_the_run_and_the_last_checkpoint_stays() {
         .unwrap();
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    // The figures at the end are of another length, and so may be the file.
+    // The figures noted in it are of another length, and so may be the file.
     let need = error.split("; ").last().and_then(|end| end.split(' ').next()?.parse::<usize>().ok());
     let need = need.unwrap_or_else(|| panic!("{error}"));
     assert!(
-        error.contains(FILE) && error.contains("bytes are needed") && need.abs_diff(before.len()) < 100,
+        error.contains(FILE) && error.contains("bytes are needed") && need.abs_diff(before.len()) < before.len() / 50,
         "{error}"
     );
     assert!(std::fs::read(run.join(FILE)).unwrap() == before);
