@@ -8,7 +8,7 @@ pub use keeping::BestBy;
 pub use schedule::RateSchedule;
 pub use span::TimeSpan;
 
-use crate::data::DataSpec;
+use crate::data::{DataSpec, whole};
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
@@ -197,11 +197,8 @@ impl Recipe {
     /// [`Error::Data`] naming the file, with line and key.
     pub fn load(path: &Path) -> Result<Recipe> {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
-        // A pipe would be waited for without end.
-        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(failed("is no file: give a recipe (.toml)".into()));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
+        let text = whole(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let text = text.map_err(|e| failed(format!("cannot be read as a recipe (.toml): {e}")))?;
         let mut recipe = Self::parse(&text, path)?;
         recipe.data.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)

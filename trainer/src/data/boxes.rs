@@ -2,7 +2,7 @@
 
 use super::celeba::{self, Part};
 use super::foreign::foreign;
-use super::{DataSpec, bad};
+use super::{DataSpec, bad, whole};
 use duet::Result;
 use duet::picture::{Fit, Preparation};
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ pub fn boxes(spec: &DataSpec, size: usize) -> Result<Vec<Vec<Boxed>>> {
     };
     let files = celeba::files(spec, held_out)?;
     let path = spec.path.join(BOXES);
-    let bytes = std::fs::read(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
+    let bytes = whole(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
     if let Some(word) = foreign(&bytes) {
         return Err(bad(&path, word));
     }

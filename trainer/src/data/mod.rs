@@ -26,7 +26,7 @@ mod tree;
 mod usps;
 
 pub use boxes::{Boxed, boxes};
-pub use file::ending;
+pub use file::{ending, whole};
 pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
 pub use picture::{Prepared, load_image};

@@ -2,7 +2,7 @@
 //!
 //! It tells what happened and is needed for nothing: where it cannot be written, the run goes on.
 
-use crate::io::files::Kind;
+use crate::io::files::{Kind, whole};
 use duet::checkpoint::Figures;
 use duet::{Error, Result};
 use serde::Serialize;
@@ -35,15 +35,15 @@ fn written(line: &Line<'_>) -> String {
 
 /// The figures that a file holds; what is no whole line is passed over.
 pub fn history(path: &Path) -> Vec<Figures> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let figures = |line: &str| {
-        let Ok(Value::Object(fields)) = serde_json::from_str(line) else { return None };
+    let text = whole(path).unwrap_or_default();
+    let figures = |line: &[u8]| {
+        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else { return None };
         let step = fields.get("step")?.as_u64()?;
         let numbers = fields.iter().filter(|(name, _)| *name != "step");
         let values = numbers.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect();
         Some(Figures { step, values })
     };
-    text.lines().filter_map(figures).collect()
+    text.split(|byte| *byte == b'\n').filter_map(figures).collect()
 }
 
 /// The open file.
@@ -64,7 +64,7 @@ impl MetricsFile {
         let failed = |e: std::io::Error| unwritable(path, &e);
         let mut text = String::new();
         if step > 0 && path.try_exists().map_err(failed)? {
-            let old = std::fs::read(path).map_err(failed)?;
+            let old = whole(path).map_err(failed)?;
             let mut newest = None;
             // What is no text any more is no line of ours.
             let whole = old.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());

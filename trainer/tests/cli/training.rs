@@ -285,7 +285,9 @@ fn a_full_disk_ends_the_run_and_the_last_checkpoint_stays() {
     let need = error.split("; ").last().and_then(|end| end.split(' ').next()?.parse::<usize>().ok());
     let need = need.unwrap_or_else(|| panic!("{error}"));
     assert!(
-        error.contains(FILE) && error.contains("bytes are needed") && need.abs_diff(before.len()) < before.len() / 50,
+        error.contains(FILE)
+            && error.contains("bytes are needed")
+            && need.abs_diff(before.len()) < before.len() / 50,
         "{error}"
     );
     assert!(std::fs::read(run.join(FILE)).unwrap() == before);
