@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo pictures web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study card train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -99,6 +99,11 @@ study: setup
 	$(BUILD)
 	sh trainer/scripts/study.sh $(MODEL)
 
+# Measures what MODEL's card and the README say of it; with JUDGE=… also what that model says of its counterfactuals.
+card: setup
+	$(BUILD) --example unlike_pictures
+	sh trainer/scripts/card.sh $(MODEL) $(JUDGE)
+
 # Plants a mark into shares of one class's images, trains a small model on each and audits it (trainer/scripts/shortcuts.sh).
 # CLASS=, CORNER= and SHARES= choose others.
 shortcuts: setup
@@ -112,4 +117,4 @@ train: setup
 
 clean:
 	$(CARGO) clean
-	rm -rf runs demo study web/dist web/docs web/demo/dist web/src/wasm web/tests/artifacts
+	rm -rf runs demo study card web/dist web/docs web/demo/dist web/src/wasm web/tests/artifacts
