@@ -2,6 +2,7 @@
 
 mod keeping;
 mod schedule;
+mod set;
 mod span;
 
 pub use keeping::BestBy;

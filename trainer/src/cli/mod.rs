@@ -6,6 +6,7 @@ pub mod how;
 mod measure;
 mod place;
 mod serve;
+mod train;
 
 pub use audit::{Audit, SplitKind};
 pub use explain::Explain;
@@ -13,6 +14,7 @@ pub use how::How;
 pub use measure::{Eval, Frontier, Which};
 pub use place::Place;
 pub use serve::Serve;
+pub use train::{Preset, Resume, Train};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,7 +47,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model by a recipe; Ctrl-C saves and exits, `--resume` goes on.
+    /// Train a model on a folder of data, or by a recipe; Ctrl-C saves and exits, `--resume` goes on.
     Train(Train),
     /// Classify images.
     Classify(Classify),
@@ -118,15 +120,6 @@ pub struct Data {
     pub data: Option<PathBuf>,
 }
 
-/// What `--resume` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Resume {
-    /// To go on; refused where there is nothing to go on from.
-    Existing,
-    /// To go on, or to begin where there is nothing yet: the same line for every start of a script.
-    Auto,
-}
-
 /// How pictures are made into what the model reads.
 #[derive(Debug, Args)]
 pub struct PictureArgs {
@@ -151,60 +144,6 @@ fn fits() -> impl TypedValueParser<Value = Fit> {
         })
     };
     PossibleValuesParser::new(Fit::ALL.map(named)).try_map(|name| Fit::named(&name))
-}
-
-/// `duet train`.
-#[derive(Debug, Args)]
-pub struct Train {
-    /// Recipe (TOML).
-    pub recipe: PathBuf,
-    /// Folder for checkpoints, figures and sample grids.
-    #[arg(long, short, value_name = "FOLDER")]
-    pub out: PathBuf,
-    /// Go on from the folder's checkpoint; `--resume=auto` begins where there is none.
-    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "existing")]
-    pub resume: Option<Resume>,
-    /// Go on even where settings or data are others than the run had so far; they are named.
-    #[arg(long = "override", requires = "resume")]
-    pub override_settings: bool,
-    /// Go on from this checkpoint of a run instead of the newest in the folder: an earlier one, or its best.
-    #[arg(long, value_name = "FILE", requires = "resume")]
-    pub from: Option<PathBuf>,
-    /// Begin with another model's weights instead of fresh ones (its average where it has one).
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
-    pub init: Option<PathBuf>,
-    /// Train the classifier alone, without the noise error and the decoder: a judge of others' explanations, say. It then
-    /// does nothing but classify.
-    #[arg(long)]
-    pub classifier_only: bool,
-    /// Stop after this many steps in all (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub steps: Option<u64>,
-    /// End the run after this time in all, resumed parts included: "2h", "90m", "45s". Linear and cosine rates are then at
-    /// their end (overrides the recipe).
-    #[arg(long, value_name = "TIME")]
-    pub max_time: Option<String>,
-    /// Print lines instead of a dashboard; so do --json, and output that is no terminal.
-    #[arg(long)]
-    pub plain: bool,
-    /// Write event files for TensorBoard beside the checkpoint: figures and sample grids.
-    #[arg(long)]
-    pub tensorboard: bool,
-    /// Pause after this many minutes, saving first, to be gone on with; `inf`: never.
-    #[arg(long, allow_negative_numbers = true)]
-    pub minutes: Option<f64>,
-    /// Images per step (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub batch: Option<usize>,
-    /// Learning rate (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub lr: Option<f64>,
-    /// Seed (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Folder of the data (overrides the recipe).
-    #[arg(long, value_name = "FOLDER")]
-    pub data: Option<PathBuf>,
 }
 
 /// `duet classify`.

@@ -12,6 +12,7 @@
 
 use super::decode::decode;
 use super::foreign::foreign;
+use super::spec::Damaged;
 use super::split::Parts;
 use super::{DataSpec, Dataset, Summary, bad, shared};
 use duet::Result;
@@ -59,7 +60,8 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize, held_out: Part) -> Re
     let part = |rows: &Rows| -> Result<Dataset> {
         let paths: Vec<PathBuf> = rows.files.iter().map(|file| folder.join(file)).collect();
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        let (images, _) = decode(&spec.path, &paths, &spec.preparation(channels, size), |_, _| false)?;
+        let preparation = spec.preparation(channels, size);
+        let images = decode(&spec.path, &paths, &preparation, Damaged::Refuse, |_, _| false)?.images;
         let (labels, class_names) = (Labels::MultiLabel(rows.targets.clone()), names.clone());
         Ok(Dataset { images, labels, channels, size, class_names })
     };

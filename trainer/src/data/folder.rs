@@ -21,7 +21,7 @@ const TEST: [&str; 6] = ["test", "testing", "val", "valid", "validation", "dev"]
 /// A folder without classes or pictures; pictures that cannot be read, all of them named up to a number.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     let mut summary = Summary::default();
-    let found = find(spec, &mut summary)?;
+    let mut found = find(spec, &mut summary)?;
     if found.names.len() < 2 {
         return Err(bad(&found.root, too_few(&found)));
     }
@@ -53,7 +53,13 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         settled.or_else(of_group).unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
     };
     let paths: Vec<&Path> = found.pictures.iter().map(|picture| picture.path.as_path()).collect();
-    let (mut images, held_out) = decode(&spec.path, &paths, &spec.preparation(channels, size), side)?;
+    let preparation = spec.preparation(channels, size);
+    let mut decoded = decode(&spec.path, &paths, &preparation, spec.damaged, side)?;
+    summary.warnings.extend(decoded.warning.take());
+    let mut images = std::mem::take(&mut decoded.images);
+    let groups = groups.map(|groups| decoded.kept(groups));
+    found.pictures = decoded.kept(std::mem::take(&mut found.pictures));
+    let held_out = decoded.held_out;
     let test_images = take_out(&mut images, &held_out);
     let part = |images: Vec<u8>, test: bool| {
         let rows = found.pictures.iter().zip(&held_out).filter(|(_, side)| **side == test);

@@ -88,6 +88,16 @@ fn find(folder: &Path, stem: &str, ending: &str) -> Result<PathBuf> {
     found.ok_or_else(|| bad(folder, format!("has no file {stem}-{ending} or {stem}-{ending}.gz")))
 }
 
+/// Pixels a side of the training images, the shorter one.
+///
+/// # Errors
+/// No such file, or one that is none.
+pub fn side(folder: &Path) -> Result<usize> {
+    let path = find(folder, "train-images", "idx3-ubyte")?;
+    let [_, height, width] = header(&path, &mut open(&path)?, 0x0803)?;
+    Ok(height.min(width) as usize)
+}
+
 fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Result<[u32; N]> {
     let mut words = [0u32; N];
     let mut bytes = [0u8; 4];

@@ -14,7 +14,8 @@
 //! a/2.png,striped;long sleeves
 //! ```
 
-use super::decode::{decode, share};
+use super::decode::{Decoded, decode, share};
+use super::spec::Damaged;
 use super::split::{Parts, held, hold_out, warn_of_unknown_groups};
 use super::{DataSpec, Dataset, Summary, bad};
 use duet::Result;
@@ -39,13 +40,18 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         agree(&mut tables).map_err(|detail| bad(&spec.path, detail))?;
         let [of_train, of_test] = tables;
         let groups = spec.groups(&of_train.names("train/"))?.unwrap_or_default();
-        let [train, test] =
-            [(&train, of_train), (&test, of_test)].map(|(at, table)| table.read(at, preparation));
-        return Ok(Parts { groups, ..Parts::new(train?, test?, summary) });
+        let [train, test] = [(&train, of_train), (&test, of_test)]
+            .map(|(at, table)| table.read(at, preparation, spec.damaged));
+        let ((train, decoded), (test, tested)) = (train?, test?);
+        let groups = if groups.is_empty() { groups } else { decoded.kept(groups) };
+        summary.warnings.extend(decoded.warning.into_iter().chain(tested.warning));
+        return Ok(Parts { groups, ..Parts::new(train, test, summary) });
     }
     let table = table_in(&spec.path)?;
     let groups = spec.groups(&table.names(""))?;
-    let mut train = table.read(&spec.path, preparation)?;
+    let (mut train, decoded) = table.read(&spec.path, preparation, spec.damaged)?;
+    let groups = groups.map(|groups| decoded.kept(groups));
+    summary.warnings.extend(decoded.warning);
     let held_out: Vec<bool> = match &groups {
         Some(groups) => {
             hold_out(groups, spec.test_share, spec.split_seed).map_err(|detail| bad(&spec.path, detail))?
@@ -112,14 +118,15 @@ impl Table {
     }
 
     /// The images of a folder.
-    fn read(self, folder: &Path, preparation: &Preparation) -> Result<Dataset> {
+    fn read(self, folder: &Path, preparation: &Preparation, damaged: Damaged) -> Result<(Dataset, Decoded)> {
         let (files, targets): (Vec<PathBuf>, Vec<_>) =
             self.rows.into_iter().map(|(file, targets)| (folder.join(file), targets)).unzip();
         let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-        let (images, _) = decode(folder, &paths, preparation, |_, _| false)?;
-        let labels = Labels::MultiLabel(targets.concat());
+        let mut decoded = decode(folder, &paths, preparation, damaged, |_, _| false)?;
+        let images = std::mem::take(&mut decoded.images);
+        let labels = Labels::MultiLabel(decoded.kept(targets).concat());
         let &Preparation { channels, size, .. } = preparation;
-        Ok(Dataset { images, labels, channels, size, class_names: self.labels })
+        Ok((Dataset { images, labels, channels, size, class_names: self.labels }, decoded))
     }
 
     fn parse(text: &str) -> std::result::Result<Table, String> {

@@ -12,6 +12,7 @@
 
 use super::decode::{decode, take_out};
 use super::foreign::foreign;
+use super::spec::Damaged;
 use super::split::{Parts, hold_out};
 use super::summary::Summary;
 use super::{DataSpec, Dataset, bad, shared, tree};
@@ -69,7 +70,8 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     }
     let held_out = hold_out(&groups, spec.test_share, spec.split_seed).map_err(|detail| bad(root, detail))?;
     let files: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-    let (mut images, _) = decode(root, &files, &spec.preparation(channels, size), |_, _| false)?;
+    let preparation = spec.preparation(channels, size);
+    let mut images = decode(root, &files, &preparation, Damaged::Refuse, |_, _| false)?.images;
     let test_images = take_out(&mut images, &held_out);
     let rows = [false, true].map(|test| {
         let all = held_out.iter().enumerate().filter(|(_, side)| **side == test);

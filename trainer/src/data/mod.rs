@@ -13,6 +13,7 @@ mod index;
 mod jpeg;
 mod labels_csv;
 mod levels;
+mod look;
 mod malaria;
 mod mat;
 mod npz;
@@ -29,8 +30,9 @@ pub use boxes::{Boxed, boxes};
 pub use file::{ending, whole};
 pub use foreign::foreign;
 pub use index::{INDEX, Indexed, true_class};
+pub use look::{Look, look};
 pub use picture::{Prepared, load_image};
-pub use spec::{DataKind, DataSpec, Grain};
+pub use spec::{Damaged, DataKind, DataSpec, Grain};
 pub use summary::{PassedOver, Summary, Why};
 pub use tree::pictures_in;
 

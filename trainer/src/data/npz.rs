@@ -75,15 +75,45 @@ struct Loaded {
     note: Option<String>,
 }
 
-fn read(path: &Path, spec: &DataSpec, channels: usize, size: usize) -> Result<Loaded> {
+/// A file's arrays.
+fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
     let failed = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     if let Some(word) = foreign(std::io::BufRead::fill_buf(&mut file).map_err(failed)?) {
         return Err(bad(path, word));
     }
     file.rewind().map_err(failed)?;
-    let mut archive = ZipArchive::new(file)
-        .map_err(|e| bad(path, format!("is no .npz, or cut short: {e}; numpy.savez writes such files")))?;
+    ZipArchive::new(file)
+        .map_err(|e| bad(path, format!("is no .npz, or cut short: {e}; numpy.savez writes such files")))
+}
+
+/// Channels of the training images and their shorter side.
+///
+/// # Errors
+/// As [`load`], as far as it has to look.
+pub fn shape(folder: &Path) -> Result<(usize, usize)> {
+    let train = folder.join("train.npz");
+    let path = if train.is_file() { train } else { only(folder)? };
+    let mut archive = archive(&path)?;
+    let wrong = |detail: String| bad(&path, format!("arr_0: {detail}"));
+    let mut entry = archive.by_name("arr_0.npy").map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let (_, sides, channels) = images(&start(&mut entry).map_err(wrong)?).map_err(wrong)?;
+    Ok((channels, sides[0].min(sides[1])))
+}
+
+/// Count, height and width, and channels of an array of images.
+fn images(header: &Header) -> std::result::Result<(usize, [usize; 2], usize), String> {
+    match *header.shape.as_slice() {
+        [count, height, width] => Ok((count, [height, width], 1)),
+        [count, height, width, colours @ (1 | 3)] => Ok((count, [height, width], colours)),
+        _ => {
+            Err(format!("images of the shape {:?}; [N,H,W], [N,H,W,1] or [N,H,W,3] are needed", header.shape))
+        }
+    }
+}
+
+fn read(path: &Path, spec: &DataSpec, channels: usize, size: usize) -> Result<Loaded> {
+    let mut archive = archive(path)?;
     let mut array = |name: &str| -> Result<(Header, Vec<u8>)> {
         let wrong = |detail: String| bad(path, format!("{name}: {detail}"));
         let mut entry =
@@ -91,17 +121,7 @@ fn read(path: &Path, spec: &DataSpec, channels: usize, size: usize) -> Result<Lo
         npy(&mut entry).map_err(wrong)
     };
     let (header, data) = array("arr_0")?;
-    let (count, sides, colours) = match *header.shape.as_slice() {
-        [count, height, width] => (count, [height, width], 1),
-        [count, height, width, colours @ (1 | 3)] => (count, [height, width], colours),
-        _ => {
-            let detail = format!(
-                "arr_0: images of the shape {:?}; [N,H,W], [N,H,W,1] or [N,H,W,3] are needed",
-                header.shape
-            );
-            return Err(bad(path, detail));
-        }
-    };
+    let (count, sides, colours) = images(&header).map_err(|detail| bad(path, format!("arr_0: {detail}")))?;
     if header.kind != "|u1" {
         return Err(bad(
             path,
@@ -132,8 +152,8 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// An array's header and bytes (NEP 1: version 1.0, or 2.0 and 3.0 with longer headers).
-fn npy(file: &mut impl Read) -> std::result::Result<(Header, Vec<u8>), String> {
+/// An array's header (NEP 1: version 1.0, or 2.0 and 3.0 with longer headers).
+fn start(file: &mut impl Read) -> std::result::Result<Header, String> {
     let failed = |e: std::io::Error| format!("cannot be unpacked: {e}");
     let mut some = |count: usize| -> std::result::Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
@@ -153,7 +173,13 @@ fn npy(file: &mut impl Read) -> std::result::Result<(Header, Vec<u8>), String> {
         return Err(format!("has a header of {length} bytes; up to {LONGEST_HEADER} are read"));
     }
     let text = some(length)?;
-    let header = header(&String::from_utf8_lossy(&text))?;
+    header(&String::from_utf8_lossy(&text))
+}
+
+/// An array's header and bytes.
+fn npy(file: &mut impl Read) -> std::result::Result<(Header, Vec<u8>), String> {
+    let failed = |e: std::io::Error| format!("cannot be unpacked: {e}");
+    let header = start(file)?;
     let width = header.kind.get(2..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
     let bytes = header.shape.iter().try_fold(width, |bytes, side| bytes.checked_mul(*side));
     let bytes = bytes.filter(|bytes| *bytes <= MOST_BYTES);

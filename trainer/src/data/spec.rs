@@ -189,6 +189,9 @@ pub struct DataSpec {
     /// Which of CIFAR-100's two labels.
     #[serde(default, skip_serializing_if = "is_default")]
     pub labels: Grain,
+    /// What a picture that cannot be read does: "refuse" all data, or "pass_over" it, which is told. Of folders of pictures.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub damaged: Damaged,
     /// Grey level of the ground that pictures lie on, 0 (black) to 255: part of the model. A folder's pictures show it where
     /// they are transparent.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -216,6 +219,17 @@ pub enum Grain {
     Coarse,
 }
 
+/// What becomes of data some pictures of which cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damaged {
+    /// They are refused, with the pictures named.
+    #[default]
+    Refuse,
+    /// These pictures are left out, and named.
+    PassOver,
+}
+
 /// What is left out was not known to earlier versions, which read such files.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -234,6 +248,7 @@ impl DataSpec {
             group: None,
             split_seed: 0,
             labels: Grain::default(),
+            damaged: Damaged::default(),
             ground: 0,
             fit: Fit::default(),
             resize: Resize::default(),
@@ -269,6 +284,10 @@ impl DataSpec {
             if !(0.0..1.0).contains(&share) {
                 return Err(Error::config(field, format!("must be at least 0 and below 1, is {share}")));
             }
+        }
+        if self.damaged == Damaged::PassOver && !["folder", "labels-csv"].contains(&self.kind.name()) {
+            let detail = "can be \"pass_over\" for the kinds \"folder\" and \"labels-csv\" alone: published data have no damaged pictures";
+            return Err(Error::config("data.damaged", detail));
         }
         if self.pad_to.is_some() && self.resize_to.is_some() {
             let detail = "says what `data.pad_to` says, in another way: give one of them";

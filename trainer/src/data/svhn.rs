@@ -85,8 +85,8 @@ fn read(path: &Path) -> Result<(Vec<u8>, Vec<u32>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mat::tests::{array, mat, packed};
     use super::*;
+    use crate::data::mat::tests::{array, mat, packed};
     use crate::data::{Split, load as load_checked};
 
     /// Images whose level tells row, column, channel and number, in the file's order: rows first.

@@ -19,6 +19,7 @@ use duet::{Error, Result};
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -263,11 +264,15 @@ static ASKED: OnceLock<Instant> = OnceLock::new();
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Begins to watch for Ctrl-C, a polite kill (SIGTERM) and a terminal that is closed (SIGHUP, unless the program was started
-/// to ignore it, as by `nohup`). Another request ends the program at once.
+/// to ignore it, as by `nohup`). Another request ends the program at once. A second call changes nothing.
 ///
 /// # Errors
 /// [`Error::Config`] where the system refuses a handler.
 pub fn watch_interrupts() -> Result<()> {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if WATCHED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     // The handler takes the place of what was there.
     let stays = ignore_hangup();
     ignore_full_files();

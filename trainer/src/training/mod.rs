@@ -15,7 +15,8 @@ mod start;
 
 pub use keep::CHECKPOINT;
 pub use resume::labels_fit;
-pub use start::train;
+pub use run::{METRICS, SAMPLES};
+pub use start::{goes_on, train};
 
 use crate::io::output::tell;
 

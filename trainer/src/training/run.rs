@@ -106,11 +106,11 @@ impl Run {
         Ok(run)
     }
 
-    /// Trains until the run ends.
+    /// Trains until the run ends; whether it came to its end, or only pauses.
     ///
     /// # Errors
     /// A loss that is not finite, with what was seen; a checkpoint that cannot be saved; device errors.
-    pub fn steps(&mut self) -> Result<()> {
+    pub fn steps(&mut self) -> Result<bool> {
         let (step, saved) = (self.begin.trainer.step(), self.begin.kept.newest());
         let view = self.begin.seen.view(&self.begin.recipe, step, self.before, saved);
         // Killed between saving the best one and giving it its name.
@@ -123,7 +123,7 @@ impl Run {
         match outcome {
             Ok(why) => {
                 self.tell_end(why);
-                Ok(())
+                Ok(!matches!(why, Why::Interrupted | Why::Minutes))
             }
             Err(Error::NotFinite { detail }) => Err(self.lost(&detail)),
             Err(error) => Err(error),

@@ -33,7 +33,7 @@ impl Seen {
             opened.map_err(|error| warn(json, &format!("training without {what}: {error}"))).ok()
         }
         let file = or_tell("a file of figures", MetricsFile::open(metrics, step, last), json);
-        let events = options.tensorboard.then(|| EventFile::create(&options.out, step));
+        let events = options.tensorboard.then(|| EventFile::create(&options.folder(), step));
         let events = events.and_then(|events| or_tell("event files for TensorBoard", events, json));
         Seen { figures: metrics.to_owned(), metrics: file, events, plain: options.plain, json, failed: false }
     }

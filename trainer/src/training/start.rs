@@ -17,34 +17,36 @@ use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves.
+/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves; whether it came to its
+/// end.
 ///
 /// # Errors
 /// Bad options, data or checkpoints; another run at work in the folder; a loss that is not finite, or a checkpoint that
 /// cannot be saved (the last good one stays); device errors. Figures that cannot be measured or written and samples that
 /// cannot be drawn are told and end nothing.
-pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()> {
-    let json = arguments.json;
+pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<bool> {
+    let (json, out) = (arguments.json, &options.folder());
     let limit = time_limit(options.minutes)?;
-    if options.out.exists() && !options.out.is_dir() {
-        let detail = format!("{} is a file; give a folder", options.out.display());
+    if out.exists() && !out.is_dir() {
+        let detail = format!("{} is a file; give a folder", out.display());
         return Err(Error::config("out", detail));
     }
-    let newest = options.out.join(CHECKPOINT);
+    let newest = out.join(CHECKPOINT);
     if !goes_on(options, &newest)? && recipe.train.steps == 0 {
         nothing_to_do(json, 0, 0, None, None);
-        return Ok(());
+        return Ok(false);
     }
-    let metrics = options.out.join(METRICS);
-    let inputs = [Some(&options.recipe), options.init.as_ref(), arguments.tuning.as_ref()];
+    let metrics = out.join(METRICS);
+    let inputs =
+        [Some(&options.source), options.recipe.as_ref(), options.init.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
     files::check_distinct(&[(Kind::Model, &newest), (Kind::Table, &metrics)], &inputs)?;
     if recipe.data.kind.is_folder() {
-        files::check_apart(&options.out, &recipe.data.path)?;
+        files::check_apart(out, &recipe.data.path)?;
     }
-    files::make_folder(&options.out)?;
-    let _lock = Lock::take(&options.out, json)?;
-    remove_temporaries(&options.out, |name| {
+    files::make_folder(out)?;
+    let _lock = Lock::take(out, json)?;
+    remove_temporaries(out, |name| {
         [CHECKPOINT, BEST, METRICS].contains(&name)
             || name.starts_with(SAMPLES)
             || name.starts_with("checkpoint_")
@@ -81,7 +83,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
     let why = state.and_then(|state| ended(state, &recipe.train, &part));
     if step >= recipe.train.steps || why.is_some() {
         nothing_to_do(json, step, recipe.train.steps, Some(&file), why.as_deref());
-        return Ok(());
+        return Ok(true);
     }
     if recipe.train.keep_best.is_some() && part.name == "test" {
         let detail = "the best checkpoint is chosen by the test part: its figures there are better than on images of later";
@@ -102,7 +104,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
         let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
         warn(json, &detail);
     }
-    let kept = Kept::new(&options.out, recipe.train.keep_last, (resumed && file == newest).then_some(step));
+    let kept = Kept::new(out, recipe.train.keep_last, (resumed && file == newest).then_some(step));
     let state = state.cloned();
     let begun = resumed.then_some(file);
     let mut run = Run::new(Begin { recipe, split, trainer, cut, kept, seen, state, begun, limit, json })?;
@@ -112,18 +114,22 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()>
 }
 
 /// Whether the run goes on: from the folder's checkpoint `newest`, or from another one that is named.
-fn goes_on(options: &Train, newest: &Path) -> Result<bool> {
+///
+/// # Errors
+/// A checkpoint that is in the way, or one that is missing.
+pub fn goes_on(options: &Train, newest: &Path) -> Result<bool> {
     if options.from.is_some() {
         return Ok(true);
     }
-    let folder = options.out.display();
+    let out = options.folder();
+    let folder = out.display();
     let there = newest
         .try_exists()
         .map_err(|e| Error::Data { path: newest.to_owned(), detail: format!("cannot be read: {e}") })?;
     match (there, options.resume) {
         (true, None) => {
             let detail = "holds a checkpoint already; give --resume to go on, or another --out";
-            Err(Error::Data { path: options.out.clone(), detail: detail.into() })
+            Err(Error::Data { path: out.clone(), detail: detail.into() })
         }
         (false, Some(Resume::Existing)) => {
             let detail = format!(

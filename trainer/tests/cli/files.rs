@@ -179,8 +179,8 @@ fn what_is_no_file_or_folder_is_not_waited_for() {
     {
         let pipe = project.text("pipe.toml");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        fails(&["train", &pipe, "--out", &run], &["pipe.toml", "is no file"]);
-        fails(&["info", &pipe], &["pipe.toml", "is no file"]);
+        fails(&["train", &pipe, "--out", &run], &["pipe.toml", "is a pipe or a device"]);
+        fails(&["info", &pipe], &["pipe.toml", "is a pipe or a device"]);
         let pipe = project.text("pipe.safetensors");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         fails(&["info", &pipe], &["pipe.safetensors", "a pipe or a device"]);

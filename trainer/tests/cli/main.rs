@@ -2,6 +2,7 @@
 
 mod audit;
 mod augmenting;
+mod automatic;
 #[cfg(unix)]
 mod board;
 mod classes;
