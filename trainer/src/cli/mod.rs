@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod data;
 mod explain;
 pub mod how;
 mod measure;
@@ -8,6 +9,7 @@ mod place;
 mod serve;
 
 pub use audit::{Audit, SplitKind};
+pub use data::{DataGet, DataInfo, DataTask};
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
@@ -73,6 +75,9 @@ pub enum Command {
     Export(Export),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
+    /// Data sets before anything is trained on them.
+    #[command(subcommand)]
+    Data(DataTask),
     /// Draw what a recipe's augmentation does to its training images: a row for each kind, then all together.
     Augment(Augment),
     /// Measure kernels and whole steps on this device.

@@ -105,6 +105,19 @@ fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Resul
     Ok(words)
 }
 
+/// Channels and the longer side of a folder's training images.
+///
+/// # Errors
+/// A missing file, or one that is no idx file of images.
+pub fn shape(folder: &Path) -> Result<[usize; 2]> {
+    let path = find(folder, "train-images", "idx3-ubyte")?;
+    let [_, height, width] = header(&path, &mut open(&path)?, 0x0803)?;
+    if height.max(width) > LARGEST_SIDE {
+        return Err(bad(&path, format!("announces images of {height}×{width} pixels")));
+    }
+    Ok([1, height.max(width) as usize])
+}
+
 fn read(images: &Path, labels: &Path) -> Result<(Levels, Vec<u32>)> {
     let mut file = open(images)?;
     let [count, height, width] = header(images, &mut file, 0x0803)?;

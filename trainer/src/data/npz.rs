@@ -132,8 +132,46 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// An array's header and bytes (NEP 1: version 1.0, or 2.0 and 3.0 with longer headers).
+/// Channels and the longer side of the images of `train.npz`, or of the only file.
+///
+/// # Errors
+/// A missing or damaged file; an array of another shape.
+pub fn shape(folder: &Path) -> Result<[usize; 2]> {
+    let train = folder.join("train.npz");
+    let path = if train.is_file() { train } else { only(folder)? };
+    let wrong = |detail: String| bad(&path, format!("arr_0: {detail}"));
+    let file = File::open(&path).map_err(|e| wrong(e.to_string()))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| wrong(e.to_string()))?;
+    let mut entry = archive.by_name("arr_0.npy").map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    match *npy_header(&mut entry).map_err(wrong)?.shape.as_slice() {
+        [_, height, width] => Ok([1, height.max(width)]),
+        [_, height, width, colours] => Ok([colours, height.max(width)]),
+        ref other => Err(wrong(format!("images of the shape {other:?}"))),
+    }
+}
+
+/// An array's header and bytes.
 fn npy(file: &mut impl Read) -> std::result::Result<(Header, Vec<u8>), String> {
+    let header = npy_header(file)?;
+    let width = header.kind.get(2..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
+    let bytes = header.shape.iter().try_fold(width, |bytes, side| bytes.checked_mul(*side));
+    let bytes = bytes.filter(|bytes| *bytes <= MOST_BYTES);
+    let bytes = bytes.ok_or_else(|| format!("announces the shape {:?}, more than is read", header.shape))?;
+    let mut data = Vec::new();
+    let unpacked = file.take(bytes as u64 + 1).read_to_end(&mut data);
+    unpacked.map_err(|e| format!("cannot be unpacked: {e}"))?;
+    if data.len() != bytes {
+        let more = if data.len() > bytes { "more than " } else { "" };
+        return Err(format!(
+            "holds {more}{} of the {bytes} bytes its header announces",
+            data.len().min(bytes)
+        ));
+    }
+    Ok((header, data))
+}
+
+/// An array's header (NEP 1: version 1.0, or 2.0 and 3.0 with longer headers).
+fn npy_header(file: &mut impl Read) -> std::result::Result<Header, String> {
     let failed = |e: std::io::Error| format!("cannot be unpacked: {e}");
     let mut some = |count: usize| -> std::result::Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
@@ -153,21 +191,7 @@ fn npy(file: &mut impl Read) -> std::result::Result<(Header, Vec<u8>), String> {
         return Err(format!("has a header of {length} bytes; up to {LONGEST_HEADER} are read"));
     }
     let text = some(length)?;
-    let header = header(&String::from_utf8_lossy(&text))?;
-    let width = header.kind.get(2..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
-    let bytes = header.shape.iter().try_fold(width, |bytes, side| bytes.checked_mul(*side));
-    let bytes = bytes.filter(|bytes| *bytes <= MOST_BYTES);
-    let bytes = bytes.ok_or_else(|| format!("announces the shape {:?}, more than is read", header.shape))?;
-    let mut data = Vec::new();
-    file.take(bytes as u64 + 1).read_to_end(&mut data).map_err(failed)?;
-    if data.len() != bytes {
-        let more = if data.len() > bytes { "more than " } else { "" };
-        return Err(format!(
-            "holds {more}{} of the {bytes} bytes its header announces",
-            data.len().min(bytes)
-        ));
-    }
-    Ok((header, data))
+    header(&String::from_utf8_lossy(&text))
 }
 
 /// A header's dictionary as Python prints it: `{'descr': '|u1', 'fortran_order': False, 'shape': (10, 28, 28), }`.

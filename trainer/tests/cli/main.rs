@@ -6,6 +6,8 @@ mod augmenting;
 mod board;
 mod classes;
 mod counterfactuals;
+mod data_get;
+mod data_info;
 mod explaining;
 mod files;
 #[cfg(unix)]
