@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod data;
 mod explain;
 pub mod how;
 mod measure;
@@ -9,6 +10,7 @@ mod serve;
 mod train;
 
 pub use audit::{Audit, SplitKind};
+pub use data::{DataGet, DataInfo, DataTask};
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
@@ -75,6 +77,9 @@ pub enum Command {
     Export(Export),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
+    /// Data sets before anything is trained on them.
+    #[command(subcommand)]
+    Data(DataTask),
     /// Draw what a recipe's augmentation does to its training images: a row for each kind, then all together.
     Augment(Augment),
     /// Measure kernels and whole steps on this device.

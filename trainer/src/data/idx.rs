@@ -88,16 +88,6 @@ fn find(folder: &Path, stem: &str, ending: &str) -> Result<PathBuf> {
     found.ok_or_else(|| bad(folder, format!("has no file {stem}-{ending} or {stem}-{ending}.gz")))
 }
 
-/// Pixels a side of the training images, the shorter one.
-///
-/// # Errors
-/// No such file, or one that is none.
-pub fn side(folder: &Path) -> Result<usize> {
-    let path = find(folder, "train-images", "idx3-ubyte")?;
-    let [_, height, width] = header(&path, &mut open(&path)?, 0x0803)?;
-    Ok(height.min(width) as usize)
-}
-
 fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Result<[u32; N]> {
     let mut words = [0u32; N];
     let mut bytes = [0u8; 4];
@@ -113,6 +103,19 @@ fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Resul
         *word = next()?;
     }
     Ok(words)
+}
+
+/// Channels and the longer side of a folder's training images.
+///
+/// # Errors
+/// A missing file, or one that is no idx file of images.
+pub fn shape(folder: &Path) -> Result<[usize; 2]> {
+    let path = find(folder, "train-images", "idx3-ubyte")?;
+    let [_, height, width] = header(&path, &mut open(&path)?, 0x0803)?;
+    if height.max(width) > LARGEST_SIDE {
+        return Err(bad(&path, format!("announces images of {height}×{width} pixels")));
+    }
+    Ok([1, height.max(width) as usize])
 }
 
 fn read(images: &Path, labels: &Path) -> Result<(Levels, Vec<u32>)> {

@@ -1,8 +1,8 @@
 //! What lies in a folder, found out by looking: the format, whether the pictures are in colour, and how large they are.
 
+use super::guess::{Guess, guess, shape};
 use super::spec::{DataKind, DataSpec};
-use super::tree::{self, Listing};
-use super::{bad, file, idx, npz, picture};
+use super::{bad, file, picture, tree};
 use duet::Result;
 use duet::picture::{Pictures, Preparation};
 use image::ImageReader;
@@ -41,71 +41,26 @@ pub fn look(folder: &Path) -> Result<Look> {
         };
         return Err(bad(folder, detail));
     }
-    let listing = tree::list(folder)?;
-    let (name, because) = format(folder, &listing).ok_or_else(|| {
-        let known = DataKind::all().map(|(name, files)| format!("\n  {name}: {files}"));
-        let detail = format!("holds nothing to train on; known are:{}", known.collect::<String>());
-        bad(folder, detail)
-    })?;
-    let spec = DataSpec::new(DataKind::named(name)?, folder);
-    let (channels, side) = match name {
-        "cifar10" | "cifar100" | "svhn" => (3, 32),
-        "usps" => (1, 16),
-        "mnist" | "fashion-mnist" | "idx" => (1, idx::side(folder)?),
-        "npz" => npz::shape(folder)?,
-        _ => pictures(folder)?,
-    };
-    Ok(Look { spec, because, channels, side })
-}
-
-/// Whether a file's name, in small letters, is such a one.
-type Test<'a> = &'a dyn Fn(&str) -> bool;
-
-/// The format's name, and what tells it.
-fn format(folder: &Path, listing: &Listing) -> Option<(&'static str, String)> {
-    let file = |test: Test<'_>| {
-        let names = listing.files.iter().filter_map(|path| path.file_name()?.to_str());
-        names.map(str::to_lowercase).find(|name| test(name))
-    };
-    let inside = |name: &str| listing.folders.iter().find(|folder| folder.0.eq_ignore_ascii_case(name));
-    let here = folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).to_string_lossy().to_lowercase();
-    if let Some(name) = file(&|name| name.starts_with("list_attr_celeba")) {
-        return Some(("celeba", name));
-    }
-    let table = |folder: &Path| folder.join("labels.csv").is_file();
-    if table(folder) || inside("train").is_some_and(|train| table(&train.1)) {
-        return Some(("labels-csv", "labels.csv".into()));
-    }
-    if let Some(name) = file(&|name| name.starts_with("train-images") && name.contains("idx3")) {
+    let Guess { kind, sign } = guess(folder)?;
+    let mut spec = DataSpec::new(kind, folder);
+    if kind.name() == "idx" {
         // The files of all these sets have the same names.
-        let kind = match () {
-            () if here.contains("fashion") => "fashion-mnist",
-            () if here.contains("mnist") => "mnist",
-            () => "idx",
+        let here = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let here = here.to_string_lossy().to_lowercase();
+        let name = ["fashion", "mnist"].iter().find(|name| here.contains(**name));
+        spec.kind = match name {
+            Some(&"fashion") => DataKind::named("fashion-mnist")?,
+            Some(_) => DataKind::named("mnist")?,
+            None => kind,
         };
-        return Some((kind, name));
     }
-    let files: [(&'static str, Test<'_>); 5] = [
-        ("cifar10", &|name| name == "data_batch_1.bin"),
-        ("cifar100", &|name| name == "train.bin"),
-        ("svhn", &|name| name == "train_32x32.mat"),
-        ("usps", &|name| name.starts_with("zip.train") || name == "usps" || name.starts_with("usps.")),
-        ("npz", &|name| name.ends_with(".npz")),
-    ];
-    if let Some(found) = files.iter().find_map(|(kind, test)| Some((*kind, file(test)?))) {
-        return Some(found);
-    }
-    if let Some(cells) = inside("cell_images").filter(|cells| cells.1.join("Parasitized").is_dir()) {
-        return Some(("malaria", cells.0.clone()));
-    }
-    match listing.folders.as_slice() {
-        [] => None,
-        [only] => Some(("folder", format!("the folder `{}`", only.0))),
-        [first, .., last] => {
-            let count = listing.folders.len();
-            Some(("folder", format!("{count} folders, `{}` to `{}`", first.0, last.0)))
-        }
-    }
+    let (channels, side) = if kind.is_folder() {
+        pictures(folder)?
+    } else {
+        let [channels, side] = shape(&spec)?;
+        (channels, side)
+    };
+    Ok(Look { spec, because: sign, channels, side })
 }
 
 /// Channels and shorter side of the pictures in a folder and those in it, by some of them.
@@ -160,7 +115,7 @@ mod tests {
                     picture.save(path).unwrap();
                 }
                 _ if file.contains("idx3") => {
-                    let words = [0x0803u32, 0, 28, 30].map(u32::to_be_bytes);
+                    let words = [0x0803u32, 0, 28, 28].map(u32::to_be_bytes);
                     std::fs::write(path, words.concat()).unwrap();
                 }
                 _ => std::fs::write(path, "no picture").unwrap(),
@@ -172,7 +127,7 @@ mod tests {
     #[test]
     fn formats_are_known_by_their_files() {
         let cases: [(&[&str], &str, usize, usize); 8] = [
-            (&["data_batch_1.bin", "test_batch.bin"], "cifar10", 3, 32),
+            (&["test_batch.bin", "data_batch_1.bin"], "cifar10", 3, 32),
             (&["train.bin", "test.bin"], "cifar100", 3, 32),
             (&["train_32x32.mat"], "svhn", 3, 32),
             (&["zip.train.gz", "zip.test.gz"], "usps", 1, 16),
@@ -202,7 +157,7 @@ mod tests {
         let grey = folder(&["a/1.png", "a/2.png", "b/1.png", "b/readme.txt"]);
         let found = look(grey.path()).unwrap();
         assert_eq!((found.spec.kind.name(), found.channels, found.side), ("folder", 1, 40));
-        assert!(found.because.contains("`a` to `b`"), "{}", found.because);
+        assert!(found.because.contains("2 folders"), "{}", found.because);
         let colour = folder(&["a/red1.png", "a/large2.png", "b/large3.png"]);
         std::fs::write(colour.path().join("b/cut.png"), b"\x89PNG\r\n\x1a\n").unwrap();
         let found = look(colour.path()).unwrap();
@@ -216,7 +171,7 @@ mod tests {
     fn what_is_no_data_says_what_would_be() {
         let empty = tempfile::tempdir().unwrap();
         let error = look(empty.path()).unwrap_err().to_string();
-        assert!(error.contains("nothing to train on") && error.contains("cifar10"), "{error}");
+        assert!(error.contains("is not known by its files") && error.contains("labels.csv"), "{error}");
         let file = empty.path().join("a.npz");
         std::fs::write(&file, "").unwrap();
         assert!(look(&file).unwrap_err().to_string().contains("the folder that it lies in"));

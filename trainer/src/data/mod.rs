@@ -8,12 +8,14 @@ mod decode;
 mod file;
 mod folder;
 mod foreign;
+mod guess;
 mod idx;
 mod index;
 mod jpeg;
 mod labels_csv;
 mod levels;
 mod look;
+mod looks;
 mod malaria;
 mod mat;
 mod npz;
@@ -21,6 +23,7 @@ mod packed;
 mod picture;
 mod spec;
 mod split;
+mod statistics;
 mod summary;
 mod svhn;
 mod tree;
@@ -29,11 +32,14 @@ mod usps;
 pub use boxes::{Boxed, boxes};
 pub use file::{ending, whole};
 pub use foreign::foreign;
+pub use guess::{Guess, guess, shape};
 pub use index::{INDEX, Indexed, true_class};
 pub use look::{Look, look};
+pub use looks::{Looks, Range, looks};
 pub use picture::{Prepared, load_image};
 pub use spec::{Damaged, DataKind, DataSpec, Grain};
-pub use summary::{PassedOver, Summary, Why};
+pub use statistics::{Copies, Spread, copies_in, copies_within, spread};
+pub use summary::{PassedOver, Summary, Why, by_class};
 pub use tree::pictures_in;
 
 use duet::model::{Labels, ModelConfig, UNLABELLED};
@@ -41,7 +47,6 @@ use duet::picture::Pictures;
 use duet::rng::philox4x32;
 use duet::train::{Examples, Pixels};
 use duet::{Error, Result};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// What fingerprints begin with: the function that made them.
@@ -230,16 +235,10 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
 
 /// A warning, with one example in words, where test images are training images too: equal in every pixel that the model sees.
 fn shared(train: &Dataset, test: &Dataset, example: impl Fn(usize, usize) -> String) -> Option<String> {
-    let hashes = |set: &Dataset| -> Vec<[u8; 32]> {
-        set.images.chunks_exact(set.image_len().max(1)).map(|image| *blake3::hash(image).as_bytes()).collect()
-    };
-    let of_train: HashMap<[u8; 32], usize> = hashes(train).into_iter().zip(0..).collect();
-    let of_test = hashes(test);
-    let pairs = (0..).zip(&of_test).filter_map(|(row, hash)| Some((*of_train.get(hash)?, row)));
-    let pairs: Vec<(usize, usize)> = pairs.collect();
-    let (of_train, row) = pairs.first()?;
+    let pairs = copies_in(test, train).pairs;
+    let [row, of_train] = pairs.first()?;
     let words = if pairs.len() == 1 { "is a training image too" } else { "are training images too" };
-    let count = format!("{} of {} test images {words}", pairs.len(), of_test.len());
+    let count = format!("{} of {} test images {words}", pairs.len(), test.len());
     Some(format!("{count} ({}): accuracy on them tells nothing", example(*of_train, *row)))
 }
 

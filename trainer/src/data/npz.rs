@@ -87,18 +87,18 @@ fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
         .map_err(|e| bad(path, format!("is no .npz, or cut short: {e}; numpy.savez writes such files")))
 }
 
-/// Channels of the training images and their shorter side.
+/// Channels and the longer side of the images of `train.npz`, or of the only file.
 ///
 /// # Errors
-/// As [`load`], as far as it has to look.
-pub fn shape(folder: &Path) -> Result<(usize, usize)> {
+/// A missing or damaged file; an array of another shape.
+pub fn shape(folder: &Path) -> Result<[usize; 2]> {
     let train = folder.join("train.npz");
     let path = if train.is_file() { train } else { only(folder)? };
     let mut archive = archive(&path)?;
     let wrong = |detail: String| bad(&path, format!("arr_0: {detail}"));
     let mut entry = archive.by_name("arr_0.npy").map_err(|e| wrong(format!("cannot be read: {e}")))?;
     let (_, sides, channels) = images(&start(&mut entry).map_err(wrong)?).map_err(wrong)?;
-    Ok((channels, sides[0].min(sides[1])))
+    Ok([channels, sides[0].max(sides[1])])
 }
 
 /// Count, height and width, and channels of an array of images.

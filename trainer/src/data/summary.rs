@@ -186,7 +186,8 @@ impl Summary {
         line
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// The same as JSON.
+    pub fn json(&self) -> serde_json::Value {
         let classes: Vec<serde_json::Value> = self
             .classes
             .iter()
@@ -212,7 +213,8 @@ impl Summary {
     }
 }
 
-fn by_class(set: &Dataset) -> Vec<usize> {
+/// Images of each class, or with each label.
+pub fn by_class(set: &Dataset) -> Vec<usize> {
     let mut counts = vec![0; set.class_names.len()];
     let mut add = |class: usize| {
         if let Some(count) = counts.get_mut(class) {

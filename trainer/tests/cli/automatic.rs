@@ -47,7 +47,7 @@ fn a_folder_of_pictures_becomes_a_model_and_a_report() {
     let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{error}");
     for word in [
-        "folder, by 3 folders, `leaf` to `sky`",
+        "folder: it holds 3 folders; ",
         "training images in colour",
         "the smallest there is",
         "32×32: the pictures' shorter side is 36 pixels",
@@ -94,7 +94,7 @@ fn what_cannot_be_trained_on_is_told_before_anything_is_made() {
     let (empty, run, recipe) = (path("empty"), path("run"), path("recipe.toml"));
     std::fs::create_dir(&empty).unwrap();
     std::fs::write(&recipe, "[data]\nkind = \"idx\"\npath = \"empty\"\n[model]\n").unwrap();
-    fails(&["train", &empty, "--out", &run], &["empty", "nothing to train on", "cifar10"]);
+    fails(&["train", &empty, "--out", &run], &["empty", "is not known by its files"]);
     fails(&["train", &path("none"), "--out", &run], &["none", "is not there", "or a recipe (.toml)"]);
     fails(&["train", &recipe, "--out", &run, "--preset", "tiny"], &["preset", "is a recipe already"]);
     fails(&["train", &empty, "--out", &run, "--data", &empty], &["data", "is data already"]);

@@ -7,6 +7,8 @@ mod automatic;
 mod board;
 mod classes;
 mod counterfactuals;
+mod data_get;
+mod data_info;
 mod explaining;
 mod files;
 #[cfg(unix)]

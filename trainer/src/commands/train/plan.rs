@@ -94,7 +94,7 @@ impl Plan {
             (
                 "data",
                 format!(
-                    "{}, by {}; {} training images {colour}",
+                    "{}: {}; {} training images {colour}",
                     recipe.data.kind.name(),
                     self.because,
                     facts.images
