@@ -98,9 +98,13 @@ fn files(arguments: &Cli, options: &Serve, served: &Path, page: &Page) -> Result
         },
     };
     files.extend(samples);
-    let bytes = |list: serde_json::Result<Vec<u8>>| list.map_err(|error| Error::config("samples", error.to_string()));
+    let bytes =
+        |list: serde_json::Result<Vec<u8>>| list.map_err(|error| Error::config("samples", error.to_string()));
     let icon = index.first().map(|Indexed { file, .. }| format!("{IMAGES}/{file}"));
-    files.insert(MODELS.to_owned(), bytes(serde_json::to_vec(&listed(page, &name_of(served), icon.as_deref())))?);
+    files.insert(
+        MODELS.to_owned(),
+        bytes(serde_json::to_vec(&listed(page, &name_of(served), icon.as_deref())))?,
+    );
     files.insert(format!("{IMAGES}/{INDEX}"), bytes(serde_json::to_vec(&index))?);
     Ok(files)
 }

@@ -133,7 +133,8 @@ fn a_model_is_served_where_its_data_are_elsewhere() {
     assert_eq!(serving.get("/own/images/index.json"), (200, b"[]".to_vec()));
     // A page without a list has this model alone; a checkpoint in a run's folder is called as the run.
     let models: serde_json::Value = serde_json::from_slice(&serving.get("/models.json").1).unwrap();
-    let names: Vec<&str> = models.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        models.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!((names, &models[0]["icon"]), (vec!["run"], &serde_json::Value::Null));
     let serving = Serving::start(&[&model, "--page", &page, "--data", &moved, "-n", "1"]);
     let list: serde_json::Value = serde_json::from_slice(&serving.get("/own/images/index.json").1).unwrap();
