@@ -28,6 +28,12 @@ async function choose(visit, name) {
   await visit.until((wanted) => document.querySelector('#model-menu [aria-pressed=true]')?.title === wanted && document.documentElement.dataset.ready === 'true', { what: name, argument: name });
   await idle(visit);
 }
+/** Short chains: after each answer the page inverts the image, as long as these say. @param {Visit} visit */
+async function quick({ page }) {
+  await more(page);
+  await page.locator('#steps').selectOption('25');
+  await page.locator('#noise').fill('0.05');
+}
 /** Files to drop. @param {Visit} visit @param {[string, Buffer][]} files */
 const dragged = ({ page }, files) =>
   page.evaluateHandle(
@@ -67,8 +73,7 @@ test('a model of the menu takes the place of the first, with its pictures, label
     assert.equal(new URL(page.url()).search, '', 'the first one needs no word');
     const weights = () => fetched.filter((address) => address.endsWith('.safetensors')).map((address) => address.slice(visit.url.length));
     assert.deepEqual(weights(), ['/demo/model.safetensors'], 'only the model in use is fetched');
-    await more(page);
-    await page.locator('#steps').selectOption('25');
+    await quick(visit);
     await work(visit, () => page.locator('#explain').click());
     assert.match(page.url(), /#.*sample=/);
 
@@ -129,6 +134,9 @@ test('the menu by keyboard: one stop, arrows move, Enter chooses, and nothing is
   await pages.visit('/demo/', {}, async (visit) => {
     const { page } = visit;
     await start(visit);
+    await quick(visit);
+    await page.evaluate(() => document.activeElement?.blur());
+    await page.locator('h1').click();
     await page.keyboard.press('Tab');
     const at = () => page.evaluate(() => document.activeElement?.title);
     assert.equal(await at(), 'Fashion-MNIST');
@@ -151,6 +159,7 @@ test('a download that fails, breaks off or is stopped leaves the model that was 
   await pages.visit('/demo/', { expected: [/404|ERR_|could not be fetched|broke off|checkpoint/i] }, async (visit) => {
     const { page } = visit;
     await start(visit);
+    await quick(visit);
     const before = await bars(visit);
     const model = '**/models/blood-cells/model.safetensors';
     const unchanged = async () => {
@@ -204,6 +213,7 @@ test('choosing stops what runs, and of two that are chosen the last is loaded', 
     await page.locator('#noise').fill('0.6');
     await page.locator('#explain').click();
     await visit.until(() => document.getElementById('explain-progress').value > 0, { what: 'progress' });
+    await quick(visit);
     await card(visit, 'Blood cells').click();
     await card(visit, 'Fashion-MNIST').click();
     await choose(visit, 'Blood cells');
@@ -225,6 +235,7 @@ test('a model dropped anywhere is used, appears in the menu and goes nowhere', {
   await pages.visit('/demo/', { expected: [/checkpoint|BadCheckpoint/i] }, async (visit) => {
     const { page } = visit;
     await start(visit);
+    await quick(visit);
     /** @type {string[]} */
     const sent = [];
     page.on('request', (request) => {
