@@ -79,10 +79,14 @@ impl Train {
         self.out.clone().unwrap_or_else(own)
     }
 
-    /// Whether the source is a recipe.
+    /// Whether the source is a recipe: any file, for data are given as their folder.
     pub fn is_recipe(&self) -> bool {
+        self.source.is_file() || (self.is_toml() && !self.source.is_dir())
+    }
+
+    /// Whether its name says that it is a recipe.
+    pub fn is_toml(&self) -> bool {
         self.source.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
-            && !self.source.is_dir()
     }
 }
 

@@ -49,7 +49,7 @@ fn a_folder_of_pictures_becomes_a_model_and_a_report() {
     for word in [
         "folder: it holds 3 folders; ",
         "training images in colour",
-        "the smallest there is",
+        "8 wide: as asked for",
         "32×32: the pictures' shorter side is 36 pixels",
         "4 of 16 images: as asked for",
         "50 images of 3 classes (leaf 30, rust 8, sky 12)",
@@ -96,6 +96,9 @@ fn what_cannot_be_trained_on_is_told_before_anything_is_made() {
     std::fs::write(&recipe, "[data]\nkind = \"idx\"\npath = \"empty\"\n[model]\n").unwrap();
     fails(&["train", &empty, "--out", &run], &["empty", "is not known by its files"]);
     fails(&["train", &path("none"), "--out", &run], &["none", "is not there", "or a recipe (.toml)"]);
+    let archive = path("numbers.npz");
+    std::fs::write(&archive, b"PK\x03\x04\xff\xfe").unwrap();
+    fails(&["train", &archive, "--out", &run], &["numbers.npz", "give the folder that they lie in"]);
     fails(&["train", &recipe, "--out", &run, "--preset", "tiny"], &["preset", "is a recipe already"]);
     fails(&["train", &empty, "--out", &run, "--data", &empty], &["data", "is data already"]);
     fails(&["train", &recipe, "--out", &run, "--set", "train.stepz=5"], &["set", "stepz"]);

@@ -133,17 +133,17 @@ fn labels_recipes_and_files_of_numbers_are_sources_too() {
     );
     assert_eq!(found["data"]["images"], 48);
 
-    // Two training images, one test image, of 2×3 pixels.
+    // Two training images, one test image, of 3×3 pixels.
     let numbers = tempfile::tempdir().unwrap();
     for (name, magic, counts, data) in [
         (
             "train-images-idx3-ubyte",
             0x0803u32,
-            &[2u32, 2, 3][..],
-            &[0u8, 255, 0, 255, 0, 255, 255, 0, 255, 0, 255, 0][..],
+            &[2u32, 3, 3][..],
+            &[0u8, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255][..],
         ),
         ("train-labels-idx1-ubyte", 0x0801, &[2], &[0, 1]),
-        ("t10k-images-idx3-ubyte", 0x0803, &[1, 2, 3], &[9; 6]),
+        ("t10k-images-idx3-ubyte", 0x0803, &[1, 3, 3], &[9; 9]),
         ("t10k-labels-idx1-ubyte", 0x0801, &[1], &[1]),
     ] {
         let mut bytes = magic.to_be_bytes().to_vec();

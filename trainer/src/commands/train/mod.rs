@@ -33,7 +33,13 @@ fn recipe(arguments: &Cli, options: &Train) -> Result<(Recipe, bool)> {
             let detail = format!("is for a folder of data; {} is a recipe already", options.source.display());
             return Err(Error::config(*name, detail));
         }
-        return Ok((changed(Recipe::load(&options.source)?, options)?, false));
+        let loaded = Recipe::load(&options.source).map_err(|error| match error {
+            Error::Data { path, detail } if !options.is_toml() => {
+                Error::Data { path, detail: format!("{detail}; of data give the folder that they lie in") }
+            }
+            other => other,
+        });
+        return Ok((changed(loaded?, options)?, false));
     }
     if options.data.is_some() {
         let detail = format!("is for a recipe; {} is data already", options.source.display());
