@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo pictures web study card train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study card packs train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -103,6 +103,11 @@ study: setup
 card: setup
 	$(BUILD) --example unlike_pictures
 	sh trainer/scripts/card.sh $(MODEL) $(JUDGE)
+
+# Trains the recipes of usps, cifar10, malaria and blood-cells on what the folder DATA holds of them, TIME each, and prints a table.
+packs: setup
+	$(BUILD)
+	sh trainer/scripts/packs.sh $(DATA) $(or $(TIME),8m)
 
 # Plants a mark into shares of one class's images, trains a small model on each and audits it (trainer/scripts/shortcuts.sh).
 # CLASS=, CORNER= and SHARES= choose others.
