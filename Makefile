@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo pictures web study train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study card packs train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -21,8 +21,13 @@ test: setup lint
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
 # network, 500 random networks, dispatches beyond every limit.
-slow-test: setup
-	$(CARGO) test --release --workspace -- --include-ignored
+slow-test: setup target/tensorboard/bin/tensorboard
+	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python $(CARGO) test --release --workspace -- --include-ignored
+
+# TensorBoard's own reader of event files, for the test that gives it ours.
+target/tensorboard/bin/tensorboard:
+	python3 -m venv target/tensorboard
+	target/tensorboard/bin/pip install --quiet tensorboard==2.21.0 setuptools==80.9.0
 
 # Gives every reader of files damaged ones for MINUTES minutes each, guided by coverage (tests/fuzz/run.sh); TARGETS="idx
 # recipe" tries some of them. What it finds lies in target/fuzz/found.
@@ -94,6 +99,16 @@ study: setup
 	$(BUILD)
 	sh trainer/scripts/study.sh $(MODEL)
 
+# Measures what MODEL's card and the README say of it; with JUDGE=… also what that model says of its counterfactuals.
+card: setup
+	$(BUILD) --example unlike_pictures
+	sh trainer/scripts/card.sh $(MODEL) $(JUDGE)
+
+# Trains the recipes of usps, cifar10, malaria and blood-cells on what the folder DATA holds of them, TIME each, and prints a table.
+packs: setup
+	$(BUILD)
+	sh trainer/scripts/packs.sh $(DATA) $(or $(TIME),8m)
+
 # Plants a mark into shares of one class's images, trains a small model on each and audits it (trainer/scripts/shortcuts.sh).
 # CLASS=, CORNER= and SHARES= choose others.
 shortcuts: setup
@@ -107,4 +122,4 @@ train: setup
 
 clean:
 	$(CARGO) clean
-	rm -rf runs demo study web/dist web/docs web/demo/dist web/src/wasm web/tests/artifacts
+	rm -rf runs demo study card web/dist web/docs web/demo/dist web/src/wasm web/tests/artifacts

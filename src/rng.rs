@@ -43,6 +43,8 @@ pub enum Stream {
     KeptNoise = 7,
     /// The noise of an inversion: of each step its own.
     Inversion = 8,
+    /// What happens to images before the classifier sees them.
+    Augment = 9,
     /// Dropout of layer 0; layer `l` uses this number plus `l`.
     Dropout = 0x100,
 }
@@ -77,8 +79,13 @@ fn unit(word: u32) -> f32 {
 
 /// Fills a row with uniform numbers in 0..1.
 pub fn uniform(seed: Seed, stream: Stream, step: u32, row: u32, out: &mut [f32]) {
+    uniform_from(seed, stream, step, row, 0, out);
+}
+
+/// As [`uniform`], from block `first` of the row on: four numbers a block.
+pub fn uniform_from(seed: Seed, stream: Stream, step: u32, row: u32, first: u32, out: &mut [f32]) {
     for (number, part) in out.chunks_mut(4).enumerate() {
-        let words = block(seed, stream as u32, step, row, number as u32);
+        let words = block(seed, stream as u32, step, row, first.wrapping_add(number as u32));
         for (value, word) in part.iter_mut().zip(words) {
             *value = unit(word);
         }

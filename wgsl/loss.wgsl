@@ -4,6 +4,7 @@
 //                  (its gradient is in diffuse.wgsl)
 //   cross_entropy  l[n] = log sum_k exp z[n,k] - z[n, label], in the max-subtracted form; no label (0xffffffff): 0
 //   cross_entropy_grad  dz = (softmax(z) - onehot) * dl[n]
+//   soft (kind 2)  l[n] = sum_k y[n,k] (log sum_j exp z[n,j] - z[n,k]);  dz = (softmax(z) sum_k y - y) * dl[n]
 //   bce            l[n] = scale * sum_k max(z, 0) - z y + log(1 + exp(-|z|));  bce_grad  dz = scale * (sigmoid(z) - y) * dl
 //   total          out[0] = scale * sum over l, zeros behind; spread: out[n] = scale * dl[0]; constant: out[n] = scale
 //   weigh          the first two of these, with b[0] in the place of scale
@@ -126,19 +127,22 @@ fn logits_loss(
     }
     var loss = 0.0;
     let base_at = n * size.pitch;
-    if (n < size.batch && size.kind == 0u) {
-        let label = bitcast<u32>(b[n]);
-        if (label != UNLABELLED) {
-            var largest = a[base_at];
-            for (var k = 1u; k < size.channels; k++) {
-                largest = max(largest, a[base_at + k]);
-            }
-            var sum = 0.0;
+    if (n < size.batch && size.kind != 1u) {
+        var largest = a[base_at];
+        for (var k = 1u; k < size.channels; k++) {
+            largest = max(largest, a[base_at + k]);
+        }
+        var sum = 0.0;
+        for (var k = 0u; k < size.channels; k++) {
+            sum += exp(a[base_at + k] - largest);
+        }
+        // The logits' difference first: adding their common offset to the logarithm would cost its digits.
+        if (size.kind == 2u) {
             for (var k = 0u; k < size.channels; k++) {
-                sum += exp(a[base_at + k] - largest);
+                loss += b[base_at + k] * (log(sum) + (largest - a[base_at + k]));
             }
-            // The logits' difference first: adding their common offset to the logarithm would cost its digits.
-            loss = log(sum) + (largest - a[base_at + min(label, size.channels - 1u)]);
+        } else if (bitcast<u32>(b[n]) != UNLABELLED) {
+            loss = log(sum) + (largest - a[base_at + min(bitcast<u32>(b[n]), size.channels - 1u)]);
         }
     } else if (n < size.batch) {
         for (var k = 0u; k < size.channels; k++) {
@@ -161,20 +165,28 @@ fn logits_grad(
         return;
     }
     let base_at = n * gradient_size.pitch;
-    if (gradient_size.kind == 0u) {
-        let label = bitcast<u32>(b[n]);
+    if (gradient_size.kind != 1u) {
         var largest = a[base_at];
         for (var k = 1u; k < gradient_size.channels; k++) {
             largest = max(largest, a[base_at + k]);
         }
         var sum = 0.0;
+        var whole = 0.0;
         for (var k = 0u; k < gradient_size.channels; k++) {
             sum += exp(a[base_at + k] - largest);
+            if (gradient_size.kind == 2u) {
+                whole += b[base_at + k];
+            }
         }
+        let label = bitcast<u32>(b[n]);
         let weight = select(dl[n], 0.0, label == UNLABELLED);
         for (var k = 0u; k < gradient_size.channels; k++) {
             let share = exp(a[base_at + k] - largest) / sum;
-            gradient[base_at + k] = weight * select(share, share - 1.0, k == label);
+            if (gradient_size.kind == 2u) {
+                gradient[base_at + k] = dl[n] * (whole * share - b[base_at + k]);
+            } else {
+                gradient[base_at + k] = weight * select(share, share - 1.0, k == label);
+            }
         }
     } else {
         for (var k = 0u; k < gradient_size.channels; k++) {

@@ -1,12 +1,12 @@
 // The variational term of a learned sigma, per sample, in bits per dimension (Nichol and Dhariwal 2021), and its gradient.
 //
-// log_var = f * log_beta + (1 - f) * posterior_log_var with f = (v + 1) / 2; x0 = c2 * x_t - c3 * eps, not clipped;
+// log_var = f * log_beta + (1 - f) * posterior_log_var with f = (v + 1) / 2; x0 = c2 * x_t - c3 * out, not clipped;
 // mean = c0 * x0 + c1 * x_t, true mean = c0 * x_start + c1 * x_t.
 //   t > 0  KL = (log_var - posterior_log_var - 1 + exp(posterior_log_var - log_var) + (difference)^2 exp(-log_var)) / 2
 //   t = 0  -log of the Gaussian's mass in x_start's bin of half width 1/255, by the tanh form of the normal CDF; the
 //          outermost bins are open; masses are clamped at 1e-12
-// then the mean over pixels and channels over ln 2. Only v receives a gradient: eps is cut off.
-// Layouts: model_out [batch, pixels, out_pitch] eps | v; x_start, x_t [batch, pixels, pitch]; coefficients [batch, 8]:
+// then the mean over pixels and channels over ln 2. Only v receives a gradient: the prediction is cut off.
+// Layouts: model_out [batch, pixels, out_pitch] out and v; x_start, x_t [batch, pixels, pitch]; coefficients [batch, 8]:
 // c0 c1 c2 c3 posterior_log_var log_beta is_t0 unused; out [batch, parts] sums of parts; dl [batch].
 // An invocation sums one part, or makes one element of the gradient.
 

@@ -64,6 +64,7 @@ impl TrainingMetadata {
             seed: self.seed,
             adam_m: Tensors::new(),
             adam_v: Tensors::new(),
+            timesteps: Tensors::new(),
             recipe: self.recipe,
             data_fingerprint: self.data_fingerprint,
             best: self.best,

@@ -2,7 +2,7 @@
 //!
 //! # Format 1
 //! A safetensors file whose `__metadata__` has the key `duet`: JSON text with `format` (1), `model`, `diffusion`,
-//! `ema` (whether there is an average), `classifier_only` (absent where the whole network was trained), `pictures` (ground and fit; absent where those are black and the middle),
+//! `ema` (whether there is an average), `classifier_only` (absent where the whole network was trained), `pictures` (ground, fit and size; absent where those are black, the middle and the model's),
 //! `training` (step, seed, recipe, data fingerprint, metrics; absent in files for inference) and `info` (free text). A
 //! second key, `typicality`, may hold statistics of the training data under these weights, as JSON text with a version of
 //! its own. Tensors are named
@@ -12,6 +12,7 @@
 //! | `NAME` | weights and BatchNorm's running statistics |
 //! | `ema/NAME` | exponential moving average |
 //! | `adam_m/NAME`, `adam_v/NAME` | the optimizer's moments |
+//! | `timesteps/losses`, `timesteps/counts` | where timesteps are drawn by their losses: the last ten of each \[T, 10\], how many \[T\] |
 //!
 //! where `NAME` and the tensor's shape are those of the reference's `state_dict`. Weights and averages are F32 or F16;
 //! running statistics and moments are always F32, for a variance easily leaves f16's range. Reading also accepts BF16
@@ -78,6 +79,8 @@ pub struct TrainingState {
     pub adam_m: Tensors,
     /// AdamW's second moments.
     pub adam_v: Tensors,
+    /// What timesteps are drawn by: the last losses of each, and how many there are. Empty where they are drawn uniformly.
+    pub timesteps: Tensors,
     /// The trainer's settings; opaque here. At most about 100 levels deep.
     pub recipe: serde_json::Value,
     /// Identifies the data set, so that a run is not continued on another one.
@@ -278,6 +281,8 @@ impl Checkpoint {
              (a plain state_dict of the reference can be imported)",
         )?;
         let metadata = metadata::parse(text)?;
+        let pictures = metadata.pictures.check(metadata.model.image_size);
+        pictures.map_err(|error| format!("has malformed pictures: {error}"))?;
         let mut checkpoint = Checkpoint {
             classifier_only: metadata.classifier_only,
             model: metadata.model,
@@ -307,6 +312,8 @@ impl Checkpoint {
                 (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.adam_m, rest)
             } else if let Some(rest) = name.strip_prefix(write::ADAM_V) {
                 (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.adam_v, rest)
+            } else if let Some(rest) = name.strip_prefix(write::TIMESTEPS) {
+                (&mut checkpoint.training.as_mut().ok_or_else(unexpected)?.timesteps, rest)
             } else {
                 (&mut checkpoint.weights, name.as_str())
             };

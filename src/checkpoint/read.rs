@@ -2,7 +2,7 @@
 
 use super::foreign::{self, AGAIN};
 use super::metadata;
-use super::write::ADAM_V;
+use super::write::{ADAM_V, TIMESTEPS};
 use crate::tensor::{HostTensor, Tensors};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
@@ -95,7 +95,9 @@ fn values<const N: usize>(bytes: &[u8], to_f32: impl Fn([u8; N]) -> f32) -> Vec<
 
 /// Whether `name` is that of variances or of means of squares, which are never negative.
 fn never_negative(name: &str) -> bool {
-    name.starts_with(ADAM_V) || name.rsplit(['.', '/']).next() == Some("running_var")
+    name.starts_with(ADAM_V)
+        || name.starts_with(TIMESTEPS)
+        || name.rsplit(['.', '/']).next() == Some("running_var")
 }
 
 /// Refuses NaN and infinity, and negative values where there can be none: the error says which value is the first, and how

@@ -16,6 +16,8 @@ pub(super) const EMA: &str = "ema/";
 pub(super) const ADAM_M: &str = "adam_m/";
 /// Prefix of the second moments' names.
 pub(super) const ADAM_V: &str = "adam_v/";
+/// Prefix of the names of what timesteps are drawn by.
+pub(super) const TIMESTEPS: &str = "timesteps/";
 /// The header's own key, which no tensor can have as a name.
 const RESERVED: &str = "__metadata__";
 /// Values converted at a time.
@@ -46,6 +48,7 @@ impl Checkpoint {
             (EMA, self.ema.as_ref(), dtype),
             (ADAM_M, training.map(|state| &state.adam_m), Dtype::F32),
             (ADAM_V, training.map(|state| &state.adam_v), Dtype::F32),
+            (TIMESTEPS, training.map(|state| &state.timesteps), Dtype::F32),
         ];
         let mut entries = Vec::new();
         for (prefix, tensors, dtype) in sets {
@@ -80,7 +83,8 @@ impl Checkpoint {
 
 /// Refuses weights that would come back as something else.
 fn refuse_reserved(weights: &Tensors) -> Result<(), String> {
-    let reserved = |name: &str| name == RESERVED || [EMA, ADAM_M, ADAM_V].iter().any(|p| name.starts_with(p));
+    let prefixes = [EMA, ADAM_M, ADAM_V, TIMESTEPS];
+    let reserved = |name: &str| name == RESERVED || prefixes.iter().any(|prefix| name.starts_with(prefix));
     match weights.keys().find(|name| reserved(name)) {
         Some(name) => Err(format!("`{name}` is reserved and cannot be the name of a weight")),
         None => Ok(()),

@@ -2,6 +2,7 @@
 
 use super::config::{DiffusionConfig, NoiseSchedule};
 use super::respace::respaced_steps;
+use super::solver::Prediction;
 use crate::error::{Error, Result};
 
 /// Tables of a chain, one entry per step.
@@ -218,17 +219,25 @@ impl Schedule {
     /// # Errors
     /// As [`Schedule::model_timestep`].
     pub fn vb_coefficients(&self, index: usize) -> Result<[f32; 8]> {
+        self.vb_coefficients_of(index, Prediction::Eps)
+    }
+
+    /// As [`Schedule::vb_coefficients`] of a network that predicts something else than eps.
+    ///
+    /// # Errors
+    /// As [`Schedule::model_timestep`].
+    pub fn vb_coefficients_of(&self, index: usize, prediction: Prediction) -> Result<[f32; 8]> {
         let tables = [
             &self.posterior_mean_coef1,
             &self.posterior_mean_coef2,
-            &self.sqrt_recip_alphas_cumprod,
-            &self.sqrt_recipm1_alphas_cumprod,
+            &self.alphas_cumprod,
             &self.posterior_log_variance_clipped,
             &self.log_betas,
         ];
-        let [c1, c2, recip, recipm1, least, largest] = self.entries(index, tables)?.map(|value| value as f32);
+        let [c1, c2, level, least, largest] = self.entries(index, tables)?;
+        let [from_x, from_out] = prediction.x_start(level);
         let first = if index == 0 { 1.0 } else { 0.0 };
-        Ok([c1, c2, recip, recipm1, least, largest, first, 1.0])
+        Ok([c1, c2, from_x, -from_out, least, largest, first, 1.0].map(|value| value as f32))
     }
 
     /// The entries of some tables at step `index`.

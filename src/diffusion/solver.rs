@@ -29,6 +29,28 @@ impl Prediction {
         }
     }
 
+    /// Weight of the squared error of an image noised to this ᾱ by Min-SNR-γ (Hang et al. 2023): of an image's error
+    /// min(SNR, γ) with SNR = ᾱ / (1 − ᾱ); of the noise's, which is SNR times as large, min(SNR, γ) / SNR; of v's, SNR + 1
+    /// times as large, min(SNR, γ) / (SNR + 1).
+    ///
+    /// ```
+    /// use duet::diffusion::Prediction;
+    ///
+    /// // At ᾱ = 0.9 there is nine times as much image as noise.
+    /// let weights = [Prediction::Eps, Prediction::XStart, Prediction::V].map(|p| p.min_snr_weight(0.9, 5.0));
+    /// for (got, want) in weights.into_iter().zip([5.0 / 9.0, 5.0, 0.5]) {
+    ///     assert!((got - want).abs() < 1e-9);
+    /// }
+    /// ```
+    pub fn min_snr_weight(self, alpha_cumprod: f64, gamma: f64) -> f64 {
+        let snr = alpha_cumprod / (1.0 - alpha_cumprod);
+        match self {
+            Prediction::Eps => (gamma / snr).min(1.0),
+            Prediction::XStart => snr.min(gamma),
+            Prediction::V => snr.min(gamma) / (snr + 1.0),
+        }
+    }
+
     /// The noise ε in `x` of a network that put out `out`, where `kept` is √ᾱ and `noised` √(1 − ᾱ).
     pub fn eps(self, x: f32, out: f32, [kept, noised]: [f32; 2]) -> f32 {
         match self {

@@ -1,9 +1,11 @@
 //! Classification, representations, noise prediction and denoising error of images, batch after batch.
 
 mod noise;
+mod noised;
 
 pub(crate) use noise::target;
 pub use noise::{DenoisingError, NoisePredictor, NoiseProfiles, denoise_plan, predict_plan};
+pub use noised::NoisedClassifier;
 
 use crate::error::{Error, Result};
 use crate::gpu::Staging;

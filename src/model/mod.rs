@@ -4,6 +4,7 @@ mod classifier;
 mod config;
 mod head;
 mod layers;
+mod mixture;
 mod names;
 mod params;
 mod sets;

@@ -127,6 +127,21 @@ pub fn cross_entropy_grad(batch: usize, classes: usize, reads: [Slice; 3], gradi
     logits_grad(logits(batch, classes, 1.0, 0), reads, gradient)
 }
 
+/// Softmax cross-entropy per sample \[N\] against shares of the classes \[N,K\]; a row of zeros: none.
+pub fn soft_cross_entropy(batch: usize, classes: usize, z: Slice, shares: Slice, out: Slice) -> Vec<Launch> {
+    logits_loss(logits(batch, classes, 1.0, 2), z, shares, out)
+}
+
+/// Gradient of the logits; reads logits, shares, dloss.
+pub fn soft_cross_entropy_grad(
+    batch: usize,
+    classes: usize,
+    reads: [Slice; 3],
+    gradient: Slice,
+) -> Vec<Launch> {
+    logits_grad(logits(batch, classes, 1.0, 2), reads, gradient)
+}
+
 fn label_scale(classes: usize, mean: bool) -> f32 {
     if mean { 1.0 / classes as f32 } else { 1.0 }
 }
@@ -231,6 +246,8 @@ impl Operation for SquaredErrorGrad {
 enum Labels {
     /// Softmax cross-entropy against class numbers.
     Classes,
+    /// Softmax cross-entropy against shares of the classes.
+    Shares,
     /// Binary cross-entropy against targets: mean, or sum, over them.
     Binary { mean: bool },
 }
@@ -249,6 +266,7 @@ impl Operation for CrossEntropy {
         let [z, y] = context.first();
         match labels {
             Labels::Classes => cross_entropy(batch, classes, z, y, context.output),
+            Labels::Shares => soft_cross_entropy(batch, classes, z, y, context.output),
             Labels::Binary { mean } => bce(batch, classes, mean, z, y, context.output),
         }
     }
@@ -271,6 +289,7 @@ impl Operation for CrossEntropyGrad {
         let CrossEntropy { batch, classes, labels } = self.0;
         match labels {
             Labels::Classes => cross_entropy_grad(batch, classes, context.first(), context.output),
+            Labels::Shares => soft_cross_entropy_grad(batch, classes, context.first(), context.output),
             Labels::Binary { mean } => bce_grad(batch, classes, mean, context.first(), context.output),
         }
     }
@@ -363,6 +382,20 @@ impl Graph {
         self.expect("cross_entropy", "labels", labels, &[batch])?;
         let op = CrossEntropy { batch, classes, labels: Labels::Classes };
         Ok(self.push(op, vec![logits, labels], vec![batch]))
+    }
+
+    /// Softmax cross-entropy of `logits` against `shares` of the classes \[N,K\], which may be mixed, \[N\]; a row of zeros has
+    /// loss 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the two do not fit.
+    pub fn soft_cross_entropy(&mut self, logits: NodeId, shares: NodeId) -> Result<NodeId> {
+        let &[batch, classes] = self.shape(logits) else {
+            return Err(Error::shape("soft_cross_entropy", format!("logits are {:?}", self.shape(logits))));
+        };
+        self.expect("soft_cross_entropy", "shares", shares, &[batch, classes])?;
+        let op = CrossEntropy { batch, classes, labels: Labels::Shares };
+        Ok(self.push(op, vec![logits, shares], vec![batch]))
     }
 
     /// Binary cross-entropy with logits against `targets` \[N,K\], per sample \[N\]: mean, or sum, over the labels.

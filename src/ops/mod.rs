@@ -2,6 +2,7 @@
 //! shapes and adds the operation, its gradient, its launches and which family of kernels makes them.
 
 pub mod attention;
+pub mod augment;
 pub mod batchnorm;
 pub mod channels;
 mod concat;

@@ -204,6 +204,11 @@ impl Operation for Multiply {
         let [a, b] = context.first();
         multiply(context.quads(), a, b, context.output)
     }
+
+    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
+        // What is multiplied by is given.
+        if at.position > 0 { self.no_gradient(at) } else { Ok(Some(graph.multiply(at.dy, at.inputs[1])?)) }
+    }
 }
 
 /// Of mask, known; updates x.
@@ -262,6 +267,15 @@ impl Graph {
             self.expect("axpy", "alpha", alpha, &[1])?;
         }
         Ok(self.push_like(x, Axpy { samples }, vec![x, g, alpha]))
+    }
+
+    /// `x` times `factors` of its shape, element by element; the factors have no gradient.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the shapes differ.
+    pub fn multiply(&mut self, x: NodeId, factors: NodeId) -> Result<NodeId> {
+        self.expect("multiply", "factors", factors, self.shape(x))?;
+        Ok(self.push_like(x, Multiply, vec![x, factors]))
     }
 
     /// `x` as it is, but its gradient is multiplied by `weights` of its shape, element by element: a sum of losses weighed

@@ -1,5 +1,6 @@
 //! What a picture becomes before it is a tensor, natively and in a browser alike: turned upright, inverted where asked, laid
-//! over a ground where it is transparent, made square, grey where the model is, resized, and scaled to −1..1.
+//! over a ground where it is transparent, made square, grey where the model is, resized, surrounded by ground where the model
+//! wants it, and scaled to −1..1.
 //!
 //! Decoding files is the caller's: browsers do it themselves.
 
@@ -113,7 +114,43 @@ impl Fit {
     }
 }
 
-/// What pictures a model was trained on: the part of its preparation that is not a matter of sizes.
+/// By what filter pictures change their size. Each takes in as many pixels as shrinking needs, so that nothing aliases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// Lanczos' of three lobes: the sharpest.
+    #[default]
+    Lanczos,
+    /// Linear in both directions, as PIL's and torchvision's default: softer, and without rings at edges.
+    Bilinear,
+}
+
+impl Resize {
+    /// All there are.
+    pub const ALL: [Resize; 2] = [Resize::Lanczos, Resize::Bilinear];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Resize::Lanczos => "lanczos",
+            Resize::Bilinear => "bilinear",
+        }
+    }
+
+    /// The one of a name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] listing the names there are.
+    pub fn named(name: &str) -> Result<Resize> {
+        let found = Resize::ALL.into_iter().find(|resize| resize.name() == name);
+        found.ok_or_else(|| {
+            let known = Resize::ALL.map(Resize::name).join(", ");
+            Error::config("resize", format!("there is no {name:?}; there are: {known}"))
+        })
+    }
+}
+
+/// What pictures a model was trained on: the part of its preparation that is not the model's own size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pictures {
@@ -122,6 +159,33 @@ pub struct Pictures {
     pub ground: u8,
     /// How pictures that are not square become square.
     pub fit: Fit,
+    /// By what filter they are resized.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resize: Resize,
+    /// Pixels a side that they are resized to, the ground around them up to the model's size; `None`: to all of that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resize_to: Option<usize>,
+}
+
+impl Pictures {
+    /// Whether a model of `size` × `size` pixels can have such pictures.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where they would be larger than the model's, or nothing.
+    pub fn check(&self, size: usize) -> Result<()> {
+        match self.resize_to {
+            Some(side) if side == 0 || side > size => Err(Error::config(
+                "resize_to",
+                format!("must be from 1 to the model's {size} pixels, is {side}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is left out was not known to earlier versions, which read such files.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A grey level in −1..1, as the reference scales it.

@@ -1,6 +1,6 @@
 //! From the bytes of a picture to the levels that a model reads.
 
-use super::{Fit, Picture, Pictures, value};
+use super::{Fit, Picture, Pictures, Resize, value};
 use crate::error::{Error, Result};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -35,6 +35,10 @@ const CORNER: usize = 8;
 /// assert_eq!(Preparation::new(1, 2).cut_off(&row), 0.5);
 /// let pad = Preparation { fit: Fit::Pad, ..Preparation::new(1, 2) };
 /// assert_eq!(pad.levels(&row)?, [255, 51, 0, 0]);
+///
+/// // Two pixels a side with the ground around them, for a model of four.
+/// let inside = Preparation { resize_to: Some(2), ..Preparation::new(1, 4) };
+/// assert_eq!(inside.levels(&picture)?, [0, 0, 0, 0, 0, 0, 255, 0, 0, 51, 0, 0, 0, 0, 0, 0]);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,10 @@ pub struct Preparation {
     pub ground: u8,
     /// How a picture that is not square becomes square.
     pub fit: Fit,
+    /// By what filter it is resized.
+    pub resize: Resize,
+    /// Pixels a side that it is resized to, the ground around it; `None`: `size`.
+    pub resize_to: Option<usize>,
     /// Whether colours are inverted, before they are laid over the ground: of a dark drawing, on white or on nothing, a
     /// light one on black.
     pub invert: bool,
@@ -60,15 +68,23 @@ impl Preparation {
 
     /// Pictures of `size` × `size` pixels, as a model of such pictures reads them.
     pub fn of(pictures: Pictures, channels: usize, size: usize) -> Preparation {
-        Preparation { channels, size, ground: pictures.ground, fit: pictures.fit, invert: false }
+        let Pictures { ground, fit, resize, resize_to } = pictures;
+        Preparation { channels, size, ground, fit, resize, resize_to, invert: false }
     }
 
-    /// Grey levels \[C,H,W\] of a picture, resized by Lanczos' filter with as wide a support as shrinking needs; a picture
+    /// Pixels a side of the square that pictures fill, and of the ground to its left and above it.
+    pub fn inside(&self) -> [usize; 2] {
+        let side = self.resize_to.unwrap_or(self.size).min(self.size);
+        [side, (self.size - side) / 2]
+    }
+
+    /// Grey levels \[C,H,W\] of a picture, resized by a filter with as wide a support as shrinking needs; a picture
     /// of the right size keeps its exact levels. Grey is Rec. 601's luma, as PIL rounds it. With [`Fit::Pad`] the picture
-    /// is resized and then laid on the ground, in the middle, as PIL's `ImageOps.pad` does it.
+    /// is resized and then laid on the ground, in the middle, as PIL's `ImageOps.pad` does it; so it is where `resize_to` is
+    /// less than `size`.
     ///
     /// # Errors
-    /// [`Error::Config`] for another number of channels, [`Error::Shape`] for a picture without pixels or with too few
+    /// [`Error::Config`] for another number of channels or a `resize_to` beyond the model's size, [`Error::Shape`] for a picture without pixels or with too few
     /// bytes.
     pub fn levels(&self, picture: &Picture<'_>) -> Result<Vec<u8>> {
         if !matches!(self.channels, 1 | 3) {
@@ -76,14 +92,16 @@ impl Preparation {
                 format!("a model of {} channels cannot read pictures: 1 or 3 are possible", self.channels);
             return Err(Error::config("channels", detail));
         }
+        Pictures { resize_to: self.resize_to, ..Pictures::default() }.check(self.size)?;
+        let [inside, _] = self.inside();
         let (from, window) = self.window(picture)?;
         let [width, height] = from;
         let to = match self.fit {
-            Fit::Crop | Fit::Stretch => [self.size; 2],
-            Fit::Pad => from.map(|side| scaled(side, self.size, width.max(height))),
+            Fit::Crop | Fit::Stretch => [inside; 2],
+            Fit::Pad => from.map(|side| scaled(side, inside, width.max(height))),
         };
-        let small = if from == to { window } else { resize(&window, from, to)? };
-        let small = if self.fit == Fit::Pad { self.pad(&small, to) } else { small };
+        let small = if from == to { window } else { resize(&window, from, to, self.resize)? };
+        let small = if to == [self.size; 2] { small } else { self.pad(&small, to) };
         Ok((0..self.channels).flat_map(|c| small.iter().skip(c).step_by(LANES).copied()).collect())
     }
 
@@ -105,12 +123,17 @@ impl Preparation {
     /// opposite of the model's ground: a photograph of a thing on white, for a model that knows things on black. A picture
     /// without a plain ground says nothing.
     pub fn opposite_ground(&self, levels: &[u8]) -> bool {
-        let corner = (self.size / CORNER).max(1);
-        let at_edge = |at: usize| at < corner || at + corner >= self.size;
+        let [inside, before] = self.inside();
+        let corner = (inside / CORNER).max(1);
+        // Of what is the picture's own: the ground around it is the model's in any case.
+        let in_corner = |at: usize| {
+            let at = at.checked_sub(before).filter(|at| *at < inside);
+            at.is_some_and(|at| at < corner || at + corner >= inside)
+        };
         let corners = || {
             let planes = levels.chunks_exact(self.size.max(1)).enumerate();
-            planes.filter(|(row, _)| at_edge(row % self.size)).flat_map(|(_, row)| {
-                row.iter().enumerate().filter(|(at, _)| at_edge(*at)).map(|(_, level)| *level)
+            planes.filter(|(row, _)| in_corner(row % self.size)).flat_map(|(_, row)| {
+                row.iter().enumerate().filter(|(at, _)| in_corner(*at)).map(|(_, level)| *level)
             })
         };
         let (Some(darkest), Some(lightest)) = (corners().min(), corners().max()) else {
@@ -195,7 +218,7 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
 }
 
 /// Each of the lanes for itself, from one width and height to another.
-fn resize(levels: &[u8], from: [usize; 2], to: [usize; 2]) -> Result<Vec<u8>> {
+fn resize(levels: &[u8], from: [usize; 2], to: [usize; 2], by: Resize) -> Result<Vec<u8>> {
     let failed = |error: String| {
         Error::shape("picture", format!("{}×{} to {}×{}: {error}", from[0], from[1], to[0], to[1]))
     };
@@ -203,8 +226,11 @@ fn resize(levels: &[u8], from: [usize; 2], to: [usize; 2]) -> Result<Vec<u8>> {
     let source = ImageRef::new(side(from[0])?, side(from[1])?, levels, PixelType::U8x4)
         .map_err(|e| failed(e.to_string()))?;
     let mut target = Image::new(side(to[0])?, side(to[1])?, PixelType::U8x4);
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).use_alpha(false);
+    let filter = match by {
+        Resize::Lanczos => FilterType::Lanczos3,
+        Resize::Bilinear => FilterType::Bilinear,
+    };
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
     Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
     Ok(target.into_vec())
 }

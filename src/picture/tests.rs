@@ -182,3 +182,66 @@ fn bad_pictures_are_refused() {
     }
     assert!(Preparation::new(2, 4).levels(&picture(PixelLayout::Grey, 2, &[0; 4])).is_err());
 }
+
+#[test]
+fn a_smaller_picture_lies_in_the_middle_of_the_ground() {
+    let data: Vec<u8> = (1..=9).collect();
+    let own = picture(PixelLayout::Grey, 3, &data);
+    let inside = |size| Preparation { resize_to: Some(3), ground: 99, ..Preparation::new(1, size) };
+    // A pixel more below and to the right, where the ground cannot be the same at both sides.
+    for (size, before) in [(3, 0), (4, 0), (5, 1), (8, 2)] {
+        let levels = inside(size).levels(&own).unwrap();
+        for (i, level) in levels.iter().enumerate() {
+            let at = [i / size, i % size].map(|at| at.checked_sub(before).filter(|at| *at < 3));
+            let want = if let [Some(y), Some(x)] = at { data[3 * y + x] } else { 99 };
+            assert_eq!(*level, want, "pixel {i} of {size}×{size}");
+        }
+        assert_eq!(inside(size).inside(), [3, before]);
+    }
+    // A larger one is resized to that first; each fit in that square.
+    let bar = wide(60, 30);
+    let bar = picture(PixelLayout::Grey, 60, &bar);
+    for fit in Fit::ALL {
+        let whole = Preparation { fit, ..Preparation::new(1, 6) }.levels(&bar).unwrap();
+        let inner = Preparation { fit, resize_to: Some(6), ..Preparation::new(1, 10) }.levels(&bar).unwrap();
+        let middle: Vec<u8> = (0..6).flat_map(|y| inner[10 * (y + 2) + 2..][..6].to_vec()).collect();
+        assert_eq!(middle, whole, "{fit:?}");
+        assert!(inner[..20].iter().chain(&inner[80..]).all(|level| *level == 0), "{inner:?}");
+    }
+    for bad in [0, 9] {
+        let error = Preparation { resize_to: Some(bad), ..Preparation::new(1, 8) }.levels(&own);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("resize_to") && error.contains("from 1 to the model's 8"), "{error}");
+    }
+    // Its own corners are looked at, not those of the ground around it.
+    let white = [255; 9];
+    let levels = inside(8).levels(&picture(PixelLayout::Grey, 3, &white)).unwrap();
+    assert!(Preparation { ground: 0, ..inside(8) }.opposite_ground(&levels));
+    assert!(!Preparation { ground: 0, resize_to: None, ..inside(8) }.opposite_ground(&levels));
+}
+
+#[test]
+fn filters_are_those_of_their_names() {
+    // Four pixels to two by a triangle that reaches two pixels to each side of their middle, and beyond the border: 3/7, 3/7, 1/7.
+    let data = [0, 70, 140, 210].repeat(4);
+    let ramp = picture(PixelLayout::Grey, 4, &data);
+    let small = |resize| Preparation { resize, ..Preparation::new(1, 2) }.levels(&ramp).unwrap();
+    assert_eq!(small(Resize::Bilinear), [50, 160, 50, 160]);
+    assert_ne!(small(Resize::Lanczos), small(Resize::Bilinear));
+    for resize in Resize::ALL {
+        assert_eq!(Resize::named(resize.name()).unwrap(), resize);
+        assert_eq!(serde_json::to_string(&resize).unwrap(), format!("{:?}", resize.name()));
+    }
+    assert!(Resize::named("nearest").unwrap_err().to_string().contains("lanczos, bilinear"));
+}
+
+#[test]
+fn what_says_nothing_is_not_written() {
+    let old = r#"{"ground":255,"fit":"pad"}"#;
+    let pictures: Pictures = serde_json::from_str(old).unwrap();
+    assert_eq!(serde_json::to_string(&pictures).unwrap(), old);
+    let all = Pictures { resize: Resize::Bilinear, resize_to: Some(28), ..pictures };
+    let text = r#"{"ground":255,"fit":"pad","resize":"bilinear","resize_to":28}"#;
+    assert_eq!(serde_json::to_string(&all).unwrap(), text);
+    assert_eq!(serde_json::from_str::<Pictures>(text).unwrap(), all);
+}

@@ -72,6 +72,9 @@ pub struct Examples<'a> {
     count: usize,
 }
 
+/// Images whose borders are looked at.
+const BORDERS: usize = 1024;
+
 impl<'a> Examples<'a> {
     /// Images and labels of a model's size and classes.
     ///
@@ -95,6 +98,31 @@ impl<'a> Examples<'a> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The colour of what lies around the images: of each channel the median of their outermost pixels, of about a thousand
+    /// images spread over all.
+    pub fn border(&self) -> Vec<f64> {
+        let plane = self.width * self.width;
+        let every = self.count.div_ceil(BORDERS).max(1);
+        let mut channels: Vec<Vec<f32>> = vec![Vec::new(); self.image_len / plane.max(1)];
+        for row in (0..self.count).step_by(every) {
+            let mut image = Vec::with_capacity(self.image_len);
+            self.pixels.extend(row * self.image_len..(row + 1) * self.image_len, &mut image);
+            for (values, pixels) in channels.iter_mut().zip(image.chunks_exact(plane.max(1))) {
+                let edge = |at: &usize| {
+                    let (row, column) = (at / self.width, at % self.width);
+                    row.min(column) == 0 || row.max(column) + 1 == self.width
+                };
+                let outermost = pixels.iter().enumerate().filter(|(at, _)| edge(at));
+                values.extend(outermost.map(|(_, value)| *value));
+            }
+        }
+        let median = |values: &mut Vec<f32>| {
+            values.sort_by(f32::total_cmp);
+            values.get(values.len() / 2).map_or(-1.0, |value| f64::from(*value))
+        };
+        channels.iter_mut().map(median).collect()
     }
 
     /// The batch of step `step` in `order`; with `flip` half of its images are mirrored.
@@ -129,5 +157,25 @@ impl<'a> Examples<'a> {
             self.pixels.extend(row * self.image_len..(row + 1) * self.image_len, &mut images);
         }
         Ok(Batch { images, labels: self.labels.pick(rows, self.classes)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_border_is_the_median_of_the_outermost_pixels() {
+        let config = ModelConfig { image_size: 3, in_channels: 2, num_classes: 1, ..ModelConfig::default() };
+        // White inside; the first channel's edges are black but for two, the second one's all of another grey.
+        let mut levels = vec![0, 0, 9, 0, 255, 0, 0, 255, 0];
+        levels.extend([51, 51, 51, 51, 255, 51, 51, 51, 51]);
+        let labels = Labels::Classes(vec![0]);
+        let examples = Examples::new(&config, Pixels::Levels(&levels), &labels).unwrap();
+        assert_eq!(examples.border(), [-1.0, f64::from(picture::value(51))]);
+        let values = [0.25f32; 2 * 18];
+        let labels = Labels::Classes(vec![0, 0]);
+        let examples = Examples::new(&config, Pixels::Values(&values), &labels).unwrap();
+        assert_eq!(examples.border(), [0.25, 0.25]);
     }
 }

@@ -1,10 +1,12 @@
 //! One training step looked at from outside: losses, outputs and every gradient for given images, noise and timesteps,
 //! without an update. It checks devices, and lets tests compare a browser with the reference.
 
+use super::augment::Augment;
 use super::groups::Groups;
 use super::options::ClassifierInput;
 use super::step::{TrainSpec, backward_plan};
 use super::terms::LABEL_WEIGHT;
+use super::timesteps::TimestepSampler;
 use super::trainer::label_weight;
 use crate::autodiff::Activations;
 use crate::diffusion::{DiffusionConfig, Schedule};
@@ -76,6 +78,9 @@ pub async fn training_step(
         activations: Activations::Keep,
         groups: Groups::default(),
         clip_grad_norm: None,
+        augment: Augment::default(),
+        weighs_noise: false,
+        timestep_sampler: TimestepSampler::Uniform,
     };
     let mut weights = Weights::upload(device, Arc::clone(model), tensors, None).await?;
     weights.zero_set(ParamSet::Gradient).await?;
@@ -89,7 +94,8 @@ pub async fn training_step(
         input.timesteps.iter().map(|t| schedule.q_sample_coefficients(*t)).collect::<Result<Vec<_>>>()?;
     step.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
     if config.learn_sigma {
-        let vb = input.timesteps.iter().map(|t| schedule.vb_coefficients(*t)).collect::<Result<Vec<_>>>()?;
+        let of = |t: &usize| schedule.vb_coefficients_of(*t, diffusion.prediction);
+        let vb = input.timesteps.iter().map(of).collect::<Result<Vec<_>>>()?;
         step.write("vb_coefficients", bytemuck::cast_slice(vb.as_flattened()))?;
     }
     step.write("labels", &labels)?;

@@ -1,5 +1,6 @@
 //! Training: a sum of terms, its gradients, AdamW and EMA as plans, and the state around them.
 
+mod augment;
 mod batch;
 mod exchange;
 mod groups;
@@ -8,8 +9,13 @@ mod options;
 mod order;
 mod step;
 pub mod terms;
+mod timesteps;
 mod trainer;
 
+pub use augment::{
+    Augment, Augmentation, Augmenter, Brightness, ColorJitter, Contrast, Crop, HorizontalFlip, MixUp,
+    Rotation, Sharpness,
+};
 pub use batch::{Batch, Examples, Pixels};
 pub use exchange::{Exchange, GradientRange};
 pub use groups::{Groups, Rate};
@@ -17,4 +23,5 @@ pub use inspect::{StepInput, StepOutput, training_step};
 pub use options::{ClassifierInput, TrainOptions};
 pub use order::BatchOrder;
 pub use step::{TrainSpec, apply_plan, backward_plan, backward_plan_of, train_plan};
+pub use timesteps::TimestepSampler;
 pub use trainer::{Metrics, Trainer};

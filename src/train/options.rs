@@ -1,6 +1,8 @@
 //! What training is told.
 
+use super::augment::Augment;
 use super::groups::Groups;
+use super::timesteps::TimestepSampler;
 use crate::autodiff::Activations;
 use crate::error::{Error, Result};
 use crate::model::Part;
@@ -56,6 +58,8 @@ pub struct TrainOptions {
     pub beta2: f64,
     /// Rate of the exponential moving average of the weights.
     pub ema_rate: f64,
+    /// The average's rate rises to `ema_rate`, see [`TrainOptions::ema_rate_at`]: it forgets fresh weights sooner.
+    pub ema_warmup: bool,
     /// Weight of the cross-entropy beside the noise error.
     pub classifier_loss_scaling: f32,
     /// What the classifier sees.
@@ -67,8 +71,16 @@ pub struct TrainOptions {
     pub activations: Activations,
     /// Largest global norm of the gradients of all that is trained: longer ones are scaled down to it. `None`: never.
     pub clip_grad_norm: Option<f64>,
+    /// γ of Min-SNR weights of the noise error ([`crate::diffusion::Prediction::min_snr_weight`]); `None`: all timesteps weigh
+    /// the same. The noise error that is reported is without them.
+    pub min_snr_gamma: Option<f64>,
+    /// How timesteps are drawn.
+    pub timestep_sampler: TimestepSampler,
     /// What is trained, and how fast.
     pub groups: Groups,
+    /// What happens to images before the classifier sees them. It is the clean ones that it happens to; noised ones are the
+    /// noise error's own, but for a classifier that is trained alone.
+    pub augment: Augment,
     /// Seed of weights, order, timesteps, noise and dropout.
     pub seed: u64,
 }
@@ -83,18 +95,32 @@ impl Default for TrainOptions {
             beta1: 0.9,
             beta2: 0.999,
             ema_rate: 0.9999,
+            ema_warmup: false,
             classifier_loss_scaling: 0.001,
             classifier_input: ClassifierInput::Clean,
             classifier_only: false,
             activations: Activations::Keep,
             clip_grad_norm: None,
+            min_snr_gamma: None,
+            timestep_sampler: TimestepSampler::Uniform,
             groups: Groups::default(),
+            augment: Augment::default(),
             seed: 0,
         }
     }
 }
 
 impl TrainOptions {
+    /// The average's rate in step `step`, counted from 0: `ema_rate`, or with `ema_warmup` 1 − (1 + step)^(−2/3) where that is
+    /// less (the warm-up of diffusers' `EMAModel`). The first step then makes the average the weights themselves.
+    pub fn ema_rate_at(&self, step: u64) -> f64 {
+        if self.ema_warmup {
+            self.ema_rate.min(1.0 - (1.0 + step as f64).powf(-2.0 / 3.0))
+        } else {
+            self.ema_rate
+        }
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -112,6 +138,8 @@ impl TrainOptions {
             let detail = "a classifier alone has nothing to learn from the input \"none\": give \"clean\", \"noised\" or \"both\"";
             return Err(Error::config("classifier_only", detail));
         }
+        self.check_augment(classifies)?;
+        self.check_noise_error()?;
         let has_loss = |part| match part {
             Part::Encoder => true,
             Part::Decoder => !self.classifier_only,
@@ -149,5 +177,64 @@ impl TrainOptions {
             return Err(Error::config("clip_grad_norm", format!("must be a number above 0, is {norm}")));
         }
         Ok(())
+    }
+
+    /// What weighs the noise error, which a classifier alone has not.
+    fn check_noise_error(&self) -> Result<()> {
+        if let Some(gamma) = self.min_snr_gamma
+            && !(gamma as f32 > 0.0 && (gamma as f32).is_finite())
+        {
+            return Err(Error::config("min_snr_gamma", format!("must be a number above 0, is {gamma}")));
+        }
+        let uses = [
+            ("min_snr_gamma", self.min_snr_gamma.is_some()),
+            ("timestep_sampler", self.timestep_sampler != TimestepSampler::Uniform),
+        ];
+        match uses.into_iter().find(|(_, used)| *used && self.classifier_only) {
+            Some((field, _)) => {
+                Err(Error::config(field, "a classifier alone has no noise error: leave it out"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_augment(&self, classifies: bool) -> Result<()> {
+        self.augment.validate()?;
+        if !self.augment.is_on() {
+            return Ok(());
+        }
+        let shares = !self.classifier_only && self.classifier_input == ClassifierInput::Noised;
+        if !classifies || shares {
+            let detail = "the classifier sees no images of its own: give it the classifier_input \"clean\" or \"both\"";
+            return Err(Error::config("augment", detail));
+        }
+        let each = self.batch_size / self.micro_batches.max(1);
+        if self.augment.mixup.is_some() && !each.is_multiple_of(2) {
+            let detail =
+                format!("mixes pairs of images: {each} images per micro-batch must be an even number");
+            return Err(Error::config("augment.mixup", detail));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_warms_up_by_its_formula() {
+        let options = TrainOptions { ema_rate: 0.9, ema_warmup: true, ..TrainOptions::default() };
+        // 1 − 1, 1 − 2^(−2/3), 1 − 8^(−2/3) = 1 − 1/4, 1 − 27^(−2/3) = 1 − 1/9, and 1 − 1/16 is beyond the rate.
+        let want =
+            [(0, 0.0), (1, 0.370_039_475_052_563), (7, 0.75), (26, 8.0 / 9.0), (63, 0.9), (1 << 40, 0.9)];
+        for (step, rate) in want {
+            assert!(
+                (options.ema_rate_at(step) - rate).abs() < 1e-12,
+                "{step}: {}",
+                options.ema_rate_at(step)
+            );
+        }
+        assert_eq!(TrainOptions { ema_warmup: false, ..options }.ema_rate_at(0), 0.9);
     }
 }

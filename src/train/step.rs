@@ -1,9 +1,11 @@
 //! The training step as plans: one that leaves gradients, one that applies them, and between the two whatever exchanges
 //! them.
 
+use super::augment::Augment;
 use super::groups::{Groups, Rate};
 use super::options::{ClassifierInput, TrainOptions};
 use super::terms::{Loss, Pass, Term, Weight, feeds, joint};
+use super::timesteps::TimestepSampler;
 use crate::autodiff::Activations;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
@@ -37,6 +39,12 @@ pub struct TrainSpec {
     pub groups: Groups,
     /// Largest global norm of the gradients.
     pub clip_grad_norm: Option<f64>,
+    /// What happens to images before the classifier sees them.
+    pub augment: Augment,
+    /// Whether the noise error is weighed by timestep, in the buffer "snr_weight" \[N\].
+    pub weighs_noise: bool,
+    /// How timesteps are drawn; where not uniformly, what becomes of it is weighed by "importance" \[N\].
+    pub timestep_sampler: TimestepSampler,
 }
 
 impl TrainSpec {
@@ -59,6 +67,9 @@ impl TrainSpec {
             given_noise: false,
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,
+            augment: options.augment.clone(),
+            weighs_noise: options.min_snr_gamma.is_some(),
+            timestep_sampler: options.timestep_sampler,
         }
     }
 
@@ -74,7 +85,8 @@ impl TrainSpec {
 /// Its buffers, of other feeds than the first with a prefix: "x_start" \[N,H,W,C\], "t" \[N\] (f32), "labels" (N u32 words, or
 /// the targets \[N,K\] of a multi-label model), "coefficients" \[2N\] of `q_sample`, "vb_coefficients" \[8N\] (learned sigma),
 /// "run", and where a classifier learns "label_weight" \[1\], one divided by the number of labelled images in all micro-batches
-/// (0 where there are none). Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
+/// (0 where there are none); where images are augmented, "augment" (see [`crate::ops::augment::NUMBERS`]), and where they are
+/// mixed "mixed_labels" \[N,K\]. Without a prefix: "first" and "metrics_first" \[1\]; it adds to "metrics" (loss, noise error, classifier loss,
 /// variational term; one value per 256 bytes). It leaves "mse", "classifier_loss", "logits" and "model_out" of the last
 /// micro-batch.
 ///
@@ -159,11 +171,13 @@ fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Re
     let mut total = None;
     let mut metrics = Vec::new();
     for loss in losses {
-        let sum = match loss.weight {
-            Weight::Fixed(weight) => b.graph.weighted_sum(loss.values, weight),
-            Weight::Given(weight) => b.graph.weighted_sum_by(loss.values, weight)?,
+        let mut mean = |values| match loss.weight {
+            Weight::Fixed(weight) => Ok(b.graph.weighted_sum(values, weight)),
+            Weight::Given(weight) => b.graph.weighted_sum_by(values, weight),
         };
-        metrics.push((loss.metric as u64, sum));
+        let sum = mean(loss.values)?;
+        let reported = loss.reported.map_or(Ok(sum), mean)?;
+        metrics.push((loss.metric as u64, reported));
         let part = loss.scale.map_or(sum, |scale| b.graph.scale(sum, scale));
         total = Some(match total {
             Some(total) => b.graph.add(total, part)?,

@@ -1,4 +1,6 @@
-//! The state of a training run and its steps.
+//! The state of a training run and its steps; `trainer/upload.rs` what a step is given.
+
+mod upload;
 
 use super::batch::Batch;
 use super::exchange::{Exchange, GradientRange};
@@ -6,13 +8,15 @@ use super::groups::{Groups, Rate};
 use super::options::TrainOptions;
 use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
 use super::terms::{Feed, LABEL_WEIGHT, Terms, feeds, joint};
+use super::timesteps::{TimestepLosses, TimestepSampler};
 use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{JointModel, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
-use crate::rng::{Seed, Stream, uniform_u32_below};
+use crate::rng::Seed;
+use crate::tensor::Tensors;
 use crate::weights::{Loaded, Weights};
 use std::sync::Arc;
 
@@ -98,6 +102,10 @@ pub struct Trainer {
     options: TrainOptions,
     step: u64,
     since: Since,
+    /// What timesteps are drawn by, where that is their losses.
+    losses: Option<TimestepLosses>,
+    /// Timesteps of the last micro-batch, whose losses are still on the device.
+    unheard: Vec<usize>,
 }
 
 /// Steps since means were read.
@@ -142,7 +150,7 @@ impl Trainer {
         let mut weights = Weights::upload(device, Arc::clone(&model), &weights, Some(&weights)).await?;
         weights.zero_set(ParamSet::FirstMoment).await?;
         weights.zero_set(ParamSet::SecondMoment).await?;
-        Self::with_weights(weights, diffusion, options, terms, 0).await
+        Self::with_weights(weights, diffusion, options, terms, None).await
     }
 
     /// A run continued from a checkpoint: bit for bit where it stopped if it holds the optimizer's state, else with
@@ -170,19 +178,18 @@ impl Trainer {
         let model = Arc::new(JointModel::new(&checkpoint.model)?);
         let ema = checkpoint.ema.as_ref().unwrap_or(&checkpoint.weights);
         let mut weights = Weights::upload(device, model, &checkpoint.weights, Some(ema)).await?;
-        let step = match &checkpoint.training {
+        let state = checkpoint.training.as_ref();
+        match state {
             Some(state) => {
                 weights.upload_set(ParamSet::FirstMoment, &state.adam_m).await?;
                 weights.upload_set(ParamSet::SecondMoment, &state.adam_v).await?;
-                state.step
             }
             None => {
                 weights.zero_set(ParamSet::FirstMoment).await?;
                 weights.zero_set(ParamSet::SecondMoment).await?;
-                0
             }
-        };
-        Self::with_weights(weights, &checkpoint.diffusion, options, terms, step).await
+        }
+        Self::with_weights(weights, &checkpoint.diffusion, options, terms, state).await
     }
 
     async fn with_weights(
@@ -190,10 +197,11 @@ impl Trainer {
         diffusion: &DiffusionConfig,
         options: &TrainOptions,
         terms: &Terms,
-        step: u64,
+        state: Option<&TrainingState>,
     ) -> Result<Trainer> {
         options.validate()?;
         diffusion.validate()?;
+        let schedule = Schedule::new(diffusion)?;
         let spec = TrainSpec { groups: options.groups.clone(), ..TrainSpec::of(options) };
         let spec = of_terms(weights.model(), spec, terms)?;
         let feeds = feeds(terms)?;
@@ -206,6 +214,14 @@ impl Trainer {
         let counts_labels = feeds.iter().any(|feed| backward.buffer(&feed.buffer(LABEL_WEIGHT)).is_some());
         let classifier_waits = counts_labels && spec.groups.trains(Part::Classifier);
         let apply_others = others(&weights, &spec, &apply).await?;
+        let losses = match options.timestep_sampler {
+            TimestepSampler::Uniform => None,
+            TimestepSampler::LossSecondMoment => {
+                upload::check_losses(&backward)?;
+                let known = state.map(|state| &state.timesteps);
+                Some(TimestepLosses::of(known.unwrap_or(&Tensors::new()), schedule.len())?)
+            }
+        };
         let ranges = spec.groups.ranges(&weights.model().params);
         let gradients = ranges.iter().filter_map(|(range, _)| {
             let buffer = weights.buffer(spec.gradients(), range.chunk)?.clone();
@@ -222,11 +238,13 @@ impl Trainer {
             exchange: None,
             feeds,
             factors: spec.groups.factors(),
-            schedule: Schedule::new(diffusion)?,
+            schedule,
             diffusion: diffusion.clone(),
             options: options.clone(),
-            step,
+            step: state.map_or(0, |state| state.step),
             since: Since::default(),
+            losses,
+            unheard: Vec::new(),
         })
     }
 
@@ -287,16 +305,32 @@ impl Trainer {
 
     fn try_gather(&mut self, batches: &[&Batch], fresh: bool) -> Result<()> {
         let micro = self.options.micro_batches;
+        if self.losses.is_some() && self.exchange.is_some() {
+            let detail =
+                "\"loss_second_moment\" goes by the losses of one process: with several, use \"uniform\"";
+            return Err(Error::config("timestep_sampler", detail));
+        }
+        self.hear()?;
+        // All micro-batches of a step are drawn by what was known before it.
+        let chances = self.losses.as_ref().and_then(TimestepLosses::chances);
         for number in 0..micro {
-            let mut first_row = 0;
+            self.hear()?;
+            let (mut first_row, mut drawn) = (0, Vec::new());
             for (feed, batch) in self.feeds.iter().zip(batches) {
-                self.write_batch(feed, batch, number * feed.batch, first_row)?;
+                let timesteps =
+                    self.write_batch(feed, batch, number * feed.batch, first_row, chances.as_ref())?;
+                if feed.prefix.is_empty() {
+                    drawn = timesteps;
+                }
                 first_row += feed.batch * micro;
             }
             self.backward.write("first", bytemuck::bytes_of(&[u32::from(number == 0), 0, 0, 0]))?;
             let first = u32::from(fresh && number == 0);
             self.backward.write("metrics_first", bytemuck::bytes_of(&[first, 0, 0, 0]))?;
             self.backward.run();
+            if self.losses.is_some() {
+                self.unheard = drawn;
+            }
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.exchange(self.weights.device(), &self.gradients)?;
@@ -313,7 +347,7 @@ impl Trainer {
                 beta2: self.options.beta2,
                 eps: 1e-8,
                 weight_decay: self.options.weight_decay,
-                ema_rate: self.options.ema_rate,
+                ema_rate: self.options.ema_rate_at(self.step),
             };
             let values = hyper(self.step + 1, &optimizer, 1.0);
             self.apply.write(&hyper_buffer(number), bytemuck::cast_slice(&values))?;
@@ -332,43 +366,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Uploads a micro-batch of a feed, from row `from` of its batch on, with timesteps and coefficients. Random numbers are
-    /// drawn for rows that count from `first_row`, so that feeds have different ones.
-    fn write_batch(&self, feed: &Feed, batch: &Batch, from: usize, first_row: usize) -> Result<()> {
-        let config = &self.weights.model().config;
-        let rows = feed.batch;
-        let images = config.images(rows);
-        let len = images.image_len();
-        let write = |name: &str, data: &[u8]| self.backward.write(&feed.buffer(name), data);
-        let part = batch.images.get(from * len..(from + rows) * len).unwrap_or_default();
-        write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
-        let seed = Seed(self.options.seed);
-        let (mut t, mut q, mut vb) = (Vec::new(), Vec::new(), Vec::new());
-        let first = first_row + from;
-        for row in first..first + rows {
-            let steps = self.schedule.len() as u32;
-            let index =
-                uniform_u32_below(steps, seed, Stream::Timestep, self.step as u32, row as u32) as usize;
-            t.push(self.schedule.model_timestep(index)?);
-            q.extend(self.schedule.q_sample_coefficients(index)?);
-            if config.learn_sigma {
-                vb.extend(self.schedule.vb_coefficients(index)?);
-            }
-        }
-        write("t", bytemuck::cast_slice(&t))?;
-        write("coefficients", bytemuck::cast_slice(&q))?;
-        write("vb_coefficients", bytemuck::cast_slice(&vb))?;
-        let run = [seed.0 as u32, (seed.0 >> 32) as u32, self.step as u32, first as u32];
-        write("run", bytemuck::cast_slice(&run))?;
-        let labels = batch.labels.rows(from..from + rows, config.num_classes)?;
-        write("labels", &config.head.pack(&labels, rows, config.num_classes)?)
-    }
-
     /// Means since the last call, or since a step that failed after it; waits for the steps submitted so far. Without any
     /// they are zeros.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the loss or the gradients' norm is NaN or infinite; device errors.
+    /// [`Error::NotFinite`] where a term of the loss or the gradients' norm is NaN or infinite, naming it; device errors.
     pub async fn metrics(&mut self) -> Result<Metrics> {
         let Since { all: steps, labelled, applied } = std::mem::take(&mut self.since);
         let sums = self.backward.read("metrics").await?;
@@ -384,7 +386,14 @@ impl Trainer {
             None => None,
         };
         let [loss, mse, classifier_loss, vb] = [(0, steps), (1, steps), (2, labelled), (3, steps)].map(mean);
-        let finite = [("loss", loss), ("gradients' norm", gradient_norm.unwrap_or(0.0))];
+        // The loss is their sum: what is wrong with it is one of them, or that they were weighted beyond all numbers.
+        let finite = [
+            ("noise error", mse),
+            ("classifier's loss", classifier_loss),
+            ("variational term", vb),
+            ("loss", loss),
+            ("gradients' norm", gradient_norm.unwrap_or(0.0)),
+        ];
         if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
             let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
             return Err(Error::NotFinite { detail });
@@ -411,6 +420,7 @@ impl Trainer {
             seed: self.options.seed,
             adam_m: self.weights.download(ParamSet::FirstMoment, false).await?,
             adam_v: self.weights.download(ParamSet::SecondMoment, false).await?,
+            timesteps: self.known_losses().await?.map(|losses| losses.tensors()).unwrap_or_default(),
             recipe: serde_json::Value::Null,
             data_fingerprint: String::new(),
             best: None,

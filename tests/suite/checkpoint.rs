@@ -83,6 +83,7 @@ fn full() -> Checkpoint {
             seed: u64::MAX,
             adam_m: trained,
             adam_v: second,
+            timesteps: Tensors::new(),
             recipe: serde_json::json!({ "batch": 64, "nested": { "lr": [0.0002, null, true] } }),
             data_fingerprint: "sha256:00ff".into(),
             best: Some(metrics(7, 12.25)),
@@ -354,7 +355,7 @@ fn bad_metadata_is_refused() {
 #[test]
 fn what_could_not_be_read_back_is_not_written() {
     let mut cases = Vec::new();
-    for name in ["ema/x", "adam_m/x", "adam_v/x", "__metadata__"] {
+    for name in ["ema/x", "adam_m/x", "adam_v/x", "timesteps/x", "__metadata__"] {
         let mut checkpoint = inference_only();
         checkpoint.weights.insert(name.into(), tensor(&[1], |_| 0.0));
         cases.push((checkpoint, "is reserved"));

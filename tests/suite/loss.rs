@@ -126,6 +126,46 @@ fn cross_entropy_and_its_gradient_equal_the_twin() {
 }
 
 #[test]
+fn cross_entropy_of_shares_and_its_gradient_equal_the_twin() {
+    for [batch, classes] in LOGITS {
+        let (logits, weights) = (scaled(1, batch * classes, 6.0), values(2, batch));
+        // Two classes mixed, one alone, none.
+        let other = |n: usize| (n * 5 + 1) % classes;
+        let class = |n: usize| n * 7 % classes;
+        let lambda = |n: usize| [0.25f32, 0.0, 0.9][n % 3];
+        let mut shares = vec![0.0f32; batch * classes];
+        for n in (0..batch).filter(|n| n % 4 != 3) {
+            shares[n * classes + class(n)] += 1.0 - lambda(n);
+            shares[n * classes + other(n)] += lambda(n);
+        }
+        let mut h = Harness::new();
+        let [z, y] = [&logits, &shares].map(|data| h.input(&[batch, classes], data).slice);
+        let dloss = h.input(&[batch], &weights).slice;
+        let (out, gradient) = (h.output(&[batch]), h.output(&[batch, classes]));
+        let mut launches = loss::soft_cross_entropy(batch, classes, z, y, out.slice);
+        launches.extend(loss::soft_cross_entropy_grad(batch, classes, [z, y, dloss], gradient.slice));
+        h.run(launches);
+        let label =
+            |n: usize, of: &dyn Fn(usize) -> usize| if n % 4 == 3 { UNLABELLED } else { of(n) as u32 };
+        let own: Vec<u32> = (0..batch).map(|n| label(n, &class)).collect();
+        let others: Vec<u32> = (0..batch).map(|n| label(n, &other)).collect();
+        // (1 - lambda) CE(y) + lambda CE(y_other).
+        let twin = |z: &[f64]| -> Vec<f64> {
+            let [own, other] = [&own, &others].map(|labels| cross_entropy_twin(classes, z, labels));
+            let mixed = |(n, (a, b)): (usize, (&f64, &f64))| {
+                let lambda = f64::from(lambda(n));
+                (1.0 - lambda) * a + lambda * b
+            };
+            own.iter().zip(&other).enumerate().map(mixed).collect()
+        };
+        let what = format!("shares of {batch} x {classes}");
+        let (logits, weights) = (wide(&logits), wide(&weights));
+        assert_close(&what, &h.read(&out), &twin(&logits), 1e-5);
+        assert_gradient(&what, &h.read(&gradient), &logits, |z| dot(&twin(z), &weights));
+    }
+}
+
+#[test]
 fn cross_entropy_keeps_its_digits_where_logits_share_a_large_offset() {
     // Multiples of 1/64, so that adding the offset is exact and changes nothing but what the kernel makes of it.
     let near: Vec<f32> = values(1, 40).iter().map(|v| (v * 256.0).round() / 64.0).collect();

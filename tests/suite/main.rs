@@ -2,6 +2,7 @@
 
 mod activations;
 mod attention;
+mod augment;
 mod batches;
 mod channels;
 mod checkpoint;
@@ -42,9 +43,11 @@ mod solvers;
 mod timesteps;
 mod training;
 mod training_alone;
+mod training_augment;
 mod training_clipping;
 mod training_groups;
 mod training_labels;
+mod training_noise;
 mod training_terms;
 mod typicality;
 mod variational;

@@ -3,9 +3,9 @@
 
 use super::harness::{assert_close, device, tiny_config, values, wide};
 use duet::diffusion::{DiffusionConfig, Prediction, Schedule};
-use duet::infer::NoisePredictor;
+use duet::infer::{ImageClassifier, NoisePredictor, NoisedClassifier};
 use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
-use duet::rng::Seed;
+use duet::rng::{Seed, Stream, normal_fill};
 use duet::tensor::Tensors;
 use duet::train::{ClassifierInput, StepInput, training_step};
 use duet::weights::Weights;
@@ -100,4 +100,34 @@ fn images_and_timesteps_must_fit() {
     assert!(fails(2 * len, &[0]).contains("1 images"), "a timestep too few");
     assert!(fails(len, &[1000]).contains("below 1000"), "past the chain's end");
     assert!(pollster::block_on(predictor.predict(&[], &[])).unwrap().is_empty());
+}
+
+#[test]
+fn noised_images_are_classified_as_if_the_host_had_noised_them() {
+    let (model, weights) = model(&tiny_config());
+    let upload = Weights::upload(device(), Arc::clone(&model), &weights, None);
+    let weights = pollster::block_on(upload).unwrap();
+    let diffusion = DiffusionConfig::default();
+    let schedule = Schedule::new(&diffusion).unwrap();
+    let len = model.config.in_channels * model.config.image_size.pow(2);
+    let images = values(7, 3 * len);
+    let noised = |times: [usize; 3], batch: usize| {
+        let new = NoisedClassifier::new(&weights, &diffusion, batch, WeightSet::Raw);
+        let classifier = pollster::block_on(new).unwrap();
+        pollster::block_on(classifier.logits(&images, &times, Seed(4), 5)).unwrap()
+    };
+    // At step 0 the network is told what a clean image tells it.
+    let [kept, share] = schedule.q_sample_coefficients(0).unwrap();
+    let mut x_t = images.clone();
+    for (row, image) in x_t.chunks_mut(len).enumerate() {
+        let mut noise = vec![0.0; len];
+        normal_fill(Seed(4), Stream::TrainNoise, 0, 5 + row as u32, &mut noise);
+        image.iter_mut().zip(&noise).for_each(|(pixel, noise)| *pixel = kept * *pixel + share * noise);
+    }
+    let clean = pollster::block_on(ImageClassifier::new(&weights, 3, WeightSet::Raw)).unwrap();
+    let want = pollster::block_on(clean.logits(&x_t)).unwrap();
+    assert_close("logits", &noised([0; 3], 3), &wide(&want), 1e-4);
+    // Another batch, the same noise; other steps, other answers.
+    assert_close("batches", &noised(TIMESTEPS, 2), &wide(&noised(TIMESTEPS, 3)), 1e-5);
+    assert_ne!(noised(TIMESTEPS, 3), noised([0; 3], 3));
 }

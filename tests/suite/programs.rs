@@ -81,7 +81,14 @@ fn beyond_the_models() -> Plan {
     let x = graph.leaf(&[2, 9, 7, 6], Place::whole("x"));
     let window = Window { kernel: [3, 5], stride: [1, 2], padding: [1, 2] };
     let weight = graph.leaf(&[15, 8, 10], Place::whole("weight"));
+    let numbers = graph.leaf(&[3, 20], Place::whole("numbers"));
+    let colors = graph.leaf(&[3, 9, 7, 3], Place::whole("colors"));
+    let augmented = graph.augment(colors, numbers, [0.0; 4], true).unwrap();
+    graph.place(augmented, Place::whole("augmented"));
+    let logits = graph.leaf(&[3, 5], Place::whole("logits"));
+    let shares = graph.leaf(&[3, 5], Place::whole("shares"));
     let list = [
+        (graph.soft_cross_entropy(logits, shares).unwrap(), vec![logits]),
         (graph.slice_channels(x, 1, 3).unwrap(), vec![x]),
         (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
         (graph.max_pool2d(x, window).unwrap(), vec![x]),

@@ -206,3 +206,29 @@ fn learned_sigma_and_multi_label_heads_train() {
     let metrics = pollster::block_on(trainer.metrics()).unwrap();
     assert!(metrics.vb > 0.0 && metrics.classifier_loss > 0.0 && metrics.loss.is_finite());
 }
+
+#[test]
+fn the_average_warms_up_and_a_resumed_run_goes_on_with_it() {
+    let options = TrainOptions { ema_rate: 0.9999, ema_warmup: true, ..options() };
+    let mut trainer = start(&options);
+    run(&mut trainer, 0..1, 6);
+    let first = saved(&trainer);
+    let average = first.ema.clone().unwrap();
+    assert!(average.iter().all(|(name, tensor)| first.weights[name] == *tensor), "the weights themselves");
+    run(&mut trainer, 1..2, 6);
+    let second = saved(&trainer);
+    // 1 − 2^(−2/3).
+    let rate = 0.370_039_475_052_563;
+    for (name, tensor) in second.ema.as_ref().unwrap() {
+        let pairs = average[name].data.iter().zip(&second.weights[name].data);
+        let far = tensor.data.iter().zip(pairs).map(|(got, (before, weight))| {
+            (f64::from(*got) - rate * f64::from(*before) - (1.0 - rate) * f64::from(*weight)).abs()
+        });
+        let far = far.fold(0.0, f64::max);
+        assert!(far < 1e-6, "{name}: {far}");
+    }
+    run(&mut trainer, 2..4, 6);
+    let mut resumed = pollster::block_on(Trainer::resume(device(), &second, &options)).unwrap();
+    run(&mut resumed, 2..4, 6);
+    assert!(saved(&resumed) == saved(&trainer));
+}

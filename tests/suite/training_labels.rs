@@ -213,6 +213,8 @@ fn what_became_nan_is_not_made_a_checkpoint_of() {
     let mut bad = batch(1, 6);
     bad.images[5] = f32::NAN;
     trainer.train_step(&bad, 2e-3).unwrap();
+    let error = pollster::block_on(trainer.metrics()).unwrap_err().to_string();
+    assert!(error.contains("the noise error became NaN within 2 steps before step 2"), "{error}");
     let error = pollster::block_on(trainer.checkpoint()).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("step 2") && error.contains("`"), "{error}");
 }

@@ -121,7 +121,7 @@ fn with_header(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
 
 #[test]
 fn files_hold_ground_fit_and_statistics() {
-    let white = Pictures { ground: 255, fit: Fit::Pad };
+    let white = Pictures { ground: 255, fit: Fit::Pad, ..Pictures::default() };
     let full = checkpoint(white, Some(reference()));
     for dtype in [Dtype::F32, Dtype::F16] {
         let bytes = full.to_bytes(dtype).unwrap();
@@ -137,7 +137,7 @@ fn files_hold_ground_fit_and_statistics() {
     let text = String::from_utf8_lossy(&plain[..4000]).into_owned();
     assert!(!text.contains("pictures") && !text.contains("typicality"), "{text}");
     let back = read(&plain).unwrap();
-    assert_eq!((back.pictures, back.typicality), (Pictures { ground: 0, fit: Fit::Crop }, None));
+    assert_eq!((back.pictures, back.typicality), (Pictures::default(), None));
     let with = checkpoint(Pictures::default(), Some(reference())).to_bytes(Dtype::F32).unwrap();
     let header = |bytes: &[u8]| 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     assert_eq!(plain[header(&plain)..], with[header(&with)..], "statistics leave the weights alone");
@@ -182,7 +182,13 @@ fn malformed_statistics_are_refused_and_unknown_ones_say_nothing() {
         let error = change(from, to).unwrap_err().to_string();
         assert!(error.contains("some/file") && error.contains("statistics of typicality"), "{to}: {error}");
     }
-    for (pictures, word) in [("{\\\"fit\\\":\\\"squeeze\\\"}", "squeeze"), ("{\\\"ground\\\":256}", "256")] {
+    let bad = [
+        ("{\\\"fit\\\":\\\"squeeze\\\"}", "squeeze"),
+        ("{\\\"ground\\\":256}", "256"),
+        ("{\\\"resize_to\\\":1000}", "resize_to"),
+        ("{\\\"resize\\\":\\\"nearest\\\"}", "nearest"),
+    ];
+    for (pictures, word) in bad {
         let bytes = with_header(&good, |header| {
             header.replacen("\\\"ema\\\":false", &format!("\\\"ema\\\":false,\\\"pictures\\\":{pictures}"), 1)
         });

@@ -178,6 +178,58 @@ fn the_term_and_its_gradient_match_the_twin() {
 }
 
 #[test]
+fn the_term_is_the_same_whatever_the_network_predicts() {
+    use duet::diffusion::{DiffusionConfig, Prediction, Schedule};
+    let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
+    let size = Variational { batch: 4, pixels: 35, channels: 3 };
+    let len = size.pixels * size.channels;
+    let (start, noise, v) = (values(1, 4 * len), values(2, 4 * len), values(3, 4 * len));
+    let times = [0, 3, 200, 900];
+    let kept = |n: usize| schedule.alphas_cumprod[times[n]];
+    let mixed = |n: usize, a: f64, b: f64| kept(n).sqrt() * a + (1.0 - kept(n)).sqrt() * b;
+    // The noise is told to 5 %, and what else is predicted follows from it: x0 and v of the same x_t.
+    let each = |i: usize| {
+        let (n, x0, eps) = (i / len, f64::from(start[i]), f64::from(noise[i]));
+        let (x_t, told) = (mixed(n, x0, eps), 0.95 * eps);
+        let told_x0 = (x_t - (1.0 - kept(n)).sqrt() * told) / kept(n).sqrt();
+        (n, x_t, told, told_x0)
+    };
+    let x_t: Vec<f32> = (0..4 * len).map(|i| each(i).1 as f32).collect();
+    let term = |prediction: Prediction| {
+        let out: Vec<f32> = (0..4 * len)
+            .map(|i| {
+                let (n, _, eps, x0) = each(i);
+                let out = match prediction {
+                    Prediction::Eps => eps,
+                    Prediction::XStart => x0,
+                    Prediction::V => mixed(n, eps, -x0),
+                };
+                out as f32
+            })
+            .collect();
+        let out: Vec<f32> = out.chunks(3).zip(v.chunks(3)).flat_map(|(p, v)| [p, v].concat()).collect();
+        let coefficients: Vec<f32> =
+            times.iter().flat_map(|t| schedule.vb_coefficients_of(*t, prediction).unwrap()).collect();
+        let want = twin(&size, &wide(&out), &wide(&start), &wide(&x_t), &wide(&coefficients));
+        let mut h = Harness::new();
+        let o = h.input(&[4, 35, 6], &out).slice;
+        let [s, x] = [&start, &x_t].map(|data| h.input(&[4, 35, 3], data).slice);
+        let k = h.words(bytemuck::cast_slice(&coefficients));
+        let y = h.output(&[4]);
+        let scratch = h.scratch(variational::scratch(&size));
+        h.run(variational::forward(&size, [o, s, x, k], scratch, y.slice));
+        assert_close(&format!("{prediction:?}"), &h.read(&y), &want, 1e-3);
+        want
+    };
+    let eps = term(Prediction::Eps);
+    for prediction in [Prediction::XStart, Prediction::V] {
+        for (got, want) in term(prediction).iter().zip(&eps) {
+            assert!((got - want).abs() <= 1e-3 * want.abs(), "{prediction:?}: {got} instead of {want}");
+        }
+    }
+}
+
+#[test]
 fn a_vanishing_divergence_keeps_its_digits() {
     use duet::diffusion::{DiffusionConfig, Schedule};
     // At large steps both variances are nearly the same, and the divergence is what is left of terms near 1.

@@ -10,7 +10,7 @@ use duet::explain::{ExplainOptions, Explainer, Request};
 use duet::gpu::{BufferId, Launch, Slice};
 use duet::model::{Head, JointModel, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
-use duet::picture::{Picture, PixelLayout, Preparation};
+use duet::picture::{Fit, Picture, Pictures, PixelLayout, Preparation, Resize};
 use duet::rng::Seed;
 use duet::sampling::{Progress, Watch};
 use duet::weights::Weights;
@@ -98,10 +98,17 @@ fn web_fixtures_tiny_model() {
     let first = broken.weights.get_mut("input_blocks.0.0.weight").unwrap();
     first.data.iter_mut().enumerate().for_each(|(i, w)| *w = if i % 2 == 0 { 3e38 } else { -3e38 });
     write("broken.safetensors", &broken.to_bytes(Dtype::F32).unwrap());
+    let framed = Checkpoint { pictures: framed(), ..checkpoint.clone() };
+    write("tiny-framed.safetensors", &framed.to_bytes(Dtype::F32).unwrap());
     let colour = ModelConfig { in_channels: 3, ..checkpoint.model.clone() };
     let weights = JointModel::new(&colour).unwrap().params.initial(Seed(5));
     let colour = Checkpoint { model: colour, weights, ..checkpoint };
     write("tiny-colour.safetensors", &colour.to_bytes(Dtype::F32).unwrap());
+}
+
+/// What says everything that a model may say of its pictures.
+fn framed() -> Pictures {
+    Pictures { ground: 200, fit: Fit::Pad, resize: Resize::Bilinear, resize_to: Some(5) }
 }
 
 /// Pictures wider, higher and smaller than the model's, coloured, some of them transparent in parts, and what the library
@@ -119,7 +126,10 @@ fn web_fixtures_pictures() {
         }
         let picture = Picture { width, height, layout: PixelLayout::Rgba, data: &rgba, orientation: 1 };
         let levels = Preparation::new(1, 8).levels(&picture).unwrap();
-        list.push(serde_json::json!({"width": width, "height": height, "rgba": rgba, "levels": levels}));
+        let framed = Preparation::of(framed(), 1, 8).levels(&picture).unwrap();
+        list.push(serde_json::json!({
+            "width": width, "height": height, "rgba": rgba, "levels": levels, "framed": framed,
+        }));
     }
     write("pictures.json", serde_json::Value::from(list).to_string().as_bytes());
 }

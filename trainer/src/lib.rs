@@ -1,20 +1,23 @@
 //! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
 //!
-//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval`, then `audit`, `report`, `bench` and `training`, then
+//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval` and `fetch`, then `audit`, `report`, `bench` and `watch`, then `training`, then
 //! `commands`.
 
 // Everything is printed by `io::output`, which outlives a reader that goes away.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod audit;
+pub mod automatic;
 pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod eval;
+pub mod fetch;
 pub mod io;
 pub mod metrics;
 pub mod recipe;
 pub mod report;
 pub mod serve;
 pub mod training;
+pub mod watch;

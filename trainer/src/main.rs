@@ -78,7 +78,7 @@ fn log(verbose: bool) {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::Log)
         .with_ansi(!plain && std::io::stderr().is_terminal())
         // It would be told on stderr, by a macro that panics when that is closed.
         .log_internal_errors(false)

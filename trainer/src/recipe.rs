@@ -1,24 +1,22 @@
 //! Recipes: what to train, on what, and how, as TOML.
 
-use crate::data::DataSpec;
+mod keeping;
+mod schedule;
+mod set;
+mod span;
+
+pub use keeping::BestBy;
+pub use schedule::RateSchedule;
+pub use span::TimeSpan;
+
+use crate::data::{DataSpec, whole};
 use duet::autodiff::Activations;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
-use duet::train::{ClassifierInput, Groups, TrainOptions};
+use duet::train::{Augment, ClassifierInput, Groups, TimestepSampler, TrainOptions};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// How the learning rate changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RateSchedule {
-    /// Not at all, after the warm-up.
-    #[default]
-    Constant,
-    /// Half a cosine down to a twentieth at the last step.
-    Cosine,
-}
 
 /// How to train. What is left out has the reference's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,12 +32,18 @@ pub struct TrainRecipe {
     pub learning_rate: f64,
     /// How it changes.
     pub lr_schedule: RateSchedule,
+    /// What an exponential schedule multiplies it by every 1,000 steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_decay: Option<f64>,
     /// Steps over which it rises from 0.
     pub warmup_steps: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Rate of the weights' moving average.
     pub ema_rate: f64,
+    /// That rate rises from 0 by 1 − (1 + step)^(−2/3), so that the average forgets fresh weights sooner.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ema_warmup: bool,
     /// Weight of the classifier's loss.
     pub classifier_loss_scaling: f32,
     /// What the classifier sees: "clean", "noised", "both" or "none".
@@ -52,6 +56,13 @@ pub struct TrainRecipe {
     /// Largest global norm of the gradients; longer ones are scaled down to it. Left out: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_grad_norm: Option<f64>,
+    /// γ of Min-SNR weights of the noise error: timesteps whose signal is more than γ times the noise weigh less. 5 is usual.
+    /// Left out: all weigh the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_snr_gamma: Option<f64>,
+    /// How timesteps are drawn: "uniform", or "loss_second_moment": more often where the noise error is large.
+    #[serde(skip_serializing_if = "is_uniform")]
+    pub timestep_sampler: TimestepSampler,
     /// Seed of everything random.
     pub seed: u64,
     /// Mirror half of the images.
@@ -70,6 +81,17 @@ pub struct TrainRecipe {
     pub sample_alpha: f32,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// Checkpoints that stay: the newest, and the ones before it, each under its step.
+    pub keep_last: usize,
+    /// Keep the checkpoint of the best evaluation, too: by "accuracy" or "loss".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best: Option<BestBy>,
+    /// End after so many evaluations without a better one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<u64>,
+    /// End after so much time in all, "2h" say; a linear or cosine schedule ends with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<TimeSpan>,
     /// What is trained: of `encoder`, `decoder` and `classifier` a factor of the learning rate, or "frozen".
     pub groups: Groups,
 }
@@ -83,14 +105,18 @@ impl Default for TrainRecipe {
             micro_batches: options.micro_batches,
             learning_rate: options.learning_rate,
             lr_schedule: RateSchedule::Constant,
+            lr_decay: None,
             warmup_steps: 0,
             weight_decay: options.weight_decay,
             ema_rate: options.ema_rate,
+            ema_warmup: options.ema_warmup,
             classifier_loss_scaling: options.classifier_loss_scaling,
             classifier_input: options.classifier_input,
             classifier_only: options.classifier_only,
             activations: options.activations,
             clip_grad_norm: options.clip_grad_norm,
+            min_snr_gamma: options.min_snr_gamma,
+            timestep_sampler: options.timestep_sampler,
             seed: options.seed,
             flip: false,
             log_every: 50,
@@ -100,6 +126,10 @@ impl Default for TrainRecipe {
             sample_steps: "50".into(),
             sample_alpha: 20.0,
             save_every: 500,
+            keep_last: 1,
+            keep_best: None,
+            early_stop: None,
+            max_time: None,
             groups: options.groups,
         }
     }
@@ -114,30 +144,17 @@ impl TrainRecipe {
             learning_rate: self.learning_rate,
             weight_decay: self.weight_decay,
             ema_rate: self.ema_rate,
+            ema_warmup: self.ema_warmup,
             classifier_loss_scaling: self.classifier_loss_scaling,
             classifier_input: self.classifier_input,
             classifier_only: self.classifier_only,
             activations: self.activations,
             clip_grad_norm: self.clip_grad_norm,
+            min_snr_gamma: self.min_snr_gamma,
+            timestep_sampler: self.timestep_sampler,
             groups: self.groups.clone(),
             seed: self.seed,
             ..TrainOptions::default()
-        }
-    }
-
-    /// Learning rate of step `step` (from 0).
-    pub fn rate_at(&self, step: u64) -> f64 {
-        if step < self.warmup_steps {
-            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
-        }
-        match self.lr_schedule {
-            RateSchedule::Constant => self.learning_rate,
-            RateSchedule::Cosine => {
-                let span = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
-                let done = ((step - self.warmup_steps) as f64 / span).min(1.0);
-                let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-                self.learning_rate * (0.05 + 0.95 * share)
-            }
         }
     }
 }
@@ -156,20 +173,33 @@ pub struct Recipe {
     /// The training.
     #[serde(default)]
     pub train: TrainRecipe,
+    /// What happens to images before the classifier sees them; left out: nothing.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub augment: Augment,
+}
+
+fn is_uniform(sampler: &TimestepSampler) -> bool {
+    *sampler == TimestepSampler::Uniform
+}
+
+fn is_off(augment: &Augment) -> bool {
+    !augment.is_on()
 }
 
 impl Recipe {
+    /// What the library's trainer is told.
+    pub fn options(&self) -> TrainOptions {
+        TrainOptions { augment: self.augment.clone(), ..self.train.options() }
+    }
+
     /// Reads and checks a recipe. The data's path counts from the recipe's folder.
     ///
     /// # Errors
     /// [`Error::Data`] naming the file, with line and key.
     pub fn load(path: &Path) -> Result<Recipe> {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
-        // A pipe would be waited for without end.
-        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(failed("is no file: give a recipe (.toml)".into()));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
+        let text = whole(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let text = text.map_err(|e| failed(format!("cannot be read as a recipe (.toml): {e}")))?;
         let mut recipe = Self::parse(&text, path)?;
         recipe.data.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)
@@ -193,7 +223,8 @@ impl Recipe {
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
         self.diffusion.validate()?;
-        self.train.options().validate()?;
+        self.options().validate()?;
+        self.augment.validate_for(&self.model)?;
         duet::diffusion::respaced_steps(self.diffusion.diffusion_steps, &self.train.sample_steps)?;
         if !self.train.sample_alpha.is_finite() {
             let detail = format!("must be a number, is {}", self.train.sample_alpha);
@@ -202,17 +233,17 @@ impl Recipe {
         if self.train.log_every == 0 || self.train.save_every == 0 {
             return Err(Error::config("train.log_every, train.save_every", "must be at least 1"));
         }
-        if !(0.0..1.0).contains(&self.data.test_share) {
-            let detail = format!("must be at least 0 and below 1, is {}", self.data.test_share);
-            return Err(Error::config("data.test_share", detail));
-        }
-        Ok(())
+        self.train.validate_rates()?;
+        self.train.validate_keeping()?;
+        self.data.validate()?;
+        self.data.pictures().check(self.model.image_size)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use duet::train::{Crop, Rotation};
 
     const TEXT: &str = "[data]\nkind = \"fashion-mnist\"\npath = \"data\"\n[model]\nnum_channels = 32\n";
 
@@ -261,6 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn augmentations_are_switches_or_tables() {
+        let text = "[augment]\ncrop = true\nhorizontal_flip = false\nborder = -1\n[augment.rotation]\ndegrees = 10\n";
+        let recipe = load(&format!("{TEXT}{text}")).unwrap();
+        let want = Augment {
+            crop: Some(Crop::default()),
+            rotation: Some(Rotation { degrees: 10.0, ..Rotation::default() }),
+            border: vec![-1.0],
+            ..Augment::default()
+        };
+        assert_eq!((&recipe.augment, recipe.options().augment), (&want, want.clone()));
+        let written = toml::to_string(&recipe).unwrap();
+        assert_eq!(Recipe::parse(&written, Path::new("recipe.toml")).unwrap().augment, recipe.augment);
+        let plain = load(TEXT).unwrap();
+        assert!(!plain.augment.is_on() && !toml::to_string(&plain).unwrap().contains("augment"));
+    }
+
+    #[test]
     fn mistakes_name_file_and_key() {
         let cases = [
             (format!("{TEXT}num_chanels = 3\n"), "num_chanels"),
@@ -269,9 +317,28 @@ mod tests {
             (format!("{TEXT}[train]\nsample_steps = \"ddim7,\"\n"), "ddim7,"),
             (format!("{TEXT}[diffusion]\ndiffusion_steps = 0\n"), "diffusion_steps"),
             (format!("{TEXT}[train]\nclip_grad_norm = 0.0\n"), "clip_grad_norm"),
+            (format!("{TEXT}[train]\nlr_schedule = \"exponential\"\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nlr_schedule = \"exponential\"\nlr_decay = 1.5\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nlr_decay = 0.5\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nkeep_best = \"beauty\"\n"), "keep_best"),
+            (format!("{TEXT}[train]\nearly_stop = 3\n"), "early_stop"),
+            (format!("{TEXT}[train]\nmax_time = \"2\"\n"), "max_time"),
+            (format!("{TEXT}[train]\nmin_snr_gamma = 0.0\n"), "min_snr_gamma"),
+            (format!("{TEXT}[train]\ntimestep_sampler = \"importance\"\n"), "loss_second_moment"),
+            (format!("{TEXT}[train]\nclassifier_only = true\nmin_snr_gamma = 5\n"), "min_snr_gamma"),
             (format!("{TEXT}[train.groups]\ndecoder = -1.0\n"), "groups.decoder"),
             (format!("{TEXT}[train.groups]\ndecoder = \"icy\"\n"), "\"frozen\""),
             (format!("{TEXT}[train.groups]\nhead = 1.0\n"), "head"),
+            (format!("{TEXT}[augment]\nshear = true\n"), "shear"),
+            (format!("{TEXT}[augment]\ncrop = 3\n"), "true, false or a table"),
+            (format!("{TEXT}[augment.crop]\nscale = [0.9, 0.5]\n"), "augment.crop.scale"),
+            (format!("{TEXT}[augment]\nborder = \"black\"\n"), "a border is a number"),
+            (format!("{TEXT}[augment]\ncolor_jitter = true\n"), "3 channels"),
+            (
+                format!("{TEXT}[augment]\ncrop = true\n[train]\nclassifier_input = \"noised\"\n"),
+                "\"clean\" or \"both\"",
+            ),
+            (format!("{TEXT}[augment]\nmixup = true\n[train]\nbatch_size = 9\n"), "augment.mixup"),
             (TEXT.replace("fashion-mnist", "fasion"), "fasion"),
             ("[data".into(), "line 1"),
         ];
@@ -279,18 +346,5 @@ mod tests {
             let error = load(&text).unwrap_err().to_string();
             assert!(error.contains("recipe.toml") && error.contains(word), "{word}: {error}");
         }
-    }
-
-    #[test]
-    fn the_learning_rate_follows_its_schedule() {
-        let recipe = TrainRecipe {
-            steps: 110,
-            warmup_steps: 10,
-            learning_rate: 1.0,
-            lr_schedule: RateSchedule::Cosine,
-            ..TrainRecipe::default()
-        };
-        assert!((recipe.rate_at(0) - 0.1).abs() < 1e-12 && (recipe.rate_at(10) - 1.0).abs() < 1e-12);
-        assert!((recipe.rate_at(60) - 0.525).abs() < 1e-12 && (recipe.rate_at(110) - 0.05).abs() < 1e-12);
     }
 }

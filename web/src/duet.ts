@@ -325,7 +325,7 @@ export class Duet implements DuetModel {
 
   /** How images compare with what the model was trained on, as far as its file tells; one alone is kept in mind. */
   async #likeness(images: Float32Array[], keep = images.length === 1): Promise<Likeness[]> {
-    const { unlikeBeyond, channels, imageSize, ground } = this.info;
+    const { unlikeBeyond, channels, imageSize, ground, resizeTo } = this.info;
     const [first = new Float32Array()] = images;
     const known = this.#compared;
     if (keep && known && known.image.every((value, i) => value === first[i])) return [known.likeness];
@@ -335,7 +335,7 @@ export class Duet implements DuetModel {
       const known = percentile !== undefined && unlikeBeyond !== null;
       return {
         typicality: known ? { percentile, unlike: percentile > unlikeBeyond } : null,
-        oppositeGround: oppositeGround(image, channels, imageSize, ground),
+        oppositeGround: oppositeGround(image, channels, imageSize, ground, resizeTo),
       };
     });
     if (keep && all[0]) this.#compared = { image: first.slice(), likeness: all[0] };

@@ -9,7 +9,7 @@ import type { ImageInput, ModelInfo, Pixels } from './types.js';
 
 type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
 /** What a model's pictures are: black ground and the middle square where nothing is said. */
-type Preparation = Size & Partial<Pick<ModelInfo, 'ground' | 'fit'>>;
+type Preparation = Size & Partial<Pick<ModelInfo, 'ground' | 'fit' | 'resize' | 'resizeTo'>>;
 
 /** Beyond what noised images reach: such numbers are no image in −1..1. */
 const FAR = 16;
@@ -33,14 +33,14 @@ function arrayNumbers(array: Pixels, { imageSize, channels }: Size): Float32Arra
 
 /** A picture's pixels as numbers in −1..1, in the order channel, row, column. */
 function pictureNumbers({ data, width }: ImageData, preparation: Preparation): Float32Array {
-  const { imageSize, channels, ground, fit } = preparation;
+  const { imageSize, channels, ground, fit, resize, resizeTo } = preparation;
   if (channels !== 1 && channels !== 3) {
     throw new BadInputError(`pictures have 1 or 3 channels, this model ${channels}: give a typed array`);
   }
   try {
     // The one function that the command uses too, so that both see the same.
     const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    return pictureValues(rgba, width, channels, imageSize, ground, fit);
+    return pictureValues(rgba, width, channels, imageSize, ground, fit, resize, resizeTo);
   } catch (error) {
     // The module gets as much memory as the browser gives it, and has no other end than this one where that is too little.
     if (error instanceof WebAssembly.RuntimeError) {
@@ -79,10 +79,10 @@ export function readImages(images: ImageInput[], size: Preparation): Promise<Flo
 }
 
 /** A mask as numbers in 0..1, one a pixel, fitted as the images are; what is transparent may not change. */
-export async function readMask(mask: ImageInput, { imageSize, fit }: Preparation): Promise<Float32Array> {
+export async function readMask(mask: ImageInput, model: Preparation): Promise<Float32Array> {
   const outside = mask instanceof Float32Array ? mask.find((value) => !(value >= 0 && value <= 1)) : undefined;
   if (outside !== undefined) throw new BadInputError(`a mask has values from 0 to 1, this one holds ${outside}`);
-  const [numbers = new Float32Array()] = await readImages([mask], { imageSize, channels: 1, ...(fit && { fit }) });
+  const [numbers = new Float32Array()] = await readImages([mask], { ...model, channels: 1, ground: 0 });
   return mask instanceof Float32Array ? numbers : numbers.map((value) => (value + 1) / 2);
 }
 

@@ -64,6 +64,10 @@ export interface ModelInfo {
   ground: number;
   /** How pictures that are not square become square: their middle, all of them on the ground, or stretched. */
   fit: 'crop' | 'pad' | 'stretch';
+  /** By what filter they are resized. */
+  resize: 'lanczos' | 'bilinear';
+  /** Pixels a side that they are resized to; where that is less than `imageSize`, the ground is around them. */
+  resizeTo: number;
   /**
    * Percentile of the training data beyond which a picture counts as unlike them; `null` where the checkpoint does not
    * tell what they look like.

@@ -121,6 +121,27 @@ test('pictures of any size, colour and opacity are seen as the command sees them
   got.forEach((apart, i) => assert.ok(apart <= 1, `picture ${Math.floor(i / 3)}: grey levels differ by ${apart}`));
 });
 
+test('a model that wants the ground around its pictures gets them as the command makes them', { timeout: SLOW }, async () => {
+  const pictures = JSON.parse(readFileSync(fixture('pictures.json'), 'utf8'));
+  const got = await run(async (pictures) => {
+    const { duet, helpers } = globalThis;
+    const framed = await duet.Duet.load('/fixtures/tiny-framed.safetensors');
+    const grey = (image) => image.data.filter((_, i) => i % 4 === 0);
+    const apart = [];
+    for (const { width, height, rgba, framed: levels } of pictures) {
+      const shown = await framed.prepare(new ImageData(Uint8ClampedArray.from(rgba), width, height));
+      apart.push(helpers.apart(grey(shown), levels));
+    }
+    const { ground, fit, resize, resizeTo, imageSize } = framed.info;
+    const [{ oppositeGround }] = await framed.classifyAll([new ImageData(new Uint8ClampedArray(64 * 4), 8, 8)]);
+    await framed.dispose();
+    return { apart, info: { ground, fit, resize, resizeTo, imageSize }, oppositeGround };
+  }, pictures);
+  assert.deepEqual(got.info, { ground: 200, fit: 'pad', resize: 'bilinear', resizeTo: 5, imageSize: 8 });
+  assert.deepEqual(got.apart, pictures.map(() => 0), 'the same levels, bit for bit');
+  assert.equal(got.oppositeGround, false, 'what is transparent is ground');
+});
+
 test('samples follow from their seed', { timeout: SLOW }, async () => {
   const got = await run(async () => {
     const { helpers, model } = globalThis;

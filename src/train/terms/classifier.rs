@@ -1,6 +1,6 @@
 //! The classifier's loss on clean images (paper Eq. 5 to 8) or on noised ones (Eq. 9 and 10).
 
-use super::{Feed, Loss, Metric, Pass, Term, Terms, Weight};
+use super::{Feed, Loss, MIXED_LABELS, Metric, Pass, Term, Terms, Weight};
 use crate::diffusion::DiffusionConfig;
 use crate::error::Result;
 use crate::model::{AcrossLabels, JointModel};
@@ -18,7 +18,7 @@ pub enum Seen {
 /// Cross-entropy of the classifier's answers, its mean over those images of the whole batch that have a label: over all of
 /// them, however many micro-batches they are spread over. BatchNorm's statistics are those of all images of the micro-batch,
 /// with and without a label, as they are of the reference, whose batches have labels throughout; where no image of the whole
-/// batch has one, the classifier does not move. Of the last term of a feed "classifier_loss" \[N\] and "logits" \[N,K\] stay.
+/// batch has one, the classifier does not move. Of mixed images the labels are mixed alike. Of the last term of a feed "classifier_loss" \[N\] and "logits" \[N,K\] stay.
 #[derive(Clone, Debug)]
 pub struct ClassifierLoss {
     /// The batch it reads.
@@ -41,14 +41,22 @@ impl Term for ClassifierLoss {
         };
         let logits = pass.logits(&encoded, t)?;
         let (head, classes) = (pass.model.config.head, pass.model.config.num_classes);
-        let (name, batch) = (pass.buffer("labels"), pass.batch());
+        // Noised images are mixed where they are the classifier's own.
+        let mixed = pass.mixes() && (self.seen == Seen::Clean || pass.spec.classifier_only);
+        let (name, batch) = (pass.buffer(if mixed { MIXED_LABELS } else { "labels" }), pass.batch());
         let graph = &mut pass.builder.graph;
-        let labels = head.labels(graph, &name, batch, classes);
-        let values = head.loss(graph, logits, labels, AcrossLabels::Mean)?;
+        let values = if mixed {
+            let shares = head.mixed_labels(graph, &name, batch, classes);
+            head.mixed_loss(graph, logits, shares, AcrossLabels::Mean)?
+        } else {
+            let labels = head.labels(graph, &name, batch, classes);
+            head.loss(graph, logits, labels, AcrossLabels::Mean)?
+        };
         pass.result("classifier_loss", values);
         pass.result("logits", logits);
+        let values = if self.seen == Seen::Noised { pass.over_timesteps(values)? } else { values };
         let weight = Weight::Given(pass.label_weight());
-        Ok(Loss { values, weight, scale: Some(self.scaling), metric: Metric::Classifier })
+        Ok(Loss { values, reported: None, weight, scale: Some(self.scaling), metric: Metric::Classifier })
     }
 }
 

@@ -12,16 +12,26 @@ pub use noise_error::NoiseError;
 pub use variational::VariationalTerm;
 
 use super::step::TrainSpec;
+use super::timesteps::TimestepSampler;
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place};
 use crate::model::{Builder, Encoded, JointModel, Part};
+use crate::ops::augment::NUMBERS;
 use crate::rng::Stream;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// Buffer of a feed that holds [`Pass::label_weight`].
 pub(super) const LABEL_WEIGHT: &str = "label_weight";
+/// Buffer of a feed that holds what happens to its images before the classifier sees them.
+pub(super) const AUGMENT: &str = "augment";
+/// Buffer of a feed that holds the labels of its mixed images.
+pub(super) const MIXED_LABELS: &str = "mixed_labels";
+/// Buffer of the first feed that holds the weights of losses at timesteps that were not drawn uniformly.
+pub(super) const IMPORTANCE: &str = "importance";
+/// Buffer of a feed that holds the weights of noise errors by their timesteps.
+pub(super) const SNR_WEIGHT: &str = "snr_weight";
 
 /// A batch that terms read.
 ///
@@ -85,6 +95,8 @@ pub enum Weight {
 pub struct Loss {
     /// Loss of each image \[N\].
     pub values: NodeId,
+    /// What is reported of each image, where that is something else.
+    pub reported: Option<NodeId>,
     /// Weight of each in the reported mean.
     pub weight: Weight,
     /// What that mean is multiplied by in the total; `None`: 1.
@@ -197,6 +209,7 @@ struct Shared {
     run: Option<NodeId>,
     label_weight: Option<NodeId>,
     x_start: Option<NodeId>,
+    augmented: Option<NodeId>,
     noised: Option<Noised>,
     noised_code: Option<Encoded>,
     model_out: Option<NodeId>,
@@ -301,7 +314,50 @@ impl<'a, 'b> Pass<'a, 'b> {
         x_start
     }
 
-    /// The images noised.
+    /// The images \[N,H,W,C\] that are the classifier's own, augmented where the specification says so.
+    ///
+    /// # Errors
+    /// As [`crate::train::Augment::validate_for`].
+    pub fn augmented(&mut self) -> Result<NodeId> {
+        let x_start = self.x_start();
+        let augment = &self.spec.augment;
+        if !augment.is_on() {
+            return Ok(x_start);
+        }
+        if let Some(known) = self.shared().augmented {
+            return Ok(known);
+        }
+        augment.validate_for(&self.model.config)?;
+        let numbers = self.leaf(AUGMENT, &[self.feed.batch, NUMBERS]);
+        let jitter = augment.color_jitter.is_some();
+        let images = self.builder.graph.augment(x_start, numbers, augment.border_lanes(), jitter)?;
+        self.shared().augmented = Some(images);
+        Ok(images)
+    }
+
+    /// Whether the feed's timesteps are drawn as the specification says: those of the first feed are, others' uniformly.
+    pub(super) fn draws_timesteps(&self) -> bool {
+        self.spec.timestep_sampler != TimestepSampler::Uniform && self.feed.prefix.is_empty()
+    }
+
+    /// Losses \[N\] of noised images, weighed so that their mean is that over uniform timesteps, however those were drawn.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the values are not \[N\].
+    pub fn over_timesteps(&mut self, values: NodeId) -> Result<NodeId> {
+        if !self.draws_timesteps() {
+            return Ok(values);
+        }
+        let weights = self.leaf(IMPORTANCE, &[self.feed.batch]);
+        self.builder.graph.multiply(values, weights)
+    }
+
+    /// Whether the classifier's own images are mixtures of two.
+    pub fn mixes(&self) -> bool {
+        self.spec.augment.mixup.is_some()
+    }
+
+    /// The images noised; augmented first where the classifier is all that is trained.
     ///
     /// # Errors
     /// As [`crate::graph::Graph::q_sample`].
@@ -309,7 +365,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         if let Some(known) = self.shared().noised {
             return Ok(known);
         }
-        let x_start = self.x_start();
+        let x_start = if self.spec.classifier_only { self.augmented()? } else { self.x_start() };
         let batch = self.feed.batch;
         let t = self.leaf("t", &[batch]);
         let coefficients = self.leaf("coefficients", &[2 * batch]);
@@ -357,7 +413,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         Ok(out)
     }
 
-    /// The images encoded as they are, and their timesteps \[N\], zeros.
+    /// The classifier's own images encoded as they are, and their timesteps \[N\], zeros.
     ///
     /// # Errors
     /// As [`crate::model::UNet::encode`].
@@ -365,7 +421,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         if let Some(known) = self.shared().clean_code.clone() {
             return Ok(known);
         }
-        let x_start = self.x_start();
+        let x_start = self.augmented()?;
         let zero = self.builder.graph.fill(self.feed.batch, 0.0);
         let model = self.model;
         let code = (self.as_rated(Part::Encoder, |b| model.unet.encode(b, x_start, zero))?, zero);

@@ -1,12 +1,12 @@
 //! The variational term of a learned sigma (Nichol & Dhariwal 2021, eq. 16).
 
 use super::{Feed, Loss, Metric, Pass, Term, Terms, Weight};
-use crate::diffusion::{DiffusionConfig, Prediction};
-use crate::error::{Error, Result};
+use crate::diffusion::DiffusionConfig;
+use crate::error::Result;
 use crate::model::JointModel;
 use crate::train::TrainSpec;
 
-/// Bits per dimension of the variances that the network's output gives beside eps.
+/// Bits per dimension of the variances that the network's output gives beside its prediction, which gets no gradient of it.
 #[derive(Clone, Debug)]
 pub struct VariationalTerm {
     /// The batch it reads.
@@ -25,21 +25,22 @@ impl Term for VariationalTerm {
         let noised = pass.noised()?;
         let coefficients = pass.leaf("vb_coefficients", &[8 * pass.batch()]);
         let values = pass.builder.graph.vb(out, noised.x_start, noised.x_t, coefficients)?;
+        if pass.draws_timesteps() {
+            pass.result("vb", values);
+        }
+        let values = pass.over_timesteps(values)?;
         let weight = match self.rescaled {
             Some(steps) => pass.weight() * steps as f32 / 1000.0,
             None => pass.weight(),
         };
         let weight = Weight::Fixed(weight);
-        Ok(Loss { values, weight, scale: None, metric: Metric::Variational })
+        Ok(Loss { values, reported: None, weight, scale: None, metric: Metric::Variational })
     }
 }
 
 pub(super) fn of(diffusion: &DiffusionConfig, model: &JointModel, spec: &TrainSpec) -> Result<Terms> {
     if !model.config.learn_sigma {
         return Ok(Vec::new());
-    }
-    if diffusion.prediction != Prediction::Eps {
-        return Err(Error::config("prediction", "a learned sigma needs a network that predicts eps"));
     }
     let rescaled = diffusion.rescale_learned_sigmas.then_some(diffusion.diffusion_steps);
     Ok(vec![Box::new(VariationalTerm { feed: Feed::first(spec.batch), rescaled })])

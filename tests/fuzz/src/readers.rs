@@ -7,7 +7,7 @@ use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::{DiffusionConfig, Schedule, respaced_steps};
 use duet::families::Tuning;
 use duet::model::{Labels, ModelConfig};
-use duet::picture::{Fit, Preparation};
+use duet::picture::Preparation;
 use duet_trainer::bench::{compare::Comparison, results::Results};
 use duet_trainer::data::{self, DataKind, DataSpec, INDEX};
 use duet_trainer::eval::{self, comparison::Earlier, judge::Identity};
@@ -22,12 +22,23 @@ const TEXT: Budget = Budget { factor: 64, constant: 1 << 20 };
 const CHECKPOINT: Budget = Budget { factor: 32, constant: 1 << 20 };
 /// A model's list of parameters, whatever the file says: no network that is accepted has more.
 const MODEL: Budget = Budget { factor: 32, constant: 32 << 20 };
-/// Deflate unpacks to at most 1,032 times a file's size, and a growing vector has twice of what it holds.
-const IDX: Budget = Budget { factor: 3 * 1032, constant: 2 << 20 };
+/// Deflate unpacks to at most 1,032 times a file's size, a growing vector has twice of what it holds, and images are resized beside.
+const IDX: Budget = Budget { factor: 5 * 1032, constant: 2 << 20 };
 /// Tables as text, a row and an error for each of many short lines, and two small pictures.
 const CELEBA: Budget = Budget { factor: 512, constant: 8 << 20 };
+/// Deflate again, and what unpacks is text of which two bytes and more become one.
+const PACKED_TEXT: Budget = Budget { factor: 3 * 1032, constant: 16 << 20 };
+/// Bytes as they are, their images once more, hashes of them.
+const RECORDS: Budget = Budget { factor: 16, constant: 2 << 20 };
+/// Arrays unpack as an idx set does, and what is not stored as bytes becomes f64.
+const ARRAYS: Budget = Budget { factor: 16 * 1032, constant: 4 << 20 };
 /// A picture may unpack to the decoder's limit whatever its file's size.
 const PICTURE: Budget = Budget { factor: 64, constant: 1 << 30 };
+
+/// Two by two grey pixels.
+const BITMAP: &[u8] =
+    b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\x10\x10\x20\x20\x20\0\0\x30\x30\x30\x40\x40\x40\0\0";
 
 /// A file in memory (where the system has such a folder), under a name that a reader knows it by.
 fn file(name: &str, data: &[u8]) -> PathBuf {
@@ -87,7 +98,7 @@ pub fn recipe(data: &[u8]) {
             serde_json::from_str::<Recipe>(&json).expect("what was written can be read");
             MODEL.check("model", data.len(), || duet::model::JointModel::new(&recipe.model)).expect("valid");
             for step in [0, recipe.train.warmup_steps, recipe.train.steps, u64::MAX] {
-                assert!(recipe.train.rate_at(step).is_finite(), "learning rate of step {step}");
+                assert!(recipe.train.rate_at(step, 0.5).is_finite(), "learning rate of step {step}");
             }
         }
     }
@@ -101,16 +112,7 @@ pub fn idx(data: &[u8]) {
     file("train-images-idx3-ubyte", images);
     file("t10k-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 1, 0]);
     file("t10k-images-idx3-ubyte", &[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4]);
-    let spec = DataSpec {
-        kind: DataKind::named("idx").expect("a kind"),
-        path: folder().to_owned(),
-        pad_to: None,
-        test_share: 0.1,
-        split_seed: 0,
-        ground: 0,
-        fit: Fit::Crop,
-        written: None,
-    };
+    let spec = DataSpec::new(DataKind::named("idx").expect("a kind"), folder());
     match IDX.check("idx", data.len(), || data::load(&spec, 1, 2)) {
         Err(error) => refused(&error, &folder().to_string_lossy()),
         Ok(split) => {
@@ -121,13 +123,113 @@ pub fn idx(data: &[u8]) {
     }
 }
 
+/// Loads data of a kind for a small model, whose two parts must be sound.
+fn split(kind: &str, root: &Path, budget: Budget, size: usize) {
+    let spec = DataSpec::new(DataKind::named(kind).expect("a kind"), root);
+    match budget.check(kind, size, || data::load(&spec, 3, 2)) {
+        Err(error) => refused(&error, &root.to_string_lossy()),
+        Ok(split) => {
+            for part in [&split.train, &split.test] {
+                assert_eq!(part.images.len(), 12 * part.len());
+                let classes = part.classes().expect("one class an image");
+                assert!(classes.iter().all(|class| (*class as usize) < part.class_names.len()));
+            }
+        }
+    }
+}
+
+/// A folder of this process's files, with nothing in it.
+fn empty_folder(name: &str) -> PathBuf {
+    let root = folder().join(name);
+    let _ = std::fs::remove_dir_all(&root);
+    std::fs::create_dir_all(&root).expect("a folder");
+    root
+}
+
+/// USPS as text, packed or not: LIBSVM's form where the first byte is odd.
+pub fn usps(data: &[u8]) {
+    let Some((form, text)) = data.split_first() else { return };
+    let root = empty_folder("usps");
+    let [train, test] = if form % 2 == 0 { ["zip.train", "zip.test"] } else { ["usps", "usps.t"] };
+    let good = if form % 2 == 0 { format!("1{}", " 0".repeat(256)) } else { "1 1:1".into() };
+    std::fs::write(root.join(train), text).expect("a file");
+    std::fs::write(root.join(test), good).expect("a file");
+    split("usps", &root, PACKED_TEXT, data.len());
+}
+
+/// CIFAR's records: those of CIFAR-100 where the first byte is odd.
+pub fn cifar(data: &[u8]) {
+    let Some((set, records)) = data.split_first() else { return };
+    let root = empty_folder("cifar");
+    let (kind, train, test, labels) = match set % 2 {
+        0 => ("cifar10", "data_batch_1.bin", "test_batch.bin", 1),
+        _ => ("cifar100", "train.bin", "test.bin", 2),
+    };
+    std::fs::write(root.join(train), records).expect("a file");
+    std::fs::write(root.join(test), vec![0; labels + 3072]).expect("a file");
+    split(kind, &root, RECORDS, data.len() + 3072);
+}
+
+/// A MAT file as SVHN's two.
+pub fn svhn(data: &[u8]) {
+    let root = empty_folder("svhn");
+    for name in ["train_32x32.mat", "test_32x32.mat"] {
+        std::fs::write(root.join(name), data).expect("a file");
+    }
+    split("svhn", &root, ARRAYS, 2 * data.len());
+}
+
+/// An archive of arrays: alone, and as both of a pair.
+pub fn npz(data: &[u8]) {
+    let root = empty_folder("npz");
+    std::fs::write(root.join("all.npz"), data).expect("a file");
+    split("npz", &root, ARRAYS, data.len());
+    for name in ["train.npz", "test.npz"] {
+        std::fs::write(root.join(name), data).expect("a file");
+    }
+    split("npz", &root, ARRAYS, 2 * data.len());
+}
+
+/// The malaria set's tables of slides, with a zero byte between them, and a cell of each class.
+pub fn malaria(data: &[u8]) {
+    let root = folder().join("malaria");
+    for class in ["Parasitized", "Uninfected"] {
+        let cells = root.join("cell_images").join(class);
+        std::fs::create_dir_all(&cells).expect("a folder");
+        for name in ["C1_cell_1.png", "C2_cell_2.png"] {
+            std::fs::write(cells.join(name), BITMAP).expect("a picture");
+        }
+    }
+    let mut tables = data.splitn(2, |byte| *byte == 0);
+    for class in ["parasitized", "uninfected"] {
+        let path = root.join(format!("patientid_cellmapping_{class}.csv"));
+        std::fs::write(path, tables.next().unwrap_or_default()).expect("a table");
+    }
+    split("malaria", &root, CELEBA, data.len());
+}
+
+/// A table of labels, and two pictures that it may name.
+pub fn labels_csv(data: &[u8]) {
+    let root = folder().join("labels-csv");
+    std::fs::create_dir_all(&root).expect("a folder");
+    for name in ["1.png", "2.png"] {
+        std::fs::write(root.join(name), BITMAP).expect("a picture");
+    }
+    std::fs::write(root.join("labels.csv"), data).expect("a table");
+    let spec = DataSpec::new(DataKind::named("labels-csv").expect("a kind"), &root);
+    match CELEBA.check("labels-csv", data.len(), || data::load(&spec, 3, 2)) {
+        Err(error) => refused(&error, "labels-csv"),
+        Ok(split) => {
+            let Labels::MultiLabel(labels) = &split.train.labels else { panic!("{:?}", split.train.labels) };
+            assert_eq!(labels.len(), split.train.len() * split.train.class_names.len());
+            assert!(labels.iter().all(|label| (0.0..=1.0).contains(label)));
+        }
+    }
+}
+
 /// CelebA's tables and one of boxes, with a zero byte between them; with commas in its first line a table is a mirror's. Of the
 /// pictures that they name, one is there.
 pub fn celeba(data: &[u8]) {
-    // Two by two grey pixels.
-    const BITMAP: &[u8] =
-        b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0\0\0\0\0\x10\0\0\0\
-        \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\x10\x10\x20\x20\x20\0\0\x30\x30\x30\x40\x40\x40\0\0";
     let root = folder().join("celeba");
     let pictures = root.join("img_align_celeba");
     std::fs::create_dir_all(&pictures).expect("a folder");
@@ -149,16 +251,7 @@ pub fn celeba(data: &[u8]) {
     }
     std::fs::write(root.join("boxes.txt"), parts.next().unwrap_or_default()).expect("a table");
     for kind in ["celeba", "celeba-validation"] {
-        let spec = DataSpec {
-            kind: DataKind::named(kind).expect("a kind"),
-            path: root.clone(),
-            pad_to: None,
-            test_share: 0.1,
-            split_seed: 0,
-            ground: 0,
-            fit: Fit::Crop,
-            written: None,
-        };
+        let spec = DataSpec::new(DataKind::named(kind).expect("a kind"), &root);
         match CELEBA.check("celeba", data.len(), || data::load(&spec, 3, 2)) {
             Err(error) => refused(&error, "celeba"),
             Ok(split) => {

@@ -71,8 +71,8 @@ impl Subject {
         Ok(Subject {
             name: stem.unwrap_or_else(|| name.to_owned()),
             model: Arc::new(JointModel::new(&recipe.model)?),
+            train: recipe.options(),
             diffusion: recipe.diffusion,
-            train: recipe.train.options(),
         })
     }
 

@@ -10,7 +10,7 @@ use duet::infer::classify_plan;
 use duet::model::{Builder, Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, StepSpec, step_plan};
-use duet::train::{Batch, ClassifierInput, TrainSpec, Trainer, train_plan};
+use duet::train::{Augment, Batch, ClassifierInput, TrainSpec, Trainer, train_plan};
 use duet::weights::{Loaded, Weights};
 use duet::{Error, Result};
 use std::sync::Arc;
@@ -85,6 +85,12 @@ fn train_options(subject: &Subject, batch: usize, input: ClassifierInput) -> due
     let mut train = subject.train.clone();
     // Without a classifier there is nothing that could be trained alone.
     train.classifier_only &= input != ClassifierInput::None;
+    // Only images that are the classifier's own are augmented, and mixed in pairs.
+    let own = matches!(input, ClassifierInput::Clean | ClassifierInput::Both) || train.classifier_only;
+    if !own {
+        train.augment = Augment::default();
+    }
+    train.augment.mixup = train.augment.mixup.filter(|_| batch.is_multiple_of(2));
     duet::train::TrainOptions { batch_size: batch, micro_batches: 1, classifier_input: input, ..train }
 }
 

@@ -1,18 +1,22 @@
 //! The command line.
 
 mod audit;
+mod data;
 mod explain;
 pub mod how;
 mod measure;
 mod place;
 mod serve;
+mod train;
 
 pub use audit::{Audit, SplitKind};
+pub use data::{DataGet, DataInfo, DataTask};
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
 pub use place::Place;
 pub use serve::Serve;
+pub use train::{Preset, Resume, Train};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,7 +49,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model by a recipe; Ctrl-C saves and exits, `--resume` goes on.
+    /// Train a model on a folder of data, or by a recipe; Ctrl-C saves and exits, `--resume` goes on.
     Train(Train),
     /// Classify images.
     Classify(Classify),
@@ -73,6 +77,11 @@ pub enum Command {
     Export(Export),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
+    /// Data sets before anything is trained on them.
+    #[command(subcommand)]
+    Data(DataTask),
+    /// Draw what a recipe's augmentation does to its training images: a row for each kind, then all together.
+    Augment(Augment),
     /// Measure kernels and whole steps on this device.
     Bench(Bench),
     /// Measure which kernels are faster here for a model's shapes, and keep the table for later commands.
@@ -116,15 +125,6 @@ pub struct Data {
     pub data: Option<PathBuf>,
 }
 
-/// What `--resume` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Resume {
-    /// To go on; refused where there is nothing to go on from.
-    Existing,
-    /// To go on, or to begin where there is nothing yet: the same line for every start of a script.
-    Auto,
-}
-
 /// How pictures are made into what the model reads.
 #[derive(Debug, Args)]
 pub struct PictureArgs {
@@ -149,47 +149,6 @@ fn fits() -> impl TypedValueParser<Value = Fit> {
         })
     };
     PossibleValuesParser::new(Fit::ALL.map(named)).try_map(|name| Fit::named(&name))
-}
-
-/// `duet train`.
-#[derive(Debug, Args)]
-pub struct Train {
-    /// Recipe (TOML).
-    pub recipe: PathBuf,
-    /// Folder for checkpoints, log and sample grids.
-    #[arg(long, short, value_name = "FOLDER")]
-    pub out: PathBuf,
-    /// Go on from the folder's checkpoint; `--resume=auto` begins where there is none.
-    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "existing")]
-    pub resume: Option<Resume>,
-    /// Go on even where settings or data are others than the run had so far; they are named.
-    #[arg(long = "override", requires = "resume")]
-    pub override_settings: bool,
-    /// Begin with another model's weights instead of fresh ones (its average where it has one).
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
-    pub init: Option<PathBuf>,
-    /// Train the classifier alone, without the noise error and the decoder: a judge of others' explanations, say. It then
-    /// does nothing but classify.
-    #[arg(long)]
-    pub classifier_only: bool,
-    /// Stop after this many steps in all (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub steps: Option<u64>,
-    /// Stop after this many minutes, saving first; `inf`: never.
-    #[arg(long, allow_negative_numbers = true)]
-    pub minutes: Option<f64>,
-    /// Images per step (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub batch: Option<usize>,
-    /// Learning rate (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub lr: Option<f64>,
-    /// Seed (overrides the recipe).
-    #[arg(long, allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Folder of the data (overrides the recipe).
-    #[arg(long, value_name = "FOLDER")]
-    pub data: Option<PathBuf>,
 }
 
 /// `duet classify`.
@@ -381,6 +340,23 @@ pub struct ExportImages {
     pub count: usize,
     /// Folder to write to.
     #[arg(long, short, default_value = "images")]
+    pub out: PathBuf,
+}
+
+/// `duet augment`.
+#[derive(Debug, Args)]
+pub struct Augment {
+    /// Recipe (TOML) whose data and augmentation are shown. One that augments nothing shows every kind as it is by default.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: PathBuf,
+    /// Folder of the data (overrides the recipe).
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Images in a row, spread over the training images.
+    #[arg(long, short = 'n', default_value_t = 12)]
+    pub count: usize,
+    /// Picture to write: PNG or, where its name ends so, JPEG.
+    #[arg(long, short, default_value = "augmented.png")]
     pub out: PathBuf,
 }
 

@@ -26,8 +26,8 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
     let (model, diffusion, train, info, pictures, typicality) = if is_recipe {
         let recipe = Recipe::load(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
-        let pictures = recipe.data.pictures();
-        (model, recipe.diffusion, recipe.train.options(), Default::default(), pictures, None)
+        let (pictures, train) = (recipe.data.pictures(), recipe.options());
+        (model, recipe.diffusion, train, Default::default(), pictures, None)
     } else {
         let (checkpoint, model) = load_checkpoint(&options.model)?;
         let images = checkpoint.typicality.as_ref().map(Reference::images);
@@ -87,7 +87,11 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         let row = serde_json::json!({
             "parameters": parameters, "batch": options.batch, "plans": plans,
             "model": model.config, "diffusion": diffusion, "info": info,
-            "pictures": {"ground": pictures.ground, "fit": pictures.fit.name()}, "typicality_images": typicality,
+            "pictures": {
+                "ground": pictures.ground, "fit": pictures.fit.name(), "resize": pictures.resize.name(),
+                "resize_to": pictures.resize_to,
+            },
+            "typicality_images": typicality,
             "classifier_only": alone,
         });
         say!("{row}");
@@ -113,7 +117,12 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         Some(images) => format!("statistics of {images} training images tell those unlike them"),
         None => "no statistics of the training data".into(),
     };
-    say!("pictures: on grey level {} of 255; fit: {}; {statistics}", pictures.ground, pictures.fit.name());
+    let (fit, by) = (pictures.fit.name(), pictures.resize.name());
+    let side = pictures.resize_to.unwrap_or(c.image_size);
+    say!(
+        "pictures: on grey level {} of 255; fit: {fit}; resized to {side} ({by}); {statistics}",
+        pictures.ground
+    );
     say!(
         "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
         options.batch

@@ -1,7 +1,7 @@
 //! What numbers on the command line may be, checked before anything is opened or allocated. What depends on a model or on data
 //! is checked where those are known.
 
-use crate::cli::{ChainArgs, Cli, Command, How};
+use crate::cli::{ChainArgs, Cli, Command, DataTask, How};
 use duet::{Error, Result};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -14,6 +14,8 @@ const COUNT: RangeInclusive<usize> = 1..=1_000_000;
 const ALPHA: RangeInclusive<f32> = -1e6..=1e6;
 /// Answers for each image.
 const VARIANTS: RangeInclusive<usize> = 1..=1000;
+/// Pixels a side of images.
+const SIZE: RangeInclusive<usize> = 1..=1024;
 /// Seconds to measure a line for.
 const SECONDS: RangeInclusive<f64> = 0.0..=3600.0;
 
@@ -100,7 +102,13 @@ pub fn check(arguments: &Cli) -> Result<()> {
             within("seconds", &options.seconds, &SECONDS)?;
             options.batch.iter().try_for_each(|batch| within("batch", batch, &BATCH))
         }
+        Command::Data(DataTask::Info(options)) => {
+            options.size.iter().try_for_each(|size| within("size", size, &SIZE))?;
+            within("count", &options.count, &COUNT)
+        }
+        Command::Augment(options) => within("count", &options.count, &COUNT),
         Command::Serve(options) => within("samples", &options.samples, &(0..=*COUNT.end())),
+        Command::Data(DataTask::Get(_) | DataTask::List) => Ok(()),
         Command::Export(_) | Command::ExportImages(_) | Command::Check => Ok(()),
     }
 }

@@ -1,9 +1,11 @@
 //! One file per command.
 
 mod audit;
+mod augment;
 mod bench;
 mod check;
 mod classify;
+mod data;
 mod eval;
 mod explain;
 mod export;
@@ -49,6 +51,8 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),
+        Command::Data(task) => data::run(arguments, task),
+        Command::Augment(options) => augment::run(arguments, options),
         Command::Bench(options) => bench::run(arguments, options),
         Command::Tune(options) => tune::run(arguments, options),
         Command::Check => check::run(arguments),

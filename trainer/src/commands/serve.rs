@@ -14,10 +14,12 @@ use duet::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What the page calls its model.
-const MODEL: &str = "model.safetensors";
-/// The page's folder of samples.
-const IMAGES: &str = "images";
+/// The page's list of the models that its menu offers.
+const MODELS: &str = "models.json";
+/// The model that is served, in a folder that the page itself has not.
+const MODEL: &str = "own/model.safetensors";
+/// Its samples.
+const IMAGES: &str = "own/images";
 
 /// Files by path.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -29,7 +31,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 pub fn run(arguments: &Cli, options: &Serve) -> Result<()> {
     let page = Page::new(options.page.as_deref())?;
     let files = match &options.model {
-        Some(path) => files(arguments, options, &file_of(path))?,
+        Some(path) => files(arguments, options, path, &page)?,
         None => {
             let Data { recipe, data } = &options.data;
             if recipe.is_some() || data.is_some() {
@@ -60,8 +62,26 @@ fn file_of(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() }
 }
 
-/// What takes the place of the page's own files.
-fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<Files> {
+/// What a model is called: as its folder, or as its file where that says more than that it is a checkpoint.
+fn name_of(path: &Path) -> String {
+    let file = path.file_name() == Some(CHECKPOINT.as_ref());
+    let path = if file { path.parent().unwrap_or(path) } else { path };
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.map_or_else(|| "your model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The page's list with the model that is served before its own ones; `icon`: a picture of it.
+fn listed(page: &Page, name: &str, icon: Option<&str>) -> Vec<serde_json::Value> {
+    let own = page.file(MODELS).and_then(|list| serde_json::from_slice::<Vec<_>>(&list).ok());
+    let served = serde_json::json!({
+        "id": "own", "name": name, "about": "served by duet", "file": MODEL, "samples": IMAGES, "icon": icon,
+    });
+    std::iter::once(served).chain(own.into_iter().flatten()).collect()
+}
+
+/// The model's files, and the list that names it first.
+fn files(arguments: &Cli, options: &Serve, served: &Path, page: &Page) -> Result<Files> {
+    let path = &file_of(served);
     let (checkpoint, _) = load_checkpoint(path)?;
     checkpoint.require_denoising()?;
     let mut files = BTreeMap::from([(MODEL.to_owned(), model(&checkpoint, options.weights, path)?)]);
@@ -78,8 +98,14 @@ fn files(arguments: &Cli, options: &Serve, path: &Path) -> Result<Files> {
         },
     };
     files.extend(samples);
-    let index = serde_json::to_vec(&index).map_err(|error| Error::config("samples", error.to_string()))?;
-    files.insert(format!("{IMAGES}/{INDEX}"), index);
+    let bytes =
+        |list: serde_json::Result<Vec<u8>>| list.map_err(|error| Error::config("samples", error.to_string()));
+    let icon = index.first().map(|Indexed { file, .. }| format!("{IMAGES}/{file}"));
+    files.insert(
+        MODELS.to_owned(),
+        bytes(serde_json::to_vec(&listed(page, &name_of(served), icon.as_deref())))?,
+    );
+    files.insert(format!("{IMAGES}/{INDEX}"), bytes(serde_json::to_vec(&index))?);
     Ok(files)
 }
 

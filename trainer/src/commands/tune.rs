@@ -87,7 +87,8 @@ fn keys(options: &Tune) -> Result<BTreeMap<Key, usize>> {
                 Some(path) => Recipe::load(path)?,
                 None => toml::from_str(RECIPE).map_err(|e| Error::config("recipe", e.to_string()))?,
             };
-            (JointModel::new(&recipe.model)?, recipe.diffusion, recipe.train.options())
+            let train = recipe.options();
+            (JointModel::new(&recipe.model)?, recipe.diffusion, train)
         }
     };
     let batches = if options.batch.is_empty() { vec![train.batch_size] } else { options.batch.clone() };

@@ -2,7 +2,7 @@
 
 use super::celeba::{self, Part};
 use super::foreign::foreign;
-use super::{DataSpec, bad};
+use super::{DataSpec, bad, whole};
 use duet::Result;
 use duet::picture::{Fit, Preparation};
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ pub fn boxes(spec: &DataSpec, size: usize) -> Result<Vec<Vec<Boxed>>> {
     };
     let files = celeba::files(spec, held_out)?;
     let path = spec.path.join(BOXES);
-    let bytes = std::fs::read(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
+    let bytes = whole(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
     if let Some(word) = foreign(&bytes) {
         return Err(bad(&path, word));
     }
@@ -94,7 +94,8 @@ fn boxed(field: &str) -> Option<Named<'_>> {
 
 /// A box as the model's images show it; `None` where nothing of it is seen.
 fn seen(label: &str, edges: [f64; 4], sides: (u32, u32), preparation: &Preparation) -> Option<Boxed> {
-    let (sides, size) = ([sides.0, sides.1].map(f64::from), preparation.size as f64);
+    let sides = [sides.0, sides.1].map(f64::from);
+    let [size, before] = preparation.inside().map(|pixels| pixels as f64);
     let (short, long) = (sides[0].min(sides[1]), sides[0].max(sides[1]));
     // What of each side becomes the image's, as far beyond the picture as it is padded.
     let window = match preparation.fit {
@@ -104,7 +105,7 @@ fn seen(label: &str, edges: [f64; 4], sides: (u32, u32), preparation: &Preparati
     };
     let place = |edge: f64, axis: usize| {
         let from = (sides[axis] - window[axis]) / 2.0;
-        ((edge - from) * size / window[axis]).clamp(0.0, size)
+        before + ((edge - from) * size / window[axis]).clamp(0.0, size)
     };
     let [left, top, right, bottom] = edges;
     let edges = [place(left, 0), place(top, 1), place(right, 0), place(bottom, 1)];

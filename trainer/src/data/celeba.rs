@@ -12,7 +12,9 @@
 
 use super::decode::decode;
 use super::foreign::foreign;
-use super::{DataSpec, Dataset, Split, Summary, bad, shared};
+use super::spec::Damaged;
+use super::split::Parts;
+use super::{DataSpec, Dataset, Summary, bad, shared};
 use duet::Result;
 use duet::model::Labels;
 use std::collections::HashMap;
@@ -45,31 +47,35 @@ struct Rows {
     targets: Vec<f32>,
 }
 
-/// Loads what is trained on and, to test on, the part `held_out`; the third part is not looked at.
+/// Loads what is trained on and, to test on, the part `held_out`; the third part is not looked at, unless it is that to validate
+/// on and `spec` asks for one.
 ///
 /// # Errors
 /// Tables that are missing, damaged or of different pictures, naming file and line; pictures that cannot be read.
-pub fn load(spec: &DataSpec, channels: usize, size: usize, held_out: Part) -> Result<Split> {
+pub fn load(spec: &DataSpec, channels: usize, size: usize, held_out: Part) -> Result<Parts> {
     let mut summary = Summary::default();
-    let (names, [train, test]) = tables(&spec.path, [Part::Train, held_out], &mut summary)?;
+    let parts = [Part::Train, Part::Validation, held_out];
+    let (names, [train, validation, test]) = tables(&spec.path, parts, &mut summary)?;
     let folder = pictures(&spec.path)?;
     let part = |rows: &Rows| -> Result<Dataset> {
         let paths: Vec<PathBuf> = rows.files.iter().map(|file| folder.join(file)).collect();
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        let (images, _) = decode(&spec.path, &paths, &spec.preparation(channels, size), |_, _| false)?;
+        let preparation = spec.preparation(channels, size);
+        let images = decode(&spec.path, &paths, &preparation, Damaged::Refuse, |_, _| false)?.images;
         let (labels, class_names) = (Labels::MultiLabel(rows.targets.clone()), names.clone());
         Ok(Dataset { images, labels, channels, size, class_names })
     };
-    let split = Split { train: part(&train)?, test: part(&test)?, summary };
-    let same = shared(&split.train, &split.test, |of_train, of_test| {
+    let mut parts = Parts::new(part(&train)?, part(&test)?, summary);
+    parts.summary.warnings.extend(shared(&parts.train, &parts.test, |of_train, of_test| {
         format!("{} is {}", test.files[of_test], train.files[of_train])
-    });
-    let mut split = split;
-    split.summary.warnings.extend(same);
+    }));
     if held_out == Part::Validation {
-        split.summary.notes.push("the validation part is tested on, the test part not looked at".into());
+        parts.summary.notes.push("the validation part is tested on, the test part not looked at".into());
+    } else if spec.validation_share > 0.0 {
+        parts.validation = Some(part(&validation)?);
+        parts.summary.notes.push("settings are chosen by the official validation part".into());
     }
-    Ok(split)
+    Ok(parts)
 }
 
 /// Names of the files of the part to test on, in the order of its images.
@@ -277,7 +283,7 @@ fn partition(text: &str, csv: bool) -> std::result::Result<HashMap<&str, u8>, St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Boxed, boxes};
+    use crate::data::{Boxed, Split, boxes};
     use duet::picture::Fit;
 
     const NAMES: &str = "5_o_Clock_Shadow Arched_Eyebrows Young ";

@@ -13,7 +13,8 @@ impl Split {
     /// As [`Dataset::for_model`], naming the data's `path`.
     pub fn for_model(self, model: &ModelConfig, path: &Path) -> Result<Split> {
         let part = |data: Dataset| data.for_model(model).map_err(|error| bad(path, error.to_string()));
-        Ok(Split { train: part(self.train)?, test: part(self.test)?, summary: self.summary })
+        let validation = self.validation.map(part).transpose()?;
+        Ok(Split { train: part(self.train)?, validation, test: part(self.test)?, ..self })
     }
 }
 

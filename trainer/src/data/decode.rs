@@ -1,5 +1,6 @@
 //! The pictures of a data set: decoded once, on all cores, and held out by what is in them.
 
+use super::spec::Damaged;
 use super::{bad, file, picture};
 use duet::picture::Preparation;
 use duet::{Error, Result};
@@ -17,19 +18,39 @@ pub fn share(bytes: &[u8], seed: u64) -> f64 {
     (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// Pictures that could be read.
+pub struct Decoded {
+    /// Grey levels \[N,C,H,W\].
+    pub images: Vec<u8>,
+    /// Of each of these whether it is to test on.
+    pub held_out: Vec<bool>,
+    /// Of each picture asked for whether it was read.
+    read: Vec<bool>,
+    /// Those that were not, in words.
+    pub warning: Option<String>,
+}
+
+impl Decoded {
+    /// Of a list with something for each picture asked for, what belongs to those that were read.
+    pub fn kept<T>(&self, list: Vec<T>) -> Vec<T> {
+        list.into_iter().zip(&self.read).filter(|(_, read)| **read).map(|(one, _)| one).collect()
+    }
+}
+
 /// Grey levels of all pictures in their order, and for each whether it is to test on. Each file is read and decoded once, a
 /// thread per core; no more than one decoded picture a thread is kept in its own size.
 ///
 /// `side` says it of a picture's place in the list and its file's contents.
 ///
 /// # Errors
-/// Pictures that cannot be read, all of them named up to a number.
+/// Pictures that cannot be read, all of them named up to a number, where they are not passed over or none is left.
 pub fn decode(
     root: &Path,
     pictures: &[&Path],
     preparation: &Preparation,
+    damaged: Damaged,
     side: impl Fn(usize, &[u8]) -> bool + Sync,
-) -> Result<(Vec<u8>, Vec<bool>)> {
+) -> Result<Decoded> {
     let len = preparation.channels * preparation.size * preparation.size;
     let total = len.checked_mul(pictures.len()).filter(|_| len > 0);
     let total = total.ok_or_else(|| bad(root, "is more than memory can hold at this size"))?;
@@ -56,8 +77,12 @@ pub fn decode(
         }
     });
     let mut broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut read = vec![true; pictures.len()];
     if broken.is_empty() {
-        return Ok((images, sides));
+        return Ok(Decoded { images, held_out: sides, read, warning: None });
+    }
+    for (row, _) in &broken {
+        read[*row] = false;
     }
     broken.sort_by_key(|(row, _)| *row);
     let count = broken.len();
@@ -66,7 +91,13 @@ pub fn decode(
         words.push(format!("and {} more", count - MOST_NAMED));
     }
     let detail = format!("{count} of {} pictures cannot be read: {}", pictures.len(), words.join("; "));
-    Err(bad(root, detail))
+    if damaged == Damaged::Refuse || count == pictures.len() {
+        return Err(bad(root, detail));
+    }
+    let unread: Vec<bool> = read.iter().map(|read| !read).collect();
+    take_out(&mut images, &unread);
+    let held_out = sides.into_iter().zip(&read).filter(|(_, read)| **read).map(|(side, _)| side).collect();
+    Ok(Decoded { images, held_out, read, warning: Some(format!("{detail}; they are passed over")) })
 }
 
 /// An error of a file with the file's place in the folder.

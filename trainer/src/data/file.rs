@@ -104,6 +104,19 @@ fn other(bytes: &[u8]) -> &'static str {
     }
 }
 
+/// All of a file. A pipe would be waited for without end, and a device may have none.
+///
+/// # Errors
+/// What cannot be read, or is no regular file.
+pub fn whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    let meta = std::fs::metadata(path)?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "a folder" } else { "a pipe or a device" };
+        return Err(std::io::Error::other(format!("is {what}, not a file")));
+    }
+    std::fs::read(path)
+}
+
 /// A picture's file and its format. What is no picture is refused by its first bytes, whatever its length.
 ///
 /// # Errors
@@ -178,6 +191,22 @@ mod tests {
         std::fs::write(&raw, b"MM\0*\0\0\0\x08").unwrap();
         assert!(read(&raw).unwrap_err().to_string().contains("raw file"));
         assert_eq!(kind(&raw), Kind::Unread);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "all of it").unwrap();
+        assert_eq!(whole(&path).unwrap(), b"all of it");
+        let device = folder.path().join("device");
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        for (path, word) in [(&device, "a device"), (&folder.path().to_owned(), "a folder")] {
+            assert!(whole(path).unwrap_err().to_string().contains(word));
+        }
+        let missing = whole(&folder.path().join("none")).unwrap_err();
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A folder per class with pictures in it.
 
 use super::decode::{decode, share, take_out};
+use super::split::{Parts, hold_out, warn_of_unknown_groups};
 use super::summary::Summary;
 use super::tree::{self, Class, Listing};
-use super::{DataSpec, Dataset, Split, bad, file, shared};
+use super::{DataSpec, Dataset, bad, file, shared};
 use duet::model::Labels;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ const TEST: [&str; 6] = ["test", "testing", "val", "valid", "validation", "dev"]
 ///
 /// # Errors
 /// A folder without classes or pictures; pictures that cannot be read, all of them named up to a number.
-pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
+pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     let mut summary = Summary::default();
-    let found = find(spec, &mut summary)?;
+    let mut found = find(spec, &mut summary)?;
     if found.names.len() < 2 {
         return Err(bad(&found.root, too_few(&found)));
     }
@@ -29,13 +30,36 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         let rest = if words.is_empty() { String::new() } else { format!(", but {words}") };
         return Err(bad(&found.root, format!("holds no pictures in its class folders{rest}")));
     }
-    // By contents, not by name: copies of one picture land on one side.
+    let name = |path: &Path| {
+        let parts = path.strip_prefix(&spec.path).unwrap_or(path).components();
+        parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    };
+    let names: Vec<String> = found.pictures.iter().map(|picture| name(&picture.path)).collect();
+    let groups = spec.groups(&names)?;
+    let to_split = found.pictures.iter().any(|picture| picture.test.is_none());
+    let of_groups = match &groups {
+        Some(groups) if to_split => Some(
+            hold_out(groups, spec.test_share, spec.split_seed).map_err(|detail| bad(&spec.path, detail))?,
+        ),
+        _ => None,
+    };
+    if to_split && groups.is_none() {
+        warn_of_unknown_groups(&mut summary, "; `group` gives a pattern in the pictures' names that tells");
+    }
     let side = |row: usize, bytes: &[u8]| {
         let settled = found.pictures.get(row).and_then(|picture| picture.test);
-        settled.unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
+        let of_group = || of_groups.as_ref().and_then(|sides| sides.get(row)).copied();
+        // By contents, not by name: copies of one picture land on one side.
+        settled.or_else(of_group).unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
     };
     let paths: Vec<&Path> = found.pictures.iter().map(|picture| picture.path.as_path()).collect();
-    let (mut images, held_out) = decode(&spec.path, &paths, &spec.preparation(channels, size), side)?;
+    let preparation = spec.preparation(channels, size);
+    let mut decoded = decode(&spec.path, &paths, &preparation, spec.damaged, side)?;
+    summary.warnings.extend(decoded.warning.take());
+    let mut images = std::mem::take(&mut decoded.images);
+    let groups = groups.map(|groups| decoded.kept(groups));
+    found.pictures = decoded.kept(std::mem::take(&mut found.pictures));
+    let held_out = decoded.held_out;
     let test_images = take_out(&mut images, &held_out);
     let part = |images: Vec<u8>, test: bool| {
         let rows = found.pictures.iter().zip(&held_out).filter(|(_, side)| **side == test);
@@ -45,11 +69,12 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
         (Dataset { images, labels, channels, size, class_names }, paths)
     };
     let ((train, train_paths), (test, test_paths)) = (part(images, false), part(test_images, true));
-    let name = |path: &Path| path.strip_prefix(&spec.path).unwrap_or(path).display().to_string();
     summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
         format!("{} is {}", name(test_paths[of_test]), name(train_paths[of_train]))
     }));
-    Ok(Split { train, test, summary })
+    let of_train = |groups: Vec<String>| groups.into_iter().zip(&held_out).filter(|(_, test)| !**test);
+    let groups = groups.map_or_else(Vec::new, |groups| of_train(groups).map(|(group, _)| group).collect());
+    Ok(Parts { groups, ..Parts::new(train, test, summary) })
 }
 
 /// A picture's file, its class, and its side where that is settled.
@@ -194,7 +219,7 @@ fn merged(root: &Path, train: Vec<Class>, test: Vec<Class>) -> Classes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::load_image;
+    use crate::data::{Split, load_image};
     use duet::picture::{Fit, Preparation};
     use std::collections::HashSet;
 
@@ -274,9 +299,7 @@ mod tests {
     }
 
     fn loaded(folder: &Path) -> Split {
-        let mut split = load(&spec(folder), 3, 8).unwrap();
-        split.summary.count(&split.train, &split.test);
-        split
+        crate::data::load(&spec(folder), 3, 8).unwrap()
     }
 
     #[test]

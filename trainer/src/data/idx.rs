@@ -1,12 +1,12 @@
 //! The idx format of MNIST and its relatives: big-endian magic, counts, then bytes; plain or gzip.
 
-use super::foreign::foreign;
-use super::{DataSpec, Dataset, Split, Summary, bad, shared};
+use super::levels::{Fitted, Levels};
+use super::packed::{self, body, open};
+use super::split::Parts;
+use super::{DataSpec, Dataset, Summary, bad, shared};
 use duet::Result;
 use duet::model::Labels;
-use flate2::read::MultiGzDecoder;
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Names of Fashion-MNIST's classes, from its documentation.
@@ -34,12 +34,13 @@ const MOST_IMAGES: u32 = 10_000_000;
 ///
 /// # Errors
 /// A missing, truncated or overlong file, a wrong magic, labels out of range.
-pub fn load(spec: &DataSpec, names: &[&str]) -> Result<Split> {
+pub fn load(spec: &DataSpec, channels: usize, size: usize, names: &[&str]) -> Result<Parts> {
     let folder = &spec.path;
     let part = |prefix: &str| -> Result<Part> {
         let images = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
         let labels = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
-        read(&images, &labels, spec.pad_to, spec.ground)
+        let (levels, classes) = read(&images, &labels)?;
+        Ok(Part { fitted: levels.fit(&images, spec, channels, size)?, classes, labels })
     };
     let (train, test) = (part("train")?, part("t10k")?);
     for part in [&train, &test].into_iter().filter(|_| !names.is_empty()) {
@@ -59,56 +60,32 @@ pub fn load(spec: &DataSpec, names: &[&str]) -> Result<Split> {
     } else {
         names.iter().map(|n| (*n).to_owned()).collect()
     };
-    let named = |part: Part| Dataset {
-        images: part.images,
-        labels: Labels::Classes(part.classes),
-        channels: 1,
-        size: part.size,
-        class_names: class_names.clone(),
+    let (mut summary, resize_to) = (Summary::default(), train.fitted.resize_to);
+    let mut named = |part: Part| {
+        summary.note_once(part.fitted.note);
+        let (images, labels) = (part.fitted.images, Labels::Classes(part.classes));
+        Dataset { images, labels, channels, size, class_names: class_names.clone() }
     };
     let (train, test) = (named(train), named(test));
-    let mut summary = Summary::default();
     summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
         format!("test image {of_test} is training image {of_train}, from 0")
     }));
-    Ok(Split { train, test, summary })
+    Ok(Parts { resize_to, ..Parts::new(train, test, summary) })
 }
 
 /// What two files hold.
 struct Part {
-    images: Vec<u8>,
+    fitted: Fitted,
     classes: Vec<u32>,
-    size: usize,
     /// The file of the labels.
     labels: PathBuf,
 }
 
-/// The file of a part: with or without `.gz`, with a dash or a dot before `idx`.
+/// The file of a part: packed or not, with a dash or a dot before `idx`.
 fn find(folder: &Path, stem: &str, ending: &str) -> Result<PathBuf> {
-    for separator in ["-", "."] {
-        for packed in [".gz", ""] {
-            let path = folder.join(format!("{stem}{separator}{ending}{packed}"));
-            if path.is_file() {
-                return Ok(path);
-            }
-        }
-    }
-    Err(bad(folder, format!("has no file {stem}-{ending} or {stem}-{ending}.gz")))
-}
-
-/// Opens a file, unpacking it where it begins like gzip.
-fn open(path: &Path) -> Result<Box<dyn Read>> {
-    let failed = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let start = std::io::BufRead::fill_buf(&mut file).map_err(failed)?;
-    if let Some(word) = foreign(start) {
-        return Err(bad(path, word));
-    }
-    if start.starts_with(&[0x1f, 0x8b]) {
-        Ok(Box::new(MultiGzDecoder::new(file)))
-    } else {
-        Ok(Box::new(file))
-    }
+    let found =
+        ["-", "."].iter().find_map(|between| packed::find(folder, &format!("{stem}{between}{ending}")));
+    found.ok_or_else(|| bad(folder, format!("has no file {stem}-{ending} or {stem}-{ending}.gz")))
 }
 
 fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Result<[u32; N]> {
@@ -128,22 +105,20 @@ fn header<const N: usize>(path: &Path, file: &mut dyn Read, magic: u32) -> Resul
     Ok(words)
 }
 
-/// Exactly `count` bytes and the end of the file. Memory grows with what is read, not with what the header claims.
-fn body(path: &Path, file: &mut dyn Read, count: u64) -> Result<Vec<u8>> {
-    let mut data = Vec::new();
-    file.take(count + 1).read_to_end(&mut data).map_err(|e| bad(path, format!("cannot be unpacked: {e}")))?;
-    match (data.len() as u64).cmp(&count) {
-        std::cmp::Ordering::Equal => Ok(data),
-        std::cmp::Ordering::Less => {
-            Err(bad(path, format!("holds {} of the {count} bytes its header announces", data.len())))
-        }
-        std::cmp::Ordering::Greater => {
-            Err(bad(path, format!("goes on after the {count} bytes its header announces")))
-        }
+/// Channels and the longer side of a folder's training images.
+///
+/// # Errors
+/// A missing file, or one that is no idx file of images.
+pub fn shape(folder: &Path) -> Result<[usize; 2]> {
+    let path = find(folder, "train-images", "idx3-ubyte")?;
+    let [_, height, width] = header(&path, &mut open(&path)?, 0x0803)?;
+    if height.max(width) > LARGEST_SIDE {
+        return Err(bad(&path, format!("announces images of {height}×{width} pixels")));
     }
+    Ok([1, height.max(width) as usize])
 }
 
-fn read(images: &Path, labels: &Path, pad_to: Option<usize>, ground: u8) -> Result<Part> {
+fn read(images: &Path, labels: &Path) -> Result<(Levels, Vec<u32>)> {
     let mut file = open(images)?;
     let [count, height, width] = header(images, &mut file, 0x0803)?;
     if count == 0 || count > MOST_IMAGES || height == 0 || height > LARGEST_SIDE || height != width {
@@ -159,28 +134,8 @@ fn read(images: &Path, labels: &Path, pad_to: Option<usize>, ground: u8) -> Resu
         return Err(bad(labels, format!("announces {label_count} labels for {count} images")));
     }
     let classes = body(labels, &mut file, u64::from(label_count))?.into_iter().map(u32::from).collect();
-    let side = height as usize;
-    let (pixels, size) = match pad_to {
-        Some(size) if size < side => {
-            return Err(bad(images, format!("images of {side} pixels cannot be padded to {size}")));
-        }
-        Some(size) => (pad(&pixels, side, size, ground), size),
-        None => (pixels, side),
-    };
-    Ok(Part { images: pixels, classes, size, labels: labels.into() })
-}
-
-/// Ground around each image.
-fn pad(pixels: &[u8], side: usize, size: usize, ground: u8) -> Vec<u8> {
-    let before = (size - side) / 2;
-    let mut out = vec![ground; pixels.len() / (side * side) * size * size];
-    for (from, to) in pixels.chunks_exact(side * side).zip(out.chunks_exact_mut(size * size)) {
-        for (y, row) in from.chunks_exact(side).enumerate() {
-            let at = (y + before) * size + before;
-            to[at..at + side].copy_from_slice(row);
-        }
-    }
-    out
+    let levels = Levels { data: pixels, channels: 1, sides: [height as usize; 2], together: false };
+    Ok((levels, classes))
 }
 
 #[cfg(test)]
@@ -213,8 +168,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn load(path: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Split> {
-        super::load(&DataSpec { pad_to, ..DataSpec::of("idx", path) }, names)
+    fn load(path: &Path, pad_to: Option<usize>, names: &[&str]) -> Result<Parts> {
+        super::load(&DataSpec { pad_to, ..DataSpec::of("idx", path) }, 1, pad_to.unwrap_or(2), names)
     }
 
     fn folder(train: &[u8], train_labels: &[u8]) -> tempfile::TempDir {

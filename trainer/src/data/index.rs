@@ -1,6 +1,6 @@
 //! The list of exported images: each file with the name of its class.
 
-use super::bad;
+use super::{bad, whole};
 use duet::Result;
 use duet::model::ModelConfig;
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,8 @@ pub fn true_class(image: &Path, model: &ModelConfig) -> Result<Option<String>> {
     let known = |name: &str| model.named_class(name).map(|class| model.class_name(class));
     let folder = image.parent().unwrap_or(Path::new(""));
     let path = folder.join(INDEX);
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        let list: Vec<Indexed> = serde_json::from_str(&text).map_err(|e| bad(&path, e.to_string()))?;
+    if let Ok(text) = whole(&path) {
+        let list: Vec<Indexed> = serde_json::from_slice(&text).map_err(|e| bad(&path, e.to_string()))?;
         let found = list.into_iter().find(|entry| Some(entry.file.as_ref()) == image.file_name());
         return Ok(found.map(|entry| known(&entry.label).unwrap_or(entry.label)));
     }

@@ -1,35 +1,52 @@
-//! Data sets: the idx files of the MNIST family, folders of labelled images, CelebA's tables.
+//! Data sets: published ones as their authors' files are, folders of labelled pictures, arrays in `.npz`.
 
 mod boxes;
 mod celeba;
+mod cifar;
 mod classes;
 mod decode;
 mod file;
 mod folder;
 mod foreign;
+mod guess;
 mod idx;
 mod index;
 mod jpeg;
 mod labels_csv;
+mod levels;
+mod look;
+mod looks;
+mod malaria;
+mod mat;
+mod npz;
+mod packed;
 mod picture;
 mod spec;
+mod split;
+mod statistics;
 mod summary;
+mod svhn;
 mod tree;
+mod usps;
 
 pub use boxes::{Boxed, boxes};
-pub use file::ending;
+pub use file::{ending, whole};
 pub use foreign::foreign;
+pub use guess::{Guess, guess, shape};
 pub use index::{INDEX, Indexed, true_class};
+pub use look::{Look, look};
+pub use looks::{Looks, Range, looks};
 pub use picture::{Prepared, load_image};
-pub use spec::{DataKind, DataSpec};
-pub use summary::{PassedOver, Summary, Why};
+pub use spec::{Damaged, DataKind, DataSpec, Grain};
+pub use statistics::{Copies, Spread, copies_in, copies_within, spread};
+pub use summary::{PassedOver, Summary, Why, by_class};
 pub use tree::pictures_in;
 
 use duet::model::{Labels, ModelConfig, UNLABELLED};
+use duet::picture::Pictures;
 use duet::rng::philox4x32;
 use duet::train::{Examples, Pixels};
 use duet::{Error, Result};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// What fingerprints begin with: the function that made them.
@@ -50,15 +67,27 @@ pub struct Dataset {
     pub class_names: Vec<String>,
 }
 
-/// Images to train on and to test on; no image is in both.
+/// Images to train on, to choose settings by and to test on; no image is in two of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     /// To train on.
     pub train: Dataset,
+    /// To choose settings by, where a recipe asks for that.
+    pub validation: Option<Dataset>,
     /// To test on.
     pub test: Dataset,
-    /// What both hold, counted, and what was passed over.
+    /// What pictures they are, for the model that is trained on them.
+    pub pictures: Pictures,
+    /// What all hold, counted, and what was passed over.
     pub summary: Summary,
+}
+
+impl Split {
+    /// What a model is looked at with while it is trained, and what that is called: the validation part where there is one, for what
+    /// is tested on chooses nothing.
+    pub fn during_training(&self) -> (&'static str, &Dataset) {
+        self.validation.as_ref().map_or(("test", &self.test), |part| ("validation", part))
+    }
 }
 
 impl Dataset {
@@ -184,8 +213,9 @@ impl Dataset {
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
     spec.must_exist()?;
-    let mut split = spec.kind.load(spec, channels, size)?;
-    for (part, name) in [(&split.train, "training"), (&split.test, "test")] {
+    let mut split = spec.kind.load(spec, channels, size)?.into_split(spec)?;
+    let validation = split.validation.iter().map(|part| (part, "validation"));
+    for (part, name) in validation.chain([(&split.train, "training"), (&split.test, "test")]) {
         if part.is_empty() {
             let detail = format!(
                 "holds no {name} images; a split of its own takes a share of `test_share` to test on"
@@ -193,29 +223,22 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
             return Err(bad(&spec.path, detail));
         }
         if (part.channels, part.size) != (channels, size) {
-            let detail = format!(
-                "{name} images are {}×{}×{}, the model's {channels}×{size}×{size}; `pad_to` enlarges smaller ones",
-                part.channels, part.size, part.size
-            );
+            let (has, side) = (part.channels, part.size);
+            let detail =
+                format!("{name} images are {has}×{side}×{side}, the model's {channels}×{size}×{size}");
             return Err(bad(&spec.path, detail));
         }
     }
-    split.summary.count(&split.train, &split.test);
+    split.summary.count(&split.train, split.validation.as_ref(), &split.test);
     Ok(split)
 }
 
 /// A warning, with one example in words, where test images are training images too: equal in every pixel that the model sees.
 fn shared(train: &Dataset, test: &Dataset, example: impl Fn(usize, usize) -> String) -> Option<String> {
-    let hashes = |set: &Dataset| -> Vec<[u8; 32]> {
-        set.images.chunks_exact(set.image_len().max(1)).map(|image| *blake3::hash(image).as_bytes()).collect()
-    };
-    let of_train: HashMap<[u8; 32], usize> = hashes(train).into_iter().zip(0..).collect();
-    let of_test = hashes(test);
-    let pairs = (0..).zip(&of_test).filter_map(|(row, hash)| Some((*of_train.get(hash)?, row)));
-    let pairs: Vec<(usize, usize)> = pairs.collect();
-    let (of_train, row) = pairs.first()?;
+    let pairs = copies_in(test, train).pairs;
+    let [row, of_train] = pairs.first()?;
     let words = if pairs.len() == 1 { "is a training image too" } else { "are training images too" };
-    let count = format!("{} of {} test images {words}", pairs.len(), of_test.len());
+    let count = format!("{} of {} test images {words}", pairs.len(), test.len());
     Some(format!("{count} ({}): accuracy on them tells nothing", example(*of_train, *row)))
 }
 

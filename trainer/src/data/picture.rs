@@ -39,6 +39,31 @@ pub fn load_image(path: &Path, preparation: &Preparation) -> Result<Prepared> {
     prepare(path, format, &bytes, preparation)
 }
 
+/// What a picture's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Pixels from left to right, turned upright.
+    pub width: u32,
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// Whether the file holds colours.
+    pub colour: bool,
+}
+
+/// What a picture's header says; the picture itself is not decoded.
+///
+/// # Errors
+/// As [`prepare`], as far as headers tell.
+pub fn header(path: &Path) -> Result<Header> {
+    let (format, bytes) = file::read(path)?;
+    let mut decoder = open(path, format, &bytes)?;
+    let (width, height) = decoder.dimensions();
+    let colour = decoder.color_type().has_color();
+    // From 5 on it lies on its side.
+    let [width, height] = if orientation(&mut decoder) < 5 { [width, height] } else { [height, width] };
+    Ok(Header { width, height, colour })
+}
+
 /// A file's contents as a preparation makes them, turned upright as its EXIF says. Of several pictures
 /// in a file it is the first.
 ///
@@ -51,30 +76,9 @@ pub fn prepare(
     preparation: &Preparation,
 ) -> Result<Prepared> {
     let failed = |error: image::ImageError| bad(path, fault(format, &error));
-    // A WebP says in its header how long it is; the decoder calls one cut short corrupt.
-    if let (ImageFormat::WebP, Some(&[a, b, c, d])) = (format, bytes.get(4..8)) {
-        let whole = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
-        if (bytes.len() as u64) < whole {
-            return Err(bad(path, format!("its data end early: {} of {whole} bytes are there", bytes.len())));
-        }
-    }
-    if format == ImageFormat::WebP && !webp_chunks_fit(bytes) {
-        return Err(bad(path, "is a damaged WebP: one of its parts is said to be longer than the file"));
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MOST_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let mut decoder = open(path, format, bytes)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    if pixels > MOST_MEGAPIXELS * 1_000_000 {
-        let detail = format!(
-            "has {width}×{height} pixels, {} megapixels; pictures of up to {MOST_MEGAPIXELS} megapixels are read",
-            pixels / 1_000_000
-        );
-        return Err(bad(path, detail));
-    }
     let memory = memory(format, bytes, pixels, &decoder);
     if memory > MOST_BYTES {
         let detail = format!(
@@ -115,6 +119,36 @@ pub fn prepare(
     let picture = Picture { width, height, layout, data: &data, orientation };
     let levels = preparation.levels(&picture).map_err(|e| bad(path, e.to_string()))?;
     Ok(Prepared { levels, cut_off: preparation.cut_off(&picture) })
+}
+
+/// A decoder that has read a picture's header, of a size that is read.
+fn open<'a>(path: &Path, format: ImageFormat, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
+    let failed = |error: image::ImageError| bad(path, fault(format, &error));
+    // A WebP says in its header how long it is; the decoder calls one cut short corrupt.
+    if let (ImageFormat::WebP, Some(&[a, b, c, d])) = (format, bytes.get(4..8)) {
+        let whole = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
+        if (bytes.len() as u64) < whole {
+            return Err(bad(path, format!("its data end early: {} of {whole} bytes are there", bytes.len())));
+        }
+    }
+    if format == ImageFormat::WebP && !webp_chunks_fit(bytes) {
+        return Err(bad(path, "is a damaged WebP: one of its parts is said to be longer than the file"));
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MOST_BYTES);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MOST_MEGAPIXELS * 1_000_000 {
+        let detail = format!(
+            "has {width}×{height} pixels, {} megapixels; pictures of up to {MOST_MEGAPIXELS} megapixels are read",
+            pixels / 1_000_000
+        );
+        return Err(bad(path, detail));
+    }
+    Ok(decoder)
 }
 
 /// Whether every chunk of a WebP lies within the file. The decoder believes their lengths, and makes room for an EXIF of 4 GiB

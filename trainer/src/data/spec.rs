@@ -1,8 +1,9 @@
 //! Which data, as recipes say it, and the list of formats there are.
 
 use super::celeba::{self, Part};
-use super::{Split, bad, folder, idx, labels_csv};
-use duet::picture::{Fit, Pictures, Preparation};
+use super::split::Parts;
+use super::{bad, cifar, folder, idx, labels_csv, malaria, npz, svhn, usps};
+use duet::picture::{Fit, Pictures, Preparation, Resize};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -11,27 +12,82 @@ use std::path::{Path, PathBuf};
 struct Source {
     /// What recipes call it.
     name: &'static str,
+    /// Its files, in a few words.
+    files: &'static str,
+    /// Whether they are pictures in a folder, of which more would be read were they written into it.
+    pictures: bool,
     /// Reads a specification's data as images of so many channels and pixels a side; [`super::load`] checks what comes.
-    load: fn(&DataSpec, usize, usize) -> Result<Split>,
+    load: fn(&DataSpec, usize, usize) -> Result<Parts>,
 }
 
-/// Every format there is: a file of its own in this folder, and a line here.
-static SOURCES: [Source; 7] = [
-    // The four idx files with Fashion-MNIST's class names.
-    Source { name: "fashion-mnist", load: |spec, _, _| idx::load(spec, &idx::FASHION_MNIST) },
-    // The four idx files with the digits' names.
-    Source { name: "mnist", load: |spec, _, _| idx::load(spec, &idx::DIGITS) },
-    // The four idx files; classes are numbered.
-    Source { name: "idx", load: |spec, _, _| idx::load(spec, &[]) },
-    // A folder per class with pictures.
-    Source { name: "folder", load: folder::load },
-    // A folder of images and a table of the labels that each has.
-    Source { name: "labels-csv", load: labels_csv::load },
-    // CelebA's files, split as they say.
-    Source { name: "celeba", load: |spec, channels, size| celeba::load(spec, channels, size, Part::Test) },
-    // The same, tested on the validation part: to choose settings by.
+/// Every format there is: a file of its own in this folder, and an entry here.
+static SOURCES: [Source; 13] = [
+    Source {
+        name: "fashion-mnist",
+        files: "the four idx files, gzip or not, with Fashion-MNIST's class names",
+        pictures: false,
+        load: |spec, channels, size| idx::load(spec, channels, size, &idx::FASHION_MNIST),
+    },
+    Source {
+        name: "mnist",
+        files: "the four idx files, gzip or not, of ten digits",
+        pictures: false,
+        load: |spec, channels, size| idx::load(spec, channels, size, &idx::DIGITS),
+    },
+    Source {
+        name: "idx",
+        files: "the four idx files, gzip or not, of numbered classes",
+        pictures: false,
+        load: |spec, channels, size| idx::load(spec, channels, size, &[]),
+    },
+    Source {
+        name: "usps",
+        files: "zip.train and zip.test (gzip or not), or usps and usps.t in LIBSVM's form (bzip2 or not)",
+        pictures: false,
+        load: usps::load,
+    },
+    Source {
+        name: "cifar10",
+        files: "data_batch_1.bin to data_batch_5.bin and test_batch.bin",
+        pictures: false,
+        load: cifar::load_10,
+    },
+    Source {
+        name: "cifar100",
+        files: "train.bin and test.bin; `labels` are \"fine\" or \"coarse\"",
+        pictures: false,
+        load: cifar::load_100,
+    },
+    Source { name: "svhn", files: "train_32x32.mat and test_32x32.mat", pictures: false, load: svhn::load },
+    Source {
+        name: "npz",
+        files: "train.npz and test.npz, or one .npz: images as arr_0, labels as arr_1",
+        pictures: false,
+        load: npz::load,
+    },
+    Source { name: "folder", files: "a folder per class with pictures", pictures: true, load: folder::load },
+    Source {
+        name: "labels-csv",
+        files: "a folder of pictures and labels.csv with the labels of each",
+        pictures: true,
+        load: labels_csv::load,
+    },
+    Source {
+        name: "malaria",
+        files: "cell_images/Parasitized, cell_images/Uninfected and the tables of slides",
+        pictures: true,
+        load: malaria::load,
+    },
+    Source {
+        name: "celeba",
+        files: "img_align_celeba, list_attr_celeba and list_eval_partition (.txt or .csv)",
+        pictures: true,
+        load: |spec, channels, size| celeba::load(spec, channels, size, Part::Test),
+    },
     Source {
         name: "celeba-validation",
+        files: "the same, tested on the validation part",
+        pictures: true,
         load: |spec, channels, size| celeba::load(spec, channels, size, Part::Validation),
     },
 ];
@@ -48,8 +104,11 @@ impl DataKind {
     /// [`Error::Config`] listing the names there are.
     pub fn named(name: &str) -> Result<DataKind> {
         SOURCES.iter().find(|source| source.name == name).map(DataKind).ok_or_else(|| {
-            let known: Vec<&str> = SOURCES.iter().map(|source| source.name).collect();
-            Error::config("data.kind", format!("there is no {name:?}; there are: {}", known.join(", ")))
+            let known = DataKind::all().map(|(name, files)| format!("\n  {name}: {files}"));
+            Error::config(
+                "data.kind",
+                format!("there is no {name:?}; there are:{}", known.collect::<String>()),
+            )
         })
     }
 
@@ -58,12 +117,17 @@ impl DataKind {
         self.0.name
     }
 
-    /// Whether the data are a folder of pictures, of which more would be read were they written into it.
-    pub fn is_folder(self) -> bool {
-        matches!(self.name(), "folder" | "labels-csv" | "celeba" | "celeba-validation")
+    /// All there are: their names, and their files in a few words.
+    pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+        SOURCES.iter().map(|source| (source.name, source.files))
     }
 
-    pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
+    /// Whether the data are a folder of pictures, of which more would be read were they written into it.
+    pub fn is_folder(self) -> bool {
+        self.0.pictures
+    }
+
+    pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         (self.0.load)(spec, channels, size)
     }
 }
@@ -105,58 +169,132 @@ pub struct DataSpec {
     /// The path as a recipe's text has it, where that is relative.
     #[serde(skip)]
     pub written: Option<PathBuf>,
-    /// The ground is put around smaller idx images up to this size.
+    /// The ground is put around smaller images in files of numbers (idx and the like) up to this size, the model's.
     #[serde(default)]
     pub pad_to: Option<usize>,
-    /// Share of a folder's images held out for testing, where it has no `train` and `test` of its own.
+    /// Share of the images held out for testing, where the data have no test images of their own.
     #[serde(default = "default_test_share")]
     pub test_share: f64,
-    /// Seed of that split.
+    /// Share of the training images held out to choose settings by, what is looked at during training among them; data
+    /// with a validation part of their own (CelebA) give that for any share above 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validation_share: f64,
+    /// Pattern in the names of pictures, their folders among them, whose first group tells what belongs together (a patient,
+    /// a scene): no group is on two sides of a split.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub group: Option<String>,
+    /// Seed of these splits.
     #[serde(default)]
     pub split_seed: u64,
+    /// Which of CIFAR-100's two labels.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Grain,
+    /// What a picture that cannot be read does: "refuse" all data, or "pass_over" it, which is told. Of folders of pictures.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub damaged: Damaged,
     /// Grey level of the ground that pictures lie on, 0 (black) to 255: part of the model. A folder's pictures show it where
     /// they are transparent.
-    #[serde(default, skip_serializing_if = "is_black")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ground: u8,
     /// How pictures that are not square become square: "crop", "pad" or "stretch"; part of the model.
-    #[serde(default, skip_serializing_if = "is_crop")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub fit: Fit,
+    /// By what filter pictures of another size are resized: "lanczos" or "bilinear"; part of the model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resize: Resize,
+    /// Pixels a side that pictures are resized to, with the ground around them up to the model's size; left out: to all of
+    /// that. Part of the model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resize_to: Option<usize>,
+}
+
+/// Which of CIFAR-100's two labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grain {
+    /// Its hundred classes.
+    #[default]
+    Fine,
+    /// The twenty classes that these make up.
+    Coarse,
+}
+
+/// What becomes of data some pictures of which cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damaged {
+    /// They are refused, with the pictures named.
+    #[default]
+    Refuse,
+    /// These pictures are left out, and named.
+    PassOver,
+}
+
+/// What is left out was not known to earlier versions, which read such files.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl DataSpec {
-    /// What pictures these are, as models hold it.
-    pub fn pictures(&self) -> Pictures {
-        Pictures { ground: self.ground, fit: self.fit }
+    /// Data of a format in a folder, everything else as recipes that do not say it have it.
+    pub fn new(kind: DataKind, path: &Path) -> DataSpec {
+        DataSpec {
+            kind,
+            path: path.into(),
+            written: None,
+            pad_to: None,
+            test_share: default_test_share(),
+            validation_share: 0.0,
+            group: None,
+            split_seed: 0,
+            labels: Grain::default(),
+            damaged: Damaged::default(),
+            ground: 0,
+            fit: Fit::default(),
+            resize: Resize::default(),
+            resize_to: None,
+        }
     }
 
     /// Data of a format at a path, half of them to test on, for tests.
     #[cfg(test)]
     pub(super) fn of(kind: &str, path: &Path) -> DataSpec {
-        DataSpec {
-            kind: DataKind::named(kind).unwrap(),
-            path: path.into(),
-            written: None,
-            pad_to: None,
-            test_share: 0.5,
-            split_seed: 1,
-            ground: 0,
-            fit: Fit::default(),
-        }
+        DataSpec { test_share: 0.5, split_seed: 1, ..DataSpec::new(DataKind::named(kind).unwrap(), path) }
+    }
+
+    /// What pictures these are, as models hold it.
+    pub fn pictures(&self) -> Pictures {
+        let &DataSpec { ground, fit, resize, resize_to, .. } = self;
+        Pictures { ground, fit, resize, resize_to }
     }
 
     /// What they become for a model of so many channels and pixels a side.
     pub fn preparation(&self, channels: usize, size: usize) -> Preparation {
         Preparation::of(self.pictures(), channels, size)
     }
-}
 
-/// What is left out was not known to earlier versions, which read such files.
-fn is_black(ground: &u8) -> bool {
-    *ground == 0
-}
-
-fn is_crop(fit: &Fit) -> bool {
-    *fit == Fit::Crop
+    /// Checks numbers and patterns.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        for (field, share) in
+            [("data.test_share", self.test_share), ("data.validation_share", self.validation_share)]
+        {
+            if !(0.0..1.0).contains(&share) {
+                return Err(Error::config(field, format!("must be at least 0 and below 1, is {share}")));
+            }
+        }
+        if self.damaged == Damaged::PassOver && !["folder", "labels-csv"].contains(&self.kind.name()) {
+            let detail = "can be \"pass_over\" for the kinds \"folder\" and \"labels-csv\" alone: published data have no damaged pictures";
+            return Err(Error::config("data.damaged", detail));
+        }
+        if self.pad_to.is_some() && self.resize_to.is_some() {
+            let detail = "says what `data.pad_to` says, in another way: give one of them";
+            return Err(Error::config("data.resize_to", detail));
+        }
+        self.group_pattern().map(|_| ())
+    }
 }
 
 impl DataSpec {
@@ -234,20 +372,33 @@ mod tests {
             assert_eq!(spec.kind.name(), name);
             let written = toml::to_string(&spec).unwrap();
             assert!(written.contains(&format!("kind = {name:?}")));
-            assert!(!written.contains("ground") && !written.contains("fit"), "as before: {written}");
+            assert_eq!(written.lines().count(), 4, "as before: {written}");
         }
         let text = "kind = \"folder\"\npath = \"x\"\nground = 255\nfit = \"pad\"";
         let spec: DataSpec = toml::from_str(text).unwrap();
-        assert_eq!(spec.pictures(), Pictures { ground: 255, fit: Fit::Pad });
+        assert_eq!(spec.pictures(), Pictures { ground: 255, fit: Fit::Pad, ..Pictures::default() });
         assert_eq!(toml::from_str::<DataSpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
         let error = toml::from_str::<DataSpec>(&text.replace("pad", "squeeze")).unwrap_err().to_string();
         assert!(error.contains("squeeze") && error.contains("stretch"), "{error}");
         let error = toml::from_str::<DataSpec>("kind = \"idy\"\npath = \"x\"").unwrap_err().to_string();
         assert!(
-            error.contains("idy")
-                && error.contains("fashion-mnist, mnist, idx, folder, labels-csv, celeba, celeba-validation"),
+            error.contains("idy") && error.contains("\n  folder: a folder per class with pictures\n"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_readme_s_table_has_every_format() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let text = std::fs::read_to_string(readme).unwrap();
+        let table = text.split_once("| `kind` |").unwrap().1.split_once("\n\n").unwrap().0;
+        let cells = table.lines().skip(2).filter_map(|line| line.split('|').nth(1));
+        let mut told: Vec<&str> =
+            cells.flat_map(|cell| cell.split(',')).map(|name| name.trim_matches([' ', '`'])).collect();
+        let mut known: Vec<&str> = DataKind::all().map(|(name, _)| name).collect();
+        told.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(told, known);
     }
 
     #[test]

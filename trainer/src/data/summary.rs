@@ -54,6 +54,13 @@ impl PassedOver {
         *self.0.entry((why, ending)).or_default() += 1;
     }
 
+    /// Counts those of another folder, too.
+    pub fn join(&mut self, other: PassedOver) {
+        for (of, files) in other.0 {
+            *self.0.entry(of).or_default() += files;
+        }
+    }
+
     /// "3 files that are no pictures (2 .txt, 1 .csv)"; empty where there are none.
     pub fn words(&self) -> String {
         let mut reasons: BTreeMap<Why, Vec<(&str, usize)>> = BTreeMap::new();
@@ -84,6 +91,7 @@ impl PassedOver {
 struct Class {
     name: String,
     train: usize,
+    validation: usize,
     test: usize,
 }
 
@@ -91,6 +99,7 @@ struct Class {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     images: usize,
+    validation: usize,
     test: usize,
     classes: Vec<Class>,
     /// Whether an image has any number of labels instead of a class.
@@ -104,14 +113,26 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Notes how images were understood, once where it was so of several files.
+    pub(super) fn note_once(&mut self, note: Option<String>) {
+        self.notes.extend(note.filter(|note| !self.notes.contains(note)));
+    }
+
     /// Counts images and classes, and warns of classes without any.
-    pub(super) fn count(&mut self, train: &Dataset, test: &Dataset) {
+    pub(super) fn count(&mut self, train: &Dataset, validation: Option<&Dataset>, test: &Dataset) {
         let counts = [train, test].map(by_class);
+        let chosen_by = validation.map_or_else(|| vec![0; train.class_names.len()], by_class);
         self.labels = matches!(train.labels, Labels::MultiLabel(_));
-        self.images = train.len() + test.len();
+        self.validation = validation.map_or(0, Dataset::len);
+        self.images = train.len() + self.validation + test.len();
         self.test = test.len();
-        self.classes = (train.class_names.iter().enumerate())
-            .map(|(i, name)| Class { name: name.clone(), train: counts[0][i], test: counts[1][i] })
+        self.classes = (train.class_names.iter().zip(chosen_by).enumerate())
+            .map(|(i, (name, validation))| Class {
+                name: name.clone(),
+                train: counts[0][i],
+                validation,
+                test: counts[1][i],
+            })
             .collect();
         let what = if self.labels { "label" } else { "class" };
         for class in &self.classes {
@@ -137,7 +158,7 @@ impl Summary {
             .classes
             .iter()
             .take(MOST_NAMED)
-            .map(|class| format!("{} {}", class.name, class.train + class.test))
+            .map(|class| format!("{} {}", class.name, class.train + class.validation + class.test))
             .collect();
         if self.classes.len() > MOST_NAMED {
             named.push("…".into());
@@ -150,6 +171,9 @@ impl Summary {
             named.join(", "),
             self.test
         );
+        if self.validation > 0 {
+            line.push_str(&format!(", {} to choose settings by", self.validation));
+        }
         for note in &self.notes {
             line.push_str("; ");
             line.push_str(note);
@@ -162,11 +186,16 @@ impl Summary {
         line
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// The same as JSON.
+    pub fn json(&self) -> serde_json::Value {
         let classes: Vec<serde_json::Value> = self
             .classes
             .iter()
-            .map(|class| serde_json::json!({"name": class.name, "train": class.train, "test": class.test}))
+            .map(|class| {
+                serde_json::json!({
+                    "name": class.name, "train": class.train, "validation": class.validation, "test": class.test,
+                })
+            })
             .collect();
         let passed_over: Vec<serde_json::Value> = self
             .passed_over
@@ -177,13 +206,15 @@ impl Summary {
             })
             .collect();
         serde_json::json!({
-            "images": self.images, "train": self.images - self.test, "test": self.test, "classes": classes,
+            "images": self.images, "train": self.images - self.validation - self.test, "validation": self.validation,
+            "test": self.test, "classes": classes,
             "passed_over": passed_over, "notes": self.notes, "warnings": self.warnings,
         })
     }
 }
 
-fn by_class(set: &Dataset) -> Vec<usize> {
+/// Images of each class, or with each label.
+pub fn by_class(set: &Dataset) -> Vec<usize> {
     let mut counts = vec![0; set.class_names.len()];
     let mut add = |class: usize| {
         if let Some(count) = counts.get_mut(class) {
@@ -221,7 +252,7 @@ mod tests {
     #[test]
     fn images_classes_and_what_was_passed_over_are_one_line() {
         let mut summary = Summary::default();
-        summary.count(&set(&[0, 0, 1]), &set(&[1, 2]));
+        summary.count(&set(&[0, 0, 1]), None, &set(&[1, 2]));
         for (why, ending) in [
             (Why::NoPicture, "csv"),
             (Why::NoPicture, "txt"),
@@ -246,16 +277,35 @@ mod tests {
             ]
         );
         let json: serde_json::Value = serde_json::from_str(&summary.text(true)).unwrap();
-        assert_eq!(json["data"]["classes"][1], serde_json::json!({"name": "b", "train": 1, "test": 1}));
+        assert_eq!(
+            json["data"]["classes"][1],
+            serde_json::json!({"name": "b", "train": 1, "validation": 0, "test": 1})
+        );
         let txt = serde_json::json!({"ending": "txt", "files": 2, "why": "no picture"});
         assert_eq!((&json["data"]["passed_over"][2], &json["data"]["train"]), (&txt, &3.into()));
+    }
+
+    #[test]
+    fn images_to_choose_settings_by_are_counted_by_themselves() {
+        let mut summary = Summary::default();
+        summary.count(&set(&[0, 0, 1, 2, 3]), Some(&set(&[0, 1])), &set(&[0, 1, 2, 3]));
+        assert_eq!(
+            summary.text(false),
+            "data: 11 images of 4 classes (a 4, b 3, c 2, d 2), 4 of them to test on, 2 to choose settings by"
+        );
+        assert!(summary.warnings.is_empty(), "classes are asked of training and test images alone");
+        let json: serde_json::Value = serde_json::from_str(&summary.text(true)).unwrap();
+        let counts =
+            ["images", "train", "validation", "test"].map(|part| json["data"][part].as_u64().unwrap());
+        assert_eq!(counts, [11, 5, 2, 4]);
+        assert_eq!(json["data"]["classes"][0]["validation"], 1);
     }
 
     #[test]
     fn labels_are_counted_by_image() {
         let labelled = |targets: Vec<f32>| Dataset { labels: Labels::MultiLabel(targets), ..set(&[0]) };
         let mut summary = Summary::default();
-        summary.count(&labelled(vec![1.0, 0.0, 1.0, 0.0]), &labelled(vec![1.0, 1.0, 0.0, 0.0]));
+        summary.count(&labelled(vec![1.0, 0.0, 1.0, 0.0]), None, &labelled(vec![1.0, 1.0, 0.0, 0.0]));
         let line = "data: 2 images of 4 labels (a 2, b 1, c 1, d 0), 1 of them to test on";
         assert_eq!(summary.text(false), line);
     }

@@ -54,6 +54,42 @@ impl Tally {
         }
     }
 
+    /// Counts the answers \[N,K\] to what N images are.
+    fn answers(&mut self, head: Head, truths: Labels, logits: &[f32]) -> Result<()> {
+        let classes = self.seen.len();
+        match (head, truths) {
+            (Head::Multiclass, Labels::Classes(truths)) => {
+                for (label, answer) in truths.into_iter().zip(argmax(logits, classes)?) {
+                    if label == UNLABELLED {
+                        continue;
+                    }
+                    let label = label as usize;
+                    if label >= classes {
+                        let detail = format!("label {label} in the data, {classes} classes in the model");
+                        return Err(Error::config("num_classes", detail));
+                    }
+                    self.seen[label] += 1;
+                    self.right[label] += usize::from(answer == label);
+                }
+            }
+            (Head::MultiLabel, Labels::MultiLabel(truths)) if truths.len() == logits.len() => {
+                for (i, (truth, logit)) in truths.into_iter().zip(logits).enumerate() {
+                    self.label(i % classes, truth > 0.5, *logit > 0.0);
+                }
+            }
+            // A class is the label that holds, and no other does.
+            (Head::MultiLabel, Labels::Classes(truths)) => {
+                for (label, row) in truths.into_iter().zip(logits.chunks_exact(classes)) {
+                    for (k, logit) in row.iter().enumerate() {
+                        self.label(k, label as usize == k, *logit > 0.0);
+                    }
+                }
+            }
+            _ => return Err(Error::config("head", "the model's does not answer what the data's labels say")),
+        }
+        Ok(())
+    }
+
     fn balanced(&self) -> Vec<Option<f64>> {
         let share = |right: usize, seen: usize| (seen > 0).then(|| right as f64 / seen as f64);
         let of = |label: usize| {
@@ -79,6 +115,16 @@ impl Accuracy {
     }
 }
 
+/// The share of right answers among the logits \[N,K\] of images that are what `labels` say.
+///
+/// # Errors
+/// As [`accuracy`], but for the device's.
+pub fn share(head: Head, labels: Labels, logits: &[f32], classes: usize) -> Result<f64> {
+    let mut tally = Tally::new(classes);
+    tally.answers(head, labels, logits)?;
+    Ok(Accuracy::of(head, tally)?.share)
+}
+
 /// Accuracy on `count` images of [`Dataset::spread`].
 ///
 /// # Errors
@@ -100,36 +146,7 @@ pub fn accuracy(
     for part in all.chunks(batch) {
         let images = test.images_f32(part);
         let logits = pollster::block_on(classifier.logits(&images))?;
-        match (config.head, test.labels.pick(part, test.class_names.len())?) {
-            (Head::Multiclass, Labels::Classes(truths)) => {
-                for (label, answer) in truths.into_iter().zip(argmax(&logits, classes)?) {
-                    if label == UNLABELLED {
-                        continue;
-                    }
-                    let label = label as usize;
-                    if label >= classes {
-                        let detail = format!("label {label} in the data, {classes} classes in the model");
-                        return Err(Error::config("num_classes", detail));
-                    }
-                    tally.seen[label] += 1;
-                    tally.right[label] += usize::from(answer == label);
-                }
-            }
-            (Head::MultiLabel, Labels::MultiLabel(truths)) if truths.len() == logits.len() => {
-                for (i, (truth, logit)) in truths.into_iter().zip(logits).enumerate() {
-                    tally.label(i % classes, truth > 0.5, logit > 0.0);
-                }
-            }
-            // A class is the label that holds, and no other does.
-            (Head::MultiLabel, Labels::Classes(truths)) => {
-                for (label, row) in truths.into_iter().zip(logits.chunks_exact(classes)) {
-                    for (k, logit) in row.iter().enumerate() {
-                        tally.label(k, label as usize == k, *logit > 0.0);
-                    }
-                }
-            }
-            _ => return Err(Error::config("head", "the model's does not answer what the data's labels say")),
-        }
+        tally.answers(config.head, test.labels.pick(part, test.class_names.len())?, &logits)?;
         bar.inc(part.len() as u64);
     }
     bar.finish_and_clear();

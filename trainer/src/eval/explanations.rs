@@ -47,6 +47,15 @@ impl Verdict {
         })
     }
 
+    /// What is said of a counterfactual that is none; nothing of one that is.
+    pub fn lacking(self) -> Option<&'static str> {
+        match self {
+            Verdict::Reached => None,
+            Verdict::Already => Some("already"),
+            Verdict::Other | Verdict::Unchanged => Some("not reached"),
+        }
+    }
+
     /// What it means, of a target and the decisions (the most probable classes) before and after, by their names.
     pub fn words(self, target: &str, was: &str, is: &str) -> String {
         match self {

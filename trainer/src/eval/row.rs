@@ -66,6 +66,11 @@ impl Names {
         format!("{sign}{}", self.name(target.class))
     }
 
+    /// The target as a line of a picture.
+    pub fn arrow(&self, target: Target) -> String {
+        format!("-> {}", self.sign(target))
+    }
+
     /// The probabilities before and after for people: the decision's, then in brackets the others of both decisions and the
     /// target, the more probable first; of several labels the one that is to change, then all others.
     pub fn shares(&self, row: &Row) -> [String; 2] {
@@ -192,6 +197,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// What stands before its pictures: the decision, unless there are several, what it was to become, and whether it did.
+    pub fn lines(&self, names: &Names) -> Vec<String> {
+        let mut lines = match names.head {
+            Head::Multiclass => vec![names.decision(&self.before)],
+            Head::MultiLabel => Vec::new(),
+        };
+        lines.push(names.arrow(self.aim()));
+        lines.extend(self.verdict.lacking().map(str::to_owned));
+        lines
+    }
+
     /// Of an image called `image` and the answers for it, the first of which is told; `pixels` is height times width.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! written too, would be replaced by it.
 
 use crate::data::ending;
+pub use crate::data::whole;
 use duet::checkpoint::{check_writable, write_atomic};
 use duet::{Error, Result};
 use std::ffi::OsStr;

@@ -8,5 +8,6 @@ pub mod pictures;
 pub mod render;
 pub mod session;
 pub mod strips;
+pub mod terminal;
 pub mod text;
 pub mod tuning;

@@ -65,9 +65,59 @@ fn results() -> MutexGuard<'static, Printer<Stdout>> {
     RESULTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where a line that is held back belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Results,
+    Messages,
+}
+
+/// Lines held back while the terminal shows something else; `None`: none are.
+static HELD: Mutex<Option<Vec<(Stream, String)>>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<Vec<(Stream, String)>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Holds back what is printed on a terminal from now on, until [`release`].
+pub fn hold() {
+    held().get_or_insert_default();
+}
+
+/// The last `count` lines that are held back, the oldest first.
+pub fn latest(count: usize) -> Vec<String> {
+    let held = held();
+    let lines = held.as_deref().unwrap_or_default();
+    lines.iter().skip(lines.len().saturating_sub(count)).map(|(_, text)| text.clone()).collect()
+}
+
+/// Prints what was held back, and holds nothing back any more.
+pub fn release() {
+    // The lock is given back before anything is printed.
+    let lines = held().take();
+    for (stream, text) in lines.into_iter().flatten() {
+        match stream {
+            Stream::Results => line(format_args!("{text}")),
+            Stream::Messages => message(format_args!("{text}")),
+        }
+    }
+}
+
+/// Holds a line back where that is wanted; gives it back otherwise.
+fn kept(stream: Stream, text: String) -> Option<String> {
+    match held().as_mut() {
+        Some(lines) => {
+            lines.push((stream, text));
+            None
+        }
+        None => Some(text),
+    }
+}
+
 /// Prints a line of results. What fails is remembered for [`finish`]; nothing is printed after it.
 pub fn line(text: Arguments<'_>) {
-    results().attempt(io::stdout, |out| writeln!(out, "{}", Plain(&text.to_string())));
+    let Some(text) = kept(Stream::Results, text.to_string()) else { return };
+    results().attempt(io::stdout, |out| writeln!(out, "{}", Plain(&text)));
 }
 
 /// Text whose control characters, as names of files and classes may hold them, are spelled out: a terminal would obey them.
@@ -103,7 +153,30 @@ pub fn finish() -> Result<(), String> {
 
 /// Prints a line on standard error. Where even that fails there is nobody to tell.
 pub fn message(text: Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{}", Plain(&text.to_string()));
+    let text = text.to_string();
+    // A file that errors are led to shows nothing that they could disturb.
+    let text = if io::stderr().is_terminal() { kept(Stream::Messages, text) } else { Some(text) };
+    if let Some(text) = text {
+        let _ = writeln!(io::stderr(), "{}", Plain(&text));
+    }
+}
+
+/// What is logged, as messages: whole lines of text.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if held().is_none() {
+            // As it comes, colours included.
+            return io::stderr().write(bytes);
+        }
+        message(format_args!("{}", String::from_utf8_lossy(bytes).trim_end()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// A progress bar on stderr; hidden where stderr is no terminal or the output is for machines.

@@ -3,7 +3,7 @@
 use crate::cli::{self, ChainArgs, Cli, Data, Model};
 use crate::data::{DataSpec, Split, load};
 use crate::io::output::tell;
-use crate::io::tuning;
+use crate::io::{terminal, tuning};
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::Solver;
@@ -19,6 +19,7 @@ use duet::{Error, Result};
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -190,8 +191,10 @@ fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
         spec.set_path(folder);
     }
     // The model reads pictures its own way, whatever a recipe says.
-    let Pictures { ground, fit } = checkpoint.pictures;
-    Ok(DataSpec { ground, fit, ..spec })
+    let Pictures { ground, fit, resize, resize_to } = checkpoint.pictures;
+    // An earlier version's file does not tell to what size pictures were padded, but its recipe does.
+    let pad_to = spec.pad_to.filter(|_| resize_to.is_none());
+    Ok(DataSpec { ground, fit, resize, resize_to, pad_to, ..spec })
 }
 
 /// The data of a checkpoint, as [`Session::data`] without a device; what is told of them is JSON or text.
@@ -261,27 +264,38 @@ static ASKED: OnceLock<Instant> = OnceLock::new();
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Begins to watch for Ctrl-C, a polite kill (SIGTERM) and a terminal that is closed (SIGHUP, unless the program was started
-/// to ignore it, as by `nohup`). Another request ends the program at once.
+/// to ignore it, as by `nohup`). Another request ends the program at once. A second call changes nothing.
 ///
 /// # Errors
 /// [`Error::Config`] where the system refuses a handler.
 pub fn watch_interrupts() -> Result<()> {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if WATCHED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     // The handler takes the place of what was there.
     let stays = ignore_hangup();
     ignore_full_files();
-    ctrlc::set_handler(|| match ASKED.get() {
-        None => {
-            ASKED.get_or_init(Instant::now);
-            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
-        }
-        Some(first) if first.elapsed() > ONE_REQUEST => std::process::exit(130),
-        Some(_) => {}
-    })
-    .map_err(|e| Error::config("signals", e.to_string()))?;
+    ctrlc::set_handler(ask_to_stop).map_err(|e| Error::config("signals", e.to_string()))?;
     if stays {
         ignore_hangup();
     }
     Ok(())
+}
+
+/// Asks the command to stop in order, and where it was asked before ends the program at once.
+pub fn ask_to_stop() {
+    match ASKED.get() {
+        None => {
+            ASKED.get_or_init(Instant::now);
+            tell!("\nduet: stopping after this step (again: at once, losing steps since the last save)");
+        }
+        Some(first) if first.elapsed() > ONE_REQUEST => {
+            terminal::leave();
+            std::process::exit(130);
+        }
+        Some(_) => {}
+    }
 }
 
 /// Ignores hang-ups; gives whether they were ignored before.

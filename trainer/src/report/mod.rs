@@ -8,4 +8,5 @@ pub mod page;
 pub mod plot;
 pub mod study;
 pub mod summary;
+pub mod training;
 pub mod tree;

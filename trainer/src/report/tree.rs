@@ -7,7 +7,7 @@
 //! for each image, written after its pictures. An image without a line is made anew.
 
 use crate::eval::row::Row;
-use crate::io::files::{Kind, make_folder};
+use crate::io::files::{Kind, make_folder, whole};
 use crate::io::render::{Grid, Palette};
 use duet::model::Head;
 use duet::{Error, Result};
@@ -101,8 +101,8 @@ fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
 /// The settings in a folder of an experiment; `None` where there are none.
 fn settings_of(results: &Path) -> Result<Option<Map<String, Value>>> {
     let path = results.join(SETTINGS);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| failed(&path, error)),
+    match whole(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| failed(&path, error)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(failed(&path, error)),
     }
@@ -170,7 +170,7 @@ impl Tree {
         if let Err(TryLockError::WouldBlock) = records.try_lock() {
             return Err(refuse(&results, "is being written by another process: wait for its end"));
         }
-        let text = std::fs::read(&path).map_err(|error| failed(&path, error))?;
+        let text = whole(&path).map_err(|error| failed(&path, error))?;
         let (done, whole) = whole_lines(&text, &path)?;
         // What a killed process left of a line goes.
         let cut = records.set_len(whole as u64).and_then(|()| records.seek(SeekFrom::End(0)));

@@ -1,4 +1,4 @@
-//! What is answered to which path: a model and its pictures in place of the page's own, the rest from the page.
+//! What is answered to which path: a model, its pictures and the list that names it, the rest from the page.
 
 use super::page::Page;
 use std::borrow::Cow;
@@ -28,6 +28,7 @@ fn kind(name: &str) -> &'static str {
         "css" => "text/css; charset=utf-8",
         "json" => "application/json; charset=utf-8",
         "md" => "text/markdown; charset=utf-8",
+        "txt" => "text/plain; charset=utf-8",
         "wasm" => "application/wasm",
         "png" => "image/png",
         "svg" => "image/svg+xml",
@@ -36,7 +37,7 @@ fn kind(name: &str) -> &'static str {
 }
 
 impl Site {
-    /// A page whose own files of these paths are replaced. Of a folder that is named here ("images/…") nothing is the page's.
+    /// A page whose own files of these paths are replaced. Of a folder that is named here ("own/…") nothing is the page's.
     pub fn new(page: Page, files: BTreeMap<String, Vec<u8>>) -> Site {
         Site { page, files }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Settings of training that change no step: when it ends, and what is looked at along the way.
-const FREE: [&str; 8] = [
+const FREE: [&str; 12] = [
     "steps",
     "log_every",
     "eval_every",
@@ -17,9 +17,13 @@ const FREE: [&str; 8] = [
     "sample_steps",
     "sample_alpha",
     "save_every",
+    "keep_last",
+    "keep_best",
+    "early_stop",
+    "max_time",
 ];
 /// Settings of training that files lack where they are not set.
-const OPTIONAL: [&str; 1] = ["clip_grad_norm"];
+const OPTIONAL: [&str; 5] = ["clip_grad_norm", "lr_decay", "ema_warmup", "min_snr_gamma", "timestep_sampler"];
 /// Settings of the model that leave every weight its place and meaning.
 const NO_SHAPE: [&str; 3] = ["dropout", "classifier_dropout", "class_names"];
 
@@ -72,6 +76,11 @@ pub fn changes(
         }
     }
     compare("train", &was, &is, |_| true, &mut list);
+    if state.recipe.is_object() {
+        let was = state.recipe.get("augment").and_then(Value::as_object).cloned().unwrap_or_default();
+        let is = if recipe.augment.is_on() { fields(&recipe.augment)? } else { Map::new() };
+        compare("augment", &was, &is, |_| true, &mut list);
+    }
     if !data.has_fingerprint(&state.data_fingerprint) {
         list.push(Change {
             field: "data".into(),
@@ -171,6 +180,7 @@ mod tests {
             seed: recipe.train.seed,
             adam_m: Tensors::new(),
             adam_v: Tensors::new(),
+            timesteps: Tensors::new(),
             recipe: noted,
             data_fingerprint: data(1).fingerprint(),
             best: None,
@@ -195,7 +205,8 @@ mod tests {
         let base = "[train]\nclassifier_loss_scaling = 0.1\n";
         assert_eq!(told(base), [""; 0]);
         let free = "steps = 7\nlog_every = 3\neval_every = 3\neval_images = 3\nsample_every = 3\nsave_every = 3\n\
-                    sample_steps = \"4\"\nsample_alpha = 1.0\nactivations = \"recompute\"\n";
+                    sample_steps = \"4\"\nsample_alpha = 1.0\nactivations = \"recompute\"\nkeep_last = 3\n\
+                    keep_best = \"loss\"\nearly_stop = 2\nmax_time = \"2h\"\n";
         assert_eq!(told(&format!("{base}{free}")), [""; 0]);
         for (line, want) in [
             ("batch_size = 64", "train.batch_size was 128, is 64"),
@@ -205,10 +216,16 @@ mod tests {
             ("warmup_steps = 5", "train.warmup_steps was 0, is 5"),
             ("weight_decay = 0.25", "train.weight_decay was 0, is 0.25"),
             ("ema_rate = 0.5", "train.ema_rate was 0.9999, is 0.5"),
+            ("ema_warmup = true", "train.ema_warmup was not set, is true"),
             ("classifier_input = \"both\"", "train.classifier_input was \"clean\", is \"both\""),
             ("classifier_only = true", "train.classifier_only was false, is true"),
             ("activations = \"f16\"", "train.activations was \"keep\", is \"f16\""),
             ("clip_grad_norm = 2.0", "train.clip_grad_norm was not set, is 2"),
+            ("min_snr_gamma = 5.0", "train.min_snr_gamma was not set, is 5"),
+            (
+                "timestep_sampler = \"loss_second_moment\"",
+                "train.timestep_sampler was not set, is \"loss_second_moment\"",
+            ),
             ("seed = 9", "train.seed was 0, is 9"),
             ("flip = true", "train.flip was false, is true"),
             ("groups = { decoder = \"frozen\" }", "train.groups was "),
@@ -216,6 +233,10 @@ mod tests {
             let got = told(&format!("{base}{line}\n"));
             assert!(got.len() == 1 && got[0].starts_with(want), "{line}: {got:?}");
         }
+        let augment = format!("{base}[augment]\nhorizontal_flip = true\n");
+        let got = told(&augment);
+        assert_eq!(got, ["augment.horizontal_flip was not set, is {\"probability\":0.5}"]);
+        assert_eq!(told(&format!("{base}[augment]\nborder = 0.0\n")), [""; 0], "nothing reads it");
         assert_eq!(told(""), ["train.classifier_loss_scaling was 0.1, is 0.001"]);
         let other = format!("dropout = 0.5\nnum_heads = 2\n[diffusion]\ndiffusion_steps = 500\n{base}");
         assert_eq!(

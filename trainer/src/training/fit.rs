@@ -26,7 +26,7 @@ pub fn trainer(
 ) -> Result<(Trainer, Option<usize>)> {
     let noted = begin.and_then(|checkpoint| checkpoint.training.as_ref());
     let noted = noted.and_then(|state| state.recipe.get(CUT)).and_then(serde_json::Value::as_u64);
-    let mut options = recipe.train.options();
+    let mut options = recipe.options();
     let noted = noted.and_then(|parts| usize::try_from(parts).ok());
     // Of another batch, where that was meant, the cut is found anew.
     if let Some(parts) = noted.filter(|parts| *parts > 0 && options.batch_size.is_multiple_of(*parts)) {
@@ -52,14 +52,17 @@ pub fn trainer(
             }
             Err(error) => error,
         };
-        options.micro_batches = more_parts(&error, batch, parts).ok_or(error)?;
+        let pairs = options.augment.mixup.is_some();
+        options.micro_batches = more_parts(&error, batch, parts, pairs).ok_or(error)?;
     }
 }
 
-/// The least number of micro-batches, of 2 images or more, that may fit where `parts` did not.
-fn more_parts(error: &Error, batch: usize, parts: usize) -> Option<usize> {
+/// The least number of micro-batches, of 2 images or more, that may fit where `parts` did not; of whole `pairs` where images are
+/// mixed in pairs.
+fn more_parts(error: &Error, batch: usize, parts: usize, pairs: bool) -> Option<usize> {
     let most = error.smaller_batch(batch.checked_div(parts)?)?;
-    (parts + 1..=batch / 2).find(|parts| batch.is_multiple_of(*parts) && batch / parts <= most)
+    let divides = |parts: usize| batch.is_multiple_of(if pairs { 2 * parts } else { parts });
+    (parts + 1..=batch / 2).find(|parts| divides(*parts) && batch / parts <= most)
 }
 
 #[cfg(test)]
@@ -103,9 +106,14 @@ mod tests {
     #[test]
     fn parts_divide_the_batch() {
         let error = Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need: 300, have: 100 };
-        assert_eq!(more_parts(&error, 12, 1), Some(3));
-        assert_eq!(more_parts(&error, 10, 1), Some(5), "4 images at most");
-        assert_eq!(more_parts(&error, 7, 1), None, "only single images would divide it");
-        assert_eq!(more_parts(&Error::Aborted, 12, 1), None);
+        assert_eq!(more_parts(&error, 12, 1, false), Some(3));
+        assert_eq!(more_parts(&error, 10, 1, false), Some(5), "4 images at most");
+        assert_eq!(more_parts(&error, 7, 1, false), None, "only single images would divide it");
+        assert_eq!(more_parts(&Error::Aborted, 12, 1, false), None);
+        assert_eq!(more_parts(&error, 9, 1, false), Some(3));
+        assert_eq!(more_parts(&error, 18, 1, false), Some(3));
+        assert_eq!(more_parts(&error, 18, 1, true), Some(3));
+        assert_eq!(more_parts(&error, 30, 1, true), Some(3));
+        assert_eq!(more_parts(&error, 45, 1, true), None, "no pairs divide it");
     }
 }

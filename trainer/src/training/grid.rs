@@ -28,12 +28,12 @@ fn batch(images: usize, most: usize) -> usize {
     images.div_ceil(images.div_ceil(most.max(1)).max(1))
 }
 
-/// Draws the grid with the averaged weights and saves it; unguided where the classifier never sees noised images. The
+/// Draws the grid with the averaged weights, saves it and gives the images of its rows; unguided where the classifier never sees noised images. The
 /// noise belongs to the seed and the image, whatever the batch.
 ///
 /// # Errors
 /// [`Error::Aborted`] at Ctrl-C; [`Error::NotFinite`]; device errors; a picture that cannot be written.
-pub fn draw(weights: &Weights, recipe: &Recipe, path: &Path) -> Result<()> {
+pub fn draw(weights: &Weights, recipe: &Recipe, path: &Path) -> Result<Vec<Vec<f32>>> {
     let (config, train) = (&recipe.model, &recipe.train);
     let noised = matches!(train.classifier_input, ClassifierInput::Noised | ClassifierInput::Both);
     let guidance = if noised { Guidance::Representation } else { Guidance::None };
@@ -55,7 +55,8 @@ pub fn draw(weights: &Weights, recipe: &Recipe, path: &Path) -> Result<()> {
     let rows: Vec<Vec<f32>> = images.chunks(COLUMNS * config.images(1).len()).map(<[f32]>::to_vec).collect();
     let names: Vec<String> = (0..rows.len()).map(|c| config.class_name(c)).collect();
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
-    grid.save_rows(path, &rows, &names)
+    grid.save_rows(path, &rows, &names)?;
+    Ok(rows)
 }
 
 /// Images `first`, `first` + 1 and so on of the grid, in −1..1.

@@ -1,15 +1,22 @@
-//! Training runs: what they begin with and how they go on.
+//! Training runs: what they begin with, how they go on and how they end.
 
 mod changes;
+mod end;
+mod evaluate;
 mod fit;
 mod grid;
+mod keep;
 mod lock;
-mod log;
+mod probe;
 mod resume;
 mod run;
+mod seen;
+mod start;
 
+pub use keep::CHECKPOINT;
 pub use resume::labels_fit;
-pub use run::{CHECKPOINT, train};
+pub use run::{METRICS, SAMPLES};
+pub use start::{goes_on, train};
 
 use crate::io::output::tell;
 

@@ -1,11 +1,13 @@
 //! What a run may begin with: data that fit the model, and checkpoints.
 
 use super::changes::{Change, changes, network_changes};
+use super::evaluate::Part;
+use super::run::SECONDS;
 use super::warn;
 use crate::data::Dataset;
 use crate::io::session::load_checkpoint;
-use crate::recipe::{RateSchedule, Recipe};
-use duet::checkpoint::{Checkpoint, TrainingState};
+use crate::recipe::{Recipe, TimeSpan, TrainRecipe};
+use duet::checkpoint::{Checkpoint, Figures, TrainingState};
 use duet::model::{Head, Labels, ModelConfig, class_list};
 use duet::{Error, Result};
 use std::path::Path;
@@ -82,10 +84,7 @@ pub fn resumable(
     if !list.is_empty() {
         warn(json, &format!("going on otherwise than before: {}", named(&list)));
     }
-    if let Some(steps) = other_length(state, recipe) {
-        let now = recipe.train.steps;
-        let detail =
-            format!("train.steps was {steps}, is {now}: the rates of a cosine over {now} steps from now on");
+    if let Some(detail) = other_length(state, &recipe.train) {
         warn(json, &detail);
     }
     checkpoint.model.clone_from(&recipe.model);
@@ -93,10 +92,45 @@ pub fn resumable(
     Ok(checkpoint)
 }
 
-/// The number of steps that the run was to have, where it was another and learning rates depend on it.
-fn other_length(state: &TrainingState, recipe: &Recipe) -> Option<u64> {
-    let steps = state.recipe.get("train")?.get("steps")?.as_u64()?;
-    (recipe.train.lr_schedule == RateSchedule::Cosine && steps != recipe.train.steps).then_some(steps)
+/// That the run was to have another length, where learning rates depend on it.
+fn other_length(state: &TrainingState, train: &TrainRecipe) -> Option<String> {
+    let before = state.recipe.get("train")?;
+    let steps = before.get("steps")?.as_u64()?;
+    let time = |span: Option<TimeSpan>| span.map_or("not set".to_owned(), |span| span.to_string());
+    let time_before = time(before.get("max_time").and_then(|span| span.as_str()?.parse().ok()));
+    let mut other = Vec::new();
+    if steps != train.steps {
+        other.push(format!("train.steps was {steps}, is {}", train.steps));
+    }
+    if time_before != time(train.max_time) {
+        other.push(format!("train.max_time was {time_before}, is {}", time(train.max_time)));
+    }
+    let schedule = serde_json::to_value(train.lr_schedule).ok()?;
+    let told = train.lr_schedule.has_end() && !other.is_empty();
+    let schedule = schedule.as_str().unwrap_or_default();
+    told.then(|| {
+        format!("{}: from now on the rates of a {schedule} schedule of that length", other.join("; "))
+    })
+}
+
+/// Whether a run that evaluated at `step` has had no better figures than `best` for as many evaluations as it waits.
+pub fn no_better(train: &TrainRecipe, best: &Figures, step: u64) -> bool {
+    let (Some(patience), true) = (train.early_stop, train.eval_every > 0) else { return false };
+    (step / train.eval_every).saturating_sub(best.step / train.eval_every) >= patience
+}
+
+/// Why a run that stands at `state` is over though it has steps left.
+pub fn ended(state: &TrainingState, train: &TrainRecipe, part: &Part<'_>) -> Option<String> {
+    let used = state.last.as_ref().and_then(|last| last.values.get(SECONDS)).copied();
+    if let (Some(span), Some(used)) = (train.max_time, used)
+        && used >= span.duration().as_secs_f64()
+    {
+        return Some(format!("its {span} are over; a longer --max-time goes on"));
+    }
+    let figure = part.figure(train.keep_best?.name());
+    let best = state.best.as_ref().filter(|best| best.values.contains_key(&figure))?;
+    let told = || format!("{figure} got no better since step {}; a larger early_stop goes on", best.step);
+    no_better(train, best, state.step).then(told)
 }
 
 /// The weights of another run to begin with, without its optimizer and its place in the data.
@@ -195,5 +229,52 @@ mod tests {
         let error = same_order(&before, &model(&["cat", "dog"])).unwrap_err().to_string();
         assert!(error.contains("another order") && error.contains("\"dog\", \"cat\""), "{error}");
         same_order(&model(&[]), &before).unwrap();
+    }
+    #[test]
+    fn another_length_is_told_where_rates_depend_on_it() {
+        let recipe = |more: &str| {
+            let text = format!(
+                "[data]\nkind = \"mnist\"\npath = \"x\"\n[model]\nnum_channels = 32\n[train]\n{more}"
+            );
+            Recipe::parse(&text, Path::new("recipe.toml")).unwrap()
+        };
+        let cosine = "lr_schedule = \"cosine\"\nsteps = 10\n";
+        let state = |recipe: &Recipe, seconds: f64, best: Option<u64>| {
+            let values = [(SECONDS.to_owned(), seconds), ("test_loss".to_owned(), 0.5)];
+            let figures = |step| Figures { step, values: values.clone().into() };
+            TrainingState {
+                step: 40,
+                seed: 0,
+                adam_m: duet::tensor::Tensors::new(),
+                adam_v: duet::tensor::Tensors::new(),
+                recipe: serde_json::to_value(recipe).unwrap(),
+                data_fingerprint: String::new(),
+                best: best.map(figures),
+                last: Some(figures(40)),
+                timesteps: duet::tensor::Tensors::new(),
+            }
+        };
+        let told = |was: &str, is: &str| other_length(&state(&recipe(was), 5.0, None), &recipe(is).train);
+        assert_eq!(told(cosine, cosine), None);
+        let want =
+            "train.max_time was 2h, is not set: from now on the rates of a cosine schedule of that length";
+        assert_eq!(told(&format!("{cosine}max_time = \"120m\"\n"), cosine).unwrap(), want);
+        assert_eq!(told("steps = 10\nmax_time = \"1h\"\n", "steps = 20\n"), None, "constant rates");
+        let more = told(cosine, "lr_schedule = \"linear\"\nsteps = 20\n").unwrap();
+        assert!(more.starts_with("train.steps was 10, is 20: ") && more.contains("linear"), "{more}");
+
+        let data = data(Labels::Classes(vec![1]));
+        let part = Part { name: "test", data: &data, count: 1 };
+        let over = |more: &str, seconds: f64, best: Option<u64>| {
+            let recipe = recipe(more);
+            ended(&state(&recipe, seconds, best), &recipe.train, &part)
+        };
+        assert_eq!(over("max_time = \"1m\"\n", 59.9, None), None);
+        assert!(over("max_time = \"1m\"\n", 60.0, None).unwrap().contains("1m are over"));
+        let patient = "eval_every = 10\nkeep_best = \"loss\"\nearly_stop = 2\n";
+        assert_eq!(over(patient, 0.0, Some(30)), None);
+        assert!(over(patient, 0.0, Some(20)).unwrap().contains("test_loss got no better since step 20"));
+        assert_eq!(over("eval_every = 10\nkeep_best = \"accuracy\"\nearly_stop = 2\n", 0.0, Some(20)), None);
+        assert_eq!(over(patient, 0.0, None), None);
     }
 }

@@ -1,200 +1,71 @@
-//! A run: steps, and at some of them a checkpoint first, then what looks at it: tests of accuracy, log lines, sample grids.
+//! A run: steps, and at some of them a checkpoint first, then what looks at it: evaluation, figures, sample grids.
 
-use super::lock::Lock;
-use super::log::Log;
-use super::resume::{class_names, initial, labels_fit, resumable};
+use super::end::{Lost, Why};
+use super::evaluate::{Part, evaluate};
+use super::keep::Kept;
+use super::probe::Probe;
+use super::resume::no_better;
+use super::seen::Seen;
 use super::{fit, grid, warn};
-use crate::cli::{Cli, Resume, Train};
-use crate::data::{Dataset, Split, load};
-use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES, accuracy};
-use crate::io::files::{self, Kind};
-use crate::io::output::{progress, say};
-use crate::io::session::{interrupted, open_device, watch_interrupts};
+use crate::data::Split;
+use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
+use crate::io::output::say;
+use crate::io::session::interrupted;
 use crate::recipe::Recipe;
-use duet::checkpoint::{Figures, remove_temporaries};
-use duet::model::WeightSet;
+use crate::watch::View;
+use crate::watch::board::Samples;
+use duet::checkpoint::{Figures, TrainingState};
 use duet::train::{Batch, BatchOrder, Metrics, Trainer};
 use duet::{Error, Result};
-use indicatif::ProgressBar;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Name of the checkpoint inside a run's folder.
-pub const CHECKPOINT: &str = "checkpoint.safetensors";
-/// Name of the log.
-const LOG: &str = "log.csv";
+/// Name of the file of figures inside a run's folder.
+pub const METRICS: &str = "metrics.jsonl";
 /// Beginning of the sample grids' names.
-const SAMPLES: &str = "samples_";
-/// Images classified at once during training.
-const EVAL_BATCH: usize = 32;
+pub const SAMPLES: &str = "samples_";
+/// The figure that holds the time the run took so far.
+pub const SECONDS: &str = "seconds";
 
-/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves.
-///
-/// # Errors
-/// Bad options, data or checkpoints; another run at work in the folder; a loss that is not finite, or a checkpoint that
-/// cannot be saved (the last good one stays); device errors. Accuracy that cannot be measured, log lines that cannot be
-/// written and samples that cannot be drawn are told and end nothing.
-pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<()> {
-    let json = arguments.json;
-    let limit = time_limit(options.minutes)?;
-    if options.out.exists() && !options.out.is_dir() {
-        let detail = format!("{} is a file; give a folder", options.out.display());
-        return Err(Error::config("out", detail));
-    }
-    let file = options.out.join(CHECKPOINT);
-    if !goes_on(options, &file)? && recipe.train.steps == 0 {
-        nothing_to_do(json, 0, 0, None);
-        return Ok(());
-    }
-    let inputs = [Some(&options.recipe), options.init.as_ref(), arguments.tuning.as_ref()];
-    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
-    files::check_distinct(&[(Kind::Model, &file), (Kind::Table, &options.out.join(LOG))], &inputs)?;
-    if recipe.data.kind.is_folder() {
-        files::check_apart(&options.out, &recipe.data.path)?;
-    }
-    files::make_folder(&options.out)?;
-    let _lock = Lock::take(&options.out, json)?;
-    remove_temporaries(&options.out, |name| name == CHECKPOINT || name == LOG || name.starts_with(SAMPLES));
-    // Once more: a run that had the lock until now may have saved.
-    let resumed = goes_on(options, &file)?;
-    let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
-    say!("{}", split.summary.text(json));
-    split.summary.warnings.iter().for_each(|warning| warn(json, warning));
-    labels_fit(&split.train, &recipe.model)?;
-    if recipe.model.class_names.is_empty() {
-        recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
-    }
-    let absent = split.train.absent(&recipe.model);
-    // Before data are compared with those of a checkpoint: labels that have come to mean other classes are other data.
-    let split = split.for_model(&recipe.model, &recipe.data.path)?;
-    let begin = match (resumed, &options.init) {
-        (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
-        (false, Some(path)) => Some(initial(path, &recipe)?),
-        (false, None) => None,
-    };
-    let state = begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref());
-    let (step, last) = state.map_or((0, None), |state| (state.step, state.last.as_ref()));
-    if options.resume.is_some() {
-        tell_begin(json, resumed, step, &file);
-    }
-    // Also of a run that was killed right after its last save: its last row may be missing.
-    let log = match Log::open(&options.out.join(LOG), step, last) {
-        Ok(log) => Some(log),
-        Err(error) => {
-            warn(json, &format!("training without a log: {error}"));
-            None
-        }
-    };
-    if step >= recipe.train.steps {
-        nothing_to_do(json, step, recipe.train.steps, Some(&file));
-        return Ok(());
-    }
-    let fingerprint = split.train.fingerprint();
-    if !absent.is_empty() {
-        let detail =
-            format!("the data have no images of {}: these classes are not learnt", absent.join(", "));
-        warn(json, &detail);
-    }
-    let device = open_device(arguments)?;
-    watch_interrupts()?;
-    // A driver that computes zeros would show only after hours, in a loss that does not fall.
-    pollster::block_on(device.self_test())?;
-    let (trainer, cut) = fit::trainer(&device, &recipe, begin.as_ref(), json)?;
-    let shown = grid::shown(recipe.model.num_classes);
-    if !recipe.train.classifier_only && shown < recipe.model.num_classes {
-        let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
-        warn(json, &detail);
-    }
-    let mut run = Run {
-        folder: options.out.clone(),
-        order: BatchOrder::new(split.train.len(), recipe.train.seed),
-        recipe,
-        split,
-        trainer,
-        cut,
-        log,
-        log_failed: false,
-        fingerprint,
-        started: Instant::now(),
-        limit,
-        json,
-    };
-    let outcome = run.steps();
-    device.save_pipeline_cache();
-    outcome
-}
-
-/// Whether the run goes on from the folder's checkpoint `file`.
-fn goes_on(options: &Train, file: &Path) -> Result<bool> {
-    let folder = options.out.display();
-    let there = file
-        .try_exists()
-        .map_err(|e| Error::Data { path: file.to_owned(), detail: format!("cannot be read: {e}") })?;
-    match (there, options.resume) {
-        (true, None) => {
-            let detail = "holds a checkpoint already; give --resume to go on, or another --out";
-            Err(Error::Data { path: options.out.clone(), detail: detail.into() })
-        }
-        (false, Some(Resume::Existing)) => {
-            let detail = format!(
-                "there is no checkpoint to go on from in {folder}; --resume=auto begins where there is none"
-            );
-            Err(Error::config("resume", detail))
-        }
-        (there, _) => Ok(there),
-    }
-}
-
-/// The time after which a run saves and ends; `None`: never, which is also what is longer than clocks count.
-fn time_limit(minutes: Option<f64>) -> Result<Option<Duration>> {
-    let Some(minutes) = minutes else { return Ok(None) };
-    if minutes.is_nan() || minutes < 0.0 {
-        return Err(Error::config("minutes", format!("must be a number of at least 0, is {minutes}")));
-    }
-    Ok(Duration::try_from_secs_f64(60.0 * minutes).ok())
-}
-
-fn tell_begin(json: bool, resumed: bool, step: u64, file: &Path) {
-    let file = file.display().to_string();
-    if json {
-        say!(
-            "{}",
-            serde_json::json!({"resumed": resumed, "step": step, "checkpoint": resumed.then_some(file)})
-        );
-    } else if resumed {
-        say!("goes on from step {step} of {file}");
-    } else {
-        say!("begins at step 0: there is no {file} yet");
-    }
-}
-
-fn nothing_to_do(json: bool, done: u64, steps: u64, file: Option<&Path>) {
-    if json {
-        let file = file.map(|file| file.display().to_string());
-        say!(
-            "{}",
-            serde_json::json!({"nothing_to_do": true, "step": done, "steps": steps, "checkpoint": file})
-        );
-    } else {
-        say!("nothing to do: {done} of {steps} steps are done");
-    }
-}
-
-struct Run {
-    folder: PathBuf,
-    recipe: Recipe,
-    split: Split,
-    trainer: Trainer,
+/// What a run begins with.
+pub struct Begin {
+    /// How it trains, the names of the classes included.
+    pub recipe: Recipe,
+    /// Its data, as the model numbers their classes.
+    pub split: Split,
+    /// The state on the device.
+    pub trainer: Trainer,
     /// Into how many micro-batches steps are cut, where that is not the recipe's number.
-    cut: Option<usize>,
+    pub cut: Option<usize>,
+    /// Its checkpoints.
+    pub kept: Kept,
+    /// Where what is seen of it goes.
+    pub seen: Seen,
+    /// What the checkpoint that it goes on from says.
+    pub state: Option<TrainingState>,
+    /// That checkpoint.
+    pub begun: Option<PathBuf>,
+    /// The time after which it pauses.
+    pub limit: Option<Duration>,
+    /// Whether what is told is JSON.
+    pub json: bool,
+}
+
+/// A run.
+pub struct Run {
+    begin: Begin,
     order: BatchOrder,
-    log: Option<Log>,
-    /// Whether the last row could not be written, which is told once.
-    log_failed: bool,
+    probe: Probe,
     fingerprint: String,
     started: Instant,
-    limit: Option<Duration>,
-    json: bool,
+    /// Time that the run took before it was gone on with.
+    before: Duration,
+    /// The best figures so far, of the checkpoint that is kept for them.
+    best: Option<Figures>,
+    /// The last figures.
+    last: Option<Figures>,
+    /// The learning rate of the last step.
+    rate: f64,
 }
 
 /// What is due after a step.
@@ -203,229 +74,349 @@ struct Due {
     eval: bool,
     sample: bool,
     save: bool,
-    /// The run ends here.
-    end: bool,
+    /// Whether the run is over, and not only pauses.
+    finished: bool,
 }
 
 impl Run {
-    fn steps(&mut self) -> Result<()> {
-        let (steps, first) = (self.recipe.train.steps, self.trainer.step());
-        let template = "{elapsed_precise} {wide_bar} {pos}/{len} {msg} ETA {eta}";
-        let bar = progress(steps, first, template, self.json);
-        let (mut since, mut since_step) = (Instant::now(), first);
+    /// # Errors
+    /// Device errors.
+    pub fn new(begin: Begin) -> Result<Run> {
+        let (recipe, state) = (&begin.recipe, begin.state.as_ref());
+        let last = state.and_then(|state| state.last.clone());
+        let seconds = last.as_ref().and_then(|last| last.values.get(SECONDS)).copied().unwrap_or(0.0);
+        let best = match recipe.train.keep_best {
+            Some(by) => {
+                let figure = Part::of(&begin.split, &recipe.train).figure(by.name());
+                state.and_then(|state| state.best.clone()).filter(|best| best.values.contains_key(&figure))
+            }
+            None => None,
+        };
+        let run = Run {
+            order: BatchOrder::new(begin.split.train.len(), recipe.train.seed),
+            probe: Probe::new(begin.trainer.weights(), recipe)?,
+            fingerprint: begin.split.train.fingerprint(),
+            started: Instant::now(),
+            before: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+            best,
+            last,
+            rate: 0.0,
+            begin,
+        };
+        Ok(run)
+    }
+
+    /// Trains until the run ends; whether it came to its end, or only pauses.
+    ///
+    /// # Errors
+    /// A loss that is not finite, with what was seen; a checkpoint that cannot be saved; device errors.
+    pub fn steps(&mut self) -> Result<bool> {
+        let (step, saved) = (self.begin.trainer.step(), self.begin.kept.newest());
+        let view = self.begin.seen.view(&self.begin.recipe, step, self.before, saved);
+        // Killed between saving the best one and giving it its name.
+        if saved.is_some() && self.best.as_ref().map(|best| best.step) == saved {
+            self.unless_failed("the best checkpoint could not be kept", self.begin.kept.mark_best(), &view);
+        }
+        self.show_best(&view);
+        let outcome = self.until_the_end(&view);
+        view.close();
+        match outcome {
+            Ok(why) => {
+                self.tell_end(why);
+                Ok(!matches!(why, Why::Interrupted | Why::Minutes))
+            }
+            Err(Error::NotFinite { detail }) => Err(self.lost(&detail)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn until_the_end(&mut self, view: &View) -> Result<Why> {
+        let (mut since, mut since_step) = (Instant::now(), self.begin.trainer.step());
         loop {
-            let step = self.trainer.step();
+            let step = self.begin.trainer.step();
             let batch = self.batch(step)?;
-            let rate = self.recipe.train.rate_at(step);
-            self.trainer.train_step(&batch, rate)?;
+            self.rate = self.begin.recipe.train.rate_at(step, self.share_of_time());
+            self.begin.trainer.train_step(&batch, self.rate)?;
             let step = step + 1;
-            bar.inc(1);
-            let due = self.due(step);
-            if due.log || due.eval || due.save || due.sample || due.end {
+            view.stepped(step);
+            let why = self.why(step);
+            let due = self.due(step, why, view);
+            if due.log || due.eval || due.save || due.sample {
                 // A loss that is not finite ends the run here, before anything is saved over a good checkpoint.
-                let metrics = pollster::block_on(self.trainer.metrics())?;
-                let images = (step - since_step) as f64 * self.recipe.train.batch_size as f64;
-                self.look(&due, &metrics, rate, images / since.elapsed().as_secs_f64(), &bar)?;
+                let metrics = pollster::block_on(self.begin.trainer.metrics())?;
+                let images = (step - since_step) as f64 * self.begin.recipe.train.batch_size as f64;
+                self.look(&due, &metrics, images / since.elapsed().as_secs_f64(), &batch, view)?;
                 (since, since_step) = (Instant::now(), step);
             } else if step.is_multiple_of(4) {
                 // The queue must not run ahead of the device by more than a few steps, or Ctrl-C would wait for it.
-                self.trainer.weights().device().wait()?;
+                self.begin.trainer.weights().device().wait()?;
             }
-            if due.end {
-                break;
+            if let Some(why) = why.or_else(|| self.no_better(step)) {
+                return Ok(why);
             }
         }
-        bar.finish_and_clear();
-        let why = if interrupted() { " (interrupted)" } else { "" };
-        let path = self.folder.join(CHECKPOINT);
-        let (step, seconds) = (self.trainer.step(), self.started.elapsed().as_secs());
-        if self.json {
-            let path = path.display().to_string();
-            say!("{}", serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path}));
-        } else {
-            say!("step {step} of {steps} after {seconds} s{why}; saved {}", path.display());
-        }
-        Ok(())
     }
 
-    fn due(&self, step: u64) -> Due {
-        let train = &self.recipe.train;
+    /// Why the run ends after `step`, as far as that does not depend on what an evaluation finds.
+    fn why(&self, step: u64) -> Option<Why> {
+        let train = &self.begin.recipe.train;
+        let over = |limit: Duration, used: Duration| used >= limit;
+        if step >= train.steps {
+            Some(Why::Steps)
+        } else if interrupted() {
+            Some(Why::Interrupted)
+        } else if self.begin.limit.is_some_and(|limit| over(limit, self.started.elapsed())) {
+            Some(Why::Minutes)
+        } else {
+            train.max_time.filter(|span| over(span.duration(), self.seconds())).map(Why::Time)
+        }
+    }
+
+    fn no_better(&self, step: u64) -> Option<Why> {
+        let train = &self.begin.recipe.train;
+        let (by, patience) = (train.keep_best?, train.early_stop?);
+        no_better(train, self.best.as_ref()?, step).then_some(Why::NoBetter(by, patience))
+    }
+
+    /// Time the run took in all.
+    fn seconds(&self) -> Duration {
+        self.before.saturating_add(self.started.elapsed())
+    }
+
+    fn share_of_time(&self) -> f64 {
+        self.begin.recipe.train.max_time.map_or(0.0, |span| span.share(self.seconds()))
+    }
+
+    fn due(&self, step: u64, why: Option<Why>, view: &View) -> Due {
+        let train = &self.begin.recipe.train;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
-        let last = step >= train.steps;
-        let out_of_time = self.limit.is_some_and(|limit| self.started.elapsed() >= limit);
+        // What only pauses is not looked at as if it were done.
+        let finished = matches!(why, Some(Why::Steps | Why::Time(_)));
         Due {
             log: due(train.log_every),
-            eval: due(train.eval_every) || last,
-            sample: !train.classifier_only && (due(train.sample_every) || last),
-            save: due(train.save_every),
-            end: last || interrupted() || out_of_time,
+            eval: due(train.eval_every) || finished,
+            sample: (view.asked_to_sample() || due(train.sample_every) || finished) && !train.classifier_only,
+            save: view.asked_to_save() || due(train.save_every) || why.is_some(),
+            finished,
         }
     }
 
     /// Saves, then looks at what was saved. Only saving can fail: the rest may take long, hang or crash, and is needed for
     /// nothing.
-    fn look(&mut self, due: &Due, metrics: &Metrics, rate: f64, speed: f64, bar: &ProgressBar) -> Result<()> {
-        let mut figures = self.figures(metrics, rate, speed);
-        if due.save || due.eval || due.sample || due.end {
-            self.save(&figures)?;
+    fn look(&mut self, due: &Due, metrics: &Metrics, speed: f64, batch: &Batch, view: &View) -> Result<()> {
+        let mut figures = self.figures(metrics, speed);
+        self.last = Some(figures.clone());
+        if due.save || due.eval || due.sample {
+            self.save(&figures, batch, view)?;
         }
-        bar.set_message(format!("{} {speed:.1} images/s", self.losses(metrics, " ")));
+        let text = format!("{} {speed:.1} images/s", self.losses(&figures, " "));
+        let memory = self.begin.trainer.weights().device().counters().live_bytes;
+        view.show(&figures, text.clone(), memory);
         // Who presses Ctrl-C does not wait for a test.
-        let accuracy = if due.eval && !interrupted() {
-            let accuracy = self.evaluate();
-            self.unless_failed("test accuracy could not be measured", accuracy, bar)
+        let found = if due.eval && !interrupted() {
+            view.doing("evaluating");
+            let part = Part::of(&self.begin.split, &self.begin.recipe.train);
+            let found = evaluate(self.begin.trainer.weights(), &self.begin.recipe, &part);
+            view.doing("");
+            self.unless_failed("evaluation failed", found, view)
         } else {
             None
         };
-        if let Some(accuracy) = accuracy {
-            figures.values.insert("test_accuracy".into(), accuracy);
+        let evaluated = found.is_some();
+        figures.values.extend(found.into_iter().flatten());
+        if due.finished && evaluated && self.begin.split.validation.is_some() {
+            // What chose nothing until now.
+            let part = Part::tested(&self.begin.split, &self.begin.recipe.train);
+            let tested = part.accuracy(self.begin.trainer.weights());
+            figures.values.extend(self.unless_failed("the test images could not be looked at", tested, view));
         }
-        self.write_log(&figures, metrics, speed, accuracy, bar);
-        if accuracy.is_some() {
-            self.save(&figures)?;
+        let better = evaluated && self.is_better(&figures);
+        if better {
+            self.best = Some(figures.clone());
         }
-        if due.sample && !interrupted() {
-            let path = self.folder.join(format!("{SAMPLES}{:07}.png", figures.step));
-            let drawn = match grid::draw(self.trainer.weights(), &self.recipe, &path) {
-                // Ctrl-C ends the picture alone.
-                Err(Error::Aborted) => Ok(()),
-                other => other,
-            };
-            self.unless_failed("samples could not be drawn", drawn, bar);
+        let losses = self.losses(&figures, "  ");
+        let part = if due.finished {
+            Part::tested(&self.begin.split, &self.begin.recipe.train)
+        } else {
+            Part::of(&self.begin.split, &self.begin.recipe.train)
+        };
+        self.begin.seen.write(&figures, &part, &losses, evaluated, view);
+        if evaluated {
+            view.show(&figures, text, memory);
+            self.save(&figures, batch, view)?;
+        }
+        if better {
+            self.unless_failed("the best checkpoint could not be kept", self.begin.kept.mark_best(), view);
+            self.show_best(view);
+        }
+        let step = figures.step;
+        self.last = Some(figures);
+        let at_its_end = self.no_better(step).is_some() && !self.begin.recipe.train.classifier_only;
+        if (due.sample || at_its_end) && !interrupted() {
+            self.sample(step, view);
         }
         Ok(())
     }
 
+    /// Draws samples and shows them wherever samples are seen.
+    fn sample(&mut self, step: u64, view: &View) {
+        view.doing("drawing samples");
+        let path = self.begin.kept.file().with_file_name(format!("{SAMPLES}{step:07}.png"));
+        let drawn = match grid::draw(self.begin.trainer.weights(), &self.begin.recipe, &path) {
+            // Ctrl-C ends the picture alone.
+            Err(Error::Aborted) => Ok(None),
+            other => other.map(Some),
+        };
+        view.doing("");
+        let drawn = self.unless_failed("samples could not be drawn", drawn, view).flatten();
+        if let Some(rows) = drawn {
+            let model = &self.begin.recipe.model;
+            view.samples(step, Samples { channels: model.in_channels, size: model.image_size, rows });
+            let written = self.begin.seen.samples(step, &path);
+            self.unless_failed("samples are missing in the event file", written, view);
+        }
+    }
+
+    /// The best figure so far: its step, its value and its name.
+    fn best(&self) -> Option<(u64, f64, String)> {
+        let (best, train) = (self.best.as_ref()?, &self.begin.recipe.train);
+        let figure = Part::of(&self.begin.split, train).figure(train.keep_best?.name());
+        Some((best.step, best.values.get(&figure).copied()?, figure))
+    }
+
+    fn show_best(&self, view: &View) {
+        if let Some((step, value, _)) = self.best() {
+            view.best(format!("{value:.4} at {step}"));
+        }
+    }
+
     /// The outcome of what is no part of training; an error is told.
-    fn unless_failed<T>(&self, what: &str, outcome: Result<T>, bar: &ProgressBar) -> Option<T> {
+    fn unless_failed<T>(&self, what: &str, outcome: Result<T>, view: &View) -> Option<T> {
         let error = match outcome {
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        let step = self.trainer.step();
-        bar.suspend(|| warn(self.json, &format!("step {step}: {what}: {error}; training goes on")));
+        let step = self.begin.trainer.step();
+        view.print(|| warn(self.begin.json, &format!("step {step}: {what}: {error}; training goes on")));
         None
     }
 
     fn batch(&mut self, step: u64) -> Result<Batch> {
-        let train = &self.recipe.train;
-        let examples = self.split.train.examples(&self.recipe.model)?;
-        examples.next(&mut self.order, step, train.batch_size, train.flip)
-    }
-
-    fn evaluate(&self) -> Result<f64> {
-        let test: &Dataset = &self.split.test;
-        let count = self.eval_images();
-        Ok(accuracy(self.trainer.weights(), WeightSet::Averaged, test, count, EVAL_BATCH, true)?.share)
-    }
-
-    /// Test images that accuracy is measured on.
-    fn eval_images(&self) -> usize {
-        match self.recipe.train.eval_images {
-            0 => self.split.test.len(),
-            wanted => wanted.min(self.split.test.len()),
-        }
+        let recipe = &self.begin.recipe;
+        let examples = self.begin.split.train.examples(&recipe.model)?;
+        examples.next(&mut self.order, step, recipe.train.batch_size, recipe.train.flip)
     }
 
     /// What was measured at the step that was just done; a checkpoint holds finite numbers alone.
-    fn figures(&self, metrics: &Metrics, rate: f64, speed: f64) -> Figures {
+    fn figures(&self, metrics: &Metrics, speed: f64) -> Figures {
         let values = [
-            ("seconds", self.started.elapsed().as_secs_f64()),
-            ("loss", f64::from(metrics.loss)),
-            ("mse", f64::from(metrics.mse)),
-            ("classifier_loss", f64::from(metrics.classifier_loss)),
-            ("vb", f64::from(metrics.vb)),
-            ("learning_rate", rate),
-            ("images_per_second", speed),
+            (SECONDS, Some(self.seconds().as_secs_f64())),
+            ("loss", Some(f64::from(metrics.loss))),
+            ("mse", Some(f64::from(metrics.mse))),
+            ("classifier_loss", Some(f64::from(metrics.classifier_loss))),
+            ("vb", Some(f64::from(metrics.vb))),
+            ("gradient_norm", metrics.gradient_norm.map(f64::from)),
+            ("learning_rate", Some(self.rate)),
+            ("images_per_second", Some(speed)),
         ];
-        let measured = |name: &str| !self.recipe.train.classifier_only || !["mse", "vb"].contains(&name);
-        let finite = values.into_iter().filter(|(name, value)| value.is_finite() && measured(name));
-        Figures { step: self.trainer.step(), values: finite.map(|(name, v)| (name.to_owned(), v)).collect() }
+        let alone = self.begin.recipe.train.classifier_only;
+        let measured = |name: &str| !alone || !["mse", "vb"].contains(&name);
+        let values = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let finite = values.filter(|(name, value)| value.is_finite() && measured(name));
+        let values = finite.map(|(name, value)| (name.to_owned(), value)).collect();
+        Figures { step: self.begin.trainer.step(), values }
     }
 
-    fn write_log(
-        &mut self,
-        figures: &Figures,
-        metrics: &Metrics,
-        speed: f64,
-        accuracy: Option<f64>,
-        bar: &ProgressBar,
-    ) {
-        if let Some(log) = &mut self.log {
-            let written = log.write(figures);
-            let failed = written.is_err();
-            if !(failed && self.log_failed) {
-                self.unless_failed("the log is incomplete", written, bar);
-            }
-            self.log_failed = failed;
-        }
-        let step = figures.step;
-        if self.json {
-            let denoises = !self.recipe.train.classifier_only;
-            let row = serde_json::json!({
-                "step": step, "seconds": figures.values.get("seconds"), "loss": metrics.loss,
-                "mse": denoises.then_some(metrics.mse), "classifier_loss": metrics.classifier_loss,
-                "vb": denoises.then_some(metrics.vb), "learning_rate": figures.values.get("learning_rate"), "images_per_second": speed,
-                "test_accuracy": accuracy, "gradient_norm": metrics.gradient_norm,
-            });
-            say!("{row}");
-        } else if bar.is_hidden() || accuracy.is_some() {
-            let text = accuracy.map_or(String::new(), |a| format!("  test accuracy {:.2} %", 100.0 * a));
-            let losses = self.losses(metrics, "  ");
-            bar.suspend(|| say!("step {step}  {losses}  {speed:.1} images/s{text}"));
+    /// Whether these figures, of an evaluation, are the best so far.
+    fn is_better(&self, figures: &Figures) -> bool {
+        let train = &self.begin.recipe.train;
+        let Some(by) = train.keep_best else { return false };
+        let name = Part::of(&self.begin.split, train).figure(by.name());
+        let value = |figures: &Figures| figures.values.get(&name).copied();
+        match (value(figures), self.best.as_ref().and_then(value)) {
+            (Some(new), Some(old)) => by.better(new, old),
+            (new, None) => new.is_some(),
+            (None, _) => false,
         }
     }
 
     /// The losses there are, to read.
-    fn losses(&self, metrics: &Metrics, between: &str) -> String {
-        let Metrics { loss, mse, classifier_loss, .. } = metrics;
-        if self.recipe.train.classifier_only {
-            return format!("loss {loss:.4}");
-        }
-        format!("loss {loss:.4}{between}mse {mse:.4}{between}ce {classifier_loss:.4}")
+    fn losses(&self, figures: &Figures, between: &str) -> String {
+        let named = [("loss", "loss"), ("mse", "mse"), ("ce", "classifier_loss")];
+        let shown = if self.begin.recipe.train.classifier_only { &named[..1] } else { &named[..] };
+        let value = |name: &str| figures.values.get(name).copied().unwrap_or(0.0);
+        let texts = shown.iter().map(|(short, name)| format!("{short} {:.4}", value(name)));
+        texts.collect::<Vec<_>>().join(between)
     }
 
-    fn save(&self, figures: &Figures) -> Result<()> {
-        let mut checkpoint = pollster::block_on(self.trainer.checkpoint())?;
+    /// Saves what the step leaves, if it still gives numbers; the checkpoint before it stays beside it where more than one is
+    /// kept.
+    fn save(&mut self, figures: &Figures, batch: &Batch, view: &View) -> Result<()> {
+        let step = figures.step;
+        if self.begin.kept.newest() != Some(step) {
+            self.probe.look(batch)?;
+            self.unless_failed("an earlier checkpoint could not be kept", self.begin.kept.keep(), view);
+        }
+        let mut checkpoint = pollster::block_on(self.begin.trainer.checkpoint())?;
+        let recipe = &self.begin.recipe;
         let describe = |detail: serde_json::Error| Error::config("recipe", detail.to_string());
         if let Some(state) = &mut checkpoint.training {
-            let noted = Recipe { data: self.recipe.data.noted(), ..self.recipe.clone() };
+            let noted = Recipe { data: recipe.data.noted(), ..recipe.clone() };
             state.recipe = serde_json::to_value(&noted).map_err(describe)?;
-            if let (Some(parts), Some(noted)) = (self.cut, state.recipe.as_object_mut()) {
+            if let (Some(parts), Some(noted)) = (self.begin.cut, state.recipe.as_object_mut()) {
                 noted.insert(fit::CUT.into(), parts.into());
             }
             state.data_fingerprint.clone_from(&self.fingerprint);
             state.last = Some(figures.clone());
+            state.best.clone_from(&self.best);
         }
-        checkpoint.pictures = self.recipe.data.pictures();
-        let data = serde_json::to_string(&self.recipe.data.noted()).map_err(describe)?;
+        checkpoint.pictures = self.begin.split.pictures;
+        let data = serde_json::to_string(&recipe.data.noted()).map_err(describe)?;
         checkpoint.info.insert("data".into(), data);
-        checkpoint.info.insert("steps".into(), self.trainer.step().to_string());
-        checkpoint.info.insert("seed".into(), self.recipe.train.seed.to_string());
+        checkpoint.info.insert("steps".into(), step.to_string());
+        checkpoint.info.insert("seed".into(), recipe.train.seed.to_string());
         // Of these very weights, whose average is what is exported: what a judge is worth stands beside its figures.
-        if let Some(accuracy) = figures.values.get("test_accuracy") {
+        if let Some(accuracy) = figures.values.get(TEST_ACCURACY) {
+            let images = Part::tested(&self.begin.split, &recipe.train).count;
             checkpoint.info.insert(TEST_ACCURACY.into(), accuracy.to_string());
-            checkpoint.info.insert(TEST_IMAGES.into(), self.eval_images().to_string());
+            checkpoint.info.insert(TEST_IMAGES.into(), images.to_string());
         }
-        checkpoint.save(&self.folder.join(CHECKPOINT))
+        self.begin.kept.save(&checkpoint, step)?;
+        view.saved(step);
+        Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// What is told, and noted in the file of figures, of a run whose loss or weights are no numbers any more.
+    fn lost(&mut self, detail: &str) -> Error {
+        let step = self.begin.trainer.step();
+        self.begin.seen.stopped(step, detail);
+        let state = self.begin.state.as_ref().map(|state| state.step);
+        let newest = self.begin.kept.file();
+        let (saved, file) = match (self.begin.kept.newest(), &self.begin.begun) {
+            (None, Some(begun)) => (state, begun),
+            (saved, _) => (saved, &newest),
+        };
+        let (last, rate, recipe) = (self.last.as_ref(), self.rate, &self.begin.recipe);
+        Lost { detail, last, step, rate, saved, file, recipe }.error()
+    }
 
-    #[test]
-    fn minutes_are_checked_and_endless_ones_are_no_limit() {
-        assert_eq!(time_limit(None).unwrap(), None);
-        assert_eq!(time_limit(Some(0.5)).unwrap(), Some(Duration::from_secs(30)));
-        assert_eq!(time_limit(Some(0.0)).unwrap(), Some(Duration::ZERO));
-        for endless in [f64::INFINITY, 1e300, f64::MAX, 1e20] {
-            assert_eq!(time_limit(Some(endless)).unwrap(), None, "{endless}");
-        }
-        for bad in [f64::NAN, -1.0, f64::NEG_INFINITY, -1e-300] {
-            let error = time_limit(Some(bad)).unwrap_err().to_string();
-            assert!(error.starts_with("minutes: ") && error.contains("at least 0"), "{error}");
+    fn tell_end(&self, why: Why) {
+        let path = self.begin.kept.file();
+        let (step, steps) = (self.begin.trainer.step(), self.begin.recipe.train.steps);
+        let seconds = self.started.elapsed().as_secs();
+        let best = self.best();
+        if self.begin.json {
+            let path = path.display().to_string();
+            let best = best.map(|(step, value, figure)| serde_json::json!({"step": step, figure: value}));
+            say!(
+                "{}",
+                serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path, "ended": why.name(), "best": best})
+            );
+        } else {
+            let best = best.map_or(String::new(), |(step, value, figure)| {
+                format!("; best {} {value:.4} at step {step}", figure.replace('_', " "))
+            });
+            say!("step {step} of {steps} after {seconds} s{}; saved {}{best}", why.text(), path.display());
         }
     }
 }

@@ -52,7 +52,7 @@ fn outputs_replace_no_inputs_and_not_each_other() {
     let recipe_as_list = at("lists/index.json");
     std::fs::create_dir(project.path("lists")).unwrap();
     std::fs::copy(&recipe, &recipe_as_list).unwrap();
-    std::fs::copy(&recipe, project.path("lists/log.csv")).unwrap();
+    std::fs::copy(&recipe, project.path("lists/metrics.jsonl")).unwrap();
     let before = snapshot(&project);
 
     let replaced = |arguments: &[&str], words: &[&str]| fails(arguments, &[&["replace"], words].concat());
@@ -82,8 +82,8 @@ fn outputs_replace_no_inputs_and_not_each_other() {
         &["export-images", "--recipe", &recipe, "--out", &at("data/dark")],
         &["data/dark", "data's folder"],
     );
-    let recipe_as_log = at("lists/log.csv");
-    replaced(&["train", &recipe_as_log, "--out", &at("lists")], &["table", "log.csv"]);
+    let recipe_as_figures = at("lists/metrics.jsonl");
+    replaced(&["train", &recipe_as_figures, "--out", &at("lists")], &["table", "metrics.jsonl"]);
     let study = ["study", "--model", &model, "-n", "2", "--steps", "4", "--neighbours", "2", "--out"];
     replaced(&[&study[..], &[&trap]].concat(), &["picture", "samples_1_light.png"]);
     fails(&[&study[..], &[&at("data")]].concat(), &["data's folder"]);
@@ -179,8 +179,8 @@ fn what_is_no_file_or_folder_is_not_waited_for() {
     {
         let pipe = project.text("pipe.toml");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        fails(&["train", &pipe, "--out", &run], &["pipe.toml", "is no file"]);
-        fails(&["info", &pipe], &["pipe.toml", "is no file"]);
+        fails(&["train", &pipe, "--out", &run], &["pipe.toml", "is a pipe or a device"]);
+        fails(&["info", &pipe], &["pipe.toml", "is a pipe or a device"]);
         let pipe = project.text("pipe.safetensors");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         fails(&["info", &pipe], &["pipe.safetensors", "a pipe or a device"]);

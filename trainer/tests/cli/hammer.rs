@@ -1,7 +1,7 @@
 //! `kill -9` at random moments of starting, training, saving, testing, drawing and exporting: what is there afterwards is whole,
 //! and in the end nothing tells that there were kills. The slow tests kill two hundred times.
 
-use super::training::{FILE, rubbish, state, step, wait_for};
+use super::training::{FILE, figures, rubbish, state, step, wait_for};
 use super::{Project, duet, ok, weights};
 use duet::rng::{Seed, Stream, uniform_u32_below};
 use std::path::Path;
@@ -22,9 +22,8 @@ fn kill(child: &mut Child) -> bool {
     there
 }
 
-fn steps_of_log(run: &Path) -> Vec<u64> {
-    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
-    log.lines().skip(1).map(|line| line.split(',').next().unwrap().parse().unwrap()).collect()
+fn steps_of_figures(run: &Path) -> Vec<u64> {
+    figures(run).iter().map(|line| line["step"].as_u64().unwrap()).collect()
 }
 
 #[test]
@@ -109,10 +108,10 @@ fn as_if_never_killed(run: &Path, whole: &Path, steps: u64) {
     assert_eq!(step(run), steps);
     assert!(state(run) == state(whole), "other bits than those of a run without kills");
     let every: Vec<u64> = (1..=steps).collect();
-    assert!(steps_of_log(run) == every && steps_of_log(whole) == every);
+    assert!(steps_of_figures(run) == every && steps_of_figures(whole) == every);
     for entry in std::fs::read_dir(run).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if ![FILE, "log.csv", ".lock"].contains(&&*name) {
+        if ![FILE, "metrics.jsonl", ".lock"].contains(&&*name) {
             assert!(name.starts_with("samples_") && image::open(run.join(&name)).is_ok(), "{name}");
         }
     }

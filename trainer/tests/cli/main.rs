@@ -1,17 +1,26 @@
 //! The command `duet` end to end: train, interrupt, resume, evaluate, sample, explain, and everything that can be wrong.
 
 mod audit;
+mod augmenting;
+mod automatic;
+#[cfg(unix)]
+mod board;
 mod classes;
 mod counterfactuals;
+mod data_get;
+mod data_info;
 mod explaining;
 mod files;
 #[cfg(unix)]
 mod hammer;
+mod lasting;
 mod measuring;
 mod pictures;
 mod place;
 mod preparation;
 mod printing;
+mod readers;
+mod real_data;
 mod serving;
 mod training;
 
@@ -54,13 +63,13 @@ impl Project {
             std::fs::create_dir_all(&path).unwrap();
             for i in 0..24u8 {
                 let picture = image::GrayImage::from_fn(8, 8, |x, y| {
-                    image::Luma([shade + (x as u8 * 3 + y as u8 * i) % 16])
+                    image::Luma([shade + (x as u8 * 3 + y as u8 * i) % 29])
                 });
                 picture.save(path.join(format!("{i}.png"))).unwrap();
             }
         }
         let recipe = format!(
-            "[data]\nkind = \"folder\"\npath = {:?}\ntest_share = 0.25\n\
+            "[data]\nkind = \"folder\"\npath = {:?}\ntest_share = 0.25\ngroup = \"(.+)\"\n\
              [model]\nimage_size = 8\nnum_channels = 8\nnum_res_blocks = 1\nchannel_mult = [1, 2]\nnum_groups = 4\n\
              num_heads = 2\nnum_classes = 2\nclassifier_dropout = 0.1\n\
              [train]\nsteps = 12\nbatch_size = 4\nlearning_rate = 2e-3\nema_rate = 0.5\n\
@@ -97,8 +106,8 @@ fn a_model_is_trained_used_and_exported() {
     let project = Project::new();
     let text = project.train("run", &[]);
     assert!(text.contains("step 12 of 12") && text.contains("test accuracy"), "{text}");
-    let log = std::fs::read_to_string(project.path("run/log.csv")).unwrap();
-    assert_eq!(log.lines().count(), 7, "{log}");
+    let figures = std::fs::read_to_string(project.path("run/metrics.jsonl")).unwrap();
+    assert_eq!(figures.lines().count(), 6, "{figures}");
     assert!(project.path("run/samples_0000006.png").exists());
     let model = project.text("run/checkpoint.safetensors");
 

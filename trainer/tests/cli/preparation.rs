@@ -84,7 +84,7 @@ fn a_model_keeps_the_ground_the_fit_and_the_statistics_of_its_data() {
         .unwrap();
     project.train("run", &["--steps", "2"]);
     let (model, recipe) = (project.text("run/checkpoint.safetensors"), recipe.to_string_lossy().into_owned());
-    let pictures = Pictures { ground: 255, fit: Fit::Pad };
+    let pictures = Pictures { ground: 255, fit: Fit::Pad, ..Pictures::default() };
     assert_eq!(weights(Path::new(&model)).pictures, pictures);
 
     // Three pixels of four are transparent: the model's ground shows, and padding is that ground too.

@@ -60,7 +60,16 @@ fn a_run_is_served_with_its_test_images_and_nothing_else() {
     let (page, run) = (project.text("page"), project.text("run"));
     fails(&["serve", &run, "--page", &page], &["index.html", "make web-build"]);
     std::fs::create_dir_all(project.path("page/images")).unwrap();
-    for (name, text) in [("index.html", "the page"), ("a.wasm", "code"), ("images/other.png", "a stranger")] {
+    std::fs::create_dir_all(project.path("page/own")).unwrap();
+    let shipped = r#"[{"id": "shipped", "name": "Shipped", "about": "", "file": "model.safetensors"}]"#;
+    for (name, text) in [
+        ("index.html", "the page"),
+        ("a.wasm", "code"),
+        ("models.json", shipped),
+        ("model.safetensors", "the page's model"),
+        ("images/other.png", "its picture"),
+        ("own/other.png", "a stranger"),
+    ] {
         std::fs::write(project.path("page").join(name), text).unwrap();
     }
     let serving = Serving::start(&[&run, "--page", &page, "--samples", "2"]);
@@ -68,30 +77,42 @@ fn a_run_is_served_with_its_test_images_and_nothing_else() {
     let (_, head, _) = serving.ask("GET", "/a.wasm", &serving.address);
     assert!(head.to_lowercase().contains("content-type: application/wasm"), "{head}");
     // The averaged weights, small, and whole.
-    let (status, model) = serving.get("/model.safetensors");
+    let (status, model) = serving.get("/own/model.safetensors");
     std::fs::write(project.path("served.safetensors"), &model).unwrap();
     let [served, own] =
         ["served.safetensors", "run/checkpoint.safetensors"].map(|name| weights(&project.path(name)));
     assert_eq!((status, served.model), (200, own.model));
     assert!(served.ema.is_none() && served.training.is_none());
-    let (_, list) = serving.get("/images/index.json");
+    let (_, list) = serving.get("/own/images/index.json");
     let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
     let labels: Vec<&str> =
         list.as_array().unwrap().iter().map(|one| one["label"].as_str().unwrap()).collect();
     assert_eq!(labels, ["dark", "light", "dark", "light"]);
-    let (status, picture) = serving.get(&format!("/images/{}", list[1]["file"].as_str().unwrap()));
+    let (status, picture) = serving.get(&format!("/own/images/{}", list[1]["file"].as_str().unwrap()));
     let picture = image::load_from_memory(&picture).unwrap().to_luma8();
     assert_eq!((status, picture.dimensions()), (200, (8, 8)));
     assert!(picture.pixels().all(|pixel| pixel.0[0] >= 200), "one of the light ones");
-    // The page's own pictures are of another model; nothing outside the page is to be had; nothing is taken.
-    for path in ["/images/other.png", "/../recipe.toml", "/%2e%2e/recipe.toml", "//etc/passwd", "/none"] {
+    // It comes first in the page's menu, and the page's own models stay behind it.
+    let (_, models) = serving.get("/models.json");
+    let models: serde_json::Value = serde_json::from_slice(&models).unwrap();
+    let of = |key: &str| -> Vec<&str> {
+        models.as_array().unwrap().iter().map(|one| one[key].as_str().unwrap_or_default()).collect()
+    };
+    assert_eq!(of("name"), ["run", "Shipped"]);
+    assert_eq!(of("file"), ["own/model.safetensors", "model.safetensors"]);
+    assert_eq!((of("id"), of("samples")), (vec!["own", "shipped"], vec!["own/images", ""]));
+    assert_eq!(serving.get(&format!("/{}", of("icon")[0])).0, 200);
+    assert_eq!(serving.get("/model.safetensors"), (200, b"the page's model".to_vec()));
+    assert_eq!(serving.get("/images/other.png").0, 200);
+    // In the model's folder nothing is the page's; nothing outside the page is to be had; nothing is taken.
+    for path in ["/own/other.png", "/../recipe.toml", "/%2e%2e/recipe.toml", "//etc/passwd", "/none"] {
         assert_eq!(serving.get(path).0, 404, "{path}");
     }
     assert_eq!(serving.ask("POST", "/", &serving.address).0, 405);
     let (status, _, body) = serving.ask("HEAD", "/", &serving.address);
     assert_eq!((status, body.len()), (200, 0));
     // Another page whose name leads here reads nothing.
-    assert_eq!(serving.ask("GET", "/model.safetensors", "example.org").0, 403);
+    assert_eq!(serving.ask("GET", "/own/model.safetensors", "example.org").0, 403);
     let port = serving.address.rsplit(':').next().unwrap();
     fails(&["serve", &run, "--page", &page, "--port", port], &["port", port, "--port 0"]);
     fails(&["serve", &project.text("none"), "--page", &page], &["none"]);
@@ -108,10 +129,15 @@ fn a_model_is_served_where_its_data_are_elsewhere() {
     let (page, model, moved) =
         (project.text("page"), project.text("run/checkpoint.safetensors"), project.text("moved"));
     let serving = Serving::start(&[&model, "--page", &page]);
-    assert_eq!(serving.get("/model.safetensors").0, 200);
-    assert_eq!(serving.get("/images/index.json"), (200, b"[]".to_vec()));
+    assert_eq!(serving.get("/own/model.safetensors").0, 200);
+    assert_eq!(serving.get("/own/images/index.json"), (200, b"[]".to_vec()));
+    // A page without a list has this model alone; a checkpoint in a run's folder is called as the run.
+    let models: serde_json::Value = serde_json::from_slice(&serving.get("/models.json").1).unwrap();
+    let names: Vec<&str> =
+        models.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!((names, &models[0]["icon"]), (vec!["run"], &serde_json::Value::Null));
     let serving = Serving::start(&[&model, "--page", &page, "--data", &moved, "-n", "1"]);
-    let list: serde_json::Value = serde_json::from_slice(&serving.get("/images/index.json").1).unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&serving.get("/own/images/index.json").1).unwrap();
     assert_eq!(list.as_array().unwrap().len(), 2);
     // What was asked for has to be there.
     fails(&["serve", &model, "--page", &page, "--data", &project.text("data")], &["data"]);

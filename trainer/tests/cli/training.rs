@@ -25,6 +25,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// The lines of a run's file of figures.
+pub fn figures(run: &Path) -> Vec<serde_json::Value> {
+    lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap())
+}
+
 fn lines(output: &str) -> Vec<serde_json::Value> {
     output.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
 }
@@ -233,18 +238,19 @@ fn a_second_run_in_a_folder_is_refused_until_the_first_is_gone() {
 
 #[cfg(unix)]
 #[test]
-fn training_outlives_its_log_its_samples_and_its_reader() {
+fn training_outlives_its_figures_its_samples_and_its_reader() {
     let project = Project::new();
     let run = project.path("run");
     std::fs::create_dir_all(run.join("samples_0000006.png")).unwrap();
     let nowhere = if Path::new("/dev/full").exists() { "/dev/full" } else { "/dev/null" };
-    std::os::unix::fs::symlink(nowhere, run.join("log.csv")).unwrap();
+    std::os::unix::fs::symlink(nowhere, run.join("metrics.jsonl")).unwrap();
     let output = project.command("run", &["--steps", "6", "--json"]).stderr(Stdio::piped()).output().unwrap();
     let told = lines(&text(&output.stderr));
     assert!(output.status.success(), "{told:?}");
     assert_eq!(told.len(), 2, "{told:?}");
-    for (line, words) in
-        told.iter().zip([["without a log", "log.csv"], ["samples_0000006.png", "training goes on"]])
+    for (line, words) in told
+        .iter()
+        .zip([["without a file of figures", "metrics.jsonl"], ["samples_0000006.png", "training goes on"]])
     {
         let warning = line["warning"].as_str().unwrap();
         assert!(words.iter().all(|word| warning.contains(word)), "{warning}");
@@ -275,11 +281,13 @@ fn a_full_disk_ends_the_run_and_the_last_checkpoint_stays() {
         .unwrap();
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    // The figures at the end are of another length, and so may be the file.
+    // The figures noted in it are of another length, and so may be the file.
     let need = error.split("; ").last().and_then(|end| end.split(' ').next()?.parse::<usize>().ok());
     let need = need.unwrap_or_else(|| panic!("{error}"));
     assert!(
-        error.contains(FILE) && error.contains("bytes are needed") && need.abs_diff(before.len()) < 100,
+        error.contains(FILE)
+            && error.contains("bytes are needed")
+            && need.abs_diff(before.len()) < before.len() / 50,
         "{error}"
     );
     assert!(std::fs::read(run.join(FILE)).unwrap() == before);
@@ -302,12 +310,24 @@ fn a_loss_that_is_not_finite_is_saved_over_nothing() {
     let project = Project::new();
     project.train("run", &["--steps", "4"]);
     project.set(&[("save_every = 4", "save_every = 1"), ("log_every = 2", "log_every = 1")]);
-    // Steps of 1e30 end in overflow, at once or with the next step.
-    project.refused("run", &["--resume", "--override", "--lr", "1e30"], &["not finite"]);
     let run = project.path("run");
-    assert!(step(&run) < 12 && rubbish(&run).is_empty());
-    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
-    assert!(!log.contains("NaN") && !log.contains("inf"), "{log}");
+    let before = std::fs::read(run.join(FILE)).unwrap();
+    // Steps of 1e30 end in overflow: the first leaves weights that are finite, and give no numbers.
+    let words = [
+        "not finite",
+        "step 5",
+        "became NaN",
+        "learning rate of step 5: 1.000e30",
+        "last finite values, at step 5: loss ",
+        "checkpoint.safetensors is still that of step 4",
+        "what to try: a lower learning rate (--lr 3.333e29), or clip_grad_norm = 1.0, or warmup_steps = 500",
+        "--resume --override",
+    ];
+    project.refused("run", &["--resume", "--override", "--lr", "1e30"], &words);
+    assert!(rubbish(&run).is_empty());
+    assert!(std::fs::read(run.join(FILE)).unwrap() == before, "the last good checkpoint stays");
+    let last = figures(&run).pop().unwrap();
+    assert!(last["stopped"].is_string() && last["step"].as_u64() > Some(4), "{last}");
 }
 
 #[test]
@@ -330,8 +350,7 @@ fn several_labels_an_image_are_trained_and_measured() {
     let run = project.path("run");
     let grid = image::open(run.join("samples_0000012.png")).unwrap();
     assert!(grid.width() > 4 * 16 && grid.height() >= 2 * 16);
-    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
-    assert!(log.lines().last().unwrap().ends_with(&format!(",{:.4}", accuracies[1])), "{log}");
+    assert_eq!(figures(&run).last().unwrap()["test_accuracy"], accuracies[1]);
     let saved = weights(&run.join(FILE));
     assert_eq!(saved.model.class_names, ["bright", "high, or not"]);
     assert_eq!(saved.training.unwrap().last.unwrap().values["test_accuracy"], accuracies[1]);
@@ -381,9 +400,8 @@ fn polite_kills_and_closed_terminals_save() {
         let mut child = start(run, "");
         signals.iter().for_each(|name| signal(name, &child));
         assert_eq!(child.wait().unwrap().code(), Some(0), "{run}");
-        let log = std::fs::read_to_string(project.path(run).join("log.csv")).unwrap();
-        let last = log.lines().last().unwrap().split(',').next().unwrap().parse::<u64>().unwrap();
-        assert_eq!(step(&project.path(run)), last, "the last step is saved, whatever its number");
+        let last = figures(&project.path(run)).pop().unwrap();
+        assert_eq!(step(&project.path(run)), last["step"], "the last step is saved, whatever its number");
     }
     // As `nohup` starts it.
     let mut child = start("nohup", "trap '' HUP;");
@@ -424,9 +442,11 @@ fn a_classifier_alone_is_trained_resumed_and_used_as_one() {
     let row = lines(&output).into_iter().find(|row| row["step"] == 6 && row["loss"].is_number()).unwrap();
     assert_eq!((&row["mse"], &row["vb"]), (&serde_json::Value::Null, &serde_json::Value::Null), "{row}");
     assert_eq!(row["loss"], row["classifier_loss"], "{row}");
-    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
-    let cells: Vec<&str> = log.lines().last().unwrap().split(',').collect();
-    assert!(cells[3].is_empty() && !cells[4].is_empty() && !cells[8].is_empty(), "{log}");
+    let last = figures(&run).pop().unwrap();
+    assert!(
+        last["mse"].is_null() && last["classifier_loss"].is_number() && last["test_accuracy"].is_number(),
+        "{last}"
+    );
     // What a judge is worth stands in its file: seed, accuracy, of how many images; in an export too.
     let model = project.text("run/checkpoint.safetensors");
     let exported = project.text("judge.safetensors");

@@ -130,7 +130,8 @@ impl Engine {
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
             "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
             "info": self.told(), "ground": self.checkpoint.pictures.ground,
-            "fit": self.checkpoint.pictures.fit, "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),
+            "fit": self.checkpoint.pictures.fit, "resize": self.checkpoint.pictures.resize,
+            "resizeTo": self.checkpoint.preparation().inside()[0], "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),
         })
         .to_string()
     }

@@ -5,6 +5,7 @@ import { showBars } from './bars';
 import { byId } from './dom';
 import { editorImage } from './editor';
 import { share } from './format';
+import { isGone } from './messages';
 import { report } from './notice';
 import { hasModel, withModel } from './session';
 
@@ -42,6 +43,9 @@ async function classifyNow(then: (probabilities: Float32Array) => void): Promise
         showBars(list, answer, model.info.classNames);
         showLikeness(answer, model.info.ground);
         then(answer.probabilities);
+      }).catch((error: unknown) => {
+        // The model that took its place is asked next.
+        if (!isGone(error)) throw error;
       });
     } while (again);
   } catch (error) {

@@ -5,16 +5,22 @@
 
 import { onStroke, paint } from './brush';
 import { byId } from './dom';
+import { isGone } from './messages';
 import { report } from './notice';
 import { blankCanvas, contextOf, copyOf, drawSquare, invert, pixelsOf, show, sourceOf } from './picture';
 import type { Source } from './picture';
+import { isSample } from './samples';
+import type { Sample } from './samples';
 import { prepared } from './session';
 
 const canvas = byId<HTMLCanvasElement>('draw');
 const brush = byId<HTMLInputElement>('brush');
 
+/** What an image without anything is called. */
+const EMPTY = 'empty';
+
 let source: Source = sourceOf(blankCanvas(28));
-let name = 'empty';
+let name = EMPTY;
 /** Whether the canvas holds more than the source, and whether it shows its negative. */
 let edited = false;
 let inverted = false;
@@ -40,7 +46,12 @@ async function redraw(): Promise<boolean> {
   edited = false;
   version += 1;
   const asked = version;
-  const image = await prepared(source.image);
+  const image = await prepared(source.image).catch((error: unknown) => {
+    // Another model takes the place of the one that was asked, and has the image prepared anew.
+    if (!isGone(error)) throw error;
+    version += 1;
+    return undefined;
+  });
   if (version !== asked) return false;
   if (image) show(canvas, image);
   else drawSquare(canvas, source.preview);
@@ -54,6 +65,20 @@ export async function setImage(picture: Source, label: string): Promise<void> {
   name = label;
   inverted = false;
   if (await redraw()) changed();
+}
+
+/** Whether the image is the visitor's own: drawn, or a picture that is no sample. */
+export function holdsOwnImage(): boolean {
+  return edited || !(name === EMPTY || isSample(source));
+}
+
+/** Puts a sample, or nothing, in the place of the image, for the next model to prepare. */
+export function replaceImage(sample: Sample | undefined): void {
+  source = sample?.picture ?? sourceOf(blankCanvas(canvas.width));
+  name = sample?.label ?? EMPTY;
+  edited = inverted = false;
+  version += 1;
+  canvas.setAttribute('aria-label', `The image: ${name}`);
 }
 
 /** Prepares the image for another model. What was drawn is kept, scaled. */
@@ -94,13 +119,13 @@ export function startEditor(): void {
     // The brush is measured in pixels of a 28×28 image, whatever the model's size.
     const width = (brush.valueAsNumber * canvas.width) / 28;
     paint(contextOf(canvas), piece, width, `rgb(${tone} ${tone} ${tone})`);
-    if (!edited) name = name === 'empty' ? 'drawing' : `${name}, drawn over`;
+    if (!edited) name = name === EMPTY ? 'drawing' : `${name}, drawn over`;
     edited = true;
     version += 1;
     changed(true);
   });
   byId('clear').addEventListener('click', () => {
-    setImage(sourceOf(blankCanvas(canvas.width)), 'empty').catch(report);
+    setImage(sourceOf(blankCanvas(canvas.width)), EMPTY).catch(report);
   });
   byId('invert').addEventListener('click', () => {
     invert(canvas);

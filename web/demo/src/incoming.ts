@@ -1,4 +1,4 @@
-/** Picture files coming in by choosing, dropping and pasting. */
+/** Files coming in: pictures by choosing, dropping and pasting, models by choosing and dropping. */
 
 import { DuetError } from 'duet-diffusion';
 import { plural } from './format';
@@ -75,19 +75,10 @@ export function takePictures(
     input.value = '';
   });
 
-  let depth = 0;
-  const mark = (change: number): void => {
-    depth = Math.max(0, depth + change);
-    zone.classList.toggle('dropping', depth > 0);
-  };
-  zone.addEventListener('dragenter', (event) => {
-    if (holds(event, 'Files')) mark(1);
-  });
-  zone.addEventListener('dragleave', (event) => {
-    if (holds(event, 'Files')) mark(-1);
-  });
+  markDrags(zone);
   zone.addEventListener('drop', (event) => {
-    mark(-depth);
+    // A model is one wherever it is dropped.
+    if ([...(event.dataTransfer?.files ?? [])].some(isModel)) return;
     if (takeFiles(event.dataTransfer?.files)) event.preventDefault();
     else if (holds(event, ADDRESS)) {
       alertWith('An address was dropped, and this page fetches nothing from elsewhere: save the picture, then drop its file.');
@@ -99,6 +90,43 @@ export function takePictures(
     if (zone.offsetParent === null) return;
     if (takeFiles(event.clipboardData?.files)) event.preventDefault();
   });
+}
+
+/** Whether a file is a model by its name. */
+function isModel({ name }: File): boolean {
+  return /\.safetensors$/i.test(name);
+}
+
+/** Takes model files by a file input and dropped anywhere on the page; on the zone any file is to be one. */
+export function takeModels(input: HTMLInputElement, zone: HTMLElement, take: (files: File[]) => void): void {
+  input.addEventListener('change', () => {
+    const files = [...(input.files ?? [])];
+    // Choosing the same file again must be a change again.
+    input.value = '';
+    if (files.length > 0) take(files);
+  });
+  markDrags(zone);
+  window.addEventListener('drop', (event) => {
+    const here = event.target instanceof Node && zone.contains(event.target);
+    const files = [...(event.dataTransfer?.files ?? [])].filter((file) => here || isModel(file));
+    if (files.length > 0) take(files);
+  });
+}
+
+/** Marks a zone while files are dragged over it. */
+function markDrags(zone: HTMLElement): void {
+  let depth = 0;
+  const mark = (change: number): void => {
+    depth = Math.max(0, depth + change);
+    zone.classList.toggle('dropping', depth > 0);
+  };
+  zone.addEventListener('dragenter', (event) => {
+    if (holds(event, 'Files')) mark(1);
+  });
+  zone.addEventListener('dragleave', (event) => {
+    if (holds(event, 'Files')) mark(-1);
+  });
+  zone.addEventListener('drop', () => mark(-depth));
 }
 
 const ADDRESS = 'text/uri-list';

@@ -4,6 +4,8 @@ import { askedText, proposeTarget, setAsked } from './ask';
 import { classifySoon } from './classify';
 import { editorSource } from './editor';
 import { alertWith, say } from './notice';
+import { chosenModel } from './models';
+import type { Choice } from './models';
 import { chooseSample, sampleFile } from './samples';
 
 /** Puts the question that the form asks into the page's address. */
@@ -15,11 +17,27 @@ export function noteLink(): void {
   history.replaceState(null, '', `#${words}`);
 }
 
+/**
+ * Puts the model into the page's address: the first of the list needs no word, and a file of the visitor's cannot be
+ * there. A question to the model before goes, unless the page was opened with it.
+ */
+export function noteModel({ id }: Choice, first: boolean, keep: boolean): void {
+  const address = new URL(location.href);
+  if (id === undefined || first) address.searchParams.delete('model');
+  else address.searchParams.set('model', id);
+  if (!keep) address.hash = '';
+  history.replaceState(null, '', address);
+}
+
 /** Copies the page's address, which is the question of the result that is shown. */
 export async function copyLink(): Promise<void> {
-  const more = new URLSearchParams(location.hash.slice(1)).has('sample')
-    ? ''
-    : ' It holds the settings; the picture itself is not in it.';
+  const missing: string[] = [];
+  if (!new URLSearchParams(location.hash.slice(1)).has('sample')) missing.push('the picture');
+  if (chosenModel()?.id === undefined) missing.push('the model');
+  const more =
+    missing.length === 0
+      ? ''
+      : ` It holds the settings; ${missing.join(' and ')} ${missing.length === 1 ? 'itself is' : 'themselves are'} not in it.`;
   try {
     await navigator.clipboard.writeText(location.href);
     say(`The link is copied.${more}`);

@@ -17,6 +17,11 @@ export function isCancel(error: unknown): boolean {
   return error instanceof AbortedError || (error instanceof DOMException && error.name === 'AbortError');
 }
 
+/** Whether an error says that the model went while it was asked: another one took its place. */
+export function isGone(error: unknown): boolean {
+  return isCancel(error) || (error instanceof DuetError && error.code === 'disposed');
+}
+
 /** A limit's numbers, as bytes where the limit counts bytes. */
 function limitValue(limit: string, value: number): string {
   return /size/i.test(limit) && !/workgroupSize/i.test(limit) ? bytes(value) : value.toLocaleString('en');
@@ -26,6 +31,10 @@ function limitValue(limit: string, value: number): string {
 export function messageOf(error: unknown, subject?: string): string {
   if (error instanceof PageError) return error.message;
   if (!(error instanceof DuetError)) {
+    // A file is read only when it is used, and may be another one by then.
+    if (error instanceof DOMException && ['NotReadableError', 'NotFoundError'].includes(error.name)) {
+      return `${subject ?? 'The file'} could not be read: it was moved, changed or is no file. Choose it again.`;
+    }
     return `Something unexpected went wrong: ${error instanceof Error ? error.message : String(error)}`;
   }
   switch (error.code) {

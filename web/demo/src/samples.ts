@@ -1,4 +1,4 @@
-/** The sample images, all fetched at the start so that the page works offline afterwards. */
+/** The sample images of a model, all fetched with it so that the page works offline afterwards. */
 
 import { byId, make } from './dom';
 import { arrowKeys } from './grid-keys';
@@ -16,18 +16,31 @@ export interface Sample {
   picture: Source;
 }
 
-/** Fetches the samples; those that cannot be read are named and left out. */
-export async function fetchSamples(): Promise<Sample[]> {
-  const answer = await fetch('./images/index.json');
-  if (!answer.ok) throw new Error(`images/index.json: ${answer.status}`);
+/** Fetches the samples of a folder; those that cannot be read are named and left out. */
+export async function fetchSamples(folder: string, signal: AbortSignal): Promise<Sample[]> {
+  try {
+    return await fetchAll(folder, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    // The page is of use without samples.
+    console.warn(error);
+    alertWith(`The samples could not be fetched: ${error instanceof Error ? error.message : String(error)}.`);
+    return [];
+  }
+}
+
+async function fetchAll(folder: string, signal: AbortSignal): Promise<Sample[]> {
+  const answer = await fetch(`./${folder}/index.json`, { signal });
+  if (!answer.ok) throw new Error(`${folder}/index.json: status ${answer.status}`);
   const entries = (await answer.json()) as { file: string; label: string }[];
   const missing: string[] = [];
   const read = entries.map(async ({ file, label }) => {
     try {
-      const picture = await fetch(`./images/${file}`);
+      const picture = await fetch(`./${folder}/${file}`, { signal });
       if (!picture.ok) throw new Error(`status ${picture.status}`);
       return [{ file, label, picture: await readSource(new File([await picture.blob()], file)) }];
     } catch (error) {
+      if (signal.aborted) throw error;
       missing.push(`${file} (${error instanceof Error ? error.message : String(error)})`);
       return [];
     }
@@ -45,12 +58,18 @@ const shown = new Map<Source, { button: HTMLElement; file: string }>();
 /** More classes than this do not get a column each. */
 const MOST_COLUMNS = 12;
 
+/** Pixels of the page that a sample is wide at most. */
+const LARGEST = 72;
+
 /** Fills the grid with a button for each sample: a column per class, one stop for the Tab key, arrows move inside. */
 export function showSamples(samples: Sample[], choose: (sample: Sample) => void): void {
   const grid = byId('sample-grid');
+  shown.clear();
   const classes = [...new Set(samples.map(({ label }) => label))];
   const columns = classes.length <= MOST_COLUMNS;
-  if (columns && classes.length > 0) grid.style.gridTemplateColumns = `repeat(${classes.length}, minmax(0, 1fr))`;
+  // Few classes get no larger pictures than many.
+  grid.style.gridTemplateColumns =
+    columns && classes.length > 0 ? `repeat(${classes.length}, minmax(0, ${LARGEST}px))` : '';
   const seen = new Map<string, number>();
   const buttons = samples.map((sample) => {
     const nth = (seen.get(sample.label) ?? 0) + 1;
@@ -69,6 +88,11 @@ export function showSamples(samples: Sample[], choose: (sample: Sample) => void)
   });
   arrowKeys(buttons);
   grid.replaceChildren(...buttons);
+}
+
+/** Whether a picture is one of the samples. */
+export function isSample(picture: Source): boolean {
+  return shown.has(picture);
 }
 
 /** Marks the sample that the image is, or none. */

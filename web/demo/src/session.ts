@@ -1,10 +1,11 @@
 /** The loaded model, and who is using it. */
 
 import { Duet, DuetWorker } from 'duet-diffusion';
-import type { CheckpointSource, DuetModel, LoadOptions } from 'duet-diffusion';
+import type { DuetModel, LoadOptions } from 'duet-diffusion';
 import { byId } from './dom';
 import { bytes, percent } from './format';
 import { isCancel, PageError } from './messages';
+import type { Choice } from './models';
 import { clearAlert, report, say } from './notice';
 
 const root = document.documentElement;
@@ -15,12 +16,17 @@ let model: DuetModel | undefined;
 /** Why there is no model: said again to whoever wants to use it. */
 let loadError: unknown;
 let calls = 0;
-let taskRunning = false;
+/** The long task that runs: how to stop it, and its end. */
+let task: { stop: () => void; ended: Promise<void> } | undefined;
+/** Counts what was to be loaded: of several that wait, the last is. */
+let asked = 0;
 /** What happened to the model: another one was loaded, or it was trained. */
 export type Change = 'loaded' | 'trained';
 
 const listeners: ((model: DuetModel, change: Change, name: string) => void)[] = [];
+/** Its file's name, and what the page calls it. */
 let modelName = '';
+let title = '';
 
 /** Calls back with every model that is loaded and its file's name, and with the present one again once it was trained. */
 export function onModel(listener: (model: DuetModel, change: Change, name: string) => void): void {
@@ -67,11 +73,15 @@ export async function runTask(
   work: (signal: AbortSignal) => Promise<void>,
   subject?: string,
 ): Promise<void> {
-  if (taskRunning) return;
-  taskRunning = true;
+  if (task) return;
   clearAlert();
   const controller = new AbortController();
   const stop = (): void => controller.abort();
+  let end = (): void => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  task = { stop, ended };
   const starters = document.querySelectorAll<HTMLButtonElement | HTMLInputElement>('[data-start]');
   const focused = document.activeElement;
   for (const starter of starters) starter.disabled = true;
@@ -89,7 +99,7 @@ export async function runTask(
     if (!isCancel(error)) say('Stopped by an error.');
     report(error, subject);
   } finally {
-    taskRunning = false;
+    task = undefined;
     for (const starter of starters) starter.disabled = false;
     if (progress) progress.hidden = true;
     if (cancel) {
@@ -98,26 +108,58 @@ export async function runTask(
       cancel.disabled = true;
       if (hadFocus && focused instanceof HTMLElement) focused.focus({ preventScroll: true });
     }
+    end();
   }
 }
 
-/** Loads a model in place of the present one, which stays if that fails. */
-export async function openModel(source: CheckpointSource, name: string): Promise<void> {
+/** A model and what else comes with it: both or neither, and nothing of a model stays on the GPU that is not used. */
+async function loadWith(
+  choice: Choice,
+  alongside: (signal: AbortSignal) => Promise<() => void>,
+  signal: AbortSignal,
+): Promise<[DuetModel, () => void]> {
+  // On the main thread for debugging and for browsers whose workers have no WebGPU.
+  const main = new URLSearchParams(location.search).get('thread') === 'main';
+  const options: LoadOptions = { onProgress: progressTeller(choice.name), signal };
+  const loading = main ? Duet.load(choice.source, options) : DuetWorker.load(choice.source, options);
+  const [loaded, more] = await Promise.allSettled([loading, alongside(signal)]);
+  if (loaded.status === 'rejected') throw loaded.reason;
+  if (more.status === 'fulfilled' && !signal.aborted) return [loaded.value, more.value];
+  dispose(loaded.value);
+  throw more.status === 'rejected' ? more.reason : signal.reason;
+}
+
+/** Frees a model. Nobody waits for it; that it could not be freed changes nothing for the next one. */
+function dispose(old: DuetModel): void {
+  old.dispose().catch((error: unknown) => console.warn(error));
+}
+
+/**
+ * Loads a model in place of the present one, which stays if that fails; what runs is stopped. `alongside` fetches what
+ * else belongs to it, and gives what shows that. Says whether the model was loaded.
+ */
+export async function openModel(
+  choice: Choice,
+  alongside: (signal: AbortSignal) => Promise<() => void>,
+): Promise<boolean> {
+  const mine = ++asked;
+  task?.stop();
+  await task?.ended;
+  if (mine !== asked) return false;
+  const { name, file } = choice;
   const load = async (signal: AbortSignal): Promise<void> => {
     root.dataset.ready = 'false';
     say(`Loading ${name}…`);
     loadProgress.hidden = loadCancel.hidden = false;
     loadProgress.removeAttribute('value');
     try {
-      // On the main thread for debugging and for browsers whose workers have no WebGPU.
-      const main = new URLSearchParams(location.search).get('thread') === 'main';
-      const options: LoadOptions = { onProgress: progressTeller(name), signal };
-      const loaded = await (main ? Duet.load(source, options) : DuetWorker.load(source, options));
+      const [loaded, show] = await loadWith(choice, alongside, signal);
       const old = model;
       model = loaded;
-      modelName = name;
-      // Nobody waits for the old model; that it could not be freed changes nothing for the new one.
-      old?.dispose().catch((error: unknown) => console.warn(error));
+      modelName = file;
+      title = name;
+      if (old) dispose(old);
+      show();
       say('Ready.');
       announceModel('loaded');
     } catch (error) {
@@ -129,8 +171,11 @@ export async function openModel(source: CheckpointSource, name: string): Promise
     }
   };
   const before = model;
-  await runTask(loadCancel, load, name);
-  if (model === before) say(model ? 'Still using the model loaded before.' : 'No model is loaded.');
+  await runTask(loadCancel, load, file);
+  if (model !== before) return true;
+  // The next one is on its way already where this one was stopped for it.
+  if (mine === asked) say(model ? `Still using ${title}, the model loaded before.` : 'No model is loaded.');
+  return false;
 }
 
 /** Shows the download's progress; the spoken line changes at every quarter only. */

@@ -21,6 +21,10 @@ const progressText = byId('train-progress-text');
 const summary = byId('train-summary');
 const exportButton = byId<HTMLButtonElement>('train-export');
 const chart = new Chart(byId('loss-curve'));
+const sampleSelect = byId<HTMLSelectElement>('train-sample');
+const addSample = byId<HTMLButtonElement>('train-add-sample');
+const addAll = byId<HTMLButtonElement>('train-add-all');
+let samples: Sample[] = [];
 /** The file's name of the model that was trained here; nothing where the present model was not. */
 let trained: string | undefined;
 let modelName = '';
@@ -100,33 +104,32 @@ async function exportModel(): Promise<void> {
   });
 }
 
-/** Offers the samples for training. */
-export function offerSamples(samples: Sample[]): void {
-  const select = byId<HTMLSelectElement>('train-sample');
-  const add = byId<HTMLButtonElement>('train-add-sample');
-  const addAll = byId<HTMLButtonElement>('train-add-all');
+/** Offers the samples of a model for training. */
+export function offerSamples(offered: Sample[]): void {
+  samples = offered;
   fillSelect(
-    select,
+    sampleSelect,
     samples.map(({ label }, i) => [String(i), `${i + 1}. ${label}`]),
   );
-  add.disabled = addAll.disabled = samples.length === 0;
-  add.addEventListener('click', () => {
-    const sample = samples[Number(select.value)];
-    if (!sample) return;
-    addTrainingImage(sample.picture, sample.label);
-    // The next press adds the next one.
-    select.value = String((Number(select.value) + 1) % samples.length);
-  });
-  addAll.addEventListener('click', () => {
-    for (const { picture, label } of samples) addTrainingImage(picture, label);
-  });
+  addSample.disabled = addAll.disabled = samples.length === 0;
 }
 
 /** Wires the tab. */
 export function startTrain(): void {
+  addSample.addEventListener('click', () => {
+    const sample = samples[Number(sampleSelect.value)];
+    if (!sample) return;
+    addTrainingImage(sample.picture, sample.label);
+    // The next press adds the next one.
+    sampleSelect.value = String((Number(sampleSelect.value) + 1) % samples.length);
+  });
+  addAll.addEventListener('click', () => {
+    for (const { picture, label } of samples) addTrainingImage(picture, label);
+  });
   onModel(({ info }, change, name) => {
     setTrainingClasses(info.classNames);
     modelName = name;
+    byId('train-labels-note').hidden = info.head !== 'multi_label';
     if (change === 'trained') return;
     // Nothing here is of the model that was loaded now.
     trained = undefined;

@@ -36,7 +36,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
 
 /// A grey picture as the share by which each pixel may change, fitted as the images are. What is transparent may not.
 fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
-    let mask = load_image(path, &Preparation { fit: images.fit, ..Preparation::new(1, images.size) })?;
+    let mask = load_image(path, &Preparation { channels: 1, ground: 0, invert: false, ..*images })?;
     Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 

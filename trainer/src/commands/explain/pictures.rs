@@ -84,16 +84,11 @@ impl Results {
         if self.several() {
             columns.push(column("stability", Palette::Share, stability()));
         }
-        let label = |row: &Row| {
-            let mut lines = match self.names.head {
-                Head::Multiclass => vec![self.names.decision(&row.before)],
-                Head::MultiLabel => Vec::new(),
-            };
-            lines.push(arrow(&self.names, row.aim()));
-            lines.extend((row.verdict != Verdict::Reached).then(|| lacking(row.verdict).to_owned()));
-            lines
-        };
-        grid.save_strips(path, &self.rows.iter().map(label).collect::<Vec<_>>(), &columns)
+        grid.save_strips(
+            path,
+            &self.rows.iter().map(|row| row.lines(&self.names)).collect::<Vec<_>>(),
+            &columns,
+        )
     }
 
     fn cards(&self, settings: &Settings, config: &ModelConfig, path: &Path) -> Result<Vec<Card>> {
@@ -145,20 +140,10 @@ impl Results {
     }
 }
 
-/// The target as a line of a picture.
-fn arrow(names: &Names, target: Target) -> String {
-    format!("-> {}", names.sign(target))
-}
-
-/// What is said of a counterfactual that is none.
-fn lacking(verdict: Verdict) -> &'static str {
-    if verdict == Verdict::Already { "already" } else { "not reached" }
-}
-
 /// The longest lines that can stand beside pictures of a model.
 fn longest(names: &Names) -> Vec<String> {
-    let arrows = (0..names.classes.len()).map(|class| arrow(names, Target::from(class)));
-    arrows.chain([lacking(Verdict::Unchanged).to_owned()]).collect()
+    let arrows = (0..names.classes.len()).map(|class| names.arrow(Target::from(class)));
+    arrows.chain(Verdict::Unchanged.lacking().map(str::to_owned)).collect()
 }
 
 /// Explains the pictures given.
