@@ -2,6 +2,7 @@
 
 use crate::cli::Preset;
 use crate::data::{DataSpec, Dataset, Look};
+use crate::io::output::time;
 use crate::recipe::{RateSchedule, Recipe, TrainRecipe};
 use duet::Result;
 use duet::diffusion::DiffusionConfig;
@@ -161,6 +162,44 @@ pub(super) fn cost(model: &ModelConfig, train: &TrainRecipe) -> Result<PlanStats
     Ok(train_plan(&made, &DiffusionConfig::default(), &spec)?.stats())
 }
 
+/// A network with its rates, and what training it should take.
+struct Estimate {
+    model: ModelConfig,
+    train: TrainRecipe,
+    bytes: u64,
+    images_per_second: f64,
+}
+
+impl Estimate {
+    fn of(model: ModelConfig, train: TrainRecipe, speed: &Speed) -> Result<Estimate> {
+        let stats = cost(&model, &train)?;
+        let work = stats.multiply_adds as f64 / train.batch_size as f64;
+        let images_per_second = speed.images_per_second * speed.work / work;
+        Ok(Estimate { model, train, bytes: stats.slot_bytes + stats.external_bytes, images_per_second })
+    }
+
+    /// The choice of it for so many steps, and why.
+    fn chosen(self, data: &DataSpec, [size, network, steps]: [String; 3]) -> Result<Choice> {
+        let Estimate { model, train, bytes, images_per_second } = self;
+        Ok(Choice {
+            parameters: JointModel::new(&model)?.params.parameter_count(),
+            seconds: train.steps as f64 * train.batch_size as f64 / images_per_second,
+            speed: images_per_second,
+            bytes,
+            size,
+            network,
+            steps,
+            recipe: Recipe {
+                data: data.clone(),
+                model,
+                diffusion: DiffusionConfig::default(),
+                train,
+                augment: Augment::default(),
+            },
+        })
+    }
+}
+
 /// Chooses by what a device does with the first of [`Facts::networks`].
 ///
 /// # Errors
@@ -172,66 +211,54 @@ pub fn choose(
     preset: Option<Preset>,
     budget: Budget,
 ) -> Result<Choice> {
-    let networks = facts.networks();
-    let batch = if speed.images_per_second > FAST { LARGE_BATCH } else { BATCH };
-    let batch = batch.min(facts.images.max(2));
-    let mut wanted = (TIMES * facts.images).clamp(LEAST_SEEN, MOST_SEEN);
-    if preset == Some(Preset::Small) {
-        wanted = wanted.max(TIMES * facts.images).min(10 * MOST_SEEN);
-    }
-    let mut estimates = Vec::new();
-    for model in &networks {
-        let train = rates(model, batch);
-        let stats = cost(model, &train)?;
-        let work = stats.multiply_adds as f64 / batch as f64;
-        estimates.push((model, train, stats, speed.images_per_second * speed.work / work));
-    }
-    let fits = |images_per_second: f64| wanted as f64 / images_per_second <= budget.seconds;
-    let place = match preset {
-        Some(Preset::Tiny) => 0,
-        Some(Preset::Small) => networks.iter().rposition(|model| model.num_channels <= 64).unwrap_or(0),
-        Some(Preset::Paper) | None => estimates.iter().rposition(|found| fits(found.3)).unwrap_or(0),
-    };
     if preset == Some(Preset::Paper) {
         return paper(data, facts, speed);
     }
-    let (model, train, stats, images_per_second) = estimates.swap_remove(place);
+    let networks = facts.networks();
+    let last = networks.len() - 1;
+    let batch = if speed.images_per_second > FAST { LARGE_BATCH } else { BATCH };
+    let batch = batch.min(facts.images.max(2));
+    let most = if preset == Some(Preset::Small) { 10 * MOST_SEEN } else { MOST_SEEN };
+    let wanted = (TIMES * facts.images).clamp(LEAST_SEEN, most);
+    let fits = |images_per_second: f64| wanted as f64 / images_per_second <= budget.seconds;
+    let estimate = |place: usize| {
+        let model = networks[place].clone();
+        let train = rates(&model, batch);
+        Estimate::of(model, train, speed)
+    };
+    let mut place = match preset {
+        Some(Preset::Tiny) => 0,
+        Some(Preset::Small) => networks.iter().rposition(|model| model.num_channels <= 64).unwrap_or(0),
+        Some(Preset::Paper) | None => last,
+    };
+    let mut found = estimate(place)?;
+    // The largest that fits, or the smallest.
+    while preset.is_none() && place > 0 && !fits(found.images_per_second) {
+        place -= 1;
+        found = estimate(place)?;
+    }
+    let images_per_second = found.images_per_second;
     let limited = preset != Some(Preset::Small) && !fits(images_per_second);
     let seen = if limited { (images_per_second * budget.seconds) as usize } else { wanted };
     let steps = (seen.div_ceil(batch) as u64).max(20);
     let natural = facts.natural_size();
-    let size = match (model.image_size == natural, facts.side > LARGEST) {
+    let size = match (found.model.image_size == natural, facts.side > LARGEST) {
         (true, false) => format!("the pictures' shorter side is {} pixels", facts.side),
         (true, true) => format!("the largest there is; the pictures' shorter side is {} pixels", facts.side),
         (false, _) => {
-            format!("{natural}×{natural} would show more, and take longer than {}", words(budget.seconds))
+            format!("{natural}×{natural} would show more, and take longer than {}", time(budget.seconds))
         }
     };
-    let network = match (preset, networks.len() - 1 == place) {
+    let network = match (preset, place == last) {
         (Some(Preset::Tiny), _) => "the smallest there is".into(),
         (Some(Preset::Small), _) => "for an evening on one GPU".into(),
         (_, true) => format!("as large as {} images can teach", facts.images),
-        (_, false) => format!("as large as this device can train in {}", words(budget.seconds)),
+        (_, false) => format!("as large as this device can train in {}", time(budget.seconds)),
     };
     let times = (steps as usize * batch) as f64 / facts.images.max(1) as f64;
     let more = if limited { ": what the time allows" } else { "" };
-    let recipe = Recipe {
-        data: data.clone(),
-        model: model.clone(),
-        diffusion: DiffusionConfig::default(),
-        train: paced(train, steps),
-        augment: Augment::default(),
-    };
-    Ok(Choice {
-        recipe,
-        parameters: JointModel::new(model)?.params.parameter_count(),
-        seconds: (steps as usize * batch) as f64 / images_per_second,
-        speed: images_per_second,
-        bytes: stats.slot_bytes + stats.external_bytes,
-        size,
-        network,
-        steps: format!("each image is seen about {} times{more}", number(times)),
-    })
+    found.train = paced(found.train, steps);
+    found.chosen(data, [size, network, format!("each image is seen about {} times{more}", number(times))])
 }
 
 /// Rates for a network.
@@ -272,37 +299,9 @@ fn paper(data: &DataSpec, facts: &Facts, speed: &Speed) -> Result<Choice> {
     let size = facts.natural_size();
     let (num_classes, head, in_channels) = (facts.classes, facts.head, facts.channels);
     let model = ModelConfig { image_size: size, in_channels, num_classes, head, ..ModelConfig::default() };
-    let train = TrainRecipe::default();
-    let stats = cost(&model, &train)?;
-    let work = stats.multiply_adds as f64 / train.batch_size as f64;
-    let images_per_second = speed.images_per_second * speed.work / work;
-    let seen = train.steps as f64 * train.batch_size as f64;
-    Ok(Choice {
-        parameters: JointModel::new(&model)?.params.parameter_count(),
-        seconds: seen / images_per_second,
-        speed: images_per_second,
-        bytes: stats.slot_bytes + stats.external_bytes,
-        size: format!("the pictures' shorter side is {} pixels", facts.side),
-        network: "the paper's".into(),
-        steps: "the reference's number".into(),
-        recipe: Recipe {
-            data: data.clone(),
-            model,
-            diffusion: DiffusionConfig::default(),
-            train,
-            augment: Augment::default(),
-        },
-    })
-}
-
-/// A span of time for people.
-pub fn words(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.0} s"),
-        s if s < 90.0 * 60.0 => format!("{:.0} min", s / 60.0),
-        s if s < 36.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.0} days", s / 86400.0),
-    }
+    let size = format!("the pictures' shorter side is {} pixels", facts.side);
+    let why = [size, "the paper's".into(), "the reference's number".into()];
+    Estimate::of(model, TrainRecipe::default(), speed)?.chosen(data, why)
 }
 
 /// A number with a digit behind the point where it is small.
@@ -381,11 +380,5 @@ mod tests {
     fn a_handful_of_images_is_a_batch_of_its_own() {
         let handful = chosen(&facts(5, 16), 50.0, None, None);
         assert_eq!(shape(&handful), (28, 32, 5));
-    }
-
-    #[test]
-    fn times_are_read_as_people_say_them() {
-        let all = [59.6, 160.0, 7_300.0, 1e6].map(words);
-        assert_eq!(all, ["60 s", "3 min", "2.0 h", "12 days"]);
     }
 }

@@ -3,5 +3,5 @@
 mod choose;
 mod measure;
 
-pub use choose::{Budget, Choice, Facts, Speed, choose, words};
+pub use choose::{Budget, Choice, Facts, Speed, choose};
 pub use measure::measure;

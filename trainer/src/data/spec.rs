@@ -127,6 +127,11 @@ impl DataKind {
         self.0.pictures
     }
 
+    /// Whether damaged pictures may be passed over: of people's own; published data have none.
+    pub fn may_have_damaged(self) -> bool {
+        ["folder", "labels-csv"].contains(&self.name())
+    }
+
     pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         (self.0.load)(spec, channels, size)
     }
@@ -285,7 +290,7 @@ impl DataSpec {
                 return Err(Error::config(field, format!("must be at least 0 and below 1, is {share}")));
             }
         }
-        if self.damaged == Damaged::PassOver && !["folder", "labels-csv"].contains(&self.kind.name()) {
+        if self.damaged == Damaged::PassOver && !self.kind.may_have_damaged() {
             let detail = "can be \"pass_over\" for the kinds \"folder\" and \"labels-csv\" alone: published data have no damaged pictures";
             return Err(Error::config("data.damaged", detail));
         }

@@ -207,9 +207,25 @@ pub fn bytes(value: u64) -> String {
     HumanBytes(value).to_string()
 }
 
+/// A span of time for people.
+pub fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 90.0 * 60.0 => format!("{:.0} min", s / 60.0),
+        s if s < 36.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.0} days", s / 86400.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_people_say_them() {
+        let all = [59.6, 160.0, 7_300.0, 1e6].map(time);
+        assert_eq!(all, ["60 s", "3 min", "2.0 h", "12 days"]);
+    }
 
     #[test]
     fn control_characters_of_names_are_spelled_out() {

@@ -26,6 +26,13 @@ pub struct Column<'a> {
     pub solid: Vec<&'a [f32]>,
 }
 
+impl<'a> Column<'a> {
+    /// Pictures that are solid everywhere.
+    pub fn new(title: &'static str, palette: Palette, pictures: Vec<&'a [f32]>) -> Column<'a> {
+        Column { title, palette, pictures, solid: Vec::new() }
+    }
+}
+
 impl Grid {
     /// Draws explanations of `count` images in `columns` pictures each, beside any of `labels`: about as large as can well be
     /// seen, or as still fits into a picture that can be drawn.

@@ -2,6 +2,7 @@
 
 use super::plot::{Figure, Panel, Series};
 use crate::data::Summary;
+use crate::io::output::time;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use duet::checkpoint::Figures;
@@ -93,7 +94,7 @@ impl Report {
         facts.push(("Test images", test.to_string()));
         facts.push(("Steps", self.steps.to_string()));
         facts.push(("Parameters", format!("{:.2} million", self.parameters as f64 / 1e6)));
-        facts.extend(self.seconds().map(|seconds| ("Time", time_words(seconds))));
+        facts.extend(self.seconds().map(|seconds| ("Time", time(seconds))));
         facts
     }
 
@@ -174,15 +175,6 @@ impl Report {
                 }
             }
         }
-    }
-}
-
-/// A time for people.
-fn time_words(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.0} s"),
-        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
     }
 }
 

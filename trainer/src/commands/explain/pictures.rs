@@ -69,20 +69,19 @@ impl Results {
     /// A strip of each image: original, counterfactual, difference and what else there is.
     fn save_strips(&self, grid: Grid, path: &Path) -> Result<()> {
         let stability = || self.made.iter().map(|made| made.stability.as_slice()).collect::<Vec<_>>();
-        let column = |title, palette, pictures| Column { title, palette, pictures, solid: Vec::new() };
         let original = (0..self.paths.len()).map(|index| self.original(index)).collect();
-        let mut columns = vec![column("original", Palette::Image, original)];
+        let mut columns = vec![Column::new("original", Palette::Image, original)];
         if self.noised {
             let noised = self.best().map(|one| one.noised.as_slice()).collect();
-            columns.push(column("noised", Palette::Image, noised));
+            columns.push(Column::new("noised", Palette::Image, noised));
         }
         let counterfactual = self.best().map(|one| one.counterfactual.as_slice()).collect();
-        columns.push(column("counterfactual", Palette::Image, counterfactual));
+        columns.push(Column::new("counterfactual", Palette::Image, counterfactual));
         let difference = self.best().map(|one| one.difference.as_slice()).collect();
         let solid = if self.several() { stability() } else { Vec::new() };
-        columns.push(Column { solid, ..column("difference", Palette::Difference, difference) });
+        columns.push(Column { solid, ..Column::new("difference", Palette::Difference, difference) });
         if self.several() {
-            columns.push(column("stability", Palette::Share, stability()));
+            columns.push(Column::new("stability", Palette::Share, stability()));
         }
         grid.save_strips(
             path,

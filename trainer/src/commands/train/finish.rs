@@ -177,17 +177,10 @@ impl Explained {
         let lines: Vec<Vec<String>> = self.rows.iter().map(|row| row.lines(&self.names)).collect();
         let grid = Grid::for_strips(config.in_channels, config.image_size, lines.len(), 3, &lines.concat())?;
         let len = self.images.len() / self.rows.len().max(1);
-        let column = |title, palette, pictures| Column { title, palette, pictures, solid: Vec::new() };
         let columns = [
-            column("original", Palette::Image, self.images.chunks_exact(len.max(1)).collect()),
-            Column {
-                pictures: slices(&self.counterfactuals),
-                ..column("counterfactual", Palette::Image, Vec::new())
-            },
-            Column {
-                pictures: slices(&self.differences),
-                ..column("difference", Palette::Difference, Vec::new())
-            },
+            Column::new("original", Palette::Image, self.images.chunks_exact(len.max(1)).collect()),
+            Column::new("counterfactual", Palette::Image, slices(&self.counterfactuals)),
+            Column::new("difference", Palette::Difference, slices(&self.differences)),
         ];
         grid.save_strips(path, &lines, &columns)
     }

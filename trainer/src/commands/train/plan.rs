@@ -1,9 +1,9 @@
 //! A recipe for a folder of data: looked at, loaded once, measured for some steps.
 
-use crate::automatic::{Budget, Choice, Facts, choose, measure, words};
+use crate::automatic::{Budget, Choice, Facts, choose, measure};
 use crate::cli::{Cli, Train};
 use crate::data::{Damaged, DataSpec, load, look};
-use crate::io::output::{bytes, say, short, tell};
+use crate::io::output::{bytes, say, short, tell, time};
 use crate::io::session::open_device;
 use crate::recipe::{Recipe, TimeSpan};
 use duet::model::Head;
@@ -39,7 +39,7 @@ pub fn plan(arguments: &Cli, options: &Train) -> Result<Plan> {
         .map_err(|detail: String| Error::config("max_time", detail))?;
     let path = std::path::absolute(&options.source).unwrap_or_else(|_| options.source.clone());
     let mut spec = DataSpec { path, ..found.spec.clone() };
-    if spec.kind.is_folder() && ["folder", "labels-csv"].contains(&spec.kind.name()) {
+    if spec.kind.may_have_damaged() {
         // A broken picture is no reason to keep somebody from a first model; it is named.
         spec.damaged = Damaged::PassOver;
     }
@@ -116,7 +116,7 @@ impl Plan {
         if same && *model == choice.recipe.model {
             let time = format!(
                 "about {} at {:.0} images/s, by {:.0} measured of the smallest network; then samples and a report",
-                words(choice.seconds),
+                time(choice.seconds),
                 choice.speed,
                 self.measured
             );
