@@ -15,6 +15,7 @@ pub mod noise_error;
 pub mod outcome;
 pub mod place;
 pub mod row;
+pub mod unlike;
 
 use crate::cli::Eval;
 use crate::data::Split;
