@@ -5,6 +5,7 @@ pub mod accuracy;
 pub mod chains;
 pub mod chosen;
 pub mod comparison;
+pub mod corrupted;
 pub mod counterfactuals;
 pub mod explanations;
 pub mod figures;
