@@ -15,6 +15,7 @@ pub mod likeness;
 pub mod noise_error;
 pub mod outcome;
 pub mod place;
+pub mod probes;
 pub mod row;
 pub mod unlike;
 

@@ -5,6 +5,8 @@ pub mod calibration;
 pub mod change;
 pub mod cout;
 pub mod frechet;
+pub mod lbfgs;
+pub mod logistic;
 pub mod manifold;
 pub mod placement;
 pub mod roc;
