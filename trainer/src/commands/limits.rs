@@ -108,7 +108,7 @@ pub fn check(arguments: &Cli) -> Result<()> {
         }
         Command::Augment(options) => within("count", &options.count, &COUNT),
         Command::Serve(options) => within("samples", &options.samples, &(0..=*COUNT.end())),
-        Command::Data(DataTask::Get(_) | DataTask::List) => Ok(()),
+        Command::Data(DataTask::Cache(_) | DataTask::Get(_) | DataTask::List) => Ok(()),
         Command::Export(_) | Command::ExportImages(_) | Command::Check => Ok(()),
     }
 }

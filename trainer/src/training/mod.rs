@@ -12,6 +12,7 @@ mod resume;
 mod run;
 mod seen;
 mod start;
+mod waiting;
 
 pub use keep::CHECKPOINT;
 pub use resume::labels_fit;
