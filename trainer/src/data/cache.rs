@@ -179,14 +179,14 @@ impl Cache {
         let path = self.folder.join(key.name());
         let failed = |why: String| format!("{} {why}", path.display());
         match fs::metadata(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // A file in the folder's place is told when something is to be written.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(error) => return Err(failed(format!("cannot be read: {error}"))),
             Ok(_) => {}
         }
-        let (header, entry, file) = open(&path).map_err(failed)?;
-        if (Header { list: header.list, ..key.header() }) != header {
-            return Err(failed("is of other pictures".into()));
-        }
+        let (entry, file) = open(&path, key).map_err(failed)?;
         // By that it is known what is in use; of a folder of somebody else's it is not.
         let _ = file.set_modified(SystemTime::now());
         Ok(Some(entry))
@@ -333,11 +333,11 @@ impl Drop for Writer {
     }
 }
 
-/// Reads a file of the cache, all of it, and checks it.
+/// Reads the file of a key, all of it, and checks it.
 ///
 /// # Errors
 /// In words: what is damaged.
-fn open(path: &Path) -> Outcome<(Header, Entry, File)> {
+fn open(path: &Path, key: &Key) -> Outcome<(Entry, File)> {
     let unreadable = |e: io::Error| format!("cannot be read: {e}");
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("is no file".into());
@@ -347,6 +347,9 @@ fn open(path: &Path) -> Outcome<(Header, Entry, File)> {
     let mut start = [0; LEVELS];
     file.read_exact(&mut start).map_err(|_| "is damaged: it ends in its header")?;
     let header = Header::parse(&start).ok_or("is no file of decoded pictures, or of another version")?;
+    if (Header { list: header.list, ..key.header() }) != header {
+        return Err("is of other pictures".into());
+    }
     let (Some(len), Some(end)) = (header.image_len(), header.end()) else {
         return Err("is damaged: its header tells more than there can be".into());
     };
@@ -372,7 +375,7 @@ fn open(path: &Path) -> Outcome<(Header, Entry, File)> {
     if !rising || broken.last().is_some_and(|(row, _)| *row >= header.pictures) {
         return Err("is damaged: it tells of pictures that it does not have".into());
     }
-    Ok((header, Entry { levels, broken }, file))
+    Ok((Entry { levels, broken }, file))
 }
 
 /// What a file's header says, where its length fits.
