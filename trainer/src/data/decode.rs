@@ -207,7 +207,18 @@ impl Asked<'_> {
         let (len, count) = (self.image_len(), self.pictures.len());
         let total = len.checked_mul(count).filter(|_| len > 0);
         let total = total.ok_or_else(|| bad(self.root, "is more than memory can hold at this size"))?;
-        let (mut images, mut sides) = (vec![0u8; total], vec![false; count]);
+        let mut images = Vec::new();
+        images.try_reserve_exact(total).map_err(|_| {
+            let most = total >> 20;
+            bad(
+                self.root,
+                format!(
+                    "is {most} MiB at this size, more than memory has: keep decoded pictures (no --no-cache)"
+                ),
+            )
+        })?;
+        images.resize(total, 0);
+        let mut sides = vec![false; count];
         let broken = Mutex::new(Vec::new());
         let all = self.pictures.iter().zip(images.chunks_exact_mut(len)).zip(&mut sides).enumerate();
         let one = |(row, ((path, to), test)): (usize, ((&&Path, &mut [u8]), &mut bool))| match self

@@ -259,6 +259,35 @@ fn two_at_once_do_no_harm() {
     assert!(split == plain);
 }
 
+/// With a cache more pictures are read than memory may be taken for.
+#[cfg(target_os = "linux")]
+#[test]
+fn data_larger_than_memory_are_read() {
+    let home = tempfile::tempdir().unwrap();
+    for i in 0..64u8 {
+        let folder = home.path().join("data").join(["a", "b"][usize::from(i % 2)]);
+        std::fs::create_dir_all(&folder).unwrap();
+        let picture = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([x as u8 * 30 + y as u8 * i]));
+        picture.save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let [data, kept] = ["data", "kept"].map(|name| home.path().join(name).display().to_string());
+    // 64 MiB of levels, 40 MiB of memory; on one core, for each takes its stack.
+    let run = |how: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -d 40000; exec taskset -c 0 \"$0\" \"$@\"", env!("CARGO_BIN_EXE_duet")]);
+        command.args(["data", "info", &data, "--size", "1024", "--channels", "1"]).args(how);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    for _ in 0..2 {
+        let (code, text, error) = run(&["--cache", &kept]);
+        assert!(code == Some(0) && text.contains("of 1×1024×1024"), "{text}{error}");
+    }
+    let (code, _, error) = run(&["--no-cache"]);
+    assert!(code == Some(1) && error.contains("is 64 MiB at this size, more than memory has"), "{error}");
+}
+
 /// What a run says on stderr with `--verbose`.
 fn trained(project: &Project, run: &str, more: &[&str]) -> String {
     let [recipe, out] = [project.text("recipe.toml"), project.text(run)];
