@@ -146,6 +146,12 @@ impl From<Vec<u8>> for Images {
     }
 }
 
+impl FromIterator<u8> for Images {
+    fn from_iter<T: IntoIterator<Item = u8>>(levels: T) -> Images {
+        Vec::from_iter(levels).into()
+    }
+}
+
 impl PartialEq for Images {
     fn eq(&self, other: &Images) -> bool {
         self.levels() == other.levels()

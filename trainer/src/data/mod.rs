@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     fn data(labels: Labels) -> Dataset {
-        let images = Vec::from_iter(0..12).into();
+        let images = (0..12).collect();
         Dataset { images, labels, channels: 1, size: 2, class_names: vec!["a".into(), "b".into()] }
     }
 

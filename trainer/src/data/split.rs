@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn data(count: usize) -> Dataset {
-        let images = Vec::from_iter((0..count).map(|i| i as u8)).into();
+        let images = (0..count).map(|i| i as u8).collect();
         let labels = Labels::Classes((0..count as u32).map(|i| i % 2).collect());
         Dataset { images, labels, channels: 1, size: 1, class_names: vec!["a".into(), "b".into()] }
     }

@@ -11,6 +11,7 @@ mod counterfactuals;
 mod data_get;
 mod data_info;
 mod explaining;
+mod few_labels;
 mod files;
 #[cfg(unix)]
 mod hammer;
