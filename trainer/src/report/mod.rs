@@ -6,6 +6,7 @@ pub mod frontier;
 mod outline;
 pub mod page;
 pub mod plot;
+pub mod probes;
 pub mod study;
 pub mod summary;
 pub mod training;
