@@ -18,7 +18,8 @@ use std::fmt;
 pub enum Corruption {
     /// Gaussian noise of this standard deviation added to values in −1..1, which are then held to −1..1.
     Noise(f64),
-    /// Each value's distance from the mid grey (0 in −1..1) multiplied by this, then held to −1..1.
+    /// Each value's distance from the mid grey (0 in −1..1) multiplied by this, then held to −1..1. A black ground
+    /// becomes grey by it.
     Contrast(f64),
     /// Turned about the middle by this many degrees, to which side is drawn for each image; bilinear, and what was outside of the
     /// image has the colour of the data's borders.

@@ -2,6 +2,7 @@
 
 pub mod card;
 mod controls;
+pub mod explained;
 pub mod frontier;
 mod outline;
 pub mod page;
