@@ -6,6 +6,7 @@ use super::table::{Column, Row, Table};
 use crate::cli::{self, Cli, Experiment};
 use crate::data::{DataSpec, Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
+use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, tell, time};
 use crate::io::session::Session;
@@ -244,7 +245,8 @@ impl<'a> Lab<'a> {
         if let Some(known) = self.splits.borrow().get(&key) {
             return Ok(Rc::clone(known));
         }
-        let split = load(spec, config.in_channels, config.image_size)?.for_model(config, &spec.path)?;
+        let read = Reader::of(self.arguments).load(spec, config.in_channels, config.image_size);
+        let split = read?.for_model(config, &spec.path)?;
         let split = Rc::new(split);
         self.splits.borrow_mut().insert(key, Rc::clone(&split));
         Ok(split)
@@ -275,7 +277,8 @@ impl<'a> Lab<'a> {
     /// Data that cannot be read.
     pub fn pixels(&self, session: &Session, data: &str) -> Result<Split> {
         let config = session.config();
-        load(&self.plan.data_in(&self.options.data, data)?, config.in_channels, config.image_size)
+        let spec = self.plan.data_in(&self.options.data, data)?;
+        Reader::of(self.arguments).load(&spec, config.in_channels, config.image_size)
     }
 
     /// A figure of every seed.
