@@ -47,7 +47,7 @@ fn a_table_comes_of_trainings_that_are_done_once() {
     let [table, report] = lines.as_slice() else { panic!("{said}") };
     assert_eq!(table["name"], "table6");
     let rows = table["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 5);
     for row in rows {
         for cell in row["cells"].as_array().unwrap() {
             let share = cell["values"][0].as_f64().unwrap();
