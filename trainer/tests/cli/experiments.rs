@@ -88,6 +88,14 @@ fn a_table_comes_of_trainings_that_are_done_once() {
     assert_eq!(again.lines().next(), said.lines().next());
     assert_eq!(times("joint-usps"), before);
 
+    // What began with weights that are no longer those is not taken for what it should be.
+    let [joint, adapted] =
+        ["joint-usps", "adapted-usps-mnist"].map(|name| out.join("adaptation-tiny/seed-1").join(name));
+    let kept = std::fs::read(joint.join("checkpoint.safetensors")).unwrap();
+    std::fs::copy(adapted.join("checkpoint.safetensors"), joint.join("checkpoint.safetensors")).unwrap();
+    fails(&arguments, &["adapted-usps-mnist", "weights of another model"]);
+    std::fs::write(joint.join("checkpoint.safetensors"), kept).unwrap();
+
     // Other settings in the same folder are refused, with what to do.
     arguments.extend(["--set", "train.learning_rate=0.5"]);
     fails(&arguments, &["train.learning_rate was", "remove this folder to begin anew"]);
