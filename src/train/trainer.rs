@@ -1,5 +1,6 @@
 //! The state of a training run and its steps; `trainer/upload.rs` what a step is given.
 
+mod alternatives;
 mod upload;
 
 use super::batch::Batch;
@@ -18,7 +19,9 @@ use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::Seed;
 use crate::tensor::Tensors;
 use crate::weights::{Loaded, Weights};
+use alternatives::Alternative;
 use std::sync::Arc;
+use upload::Place;
 
 /// Means since they were last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -93,8 +96,8 @@ pub struct Trainer {
     classifier_waits: bool,
     /// Whether any term counts labelled images.
     counts_labels: bool,
-    /// A feed that steps may leave out, by its prefix, and the backward pass without it.
-    without: Option<(String, Loaded)>,
+    /// Backward passes of steps that have other images.
+    alternatives: Vec<Alternative>,
     exchange: Option<Box<dyn Exchange>>,
     gradients: Vec<GradientRange>,
     feeds: Vec<Feed>,
@@ -237,7 +240,7 @@ impl Trainer {
             apply_others,
             classifier_waits,
             counts_labels,
-            without: None,
+            alternatives: Vec::new(),
             exchange: None,
             feeds,
             factors: spec.groups.factors(),
@@ -254,38 +257,6 @@ impl Trainer {
     /// From now on gradients go through `exchange` between backward and apply.
     pub fn exchange_by(&mut self, exchange: Box<dyn Exchange>) {
         self.exchange = Some(exchange);
-    }
-
-    /// From now on a step may have no images for the feed of `prefix`: given an empty batch for it, it is a step of `rest`
-    /// alone, the run's terms of the other feeds, whose passes are all that is computed.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for the first feed, one that is not there, or terms that read another feed than the run's others;
-    /// device errors.
-    pub async fn allow_without(&mut self, prefix: &str, rest: &Terms) -> Result<()> {
-        let others: Vec<&Feed> = self.feeds.iter().filter(|feed| feed.prefix != prefix).collect();
-        let known = feeds(rest)?.iter().all(|feed| others.contains(&feed));
-        if prefix.is_empty() || others.len() == self.feeds.len() || !known {
-            let detail = format!(
-                "a feed but the first can be left out, the terms of the others say how; not {prefix:?}"
-            );
-            return Err(Error::config("terms", detail));
-        }
-        let spec = TrainSpec { groups: self.options.groups.clone(), ..TrainSpec::of(&self.options) };
-        let spec = of_terms(self.weights.model(), spec, rest)?;
-        let plan = backward_plan_of(self.weights.model(), &spec, rest)?;
-        // The same images, numbers and sums, in the same memory.
-        let shared: Vec<_> =
-            plan.externals().filter_map(|(name, _)| Some((name, self.backward.buffer(name)?))).collect();
-        let loaded = self.weights.load_beside(&plan, &shared).await?;
-        self.without = Some((prefix.to_owned(), loaded));
-        Ok(())
-    }
-
-    /// Whether `batch` leaves out its feed.
-    fn leaves_out(&self, feed: &Feed, batch: &Batch) -> bool {
-        let known = self.without.as_ref().is_some_and(|(prefix, _)| *prefix == feed.prefix);
-        known && batch.images.is_empty()
     }
 
     /// One optimizer step on a batch of `batch_size` images with the given learning rate. Only submits: nothing is
@@ -310,51 +281,51 @@ impl Trainer {
         }
         let config = &self.weights.model().config;
         let mut labelled = 0;
-        for (feed, batch) in self.feeds.iter().zip(batches) {
+        let alternative = self.alternative(batches);
+        let (backward, feeds) = self.pass(alternative);
+        for (feed, batch) in feeds.iter().zip(batches) {
+            let Some(feed) = feed else { continue };
             let count = feed.batch * micro;
             let need = config.images(count).len();
-            if self.leaves_out(feed, batch) {
-                continue;
-            }
             if batch.images.len() != need {
                 let detail = format!("{} values, need {need}", batch.images.len());
                 return Err(Error::shape("train_step", detail));
             }
             config.head.check(&batch.labels, count, config.num_classes)?;
             let name = feed.buffer(LABEL_WEIGHT);
-            if self.backward.buffer(&name).is_some() {
+            if backward.buffer(&name).is_some() {
                 let have = batch.labels.labelled(config.num_classes);
-                self.backward.write(&name, bytemuck::bytes_of(&[label_weight(have), 0.0, 0.0, 0.0]))?;
+                backward.write(&name, bytemuck::bytes_of(&[label_weight(have), 0.0, 0.0, 0.0]))?;
                 labelled += have;
             }
         }
-        self.gather(batches)?;
+        self.gather(batches, alternative)?;
         self.update(learning_rate, labelled)
     }
 
     /// The backward passes of a step and the exchange of what they leave. Where it fails, losses of a step that is not
     /// taken may be in the sums on the device: the means begin anew.
-    fn gather(&mut self, batches: &[&Batch]) -> Result<()> {
+    fn gather(&mut self, batches: &[&Batch], alternative: Option<usize>) -> Result<()> {
         let since = std::mem::take(&mut self.since);
-        self.try_gather(batches, since.all == 0)?;
+        self.try_gather(batches, alternative, since.all == 0)?;
         self.since = since;
         Ok(())
     }
 
-    fn try_gather(&mut self, batches: &[&Batch], fresh: bool) -> Result<()> {
+    fn try_gather(&mut self, batches: &[&Batch], alternative: Option<usize>, fresh: bool) -> Result<()> {
         let micro = self.options.micro_batches;
         if self.losses.is_some() && self.exchange.is_some() {
             let detail =
                 "\"loss_second_moment\" goes by the losses of one process: with several, use \"uniform\"";
             return Err(Error::config("timestep_sampler", detail));
         }
-        let left_out = self.feeds.iter().zip(batches).any(|(feed, batch)| self.leaves_out(feed, batch));
-        if left_out && self.exchange.is_some() {
-            let detail = "gradients that are exchanged are those of all feeds: none can be left out";
+        if alternative.is_some() && self.exchange.is_some() {
+            let detail =
+                "gradients that are exchanged are those of all feeds, of as many images in each step";
             return Err(Error::config("terms", detail));
         }
         if fresh {
-            // A step that leaves out a feed does not begin the sums of its terms.
+            // A step without a feed does not begin the sums of its terms.
             self.backward.write("metrics", &vec![0; self.backward.require("metrics")?.bytes() as usize])?;
         }
         self.hear()?;
@@ -363,23 +334,21 @@ impl Trainer {
         for number in 0..micro {
             self.hear()?;
             let (mut first_row, mut drawn) = (0, Vec::new());
-            for (feed, batch) in self.feeds.iter().zip(batches) {
-                if !self.leaves_out(feed, batch) {
-                    let timesteps =
-                        self.write_batch(feed, batch, number * feed.batch, first_row, chances.as_ref())?;
+            let (backward, feeds) = self.pass(alternative);
+            for ((own, feed), batch) in self.feeds.iter().zip(&feeds).zip(batches) {
+                if let Some(feed) = feed {
+                    let place = Place { from: number * feed.batch, first_row };
+                    let timesteps = self.write_batch(backward, feed, batch, place, chances.as_ref())?;
                     if feed.prefix.is_empty() {
                         drawn = timesteps;
                     }
                 }
-                first_row += feed.batch * micro;
+                first_row += own.batch * micro;
             }
-            self.backward.write("first", bytemuck::bytes_of(&[u32::from(number == 0), 0, 0, 0]))?;
+            backward.write("first", bytemuck::bytes_of(&[u32::from(number == 0), 0, 0, 0]))?;
             let first = u32::from(fresh && number == 0);
-            self.backward.write("metrics_first", bytemuck::bytes_of(&[first, 0, 0, 0]))?;
-            match &self.without {
-                Some((_, rest)) if left_out => rest.run(),
-                _ => self.backward.run(),
-            }
+            backward.write("metrics_first", bytemuck::bytes_of(&[first, 0, 0, 0]))?;
+            backward.run();
             if self.losses.is_some() {
                 self.unheard = drawn;
             }

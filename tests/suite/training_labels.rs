@@ -234,15 +234,41 @@ fn going_on_without_an_average_has_the_weights_of_one_run() {
     assert!(whole.weights == halves.weights && whole.training == halves.training);
 }
 
-/// Noise is learnt from six images, the classifier from four others.
-fn semi(options: &TrainOptions) -> (Trainer, Terms) {
-    let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
+/// The terms of noise that is learnt from a batch, and a classifier that is from `few` other images; and without the latter.
+fn semi_terms(options: &TrainOptions, few: usize) -> (Terms, Terms) {
+    let model = JointModel::new(&tiny_config()).unwrap();
     let (diffusion, labelled) =
-        (DiffusionConfig::default(), Feed { prefix: "labelled.".into(), batch: 4 / options.micro_batches });
+        (DiffusionConfig::default(), Feed { prefix: "labelled.".into(), batch: few / options.micro_batches });
     let terms = semi_supervised(&model, &diffusion, &TrainSpec::of(options), &labelled).unwrap();
     let quiet = TrainOptions { classifier_input: ClassifierInput::None, ..options.clone() };
-    let rest = joint(&model, &diffusion, &TrainSpec::of(&quiet)).unwrap();
+    (terms, joint(&model, &diffusion, &TrainSpec::of(&quiet)).unwrap())
+}
+
+/// Noise is learnt from six images, the classifier from `few` others.
+fn semi_of(options: &TrainOptions, few: usize) -> (Trainer, Terms) {
+    let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
+    let (terms, rest) = semi_terms(options, few);
+    let diffusion = DiffusionConfig::default();
     (pollster::block_on(Trainer::new_of(device(), model, &diffusion, options, &terms)).unwrap(), rest)
+}
+
+fn semi(options: &TrainOptions) -> (Trainer, Terms) {
+    semi_of(options, 4)
+}
+
+#[test]
+fn a_step_of_another_number_of_images_is_one_of_a_run_of_so_many() {
+    let options = options();
+    let (mut four, _) = semi_of(&options, 4);
+    let (mut five, _) = semi_of(&options, 5);
+    pollster::block_on(four.allow_steps_of(&semi_terms(&options, 5).0)).unwrap();
+    let (all, few) = (labelled(3, &[]), batch(8, 5));
+    for trainer in [&mut four, &mut five] {
+        trainer.train_step_of(&[&all, &few], 2e-3).unwrap();
+    }
+    assert_eq!(metrics(&mut four), metrics(&mut five));
+    let [four, five] = [&four, &five].map(saved);
+    assert!(four.weights == five.weights && four.ema == five.ema);
 }
 
 #[test]
@@ -251,7 +277,7 @@ fn a_feed_that_is_left_out_is_one_without_labels_and_costs_nothing() {
         let options = TrainOptions { micro_batches, clip_grad_norm: Some(1.0), ..options() };
         let (mut whole, rest) = semi(&options);
         let (mut left_out, _) = semi(&options);
-        pollster::block_on(left_out.allow_without("labelled.", &rest)).unwrap();
+        pollster::block_on(left_out.allow_steps_of(&rest)).unwrap();
         let few = batch(7, 4);
         let none = Batch { images: Vec::new(), labels: Labels::Classes(Vec::new()) };
         let blank = Batch { labels: Labels::Classes(vec![UNLABELLED; 4]), ..few.clone() };
@@ -269,16 +295,18 @@ fn a_feed_that_is_left_out_is_one_without_labels_and_costs_nothing() {
         for (whole, left_out) in means {
             assert_eq!(whole, left_out);
         }
+        assert!(left_out.allows(&[6, 4]) && left_out.allows(&[6, 0]) && !left_out.allows(&[6, 2]));
         let [whole, left_out] = [&whole, &left_out].map(saved);
         for classifier in [false, true] {
             assert_eq!(bits(&whole, classifier), bits(&left_out, classifier), "{micro_batches}");
         }
-        let (mut strict, rest) = semi(&options);
+        let (mut strict, _) = semi(&options);
         let error = strict.train_step_of(&[&labelled(0, &[]), &none], 2e-3).unwrap_err().to_string();
         assert!(error.contains("0 values"), "{error}");
-        for prefix in ["", "others."] {
-            let error = pollster::block_on(strict.allow_without(prefix, &rest)).unwrap_err().to_string();
-            assert!(error.contains("can be left out"), "{error}");
+        let (whole, _) = semi_terms(&options, 4);
+        for terms in [&whole, &semi_terms(&TrainOptions { batch_size: 8, ..options.clone() }, 4).0] {
+            let error = pollster::block_on(strict.allow_steps_of(terms)).unwrap_err().to_string();
+            assert!(error.contains("none beside"), "{error}");
         }
     }
 }

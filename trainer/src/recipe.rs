@@ -97,7 +97,7 @@ pub struct TrainRecipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labelled_share: Option<f64>,
     /// Which images with labels the classifier then sees: of the "buffer", when as many as a batch have come by in the batches
-    /// of all images (the paper's way), or at every step a "batch" of them.
+    /// of all images (the paper's way), or at every step a "batch" of them; "reference_buffer" does what the reference's code does.
     #[serde(skip_serializing_if = "LabelledBy::is_buffer")]
     pub labelled_by: LabelledBy,
     /// What is trained: of `encoder`, `decoder` and `classifier` a factor of the learning rate, or "frozen".
@@ -113,6 +113,10 @@ pub enum LabelledBy {
     Buffer,
     /// A batch of them at every step.
     Batch,
+    /// As the reference's code does it, to compare with: labels are chosen whatever their class; a step whose labelled images fill
+    /// the buffer empties it, however many more than a batch there are then; and in all other steps the classifier sees the whole
+    /// batch at no weight, which moves BatchNorm's statistics by images without labels and its weights by their momentum.
+    ReferenceBuffer,
 }
 
 impl LabelledBy {
@@ -182,6 +186,10 @@ impl TrainRecipe {
             Some(share) if share < 1.0 && self.classifier_input == ClassifierInput::None => {
                 let detail = "needs a classifier that sees images: its input is \"none\"";
                 Err(Error::config("train.labelled_share", detail))
+            }
+            Some(_) if self.labelled_by == LabelledBy::ReferenceBuffer && self.micro_batches > 1 => {
+                let detail = "has steps of any number of images: \"reference_buffer\" takes one micro-batch";
+                Err(Error::config("train.labelled_by", detail))
             }
             _ => Ok(()),
         }

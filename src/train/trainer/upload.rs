@@ -26,22 +26,30 @@ pub(super) fn check_losses(backward: &Loaded) -> Result<()> {
     Ok(())
 }
 
+/// Where a micro-batch lies.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its first row in the feed's batch.
+    pub from: usize,
+    /// The row from which on random numbers are drawn, so that feeds have different ones.
+    pub first_row: usize,
+}
+
 impl Trainer {
-    /// Uploads a micro-batch of a feed, from row `from` of its batch on, with timesteps and coefficients, and gives the
-    /// timesteps. Random numbers are drawn for rows that count from `first_row`, so that feeds have different ones.
+    /// Uploads a micro-batch of a feed for a backward pass, with timesteps and coefficients, and gives the timesteps.
     pub(super) fn write_batch(
         &self,
+        backward: &Loaded,
         feed: &Feed,
         batch: &Batch,
-        from: usize,
-        first_row: usize,
+        Place { from, first_row }: Place,
         chances: Option<&Chances>,
     ) -> Result<Vec<usize>> {
         let config = &self.weights.model().config;
         let rows = feed.batch;
         let images = config.images(rows);
         let len = images.image_len();
-        let write = |name: &str, data: &[u8]| self.backward.write(&feed.buffer(name), data);
+        let write = |name: &str, data: &[u8]| backward.write(&feed.buffer(name), data);
         let part = batch.images.get(from * len..(from + rows) * len).unwrap_or_default();
         write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
         let seed = Seed(self.options.seed);
@@ -69,8 +77,8 @@ impl Trainer {
         write("run", bytemuck::cast_slice(&run))?;
         let labels = batch.labels.rows(from..from + rows, config.num_classes)?;
         write("labels", &config.head.pack(&labels, rows, config.num_classes)?)?;
-        if self.backward.buffer(&feed.buffer(AUGMENT)).is_some() {
-            self.write_augment(feed, &labels, first)?;
+        if backward.buffer(&feed.buffer(AUGMENT)).is_some() {
+            self.write_augment(backward, feed, &labels, first)?;
         }
         Ok(timesteps)
     }
@@ -83,7 +91,7 @@ impl Trainer {
 
     /// Draws what happens to the classifier's images of a micro-batch, whose rows count from `first`. An image is mixed with
     /// its neighbour only where both have labels.
-    fn write_augment(&self, feed: &Feed, labels: &Labels, first: usize) -> Result<()> {
+    fn write_augment(&self, backward: &Loaded, feed: &Feed, labels: &Labels, first: usize) -> Result<()> {
         let config = &self.weights.model().config;
         let size = [config.image_size; 2];
         let (mut numbers, mut mixed) = (Vec::new(), Vec::new());
@@ -96,9 +104,9 @@ impl Trainer {
             numbers.push(drawn.numbers());
             mixed.push(drawn.mixed as f32);
         }
-        self.backward.write(&feed.buffer(AUGMENT), bytemuck::cast_slice(numbers.as_flattened()))?;
+        backward.write(&feed.buffer(AUGMENT), bytemuck::cast_slice(numbers.as_flattened()))?;
         let shares = config.head.pack_mixed(labels, &mixed, config.num_classes);
-        self.backward.write(&feed.buffer(MIXED_LABELS), &shares)
+        backward.write(&feed.buffer(MIXED_LABELS), &shares)
     }
 
     /// Waits for the losses of the last micro-batch and adds them to the table by which timesteps are drawn.

@@ -40,6 +40,10 @@ pub struct Train {
     /// does nothing but classify.
     #[arg(long)]
     pub classifier_only: bool,
+    /// Of a recipe with `labelled_share`: let labelled images wait as the reference's code does, whose classifier drifts in steps
+    /// without a full buffer; to compare with.
+    #[arg(long)]
+    pub reference_buffer: bool,
     /// Stop after this many steps in all (overrides the recipe).
     #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<u64>,

@@ -59,13 +59,13 @@ async fn make(
     options: &TrainOptions,
 ) -> Result<Trainer> {
     let model = Arc::new(JointModel::new(&recipe.model)?);
-    let (terms, without) = labelled::terms(&model, &recipe.diffusion, recipe, options)?;
+    let (terms, others) = labelled::terms(&model, &recipe.diffusion, recipe, options)?;
     let mut trainer = match begin {
         Some(checkpoint) => Trainer::resume_of(device, checkpoint, options, &terms).await?,
         None => Trainer::new_of(device, model, &recipe.diffusion, options, &terms).await?,
     };
-    if let Some((prefix, rest)) = without {
-        trainer.allow_without(prefix, &rest).await?;
+    for terms in &others {
+        trainer.allow_steps_of(terms).await?;
     }
     Ok(trainer)
 }

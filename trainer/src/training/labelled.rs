@@ -4,8 +4,8 @@ use crate::data::Dataset;
 use crate::recipe::{LabelledBy, Recipe, TrainRecipe};
 use duet::model::{Labels, UNLABELLED};
 use duet::rng::{Seed, shuffle};
-use duet::train::terms::{Feed, Terms, joint, semi_supervised};
-use duet::train::{Batch, BatchOrder, ClassifierInput, Examples, TrainOptions, TrainSpec};
+use duet::train::terms::{ClassifierLoss, Feed, Loss, Pass, Seen, Term, Terms, joint, semi_supervised};
+use duet::train::{Augment, Batch, BatchOrder, ClassifierInput, Examples, TrainOptions, TrainSpec};
 use duet::{Error, Result};
 use duet::{diffusion::DiffusionConfig, model::JointModel};
 use serde_json::{Value, json};
@@ -38,7 +38,10 @@ impl Labelled {
     /// [`Error::Config`] for a share that leaves less than two images.
     pub fn of(data: &Dataset, train: &TrainRecipe) -> Result<Option<Labelled>> {
         let Some(share) = train.labelled_share.filter(|share| *share < 1.0) else { return Ok(None) };
-        let rows = choose(data, share, train.seed);
+        let rows = match train.labelled_by {
+            LabelledBy::ReferenceBuffer => choose_any(data, (share * data.len() as f64) as usize, train.seed),
+            LabelledBy::Buffer | LabelledBy::Batch => choose(data, share, train.seed),
+        };
         if rows.len() < 2 {
             let detail = format!("{share} of {} images leaves {} with labels", data.len(), rows.len());
             return Err(Error::config("train.labelled_share", detail));
@@ -69,6 +72,20 @@ impl Labelled {
                 let full = self.buffer.len() >= batch.len();
                 full.then(|| self.buffer.drain(..batch.len()).map(|row| row as usize).collect())
             }
+            LabelledBy::ReferenceBuffer => {
+                self.buffer.extend(batch.iter().filter(|row| self.known.contains(row)));
+                let full = self.buffer.len() >= batch.len();
+                full.then(|| self.buffer.drain(..).map(|row| row as usize).collect())
+            }
+        }
+    }
+
+    /// The labels of all images in a step without a full buffer: of the reference's classifier, which then sees them at no weight,
+    /// any at all, else those they have.
+    pub fn idle(&self, labels: Labels) -> Labels {
+        match (self.by, labels) {
+            (LabelledBy::ReferenceBuffer, Labels::Classes(list)) => Labels::Classes(vec![0; list.len()]),
+            (_, labels) => labels,
         }
     }
 
@@ -137,18 +154,22 @@ fn choose(data: &Dataset, share: f64, seed: u64) -> Vec<u32> {
                 chosen.extend(rows.into_iter().take(each));
             }
         }
-        Labels::MultiLabel(_) => {
-            let mut rows: Vec<u32> = (0..data.len() as u32).collect();
-            shuffle(seed, 0, &mut rows);
-            chosen.extend(rows.into_iter().take(whole.round() as usize));
-        }
+        Labels::MultiLabel(_) => return choose_any(data, whole.round() as usize, seed.0 ^ CHOICE),
     }
     chosen.sort_unstable();
     chosen
 }
 
-/// The terms of a recipe's steps, and, where steps may leave out the images with labels, those of such a step with the feed's
-/// prefix.
+/// Rows of `count` images, whatever they are, ascending.
+fn choose_any(data: &Dataset, count: usize, seed: u64) -> Vec<u32> {
+    let mut rows: Vec<u32> = (0..data.len() as u32).collect();
+    shuffle(Seed(seed ^ CHOICE), 0, &mut rows);
+    rows.truncate(count);
+    rows.sort_unstable();
+    rows
+}
+
+/// The terms of a recipe's steps, and those of steps that have other images.
 ///
 /// # Errors
 /// As [`joint`] and [`semi_supervised`].
@@ -157,25 +178,67 @@ pub fn terms(
     diffusion: &DiffusionConfig,
     recipe: &Recipe,
     options: &TrainOptions,
-) -> Result<(Terms, Option<(&'static str, Terms)>)> {
+) -> Result<(Terms, Vec<Terms>)> {
     let spec = TrainSpec::of(options);
     if recipe.train.classifier_only || !recipe.train.has_few_labels() {
-        return Ok((joint(model, diffusion, &spec)?, None));
+        return Ok((joint(model, diffusion, &spec)?, Vec::new()));
     }
-    let feed = Feed { prefix: PREFIX.into(), batch: spec.batch };
-    let terms = semi_supervised(model, diffusion, &spec, &feed)?;
-    let rest = match recipe.train.labelled_by {
-        LabelledBy::Batch => None,
+    let quiet = TrainOptions {
+        classifier_input: ClassifierInput::None,
+        augment: Augment::default(),
+        ..options.clone()
+    };
+    let quiet = || joint(model, diffusion, &TrainSpec::of(&quiet));
+    let terms = terms_of(model, diffusion, recipe, options, spec.batch)?;
+    let others = match recipe.train.labelled_by {
+        LabelledBy::Batch => Vec::new(),
         LabelledBy::Buffer => {
-            let options = TrainOptions {
-                classifier_input: ClassifierInput::None,
-                augment: Default::default(),
-                ..options.clone()
-            };
-            Some((PREFIX, joint(model, diffusion, &TrainSpec::of(&options))?))
+            // Where the buffer is not full.
+            vec![quiet()?]
+        }
+        LabelledBy::ReferenceBuffer => {
+            let mut idle = quiet()?;
+            let (feed, scaling) = (Feed::first(spec.batch), spec.classifier_loss_scaling);
+            idle.push(Box::new(Idle(ClassifierLoss { feed, seen: Seen::Clean, scaling })));
+            vec![idle]
         }
     };
-    Ok((terms, rest))
+    Ok((terms, others))
+}
+
+/// The terms of a step whose classifier sees `count` images with labels.
+///
+/// # Errors
+/// As [`semi_supervised`].
+pub fn terms_of(
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    recipe: &Recipe,
+    options: &TrainOptions,
+    count: usize,
+) -> Result<Terms> {
+    // The reference's buffer is seen clean, whatever the classifier sees otherwise.
+    let classifier_input = match recipe.train.labelled_by {
+        LabelledBy::ReferenceBuffer => ClassifierInput::Clean,
+        LabelledBy::Buffer | LabelledBy::Batch => options.classifier_input,
+    };
+    let spec = TrainSpec::of(&TrainOptions { classifier_input, ..options.clone() });
+    semi_supervised(model, diffusion, &spec, &Feed { prefix: PREFIX.into(), batch: count })
+}
+
+/// A classifier that sees images at no weight: its statistics move, and its moments as if there were no gradient.
+#[derive(Debug)]
+struct Idle(ClassifierLoss);
+
+impl Term for Idle {
+    fn feed(&self) -> &Feed {
+        self.0.feed()
+    }
+
+    fn forward(&self, pass: &mut Pass<'_, '_>) -> Result<Loss> {
+        let loss = self.0.forward(pass)?;
+        Ok(Loss { values: pass.builder.graph.scale(loss.values, 0.0), ..loss })
+    }
 }
 
 #[cfg(test)]
@@ -270,5 +333,86 @@ mod tests {
             of(0.2, LabelledBy::Batch).next(3, &[0; 4]),
             "by its step alone"
         );
+    }
+
+    #[test]
+    fn the_reference_s_buffer_is_emptied_whole() {
+        let mut labelled = of(0.2, LabelledBy::ReferenceBuffer);
+        assert_eq!(labelled.len(), 18, "of 93 × 0.2 the whole part, whatever their class");
+        let mut order = BatchOrder::new(93, 3);
+        // Plainly, as its code reads.
+        let (mut buffer, mut larger): (Vec<usize>, usize) = (Vec::new(), 0);
+        for step in 0..60 {
+            let batch = order.indices(step, 8);
+            let selected: Vec<usize> =
+                batch.iter().filter(|row| labelled.rows.contains(row)).map(|row| *row as usize).collect();
+            let got = labelled.next(step, &batch);
+            if buffer.len() + selected.len() >= 8 {
+                let want = [buffer.as_slice(), &selected].concat();
+                larger += usize::from(want.len() > 8);
+                assert_eq!(got, Some(want), "step {step}");
+                buffer.clear();
+            } else {
+                assert_eq!(got, None, "step {step}");
+                buffer.extend(selected);
+            }
+        }
+        assert!(larger > 0, "no step had more than a batch");
+        assert_eq!(labelled.idle(Labels::Classes(vec![2, UNLABELLED])), Labels::Classes(vec![0, 0]));
+        let kept = Labels::Classes(vec![2, UNLABELLED]);
+        assert_eq!(of(0.2, LabelledBy::Buffer).idle(kept.clone()), kept);
+    }
+
+    #[test]
+    fn without_a_full_buffer_the_reference_s_classifier_drifts() {
+        use duet::gpu::{Device, DeviceOptions};
+        let text = "[data]\nkind = \"idx\"\npath = \"x\"\n[model]\nimage_size = 8\nnum_channels = 8\nnum_res_blocks = 1\n\
+                    channel_mult = [1, 2]\nattention_resolutions = []\nnum_groups = 4\nnum_classes = 3\nclassifier_dropout = 0.0\n\
+                    [train]\nbatch_size = 4\nlabelled_share = 0.5\nlabelled_by = \"reference_buffer\"\nclassifier_loss_scaling = 1.0\n";
+        let recipe = Recipe::parse(text, std::path::Path::new("recipe.toml")).unwrap();
+        let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
+        let (mut trainer, _) = crate::training::fit::trainer(&device, &recipe, None, true).unwrap();
+        let images = |count: usize| (0..count * 64).map(|i| ((i * 37 % 64) as f32) / 32.0 - 1.0).collect();
+        let batch = |count: usize, class: u32| Batch {
+            images: images(count),
+            labels: Labels::Classes(vec![class; count]),
+        };
+        // Five of which the buffer is full, at sizes that no plan knew before.
+        let (model, options) = (JointModel::new(&recipe.model).unwrap(), recipe.options());
+        let five = terms_of(&model, &recipe.diffusion, &recipe, &options, 5).unwrap();
+        pollster::block_on(trainer.allow_steps_of(&five)).unwrap();
+        trainer.train_step_of(&[&batch(4, 0), &batch(5, 1)], 1e-2).unwrap();
+        let before = pollster::block_on(trainer.checkpoint()).unwrap();
+        let none = Batch { images: Vec::new(), labels: Labels::Classes(Vec::new()) };
+        trainer.train_step_of(&[&batch(4, 0), &none], 1e-2).unwrap();
+        let after = pollster::block_on(trainer.checkpoint()).unwrap();
+        let [moments, later] = [&before, &after].map(|file| file.training.as_ref().unwrap());
+        let mut moved = 0;
+        for (name, old) in moments.adam_m.iter().filter(|(name, _)| name.starts_with("clasifier.")) {
+            let get = |tensors: &duet::tensor::Tensors| -> Vec<f32> {
+                tensors.iter().find(|(other, _)| *other == name).unwrap().1.data.clone()
+            };
+            let (v, w) = (get(&moments.adam_v), get(&before.weights));
+            let (m1, v1, w1) = (get(&later.adam_m), get(&later.adam_v), get(&after.weights));
+            for i in 0..old.data.len() {
+                // AdamW's second step with a gradient of zero.
+                let (m, v) = (0.9 * f64::from(old.data[i]), 0.999 * f64::from(v[i]));
+                let step =
+                    1e-2 * (m / (1.0 - 0.9f64.powi(2))) / ((v / (1.0 - 0.999f64.powi(2))).sqrt() + 1e-8);
+                let close = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-5 * want.abs() + 1e-9;
+                assert!(close(m1[i], m) && close(v1[i], v), "{name}: {} and {m}, {} and {v}", m1[i], v1[i]);
+                assert!((f64::from(w1[i]) - (f64::from(w[i]) - step)).abs() < 1e-5, "{name}");
+                moved += usize::from(w1[i] != w[i]);
+            }
+        }
+        assert!(moved > 50, "{moved}");
+        let statistics = |file: &duet::checkpoint::Checkpoint| -> Vec<f32> {
+            let of_head = file
+                .weights
+                .iter()
+                .filter(|(name, _)| name.starts_with("clasifier.") && name.contains("running"));
+            of_head.flat_map(|(_, tensor)| tensor.data.clone()).collect()
+        };
+        assert_ne!(statistics(&before), statistics(&after), "images without labels move the statistics");
     }
 }

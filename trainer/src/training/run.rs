@@ -160,7 +160,10 @@ impl Run {
             batching += began.elapsed();
             self.rate = self.begin.recipe.train.rate_at(step, self.share_of_time());
             match &few {
-                Some(few) => self.begin.trainer.train_step_of(&[&batch, few], self.rate)?,
+                Some(few) => {
+                    self.allow(few)?;
+                    self.begin.trainer.train_step_of(&[&batch, few], self.rate)?;
+                }
                 None => self.begin.trainer.train_step(&batch, self.rate)?,
             }
             let step = step + 1;
@@ -332,6 +335,18 @@ impl Run {
         None
     }
 
+    /// Makes ready for a step whose classifier sees as many images as no step before.
+    fn allow(&mut self, few: &Batch) -> Result<()> {
+        let Begin { recipe, trainer, .. } = &mut self.begin;
+        let count = few.labels.len(recipe.model.num_classes);
+        if count == 0 || trainer.allows(&[recipe.train.batch_size, count]) {
+            return Ok(());
+        }
+        let model = trainer.weights().model();
+        let terms = labelled::terms_of(model, &recipe.diffusion, recipe, &recipe.options(), count)?;
+        pollster::block_on(trainer.allow_steps_of(&terms))
+    }
+
     /// The images of a step, and those with labels where few have any.
     fn batch(&mut self, step: u64) -> Result<(Batch, Option<Batch>)> {
         let Begin { recipe, split, labelled, .. } = &mut self.begin;
@@ -344,9 +359,11 @@ impl Run {
                 Ok((labelled::batch(&examples, &rows, &self.order, (step, 0), flip)?, None))
             }
             Some(labelled) => {
-                let all = examples.next(&mut self.order, step, count, train.flip)?;
-                // None of them: a step without the classifier.
+                let mut all = examples.next(&mut self.order, step, count, train.flip)?;
                 let rows = labelled.next(step, &self.order.indices(step, count)).unwrap_or_default();
+                if rows.is_empty() {
+                    all.labels = labelled.idle(all.labels);
+                }
                 Ok((all, Some(labelled::batch(&examples, &rows, &self.order, (step, count), flip)?)))
             }
             None => Ok((examples.next(&mut self.order, step, count, train.flip)?, None)),

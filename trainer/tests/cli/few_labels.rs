@@ -16,7 +16,7 @@ fn head(checkpoint: &Checkpoint) -> Vec<&[f32]> {
 
 #[test]
 fn a_run_with_few_labels_goes_on_bit_for_bit_with_its_buffer() {
-    for by in ["buffer", "batch"] {
+    for by in ["buffer", "batch", "reference_buffer"] {
         let project = Project::new();
         few(&project, by, "");
         let text = project.train("whole", &["--steps", "6"]);
@@ -41,7 +41,8 @@ fn a_run_with_few_labels_goes_on_bit_for_bit_with_its_buffer() {
         assert!((10..16).contains(&rows), "two fifths of about 36: {noted}");
         // Of four images of which two fifths have labels a buffer of four fills every two or three steps.
         let moved = heads.iter().filter(|moved| **moved).count();
-        let want = if by == "batch" { 5..=5 } else { 1..=4 };
+        // The reference's moves in every step.
+        let want = if by == "buffer" { 1..=4 } else { 5..=5 };
         assert!(want.contains(&moved), "{by}: the head moved in {moved} of 5 steps");
     }
 }
@@ -52,6 +53,10 @@ fn a_classifier_alone_sees_the_same_few_and_other_labels_are_refused() {
     few(&project, "buffer", "");
     project.train("alone", &["--steps", "3", "--classifier-only"]);
     project.train("joint", &["--steps", "3"]);
+    let noted =
+        |run: &str| weights(&project.path(&format!("{run}/checkpoint.safetensors"))).training.unwrap().recipe;
+    project.train("reference", &["--steps", "1", "--reference-buffer"]);
+    assert_eq!(noted("reference")["train"]["labelled_by"], "reference_buffer");
     let rows = |run: &str| {
         let file = weights(&project.path(&format!("{run}/checkpoint.safetensors")));
         file.training.unwrap().recipe["labelled"]["rows"].clone()

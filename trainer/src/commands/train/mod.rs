@@ -5,7 +5,7 @@ mod plan;
 
 use crate::cli::{Cli, Train};
 use crate::io::files::{self, Kind};
-use crate::recipe::Recipe;
+use crate::recipe::{LabelledBy, Recipe};
 use crate::training::{CHECKPOINT, goes_on, train};
 use duet::{Error, Result};
 
@@ -72,6 +72,9 @@ fn changed(recipe: Recipe, options: &Train) -> Result<Recipe> {
     train.batch_size = options.batch.unwrap_or(train.batch_size);
     train.learning_rate = options.lr.unwrap_or(train.learning_rate);
     train.classifier_only |= options.classifier_only;
+    if options.reference_buffer {
+        train.labelled_by = LabelledBy::ReferenceBuffer;
+    }
     train.seed = options.seed.unwrap_or(train.seed);
     if let Some(folder) = &options.data {
         recipe.data.set_path(folder);
