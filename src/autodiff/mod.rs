@@ -2,8 +2,10 @@
 //! operation; and how a training step keeps its activations meanwhile.
 
 mod activations;
+mod storage;
 
 pub use activations::Activations;
+pub use storage::Precision;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Upstream};

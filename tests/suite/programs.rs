@@ -108,7 +108,7 @@ fn beyond_the_models() -> Plan {
 /// Launches of the kernels in tiles of workgroup memory.
 pub fn tiled() -> Vec<Launch> {
     let [a, b, c, d, e, f] =
-        [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
+        [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16, half: false });
     let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
     let mut list = matmul::forward(Family::Tiled, &size, a, b, Some(c), None, d);
     list.extend(matmul::grad_input(Family::Tiled, &size, a, b, c));
