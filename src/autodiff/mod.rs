@@ -25,6 +25,17 @@ impl Graph {
         self.grad_from(loss, seed, targets)
     }
 
+    /// As [`Graph::grad`], times the scale of `state` ([`crate::ops::loss_scale`]).
+    ///
+    /// # Errors
+    /// As [`Graph::grad`].
+    pub fn grad_scaled(&mut self, loss: NodeId, state: NodeId, targets: &[NodeId]) -> Result<Vec<NodeId>> {
+        self.expect("grad", "loss", loss, &[1])?;
+        self.backward.get_or_insert(self.nodes.len());
+        let seed = self.loss_scale(state)?;
+        self.grad_from(loss, seed, targets)
+    }
+
     /// As [`Graph::grad`] of any tensor `y`, given the gradient of some scalar with respect to it.
     ///
     /// # Errors

@@ -1,18 +1,21 @@
 //! The state of a training run and its steps; `trainer/upload.rs` what a step is given.
 
+mod scale;
 mod upload;
 
 use super::batch::Batch;
 use super::exchange::{Exchange, GradientRange};
 use super::groups::{Groups, Rate};
 use super::options::TrainOptions;
-use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
+use super::step::{
+    LOSS_SCALE, METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms,
+};
 use super::terms::{Feed, LABEL_WEIGHT, Terms, feeds, joint};
 use super::timesteps::{TimestepLosses, TimestepSampler};
 use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
-use crate::gpu::Device;
+use crate::gpu::{Buffer, Device};
 use crate::model::{JointModel, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::Seed;
@@ -36,6 +39,10 @@ pub struct Metrics {
     pub vb: f32,
     /// Global norm of the gradients before clipping; `None` where nothing is clipped.
     pub gradient_norm: Option<f32>,
+    /// What the loss is multiplied by now; `None`: it is not ([`TrainOptions::precision`]).
+    pub loss_scale: Option<f32>,
+    /// Of these steps those that were skipped, because their gradients overflowed f16.
+    pub skipped: u64,
 }
 
 /// A training run on a device. A step has three parts: backward passes leave gradients, an [`Exchange`] may replace them,
@@ -102,6 +109,8 @@ pub struct Trainer {
     options: TrainOptions,
     step: u64,
     since: Since,
+    /// Steps that had been skipped when means were last read.
+    skipped: u32,
     /// What timesteps are drawn by, where that is their losses.
     losses: Option<TimestepLosses>,
     /// Timesteps of the last micro-batch, whose losses are still on the device.
@@ -200,6 +209,7 @@ impl Trainer {
         state: Option<&TrainingState>,
     ) -> Result<Trainer> {
         options.validate()?;
+        scale::check_device(weights.device(), options)?;
         diffusion.validate()?;
         let schedule = Schedule::new(diffusion)?;
         let spec = TrainSpec { groups: options.groups.clone(), ..TrainSpec::of(options) };
@@ -210,7 +220,8 @@ impl Trainer {
             weights.zero_set(spec.gradients()).await?;
         }
         let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
-        let apply = weights.load(&apply_plan(weights.model(), &spec)?).await?;
+        scale::begin(&backward, state)?;
+        let apply = weights.load_beside(&apply_plan(weights.model(), &spec)?, &shared_scale(&backward)).await?;
         let counts_labels = feeds.iter().any(|feed| backward.buffer(&feed.buffer(LABEL_WEIGHT)).is_some());
         let classifier_waits = counts_labels && spec.groups.trains(Part::Classifier);
         let apply_others = others(&weights, &spec, &apply).await?;
@@ -243,6 +254,7 @@ impl Trainer {
             options: options.clone(),
             step: state.map_or(0, |state| state.step),
             since: Since::default(),
+            skipped: state.and_then(|state| state.loss_scale).map_or(0, |scale| scale.skipped),
             losses,
             unheard: Vec::new(),
         })
@@ -373,6 +385,10 @@ impl Trainer {
     /// [`Error::NotFinite`] where a term of the loss or the gradients' norm is NaN or infinite, naming it; device errors.
     pub async fn metrics(&mut self) -> Result<Metrics> {
         let Since { all: steps, labelled, applied } = std::mem::take(&mut self.since);
+        let scale = self.sound_loss_scale().await?;
+        let skipped_before = std::mem::replace(&mut self.skipped, scale.map_or(0, |scale| scale.skipped));
+        let skipped = u64::from(self.skipped.saturating_sub(skipped_before));
+        let applied = applied.saturating_sub(skipped);
         let sums = self.backward.read("metrics").await?;
         let mean = |(number, steps): (u64, u64)| {
             let index = (number * METRIC_STRIDE / 4) as usize;
@@ -398,7 +414,8 @@ impl Trainer {
             let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
             return Err(Error::NotFinite { detail });
         }
-        Ok(Metrics { steps, loss, mse, classifier_loss, vb, gradient_norm })
+        let loss_scale = scale.map(|scale| scale.scale);
+        Ok(Metrics { steps, loss, mse, classifier_loss, vb, gradient_norm, loss_scale, skipped })
     }
 
     /// Everything a resumed run needs.
@@ -421,6 +438,7 @@ impl Trainer {
             adam_m: self.weights.download(ParamSet::FirstMoment, false).await?,
             adam_v: self.weights.download(ParamSet::SecondMoment, false).await?,
             timesteps: self.known_losses().await?.map(|losses| losses.tensors()).unwrap_or_default(),
+            loss_scale: self.sound_loss_scale().await?,
             recipe: serde_json::Value::Null,
             data_fingerprint: String::new(),
             best: None,
@@ -454,6 +472,11 @@ impl Trainer {
 /// Weight of one of `labelled` images in their mean.
 pub(super) fn label_weight(labelled: usize) -> f32 {
     if labelled == 0 { 0.0 } else { 1.0 / labelled as f32 }
+}
+
+/// The loss's scale, which the plans of a step share.
+fn shared_scale(backward: &Loaded) -> Vec<(&'static str, &Buffer)> {
+    backward.buffer(LOSS_SCALE).map(|buffer| (LOSS_SCALE, buffer)).into_iter().collect()
 }
 
 /// What applies the gradients of all that `spec` trains but the classifier's, beside what applies them all: it reads and

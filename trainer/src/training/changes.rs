@@ -181,6 +181,7 @@ mod tests {
             adam_m: Tensors::new(),
             adam_v: Tensors::new(),
             timesteps: Tensors::new(),
+            loss_scale: None,
             recipe: noted,
             data_fingerprint: data(1).fingerprint(),
             best: None,
