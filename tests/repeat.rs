@@ -97,7 +97,13 @@ fn a_kernel_that_runs_again_costs_no_memory() {
     // The measure tells a kernel that does what is forbidden, where the driver is one of those that this is about.
     let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64, half: false };
     let forbidden = Launch {
-        kernel: Kernel { file: "forbidden", source: FORBIDDEN, entry: "main", constants: Vec::new(), halves: Vec::new() },
+        kernel: Kernel {
+            file: "forbidden",
+            source: FORBIDDEN,
+            entry: "main",
+            constants: Vec::new(),
+            halves: Vec::new(),
+        },
         reads: vec![slice(0)],
         writes: vec![slice(1)],
         uniform: [3u32, 1, 0, 0].iter().flat_map(|v| v.to_le_bytes()).collect(),

@@ -201,7 +201,10 @@ impl Graph {
             let mut context = Context { choices, inputs, updates, output, allocate: &mut allocate };
             let made = node.op.lower(&mut context);
             if let Some(launch) = made.iter().find(|launch| !launch.is_stored()) {
-                let detail = format!("{} of {:?} has no variant for what it would bind as f16", launch.kernel, node.op);
+                let detail = format!(
+                    "{} of {:?} has no variant for what it would bind as f16",
+                    launch.kernel, node.op
+                );
                 return Err(Error::Gpu { detail });
             }
             launches.extend(made);

@@ -204,13 +204,7 @@ impl Graph {
         self.add_adamw(gradients, hyper, state, true)
     }
 
-    fn add_adamw(
-        &mut self,
-        gradients: NodeId,
-        hyper: NodeId,
-        state: [NodeId; 4],
-        skips: bool,
-    ) -> Result<()> {
+    fn add_adamw(&mut self, gradients: NodeId, hyper: NodeId, state: [NodeId; 4], skips: bool) -> Result<()> {
         for node in state {
             self.expect("adamw", "state", node, self.shape(gradients))?;
         }

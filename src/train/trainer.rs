@@ -221,7 +221,8 @@ impl Trainer {
         }
         let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
         scale::begin(&backward, state)?;
-        let apply = weights.load_beside(&apply_plan(weights.model(), &spec)?, &shared_scale(&backward)).await?;
+        let apply =
+            weights.load_beside(&apply_plan(weights.model(), &spec)?, &shared_scale(&backward)).await?;
         let counts_labels = feeds.iter().any(|feed| backward.buffer(&feed.buffer(LABEL_WEIGHT)).is_some());
         let classifier_waits = counts_labels && spec.groups.trains(Part::Classifier);
         let apply_others = others(&weights, &spec, &apply).await?;

@@ -85,7 +85,12 @@ fn faults_of_sharing_are_found() {
     let launch = |reads: &[(u32, u64)], writes: &[(u32, u64)]| {
         let list = |list: &[(u32, u64)]| {
             list.iter()
-                .map(|(buffer, offset)| Slice { buffer: BufferId(*buffer), offset: *offset, bytes: 256, half: false })
+                .map(|(buffer, offset)| Slice {
+                    buffer: BufferId(*buffer),
+                    offset: *offset,
+                    bytes: 256,
+                    half: false,
+                })
                 .collect()
         };
         let kernel = Kernel { file: "f", source: "", entry: "e", constants: Vec::new(), halves: Vec::new() };

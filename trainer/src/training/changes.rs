@@ -23,7 +23,8 @@ const FREE: [&str; 12] = [
     "max_time",
 ];
 /// Settings of training that files lack where they are not set.
-const OPTIONAL: [&str; 5] = ["clip_grad_norm", "lr_decay", "ema_warmup", "min_snr_gamma", "timestep_sampler"];
+const OPTIONAL: [&str; 6] =
+    ["clip_grad_norm", "lr_decay", "ema_warmup", "min_snr_gamma", "precision", "timestep_sampler"];
 /// Settings of the model that leave every weight its place and meaning.
 const NO_SHAPE: [&str; 3] = ["dropout", "classifier_dropout", "class_names"];
 
@@ -221,6 +222,7 @@ mod tests {
             ("classifier_input = \"both\"", "train.classifier_input was \"clean\", is \"both\""),
             ("classifier_only = true", "train.classifier_only was false, is true"),
             ("activations = \"f16\"", "train.activations was \"keep\", is \"f16\""),
+            ("precision = \"f16\"", "train.precision was not set, is \"f16\""),
             ("clip_grad_norm = 2.0", "train.clip_grad_norm was not set, is 2"),
             ("min_snr_gamma = 5.0", "train.min_snr_gamma was not set, is 5"),
             (
