@@ -278,7 +278,8 @@ fn programs_for_f16_are_valid_and_declare_what_launches_bind() {
 fn a_step_moves_fewer_bytes_and_needs_less_memory() {
     let (model, spec) = plan_options();
     let [half, full] = [Precision::F16, Precision::F32].map(|precision| {
-        let spec = TrainSpec { precision, ..spec.clone() };
+        // Many images: what does not depend on their number is small.
+        let spec = TrainSpec { precision, batch: 48, ..spec.clone() };
         train_plan(&model, &DiffusionConfig::default(), &spec).unwrap()
     });
     let activations = |plan: &duet::graph::Plan| plan.stats().slot_bytes;
@@ -289,7 +290,7 @@ fn a_step_moves_fewer_bytes_and_needs_less_memory() {
         activations(&half),
         activations(&full)
     );
-    assert!(activations(&half) * 10 < activations(&full) * 7);
-    assert!(half.program().bytes_moved() < full.program().bytes_moved());
+    assert!(activations(&half) * 100 < activations(&full) * 66);
+    assert!(half.program().bytes_moved() * 100 < full.program().bytes_moved() * 70);
     assert!(full.program().launches.iter().all(|launch| launch.kernel.halves.is_empty()));
 }

@@ -10,7 +10,7 @@ use duet::gpu::Device;
 use duet::infer::ImageClassifier;
 use duet::model::{JointModel, Labels, WeightSet};
 use duet::tensor::Tensors;
-use duet::train::{Batch, Groups, Rate, TrainOptions, Trainer};
+use duet::train::{Batch, ClassifierInput, Groups, Rate, TrainOptions, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,22 +47,36 @@ fn with_scale(options: &TrainOptions, steps: u64, scale: LossScale) -> (Checkpoi
 #[test]
 fn gradients_are_those_of_f32_whatever_the_groups() {
     let two = Groups { encoder: Rate::Factor(0.25), decoder: Rate::Factor(2.0), ..Groups::default() };
-    for (groups, micro_batches, clip_grad_norm) in
-        [(Groups::default(), 1, None), (two.clone(), 1, Some(0.1)), (two, 3, None)]
-    {
-        let base = TrainOptions { groups, micro_batches, clip_grad_norm, ..options() };
-        let (mut exact, mut half) = (start(&base), start(&f16(base.clone())));
+    // A network that has learned a little: in a fresh one the last convolutions are zero, and stop all gradients.
+    let mut begun = start(&TrainOptions { batch_size: 12, ..options() });
+    run(&mut begun, 0..12, 12);
+    // Its moments are left behind: the first one is then 0.1 times the unscaled, clipped gradient.
+    let begun = Checkpoint { training: None, ..saved(&begun) };
+    // The classifier's BatchNorm divides by differences between few images, and multiplies what rounding makes of them.
+    for (groups, micro_batches, clip_grad_norm, classifier_input, bound) in [
+        (Groups::default(), 1, None, ClassifierInput::Both, 0.02),
+        (two.clone(), 1, Some(0.1), ClassifierInput::None, 2e-3),
+        (two, 2, None, ClassifierInput::None, 2e-3),
+    ] {
+        let base = TrainOptions {
+            groups,
+            micro_batches,
+            clip_grad_norm,
+            classifier_input,
+            batch_size: 12,
+            ..options()
+        };
+        let [mut exact, mut half] = [base.clone(), f16(base)].map(|options| resumed(&begun, &options));
         for trainer in [&mut exact, &mut half] {
-            run(trainer, 0..1, 6);
+            run(trainer, 0..1, 12);
         }
         let [exact_after, half_after] = [&exact, &half].map(|trainer| saved(trainer).training.unwrap());
-        // The first moment is 0.1 times the unscaled, clipped gradient.
         let difference = apart(&half_after.adam_m, &exact_after.adam_m);
-        println!("{micro_batches} {clip_grad_norm:?}: {difference:.2e}");
+        println!("{micro_batches} {clip_grad_norm:?} {classifier_input:?}: {difference:.2e}");
         assert!(difference > 0.0, "something was rounded");
-        assert!(difference < 5e-3, "gradients are {difference} apart");
+        assert!(difference < bound, "gradients are {difference} apart");
         let [exact, half] = [&mut exact, &mut half].map(|t| pollster::block_on(t.metrics()).unwrap());
-        assert!((exact.loss - half.loss).abs() < 2e-3 * exact.loss, "{} and {}", exact.loss, half.loss);
+        assert!((exact.loss - half.loss).abs() < 5e-3 * exact.loss, "{} and {}", exact.loss, half.loss);
         assert_eq!((half.loss_scale, half.skipped), (Some(65_536.0), 0));
         assert_eq!((exact.loss_scale, exact.skipped), (None, 0));
         if let (Some(exact), Some(half)) = (exact.gradient_norm, half.gradient_norm) {
@@ -207,10 +221,10 @@ fn hard(number: u64, count: usize) -> Batch {
 
 /// Accuracy on fresh images, and noise error of the last steps.
 fn learned(options: &TrainOptions) -> [f64; 2] {
-    const STEPS: u64 = 90;
+    const STEPS: u64 = 60;
     let mut trainer = start(options);
     for step in 0..STEPS {
-        if step == STEPS - 30 {
+        if step == STEPS - 20 {
             pollster::block_on(trainer.metrics()).unwrap();
         }
         trainer.train_step(&hard(step, options.batch_size), 3e-3).unwrap();
@@ -231,7 +245,7 @@ fn learned(options: &TrainOptions) -> [f64; 2] {
 fn a_tiny_network_learns_as_much_as_in_f32() {
     let mut sums = [[0.0; 2]; 2];
     for seed in 1..4 {
-        let base = TrainOptions { seed, batch_size: 12, ..options() };
+        let base = TrainOptions { seed, batch_size: 24, ..options() };
         for (sum, options) in sums.iter_mut().zip([base.clone(), f16(base)]) {
             let got = learned(&options);
             println!(
@@ -244,5 +258,5 @@ fn a_tiny_network_learns_as_much_as_in_f32() {
     let [[exact, exact_error], [half, half_error]] = sums;
     println!("means: accuracy {exact:.3} and {half:.3}, noise error {exact_error:.4} and {half_error:.4}");
     assert!((0.5..0.999).contains(&exact), "accuracy {exact} tells nothing");
-    assert!((exact - half).abs() < 0.04 && (exact_error - half_error).abs() < 0.03 * exact_error);
+    assert!((exact - half).abs() < 0.05 && (exact_error - half_error).abs() < 0.03 * exact_error);
 }
