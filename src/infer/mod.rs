@@ -5,7 +5,7 @@ mod noised;
 
 pub(crate) use noise::target;
 pub use noise::{DenoisingError, NoisePredictor, NoiseProfiles, denoise_plan, predict_plan};
-pub use noised::NoisedClassifier;
+pub use noised::{NoisedClassifier, NoisedFeatures};
 
 use crate::error::{Error, Result};
 use crate::gpu::Staging;
@@ -50,6 +50,12 @@ fn finite(rows: &[f32], columns: usize, what: &str) -> Result<()> {
     let image = place / columns.max(1);
     let detail = format!("the {what} of image {image} (counted from 0) became NaN or infinite");
     Err(Error::NotFinite { detail })
+}
+
+/// Features \[N,F\] of rows \[N,`columns`\] that end with the timestep.
+fn without_timestep(rows: &[f32], columns: usize) -> Vec<f32> {
+    let features = columns.saturating_sub(1);
+    rows.chunks_exact(columns.max(1)).flat_map(|row| row.iter().take(features).copied()).collect()
 }
 
 /// A plan that makes a row of numbers of each image in its buffer "x", loaded.
@@ -209,8 +215,6 @@ impl ImageFeatures {
     /// As [`ImageClassifier::logits`].
     pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
         let rows = self.rows.get(images).await?;
-        // Without the timestep at the end.
-        let features = |row: &'_ [f32]| row.iter().take(self.columns()).copied().collect::<Vec<f32>>();
-        Ok(rows.chunks_exact(self.rows.columns.max(1)).flat_map(features).collect())
+        Ok(without_timestep(&rows, self.rows.columns))
     }
 }

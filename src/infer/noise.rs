@@ -1,11 +1,12 @@
 //! What the network makes of noised images: the noise in them, and how well it tells it.
 
 use super::finite;
+use super::noised::{Answer, NoisedImages, Noising};
 use crate::diffusion::{DiffusionConfig, Prediction, Schedule};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, WeightSet};
-use crate::rng::{Seed, Stream};
+use crate::rng::Seed;
 use crate::tensor::{Images, check_batch};
 use crate::typicality::Protocol;
 use crate::weights::{Loaded, Weights};
@@ -58,19 +59,12 @@ pub fn denoise_plan(
     batch: usize,
     set: WeightSet,
 ) -> Result<Plan> {
-    check_batch(batch)?;
-    let config = &model.config;
     let mut b = Builder::new(&model.params, set, false);
-    let shape = config.image_shape(batch);
-    let x_start = b.graph.leaf(&shape, Place::whole("x_start"));
-    let t = b.graph.leaf(&[batch], Place::whole("t"));
-    let coefficients = b.graph.leaf(&[2 * batch], Place::whole("coefficients"));
-    let run = b.run();
-    let noise = b.graph.normal(run, shape, Stream::TrainNoise as u32);
-    let x_t = b.graph.q_sample(x_start, noise, coefficients)?;
-    let encoded = model.unet.encode(&mut b, x_t, t)?;
+    let noised = NoisedImages::new(&mut b, model, batch)?;
+    let encoded = model.unet.encode(&mut b, noised.x_t, noised.t)?;
     let out = model.unet.decode(&mut b, &encoded)?;
-    let target = target(&mut b.graph, diffusion.prediction, [x_start, noise], coefficients)?;
+    let pair = [noised.x_start, noised.noise];
+    let target = target(&mut b.graph, diffusion.prediction, pair, noised.coefficients)?;
     let mse = b.graph.mse(out, target)?;
     b.graph.place(mse, Place::whole("mse"));
     b.graph.compile()
@@ -254,9 +248,7 @@ impl NoiseProfiles {
 /// # Ok(()) }) }
 /// ```
 pub struct DenoisingError {
-    loaded: Loaded,
-    images: Images,
-    schedule: Schedule,
+    noising: Noising,
 }
 
 impl DenoisingError {
@@ -271,9 +263,8 @@ impl DenoisingError {
         set: WeightSet,
     ) -> Result<DenoisingError> {
         let plan = |batch| denoise_plan(weights.model(), diffusion, batch, set);
-        let (batch, loaded) = weights.load_fitting(batch, plan).await?;
-        let images = weights.model().config.images(batch);
-        Ok(DenoisingError { loaded, images, schedule: Schedule::new(diffusion)? })
+        let answer = Answer { name: "mse", columns: None, doing: "measure", what: "noise error" };
+        Ok(DenoisingError { noising: Noising::new(weights, diffusion, batch, plan, answer).await? })
     }
 
     /// Mean squared error per image of any number of images, image `i` at timestep `timesteps[i]` with noise of row
@@ -289,31 +280,6 @@ impl DenoisingError {
         seed: Seed,
         first_row: u32,
     ) -> Result<Vec<f32>> {
-        let (len, batch) = (self.images.image_len(), self.images.batch);
-        if images.len() != timesteps.len() * len || timesteps.iter().any(|t| *t >= self.schedule.len()) {
-            let detail = format!("{} values at timesteps {timesteps:?}", images.len());
-            return Err(Error::shape("measure", detail));
-        }
-        let mut errors = Vec::with_capacity(timesteps.len());
-        for (part, steps) in images.chunks(batch * len).zip(timesteps.chunks(batch)) {
-            // The last batch is filled up with images that are dropped.
-            let (mut padded, mut steps_of) = (part.to_vec(), steps.to_vec());
-            padded.resize(batch * len, 0.0);
-            steps_of.resize(batch, 0);
-            let t = self.schedule.model_timesteps(&steps_of)?;
-            let mix = steps_of.iter().map(|t| self.schedule.q_sample_coefficients(*t));
-            let mix = mix.collect::<Result<Vec<_>>>()?;
-            let row = first_row.wrapping_add(errors.len() as u32);
-            let run = [seed.0 as u32, (seed.0 >> 32) as u32, 0, row];
-            self.loaded.write("x_start", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
-            self.loaded.write("t", bytemuck::cast_slice(&t))?;
-            self.loaded.write("coefficients", bytemuck::cast_slice(mix.as_flattened()))?;
-            self.loaded.write("run", bytemuck::cast_slice(&run))?;
-            self.loaded.run();
-            let mse = self.loaded.read("mse").await?;
-            errors.extend(mse.into_iter().take(steps.len()));
-        }
-        finite(&errors, 1, "noise error")?;
-        Ok(errors)
+        self.noising.get(images, timesteps, seed, first_row).await
     }
 }

@@ -100,6 +100,8 @@ pub struct Trainer {
     classifier_waits: bool,
     /// Whether any term counts labelled images.
     counts_labels: bool,
+    /// A feed that steps may leave out, by its prefix, and the backward pass without it.
+    without: Option<(String, Loaded)>,
     exchange: Option<Box<dyn Exchange>>,
     gradients: Vec<GradientRange>,
     feeds: Vec<Feed>,
@@ -247,6 +249,7 @@ impl Trainer {
             apply_others,
             classifier_waits,
             counts_labels,
+            without: None,
             exchange: None,
             feeds,
             factors: spec.groups.factors(),
@@ -264,6 +267,38 @@ impl Trainer {
     /// From now on gradients go through `exchange` between backward and apply.
     pub fn exchange_by(&mut self, exchange: Box<dyn Exchange>) {
         self.exchange = Some(exchange);
+    }
+
+    /// From now on a step may have no images for the feed of `prefix`: given an empty batch for it, it is a step of `rest`
+    /// alone, the run's terms of the other feeds, whose passes are all that is computed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first feed, one that is not there, or terms that read another feed than the run's others;
+    /// device errors.
+    pub async fn allow_without(&mut self, prefix: &str, rest: &Terms) -> Result<()> {
+        let others: Vec<&Feed> = self.feeds.iter().filter(|feed| feed.prefix != prefix).collect();
+        let known = feeds(rest)?.iter().all(|feed| others.contains(&feed));
+        if prefix.is_empty() || others.len() == self.feeds.len() || !known {
+            let detail = format!(
+                "a feed but the first can be left out, the terms of the others say how; not {prefix:?}"
+            );
+            return Err(Error::config("terms", detail));
+        }
+        let spec = TrainSpec { groups: self.options.groups.clone(), ..TrainSpec::of(&self.options) };
+        let spec = of_terms(self.weights.model(), spec, rest)?;
+        let plan = backward_plan_of(self.weights.model(), &spec, rest)?;
+        // The same images, numbers and sums, in the same memory.
+        let shared: Vec<_> =
+            plan.externals().filter_map(|(name, _)| Some((name, self.backward.buffer(name)?))).collect();
+        let loaded = self.weights.load_beside(&plan, &shared).await?;
+        self.without = Some((prefix.to_owned(), loaded));
+        Ok(())
+    }
+
+    /// Whether `batch` leaves out its feed.
+    fn leaves_out(&self, feed: &Feed, batch: &Batch) -> bool {
+        let known = self.without.as_ref().is_some_and(|(prefix, _)| *prefix == feed.prefix);
+        known && batch.images.is_empty()
     }
 
     /// One optimizer step on a batch of `batch_size` images with the given learning rate. Only submits: nothing is
@@ -291,6 +326,9 @@ impl Trainer {
         for (feed, batch) in self.feeds.iter().zip(batches) {
             let count = feed.batch * micro;
             let need = config.images(count).len();
+            if self.leaves_out(feed, batch) {
+                continue;
+            }
             if batch.images.len() != need {
                 let detail = format!("{} values, need {need}", batch.images.len());
                 return Err(Error::shape("train_step", detail));
@@ -323,6 +361,15 @@ impl Trainer {
                 "\"loss_second_moment\" goes by the losses of one process: with several, use \"uniform\"";
             return Err(Error::config("timestep_sampler", detail));
         }
+        let left_out = self.feeds.iter().zip(batches).any(|(feed, batch)| self.leaves_out(feed, batch));
+        if left_out && self.exchange.is_some() {
+            let detail = "gradients that are exchanged are those of all feeds: none can be left out";
+            return Err(Error::config("terms", detail));
+        }
+        if fresh {
+            // A step that leaves out a feed does not begin the sums of its terms.
+            self.backward.write("metrics", &vec![0; self.backward.require("metrics")?.bytes() as usize])?;
+        }
         self.hear()?;
         // All micro-batches of a step are drawn by what was known before it.
         let chances = self.losses.as_ref().and_then(TimestepLosses::chances);
@@ -330,17 +377,22 @@ impl Trainer {
             self.hear()?;
             let (mut first_row, mut drawn) = (0, Vec::new());
             for (feed, batch) in self.feeds.iter().zip(batches) {
-                let timesteps =
-                    self.write_batch(feed, batch, number * feed.batch, first_row, chances.as_ref())?;
-                if feed.prefix.is_empty() {
-                    drawn = timesteps;
+                if !self.leaves_out(feed, batch) {
+                    let timesteps =
+                        self.write_batch(feed, batch, number * feed.batch, first_row, chances.as_ref())?;
+                    if feed.prefix.is_empty() {
+                        drawn = timesteps;
+                    }
                 }
                 first_row += feed.batch * micro;
             }
             self.backward.write("first", bytemuck::bytes_of(&[u32::from(number == 0), 0, 0, 0]))?;
             let first = u32::from(fresh && number == 0);
             self.backward.write("metrics_first", bytemuck::bytes_of(&[first, 0, 0, 0]))?;
-            self.backward.run();
+            match &self.without {
+                Some((_, rest)) if left_out => rest.run(),
+                _ => self.backward.run(),
+            }
             if self.losses.is_some() {
                 self.unheard = drawn;
             }

@@ -1,12 +1,13 @@
 //! Noise prediction of networks that put out something else than eps alone. (What they predict is compared with golden
 //! data.)
 
-use super::harness::{assert_close, device, tiny_config, values, wide};
+use super::harness::{assert_close, device, pad, tiny_config, values, wide};
 use duet::diffusion::{DiffusionConfig, Prediction, Schedule};
-use duet::infer::{ImageClassifier, NoisePredictor, NoisedClassifier};
-use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
+use duet::graph::Place;
+use duet::infer::{ImageClassifier, ImageFeatures, NoisePredictor, NoisedClassifier, NoisedFeatures};
+use duet::model::{Builder, JointModel, Labels, ModelConfig, WeightSet};
 use duet::rng::{Seed, Stream, normal_fill};
-use duet::tensor::Tensors;
+use duet::tensor::{Tensors, unpad_rows};
 use duet::train::{ClassifierInput, StepInput, training_step};
 use duet::weights::Weights;
 use std::sync::Arc;
@@ -130,4 +131,53 @@ fn noised_images_are_classified_as_if_the_host_had_noised_them() {
     // Another batch, the same noise; other steps, other answers.
     assert_close("batches", &noised(TIMESTEPS, 2), &wide(&noised(TIMESTEPS, 3)), 1e-5);
     assert_ne!(noised(TIMESTEPS, 3), noised([0; 3], 3));
+}
+
+#[test]
+fn representations_of_noised_images_are_what_their_classifier_reads() {
+    let (model, weights) = model(&tiny_config());
+    let upload = Weights::upload(device(), Arc::clone(&model), &weights, None);
+    let weights = pollster::block_on(upload).unwrap();
+    let diffusion = DiffusionConfig::default();
+    let len = model.config.in_channels * model.config.image_size.pow(2);
+    let images = values(7, 3 * len);
+    let new = NoisedFeatures::new(&weights, &diffusion, 2, WeightSet::Raw);
+    let features = pollster::block_on(new).unwrap();
+    let columns = features.columns();
+    let get = |images: &[f32], times: &[usize], first_row: u32| {
+        pollster::block_on(features.get(images, times, Seed(4), first_row)).unwrap()
+    };
+    let rows = get(&images, &TIMESTEPS, 5);
+    assert_eq!(rows.len(), 3 * columns);
+
+    // The head by itself, on them with the timestep at the end: the logits of the classifier of noised images.
+    let mut b = Builder::new(&model.params, WeightSet::Raw, false);
+    let leaf = b.graph.leaf(&[3, columns + 1], Place::whole("features"));
+    let logits = model.classifier.logits(&mut b, leaf).unwrap();
+    b.graph.place(logits, Place::whole("logits"));
+    let head = pollster::block_on(weights.load(&b.graph.compile().unwrap())).unwrap();
+    let told = Schedule::new(&diffusion).unwrap().model_timesteps(&TIMESTEPS).unwrap();
+    let with_timestep: Vec<f32> =
+        rows.chunks(columns).zip(&told).flat_map(|(row, t)| [row, &[*t]].concat()).collect();
+    head.write("features", bytemuck::cast_slice(&pad(&[3, columns + 1], &with_timestep))).unwrap();
+    head.run();
+    let classes = model.config.num_classes;
+    let got = unpad_rows(&pollster::block_on(head.read("logits")).unwrap(), classes);
+    let new = NoisedClassifier::new(&weights, &diffusion, 3, WeightSet::Raw);
+    let classifier = pollster::block_on(new).unwrap();
+    let want = pollster::block_on(classifier.logits(&images, &TIMESTEPS, Seed(4), 5)).unwrap();
+    assert_close("logits", &got, &wide(&want), 1e-4);
+
+    // An image's row is its own, whatever batch it is in; another row's noise gives others.
+    let last = &images[2 * len..];
+    assert_eq!(get(last, &TIMESTEPS[2..], 7), rows[2 * columns..]);
+    assert_ne!(get(last, &TIMESTEPS[2..], 8), rows[2 * columns..]);
+    // Of hardly any noise they are next to those of clean images, which are told the same timestep.
+    let new = ImageFeatures::new(&weights, 3, WeightSet::Raw);
+    let clean = pollster::block_on(pollster::block_on(new).unwrap().get(&images)).unwrap();
+    let apart = |rows: &[f32]| rows.iter().zip(&clean).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (little, much) = (apart(&get(&images, &[0; 3], 5)), apart(&get(&images, &[999; 3], 5)));
+    assert!(little < 0.1 * much, "{little} at step 0, {much} at the end");
+    let error = pollster::block_on(features.get(&images, &[0, 0, 1000], Seed(4), 0)).unwrap_err().to_string();
+    assert!(error.contains("represent noised images") && error.contains("1000"), "{error}");
 }

@@ -6,8 +6,8 @@ use duet::checkpoint::Checkpoint;
 use duet::diffusion::DiffusionConfig;
 use duet::model::{Head, JointModel, Labels, ModelConfig, ParamSet, UNLABELLED};
 use duet::tensor::Tensors;
-use duet::train::terms::{ClassifierLoss, Feed, NoiseError, Seen, Terms};
-use duet::train::{Batch, ClassifierInput, Groups, Rate, TrainOptions, Trainer};
+use duet::train::terms::{ClassifierLoss, Feed, NoiseError, Seen, Terms, joint, semi_supervised};
+use duet::train::{Batch, ClassifierInput, Groups, Rate, TrainOptions, TrainSpec, Trainer};
 use std::sync::Arc;
 
 /// A batch of which only these rows have labels.
@@ -232,4 +232,67 @@ fn going_on_without_an_average_has_the_weights_of_one_run() {
     run(&mut trainer, 2..4, 6);
     let (whole, halves) = (saved(&whole), saved(&trainer));
     assert!(whole.weights == halves.weights && whole.training == halves.training);
+}
+
+/// Noise is learnt from six images, the classifier from four others.
+fn semi(options: &TrainOptions) -> (Trainer, Terms) {
+    let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
+    let (diffusion, labelled) =
+        (DiffusionConfig::default(), Feed { prefix: "labelled.".into(), batch: 4 / options.micro_batches });
+    let terms = semi_supervised(&model, &diffusion, &TrainSpec::of(options), &labelled).unwrap();
+    let quiet = TrainOptions { classifier_input: ClassifierInput::None, ..options.clone() };
+    let rest = joint(&model, &diffusion, &TrainSpec::of(&quiet)).unwrap();
+    (pollster::block_on(Trainer::new_of(device(), model, &diffusion, options, &terms)).unwrap(), rest)
+}
+
+#[test]
+fn a_feed_that_is_left_out_is_one_without_labels_and_costs_nothing() {
+    for micro_batches in [1, 2] {
+        let options = TrainOptions { micro_batches, clip_grad_norm: Some(1.0), ..options() };
+        let (mut whole, rest) = semi(&options);
+        let (mut left_out, _) = semi(&options);
+        pollster::block_on(left_out.allow_without("labelled.", &rest)).unwrap();
+        let few = batch(7, 4);
+        let none = Batch { images: Vec::new(), labels: Labels::Classes(Vec::new()) };
+        let blank = Batch { labels: Labels::Classes(vec![UNLABELLED; 4]), ..few.clone() };
+        let mut means = Vec::new();
+        for step in 0..6 {
+            let all = labelled(step, &[]);
+            // The sums begin with a step of either kind.
+            let [of_whole, of_left_out] = if step % 3 == 1 { [&few, &few] } else { [&blank, &none] };
+            whole.train_step_of(&[&all, of_whole], 2e-3).unwrap();
+            left_out.train_step_of(&[&all, of_left_out], 2e-3).unwrap();
+            if step % 2 == 1 {
+                means.push((metrics(&mut whole), metrics(&mut left_out)));
+            }
+        }
+        for (whole, left_out) in means {
+            assert_eq!(whole, left_out);
+        }
+        let [whole, left_out] = [&whole, &left_out].map(saved);
+        for classifier in [false, true] {
+            assert_eq!(bits(&whole, classifier), bits(&left_out, classifier), "{micro_batches}");
+        }
+        let (mut strict, rest) = semi(&options);
+        let error = strict.train_step_of(&[&labelled(0, &[]), &none], 2e-3).unwrap_err().to_string();
+        assert!(error.contains("0 values"), "{error}");
+        for prefix in ["", "others."] {
+            let error = pollster::block_on(strict.allow_without(prefix, &rest)).unwrap_err().to_string();
+            assert!(error.contains("can be left out"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn few_labels_need_a_classifier_and_a_feed_of_their_own() {
+    let model = JointModel::new(&tiny_config()).unwrap();
+    let refuse = |options: TrainOptions, prefix: &str, word: &str| {
+        let feed = Feed { prefix: prefix.into(), batch: 4 };
+        let made = semi_supervised(&model, &DiffusionConfig::default(), &TrainSpec::of(&options), &feed);
+        let error = made.unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    refuse(TrainOptions { classifier_only: true, ..options() }, "labelled.", "alone");
+    refuse(options(), "", "first feed");
+    refuse(TrainOptions { classifier_input: ClassifierInput::None, ..options() }, "labelled.", "none");
 }

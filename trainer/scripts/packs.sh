@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 data=$1
 time=$2
-duet=target/release/duet
+duet=${DUET:-target/release/duet}
 out=runs/packs
 mkdir -p $out
 for set in usps cifar10 malaria bccd-tiles; do

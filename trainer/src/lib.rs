@@ -1,7 +1,7 @@
 //! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
 //!
 //! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval` and `fetch`, then `audit`, `report`, `bench` and `watch`, then `training`, then
-//! `commands`.
+//! `experiments`, then `commands`.
 
 // Everything is printed by `io::output`, which outlives a reader that goes away.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod eval;
+pub mod experiments;
 pub mod fetch;
 pub mod io;
 pub mod metrics;

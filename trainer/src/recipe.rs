@@ -96,8 +96,33 @@ pub struct TrainRecipe {
     /// End after so much time in all, "2h" say; a linear or cosine schedule ends with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_time: Option<TimeSpan>,
+    /// Share of the training images whose labels are used, of each class as many, chosen by the seed; the others teach the noise
+    /// error alone. Left out: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labelled_share: Option<f64>,
+    /// Which images with labels the classifier then sees: of the "buffer", when as many as a batch have come by in the batches
+    /// of all images (the paper's way), or at every step a "batch" of them.
+    #[serde(skip_serializing_if = "LabelledBy::is_buffer")]
+    pub labelled_by: LabelledBy,
     /// What is trained: of `encoder`, `decoder` and `classifier` a factor of the learning rate, or "frozen".
     pub groups: Groups,
+}
+
+/// Which images with labels the classifier sees where few have any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelledBy {
+    /// Those that come by in the batches of all images, when there are as many as a batch (paper 0.B.2).
+    #[default]
+    Buffer,
+    /// A batch of them at every step.
+    Batch,
+}
+
+impl LabelledBy {
+    fn is_buffer(&self) -> bool {
+        *self == LabelledBy::Buffer
+    }
 }
 
 impl Default for TrainRecipe {
@@ -135,12 +160,38 @@ impl Default for TrainRecipe {
             keep_best: None,
             early_stop: None,
             max_time: None,
+            labelled_share: None,
+            labelled_by: LabelledBy::Buffer,
             groups: options.groups,
         }
     }
 }
 
 impl TrainRecipe {
+    /// Whether only some of the training images have labels.
+    pub fn has_few_labels(&self) -> bool {
+        self.labelled_share.is_some_and(|share| share < 1.0)
+    }
+
+    /// Checks what is said of labels.
+    fn validate_labels(&self) -> Result<()> {
+        match self.labelled_share {
+            None if !self.labelled_by.is_buffer() => {
+                let detail = "says how images with labels are chosen where few have any: give train.labelled_share too";
+                Err(Error::config("train.labelled_by", detail))
+            }
+            Some(share) if !(share > 0.0 && share <= 1.0) => Err(Error::config(
+                "train.labelled_share",
+                format!("must be above 0 and at most 1, is {share}"),
+            )),
+            Some(share) if share < 1.0 && self.classifier_input == ClassifierInput::None => {
+                let detail = "needs a classifier that sees images: its input is \"none\"";
+                Err(Error::config("train.labelled_share", detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the library's trainer is told.
     pub fn options(&self) -> TrainOptions {
         TrainOptions {
@@ -245,6 +296,7 @@ impl Recipe {
         }
         self.train.validate_rates()?;
         self.train.validate_keeping()?;
+        self.train.validate_labels()?;
         self.data.validate()?;
         self.data.pictures().check(self.model.image_size)
     }
@@ -330,6 +382,11 @@ mod tests {
             (format!("{TEXT}[train]\nlr_schedule = \"exponential\"\n"), "lr_decay"),
             (format!("{TEXT}[train]\nlr_schedule = \"exponential\"\nlr_decay = 1.5\n"), "lr_decay"),
             (format!("{TEXT}[train]\nlr_decay = 0.5\n"), "lr_decay"),
+            (format!("{TEXT}[train]\nlabelled_share = 0.0\n"), "labelled_share"),
+            (format!("{TEXT}[train]\nlabelled_share = 1.5\n"), "at most 1"),
+            (format!("{TEXT}[train]\nlabelled_by = \"batch\"\n"), "labelled_share too"),
+            (format!("{TEXT}[train]\nlabelled_share = 0.5\nlabelled_by = \"luck\"\n"), "luck"),
+            (format!("{TEXT}[train]\nlabelled_share = 0.5\nclassifier_input = \"none\"\n"), "none"),
             (format!("{TEXT}[train]\nkeep_best = \"beauty\"\n"), "keep_best"),
             (format!("{TEXT}[train]\nearly_stop = 3\n"), "early_stop"),
             (format!("{TEXT}[train]\nmax_time = \"2\"\n"), "max_time"),

@@ -61,6 +61,11 @@ impl Term for ClassifierLoss {
 }
 
 pub(super) fn of(_diffusion: &DiffusionConfig, _model: &JointModel, spec: &TrainSpec) -> Result<Terms> {
+    Ok(on(&Feed::first(spec.batch), spec))
+}
+
+/// The terms that a specification asks for, of the images of `feed`.
+pub(super) fn on(feed: &Feed, spec: &TrainSpec) -> Terms {
     let seen: &[Seen] = match spec.classifier_input {
         ClassifierInput::None => &[],
         ClassifierInput::Clean => &[Seen::Clean],
@@ -68,9 +73,8 @@ pub(super) fn of(_diffusion: &DiffusionConfig, _model: &JointModel, spec: &Train
         ClassifierInput::Both => &[Seen::Noised, Seen::Clean],
     };
     let scaling = if spec.classifier_only { 1.0 } else { spec.classifier_loss_scaling };
-    let feed = Feed::first(spec.batch);
     let term = |seen: &Seen| -> Box<dyn Term> {
         Box::new(ClassifierLoss { feed: feed.clone(), seen: *seen, scaling })
     };
-    Ok(seen.iter().map(term).collect())
+    seen.iter().map(term).collect()
 }

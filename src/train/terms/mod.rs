@@ -169,6 +169,48 @@ pub fn joint(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainSpec) 
     Ok(terms)
 }
 
+/// The terms of the joint loss where few images have labels (paper 0.B.2): the noise error of the first feed's images, whether
+/// they have labels or not, and the classifier's loss of another feed's, all of which have them. Where that feed has none in a
+/// step, the classifier stays as it is, see [`super::Trainer`].
+///
+/// ```
+/// # fn main() -> duet::Result<()> {
+/// use duet::diffusion::DiffusionConfig;
+/// use duet::model::{JointModel, ModelConfig};
+/// use duet::train::terms::{Feed, feeds, semi_supervised};
+/// use duet::train::{TrainOptions, TrainSpec};
+///
+/// let model = JointModel::new(&ModelConfig { num_channels: 32, num_res_blocks: 1, ..ModelConfig::default() })?;
+/// let spec = TrainSpec::of(&TrainOptions { batch_size: 8, ..TrainOptions::default() });
+/// let labelled = Feed { prefix: "labelled.".into(), batch: 4 };
+/// let terms = semi_supervised(&model, &DiffusionConfig::default(), &spec, &labelled)?;
+/// // `Trainer::train_step_of` takes eight images and four that have labels.
+/// assert_eq!(feeds(&terms)?, [Feed::first(8), labelled]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`Term::forward`]; [`Error::Config`] for a classifier that sees nothing, or alone.
+pub fn semi_supervised(
+    model: &JointModel,
+    diffusion: &DiffusionConfig,
+    spec: &TrainSpec,
+    labelled: &Feed,
+) -> Result<Terms> {
+    if spec.classifier_only || labelled.prefix.is_empty() {
+        let detail = "a classifier alone learns from the first feed: give it the labelled images as that";
+        return Err(Error::config("classifier_only", detail));
+    }
+    let mut terms = noise_error::of(diffusion, model, spec)?;
+    terms.extend(variational::of(diffusion, model, spec)?);
+    let classifier = classifier::on(labelled, spec);
+    if classifier.is_empty() {
+        return Err(Error::config("classifier_input", "is \"none\": there is nothing to do with labels"));
+    }
+    terms.extend(classifier);
+    Ok(terms)
+}
+
 /// The feeds of `terms`, in the order in which they first appear.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod audit;
 mod data;
+mod experiment;
 mod explain;
 pub mod how;
 mod measure;
@@ -11,6 +12,7 @@ mod train;
 
 pub use audit::{Audit, SplitKind};
 pub use data::{DataGet, DataInfo, DataTask};
+pub use experiment::Experiment;
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
@@ -65,6 +67,8 @@ pub enum Command {
     Explain(Explain),
     /// Compare step sizes of guidance: precision and recall, the way to the class, pictures.
     Study(Study),
+    /// The paper's experiments, and what its readers ask: trainings, then a table. What is done is not done again.
+    Experiment(Experiment),
     /// Look for shortcuts: small places that never move and make a class. Exit code 3 where one is found.
     ///
     /// Counterfactuals are made with one strength for all images: --strength, here 1 by default, without any further tries.

@@ -16,6 +16,8 @@ const ALPHA: RangeInclusive<f32> = -1e6..=1e6;
 const VARIANTS: RangeInclusive<usize> = 1..=1000;
 /// Pixels a side of images.
 const SIZE: RangeInclusive<usize> = 1..=1024;
+/// Seeds of an experiment.
+const SEEDS: RangeInclusive<usize> = 1..=1000;
 /// Seconds to measure a line for.
 const SECONDS: RangeInclusive<f64> = 0.0..=3600.0;
 
@@ -109,6 +111,9 @@ pub fn check(arguments: &Cli) -> Result<()> {
         Command::Augment(options) => within("count", &options.count, &COUNT),
         Command::Serve(options) => within("samples", &options.samples, &(0..=*COUNT.end())),
         Command::Data(DataTask::Get(_) | DataTask::List) => Ok(()),
+        Command::Experiment(options) => {
+            options.seeds.iter().try_for_each(|seeds| within("seeds", seeds, &SEEDS))
+        }
         Command::Export(_) | Command::ExportImages(_) | Command::Check => Ok(()),
     }
 }

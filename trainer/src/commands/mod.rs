@@ -7,6 +7,7 @@ mod check;
 mod classify;
 mod data;
 mod eval;
+mod experiment;
 mod explain;
 mod export;
 mod export_images;
@@ -46,6 +47,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Place(options) => place::run(arguments, options),
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
+        Command::Experiment(options) => experiment::run(arguments, options),
         Command::Study(options) => study::run(arguments, options),
         Command::Serve(options) => serve::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),

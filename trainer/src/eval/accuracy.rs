@@ -4,7 +4,7 @@ use super::{Measured, Task};
 use crate::data::Dataset;
 use crate::io::output::progress;
 use duet::infer::ImageClassifier;
-use duet::model::{Head, Labels, UNLABELLED, WeightSet, argmax};
+use duet::model::{Head, Labels, ModelConfig, UNLABELLED, WeightSet, argmax};
 use duet::weights::Weights;
 use duet::{Error, Result};
 
@@ -137,19 +137,35 @@ pub fn accuracy(
     batch: usize,
     quiet: bool,
 ) -> Result<Accuracy> {
-    let config = &weights.model().config;
-    let classes = config.num_classes;
     let classifier = pollster::block_on(ImageClassifier::new(weights, batch, set))?;
-    let mut tally = Tally::new(classes);
-    let all = test.spread(count);
-    let bar = progress(all.len() as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
-    for part in all.chunks(batch) {
-        let images = test.images_f32(part);
-        let logits = pollster::block_on(classifier.logits(&images))?;
-        tally.answers(config.head, test.labels.pick(part, test.class_names.len())?, &logits)?;
+    let rows = test.spread(count);
+    let bar = progress(rows.len() as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
+    let images = |part: &[usize]| {
         bar.inc(part.len() as u64);
-    }
+        Ok(test.images_f32(part))
+    };
+    let found = of_images(&classifier, &weights.model().config, test, &rows, batch, images);
     bar.finish_and_clear();
+    found
+}
+
+/// Accuracy on the images of `rows`, `batch` of them at a time, as `images` makes them: \[N,C,H,W\] of any rows.
+///
+/// # Errors
+/// As [`accuracy`]; those of `images`.
+pub(super) fn of_images(
+    classifier: &ImageClassifier,
+    config: &ModelConfig,
+    test: &Dataset,
+    rows: &[usize],
+    batch: usize,
+    images: impl Fn(&[usize]) -> Result<Vec<f32>>,
+) -> Result<Accuracy> {
+    let mut tally = Tally::new(config.num_classes);
+    for part in rows.chunks(batch.max(1)) {
+        let logits = pollster::block_on(classifier.logits(&images(part)?))?;
+        tally.answers(config.head, test.labels.pick(part, test.class_names.len())?, &logits)?;
+    }
     Accuracy::of(config.head, tally)
 }
 

@@ -5,6 +5,7 @@ pub mod accuracy;
 pub mod chains;
 pub mod chosen;
 pub mod comparison;
+pub mod corrupted;
 pub mod counterfactuals;
 pub mod explanations;
 pub mod figures;
@@ -14,7 +15,9 @@ pub mod likeness;
 pub mod noise_error;
 pub mod outcome;
 pub mod place;
+pub mod probes;
 pub mod row;
+pub mod unlike;
 
 use crate::cli::Eval;
 use crate::data::Split;

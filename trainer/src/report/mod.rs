@@ -2,10 +2,12 @@
 
 pub mod card;
 mod controls;
+pub mod explained;
 pub mod frontier;
 mod outline;
 pub mod page;
 pub mod plot;
+pub mod probes;
 pub mod study;
 pub mod summary;
 pub mod training;

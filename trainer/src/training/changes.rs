@@ -23,8 +23,16 @@ const FREE: [&str; 12] = [
     "max_time",
 ];
 /// Settings of training that files lack where they are not set.
-const OPTIONAL: [&str; 6] =
-    ["clip_grad_norm", "lr_decay", "ema_warmup", "min_snr_gamma", "precision", "timestep_sampler"];
+const OPTIONAL: [&str; 8] = [
+    "clip_grad_norm",
+    "lr_decay",
+    "ema_warmup",
+    "min_snr_gamma",
+    "precision",
+    "timestep_sampler",
+    "labelled_share",
+    "labelled_by",
+];
 /// Settings of the model that leave every weight its place and meaning.
 const NO_SHAPE: [&str; 3] = ["dropout", "classifier_dropout", "class_names"];
 
@@ -230,6 +238,7 @@ mod tests {
                 "train.timestep_sampler was not set, is \"loss_second_moment\"",
             ),
             ("seed = 9", "train.seed was 0, is 9"),
+            ("labelled_share = 0.5", "train.labelled_share was not set, is 0.5"),
             ("flip = true", "train.flip was false, is true"),
             ("groups = { decoder = \"frozen\" }", "train.groups was "),
         ] {

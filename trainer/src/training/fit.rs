@@ -1,11 +1,11 @@
 //! Steps that fit the device: where it cannot hold a batch at once, the batch is cut into micro-batches.
 
-use super::warn;
+use super::{labelled, warn};
 use crate::recipe::Recipe;
 use duet::checkpoint::Checkpoint;
 use duet::gpu::Device;
 use duet::model::JointModel;
-use duet::train::Trainer;
+use duet::train::{TrainOptions, Trainer};
 use duet::{Error, Result};
 use std::sync::Arc;
 
@@ -33,13 +33,7 @@ pub fn trainer(
         options.micro_batches = parts;
     }
     loop {
-        let made = match begin {
-            Some(checkpoint) => pollster::block_on(Trainer::resume(device, checkpoint, &options)),
-            None => {
-                let model = Arc::new(JointModel::new(&recipe.model)?);
-                pollster::block_on(Trainer::new(device, model, &recipe.diffusion, &options))
-            }
-        };
+        let made = pollster::block_on(make(device, recipe, begin, &options));
         let (batch, parts) = (options.batch_size, options.micro_batches);
         let error = match made {
             Ok(trainer) => {
@@ -55,6 +49,25 @@ pub fn trainer(
         let pairs = options.augment.mixup.is_some();
         options.micro_batches = more_parts(&error, batch, parts, pairs).ok_or(error)?;
     }
+}
+
+/// The trainer that `options` ask for, of the recipe's terms.
+async fn make(
+    device: &Device,
+    recipe: &Recipe,
+    begin: Option<&Checkpoint>,
+    options: &TrainOptions,
+) -> Result<Trainer> {
+    let model = Arc::new(JointModel::new(&recipe.model)?);
+    let (terms, without) = labelled::terms(&model, &recipe.diffusion, recipe, options)?;
+    let mut trainer = match begin {
+        Some(checkpoint) => Trainer::resume_of(device, checkpoint, options, &terms).await?,
+        None => Trainer::new_of(device, model, &recipe.diffusion, options, &terms).await?,
+    };
+    if let Some((prefix, rest)) = without {
+        trainer.allow_without(prefix, &rest).await?;
+    }
+    Ok(trainer)
 }
 
 /// The least number of micro-batches, of 2 images or more, that may fit where `parts` did not; of whole `pairs` where images are

@@ -6,6 +6,7 @@ mod evaluate;
 mod fit;
 mod grid;
 mod keep;
+mod labelled;
 mod lock;
 mod probe;
 mod resume;

@@ -3,6 +3,7 @@
 use super::end::{Lost, Why};
 use super::evaluate::{Part, evaluate};
 use super::keep::Kept;
+use super::labelled::{self, LABELLED, Labelled};
 use super::probe::Probe;
 use super::resume::no_better;
 use super::seen::Seen;
@@ -41,6 +42,8 @@ pub struct Begin {
     pub kept: Kept,
     /// Where what is seen of it goes.
     pub seen: Seen,
+    /// Who has labels, where few have.
+    pub labelled: Option<Labelled>,
     /// What the checkpoint that it goes on from says.
     pub state: Option<TrainingState>,
     /// That checkpoint.
@@ -134,9 +137,12 @@ impl Run {
         let (mut since, mut since_step) = (Instant::now(), self.begin.trainer.step());
         loop {
             let step = self.begin.trainer.step();
-            let batch = self.batch(step)?;
+            let (batch, few) = self.batch(step)?;
             self.rate = self.begin.recipe.train.rate_at(step, self.share_of_time());
-            self.begin.trainer.train_step(&batch, self.rate)?;
+            match &few {
+                Some(few) => self.begin.trainer.train_step_of(&[&batch, few], self.rate)?,
+                None => self.begin.trainer.train_step(&batch, self.rate)?,
+            }
             let step = step + 1;
             view.stepped(step);
             let why = self.why(step);
@@ -301,10 +307,25 @@ impl Run {
         None
     }
 
-    fn batch(&mut self, step: u64) -> Result<Batch> {
-        let recipe = &self.begin.recipe;
-        let examples = self.begin.split.train.examples(&recipe.model)?;
-        examples.next(&mut self.order, step, recipe.train.batch_size, recipe.train.flip)
+    /// The images of a step, and those with labels where few have any.
+    fn batch(&mut self, step: u64) -> Result<(Batch, Option<Batch>)> {
+        let Begin { recipe, split, labelled, .. } = &mut self.begin;
+        let (train, width) = (&recipe.train, recipe.model.image_size);
+        let examples = split.train.examples(&recipe.model)?;
+        let (count, flip) = (train.batch_size, train.flip.then_some(width));
+        match labelled {
+            Some(labelled) if train.classifier_only => {
+                let rows = labelled.alone(step, count);
+                Ok((labelled::batch(&examples, &rows, &self.order, (step, 0), flip)?, None))
+            }
+            Some(labelled) => {
+                let all = examples.next(&mut self.order, step, count, train.flip)?;
+                // None of them: a step without the classifier.
+                let rows = labelled.next(step, &self.order.indices(step, count)).unwrap_or_default();
+                Ok((all, Some(labelled::batch(&examples, &rows, &self.order, (step, count), flip)?)))
+            }
+            None => Ok((examples.next(&mut self.order, step, count, train.flip)?, None)),
+        }
     }
 
     /// What was measured at the step that was just done; a checkpoint holds finite numbers alone.
@@ -367,6 +388,9 @@ impl Run {
             state.recipe = serde_json::to_value(&noted).map_err(describe)?;
             if let (Some(parts), Some(noted)) = (self.begin.cut, state.recipe.as_object_mut()) {
                 noted.insert(fit::CUT.into(), parts.into());
+            }
+            if let (Some(labelled), Some(noted)) = (&self.begin.labelled, state.recipe.as_object_mut()) {
+                noted.insert(LABELLED.into(), labelled.noted());
             }
             state.data_fingerprint.clone_from(&self.fingerprint);
             state.last = Some(figures.clone());

@@ -1,6 +1,7 @@
 //! How a run begins: everything that can be wrong is found before its first step.
 
 use super::keep::{BEST, CHECKPOINT, Kept};
+use super::labelled::{LABELLED, Labelled};
 use super::lock::Lock;
 use super::resume::{class_names, ended, initial, labels_fit, resumable};
 use super::run::{Begin, METRICS, Run, SAMPLES};
@@ -74,6 +75,17 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<boo
     };
     let state = begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref());
     let (step, last) = state.map_or((0, None), |state| (state.step, state.last.as_ref()));
+    let mut labelled = Labelled::of(&split.train, &recipe.train)?;
+    if let (Some(labelled), Some(state)) = (&mut labelled, state) {
+        // Other ones are of settings or data that changed, which was refused or meant.
+        let noted = state.recipe.get(LABELLED);
+        if !noted.is_some_and(|noted| labelled.go_on(noted)) {
+            warn(json, "other images have labels than before");
+        }
+    }
+    if let Some(labelled) = &labelled {
+        tell_labelled(json, labelled.len(), split.train.len());
+    }
     if options.resume.is_some() {
         tell_begin(json, resumed, step, &file);
     }
@@ -107,7 +119,8 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<boo
     let kept = Kept::new(out, recipe.train.keep_last, (resumed && file == newest).then_some(step));
     let state = state.cloned();
     let begun = resumed.then_some(file);
-    let mut run = Run::new(Begin { recipe, split, trainer, cut, kept, seen, state, begun, limit, json })?;
+    let mut run =
+        Run::new(Begin { recipe, split, trainer, cut, kept, seen, labelled, state, begun, limit, json })?;
     let outcome = run.steps();
     device.save_pipeline_cache();
     outcome
@@ -148,6 +161,14 @@ fn time_limit(minutes: Option<f64>) -> Result<Option<Duration>> {
         return Err(Error::config("minutes", format!("must be a number of at least 0, is {minutes}")));
     }
     Ok(Duration::try_from_secs_f64(60.0 * minutes).ok())
+}
+
+fn tell_labelled(json: bool, labelled: usize, images: usize) {
+    if json {
+        say!("{}", serde_json::json!({"labelled_images": labelled, "images": images}));
+    } else {
+        say!("the classifier learns from the labels of {labelled} of {images} training images");
+    }
 }
 
 fn tell_begin(json: bool, resumed: bool, step: u64, file: &Path) {

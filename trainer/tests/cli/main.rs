@@ -9,7 +9,9 @@ mod classes;
 mod counterfactuals;
 mod data_get;
 mod data_info;
+mod experiments;
 mod explaining;
+mod few_labels;
 mod files;
 #[cfg(unix)]
 mod hammer;

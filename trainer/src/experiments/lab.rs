@@ -1,0 +1,370 @@
+//! Where experiments run: their trainings, each once, the data, the models at work, and what tables tell of it all.
+
+use super::plan::{Plan, Scale};
+use super::process;
+use super::table::{Column, Row, Table};
+use crate::cli::{self, Cli, Experiment};
+use crate::data::{DataSpec, Dataset, Split, load};
+use crate::eval::accuracy::accuracy;
+use crate::io::files::{self, Kind};
+use crate::io::output::{progress, tell, time};
+use crate::io::session::Session;
+use crate::recipe::Recipe;
+use crate::training::CHECKPOINT;
+use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The folder of tables in that of all experiments.
+pub const TABLES: &str = "tables";
+/// The recipe of a training, in its folder.
+const RECIPE: &str = "recipe.toml";
+/// The note that a training is over.
+const DONE: &str = "done.json";
+/// What a training says whose folder holds one of other settings.
+const EARLIER: [&str; 2] = ["was trained otherwise", "is of another network"];
+/// Images at once.
+const BATCH: usize = 32;
+
+/// A place for the experiments of one plan at one scale.
+pub struct Lab<'a> {
+    arguments: &'a Cli,
+    options: &'a Experiment,
+    /// What is trained.
+    pub plan: Plan,
+    /// How large.
+    pub scale: Scale,
+    /// Its trainings lie here.
+    folder: PathBuf,
+    splits: RefCell<BTreeMap<String, Rc<Split>>>,
+    /// Time that the trainings took that were asked for, whenever that was.
+    seconds: Cell<f64>,
+    trained: Cell<usize>,
+}
+
+/// A trained model.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// Its checkpoint.
+    pub checkpoint: PathBuf,
+    /// Its recipe.
+    pub recipe: Recipe,
+    /// That recipe's file.
+    pub recipe_file: PathBuf,
+}
+
+/// What is noted of a training that is over.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    recipe: String,
+    init: Option<PathBuf>,
+    seconds: f64,
+}
+
+/// What a training begins with and does otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin<'a> {
+    /// The model whose weights it begins with.
+    pub init: Option<&'a Trained>,
+    /// Settings beside the plan's.
+    pub set: &'a [String],
+    /// Added to the name of its folder, where a stage is trained in more than one way.
+    pub name: &'a str,
+}
+
+impl<'a> Lab<'a> {
+    /// For the experiments of the plan `name`, whose text is `text`.
+    ///
+    /// # Errors
+    /// A bad plan, a scale that it lacks; a folder that cannot be made.
+    pub fn new(arguments: &'a Cli, options: &'a Experiment, name: &str, text: &str) -> Result<Lab<'a>> {
+        let plan = Plan::parse(name, text)?;
+        let mut scale = plan.scale(&options.scale)?.clone();
+        if let Some(count) = options.seeds {
+            scale.seeds = (1..=count as u64).collect();
+        }
+        let folder = options.out.join(format!("{name}-{}", options.scale));
+        files::make_folder(&folder)?;
+        Ok(Lab {
+            arguments,
+            options,
+            plan,
+            scale,
+            folder,
+            splits: RefCell::default(),
+            seconds: Cell::new(0.0),
+            trained: Cell::new(0),
+        })
+    }
+
+    /// The seeds.
+    pub fn seeds(&self) -> Vec<u64> {
+        self.scale.seeds.clone()
+    }
+
+    /// Whether no progress is shown.
+    pub fn quiet(&self) -> bool {
+        self.arguments.json
+    }
+
+    /// Puts a picture beside a table: `svg` of what `shows` says, in a file of the table's name and `name`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn picture(&self, table: &mut Table, shows: &str, name: &str, svg: &str) -> Result<()> {
+        let file = format!("{}-{}-{name}.svg", table.name, self.options.scale);
+        Kind::Table.write(&self.tables().join(&file), svg.as_bytes())?;
+        table.pictures.push((shows.into(), file));
+        Ok(())
+    }
+
+    /// Writes a file for the table `table`; its name.
+    ///
+    /// # Errors
+    /// As `draw`.
+    pub fn drawn(&self, table: &str, name: &str, draw: impl FnOnce(&Path) -> Result<()>) -> Result<String> {
+        let file = format!("{table}-{}-{name}", self.options.scale);
+        draw(&self.tables().join(&file))?;
+        Ok(file)
+    }
+
+    /// Where tables and their pictures lie.
+    pub fn tables(&self) -> PathBuf {
+        self.options.out.join(TABLES)
+    }
+
+    /// The recipe of a stage.
+    ///
+    /// # Errors
+    /// As [`Plan::recipe`].
+    pub fn recipe(&self, stage: &str, data: &str, seed: u64, set: &[String]) -> Result<Recipe> {
+        let spec = self.plan.data_in(&self.options.data, data)?;
+        let seed = format!("train.seed={seed}");
+        self.plan.recipe(&self.scale, stage, spec, &[set, &[seed], self.options.set.as_slice()].concat())
+    }
+
+    /// Trains a stage on the data set called `data`, or goes on with it, or finds it done.
+    ///
+    /// # Errors
+    /// What the training says is wrong; [`Error::Aborted`] where it was stopped.
+    pub fn train(&self, stage: &str, data: &str, seed: u64, begin: Begin<'_>) -> Result<Trained> {
+        let recipe = self.recipe(stage, data, seed, begin.set)?;
+        let name = if begin.name.is_empty() { stage.to_owned() } else { format!("{stage}-{}", begin.name) };
+        let name = format!("{name}-{data}");
+        let folder = self.folder.join(format!("seed-{seed}")).join(&name);
+        files::make_folder(&folder)?;
+        let trained =
+            Trained { checkpoint: folder.join(CHECKPOINT), recipe_file: folder.join(RECIPE), recipe };
+        let text =
+            toml::to_string(&trained.recipe).map_err(|error| Error::config("recipe", error.to_string()))?;
+        let init = begin.init.map(|model| model.checkpoint.clone());
+        let done = folder.join(DONE);
+        let known = std::fs::read(&done).ok().and_then(|bytes| serde_json::from_slice::<Done>(&bytes).ok());
+        if let Some(known) = known.filter(|known| known.recipe == text && known.init == init) {
+            self.count(known.seconds);
+            return Ok(trained);
+        }
+        Kind::Table.write(&trained.recipe_file, text.as_bytes())?;
+        let mut words: Vec<String> =
+            vec!["train".into(), shown(&trained.recipe_file), "--out".into(), shown(&folder)];
+        match &init {
+            Some(init) if !trained.checkpoint.is_file() => words.extend(["--init".into(), shown(init)]),
+            _ => words.push("--resume=auto".into()),
+        }
+        let steps = trained.recipe.train.steps;
+        let template = format!("seed {seed}, {name} {{wide_bar}} {{pos}}/{{len}} steps {{eta}}");
+        let bar = progress(steps, 0, &template, self.quiet());
+        let begun = Instant::now();
+        let ran = process::run(self.arguments, &words, &folder, |line| {
+            if let Some(step) = line.get("step").and_then(Value::as_u64) {
+                bar.set_position(step);
+            }
+        });
+        bar.finish_and_clear();
+        ran.map_err(|error| match error {
+            Error::Data { path, detail } if EARLIER.iter().any(|words| detail.contains(words)) => {
+                let detail = format!("{detail} (remove this folder to begin anew)");
+                Error::Data { path, detail }
+            }
+            other => other,
+        })?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let noted = Done { recipe: text, init, seconds };
+        let noted = serde_json::to_vec(&noted).map_err(|error| Error::config("done", error.to_string()))?;
+        Kind::Table.write(&done, &noted)?;
+        if !self.quiet() {
+            tell!("duet: seed {seed}, {name}: {steps} steps in {}", time(seconds));
+        }
+        self.count(seconds);
+        Ok(trained)
+    }
+
+    fn count(&self, seconds: f64) {
+        self.seconds.set(self.seconds.get() + seconds);
+        self.trained.set(self.trained.get() + 1);
+    }
+
+    /// A model at work.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn open(&self, trained: &Trained) -> Result<Session> {
+        let model = cli::Model { model: trained.checkpoint.clone(), weights: cli::WeightSet::default() };
+        Session::open(self.arguments, &model)
+    }
+
+    /// The data set called `data` as a model reads it.
+    ///
+    /// # Errors
+    /// Data that cannot be read, or of other classes.
+    pub fn split(&self, session: &Session, data: &str) -> Result<Rc<Split>> {
+        let spec = self.plan.data_in(&self.options.data, data)?;
+        self.split_of(session, &spec)
+    }
+
+    /// Data of a specification as a model reads them.
+    ///
+    /// # Errors
+    /// As [`Lab::split`].
+    pub fn split_of(&self, session: &Session, spec: &DataSpec) -> Result<Rc<Split>> {
+        let config = session.config();
+        let spec = &DataSpec { pad_to: spec.pad_to, ..spec.clone() };
+        let key = format!(
+            "{} {} {} {:?}",
+            serde_json::to_string(spec).unwrap_or_default(),
+            config.in_channels,
+            config.image_size,
+            config.class_names
+        );
+        if let Some(known) = self.splits.borrow().get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let split = load(spec, config.in_channels, config.image_size)?.for_model(config, &spec.path)?;
+        let split = Rc::new(split);
+        self.splits.borrow_mut().insert(key, Rc::clone(&split));
+        Ok(split)
+    }
+
+    /// The share of right answers on the test images of `data`.
+    ///
+    /// # Errors
+    /// As [`Lab::split`]; device errors.
+    pub fn accuracy(&self, trained: &Trained, data: &str) -> Result<f64> {
+        let session = self.open(trained)?;
+        let split = self.split(&session, data)?;
+        self.accuracy_of(&session, &split.test, split.test.len())
+    }
+
+    /// The share of right answers on `count` images of `test`.
+    ///
+    /// # Errors
+    /// As [`accuracy`].
+    pub fn accuracy_of(&self, session: &Session, test: &Dataset, count: usize) -> Result<f64> {
+        let count = count.min(test.len());
+        Ok(accuracy(&session.weights, session.set, test, count, BATCH, self.quiet())?.share)
+    }
+
+    /// The images of `data` in a model's shape, whatever classes they have.
+    ///
+    /// # Errors
+    /// Data that cannot be read.
+    pub fn pixels(&self, session: &Session, data: &str) -> Result<Split> {
+        let config = session.config();
+        load(&self.plan.data_in(&self.options.data, data)?, config.in_channels, config.image_size)
+    }
+
+    /// A figure of every seed.
+    ///
+    /// # Errors
+    /// Of the first that fails.
+    pub fn of_seeds<T>(&self, mut one: impl FnMut(u64) -> Result<T>) -> Result<Vec<T>> {
+        self.scale.seeds.iter().map(|seed| one(*seed)).collect()
+    }
+
+    /// A table of this lab, with all that its figures depend on; `data` are the sets that were used, tested on in their order.
+    ///
+    /// # Errors
+    /// Data that cannot be read.
+    pub fn table(
+        &self,
+        name: &str,
+        title: &str,
+        columns: Vec<Column>,
+        rows: Vec<Row>,
+        data: &[&str],
+    ) -> Result<Table> {
+        let scale = &self.options.scale;
+        let mut facts: Vec<(String, String)> = vec![("scale".into(), scale.clone())];
+        for name in data {
+            facts.push((format!("data, {name}"), self.amount(name)?));
+        }
+        let seeds: Vec<String> = self.scale.seeds.iter().map(u64::to_string).collect();
+        let spread = if seeds.len() > 1 { "; mean ± standard deviation over them" } else { "" };
+        facts.push(("seeds".into(), format!("{}{spread}", seeds.join(", "))));
+        let trainings = format!("{} in {}", self.trained.get(), time(self.seconds.get()));
+        facts.push(("trainings behind it".into(), trainings));
+        Ok(Table {
+            name: name.into(),
+            title: format!("{title} ({})", self.plan.source),
+            head: "model".into(),
+            columns,
+            rows,
+            facts,
+            notes: self.plan.notes.clone(),
+            pictures: Vec::new(),
+        })
+    }
+
+    /// How many images of a data set there are, and whether that is all of it.
+    fn amount(&self, name: &str) -> Result<String> {
+        let spec = self.plan.data_in(&self.options.data, name)?;
+        let splits = self.splits.borrow();
+        let text = serde_json::to_string(&spec).unwrap_or_default();
+        let known = splits.iter().find(|(key, _)| key.starts_with(&text)).map(|(_, split)| Rc::clone(split));
+        let split = match known {
+            Some(split) => split,
+            None => Rc::new(load(&spec, 1, 8).or_else(|_| load(&spec, 3, 8))?),
+        };
+        let counts = [split.train.len(), split.test.len()];
+        let validation = split.validation.as_ref().map_or(0, |part| part.len());
+        let whole = published(spec.kind.name());
+        let part = match whole {
+            Some(whole) if whole == [counts[0] + validation, counts[1]] => ", all of it".to_owned(),
+            Some([train, test]) => {
+                format!(", a part of {train} and {test}: no figure stands beside the paper's")
+            }
+            None => String::new(),
+        };
+        let chosen =
+            if validation > 0 { format!(", {validation} to look at on the way") } else { String::new() };
+        Ok(format!("{} training images{chosen}, n = {} test images{part}", counts[0], counts[1]))
+    }
+
+    /// Whether a data set is here as it was published: figures of a part have no place beside the paper's.
+    ///
+    /// # Errors
+    /// Data that cannot be read.
+    pub fn is_whole(&self, name: &str) -> Result<bool> {
+        Ok(self.amount(name)?.contains("all of it"))
+    }
+}
+
+/// How many images to train and to test on a published data set has.
+fn published(kind: &str) -> Option<[usize; 2]> {
+    match kind {
+        "mnist" | "fashion-mnist" => Some([60_000, 10_000]),
+        "usps" => Some([7_291, 2_007]),
+        "cifar10" | "cifar100" => Some([50_000, 10_000]),
+        "svhn" => Some([73_257, 26_032]),
+        _ => None,
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
