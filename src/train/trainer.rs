@@ -1,49 +1,28 @@
 //! The state of a training run and its steps; `trainer/upload.rs` what a step is given.
 
+mod metrics;
 mod scale;
 mod upload;
+
+pub use metrics::Metrics;
 
 use super::batch::Batch;
 use super::exchange::{Exchange, GradientRange};
 use super::groups::{Groups, Rate};
 use super::options::TrainOptions;
-use super::step::{
-    LOSS_SCALE, METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms,
-};
+use super::step::{TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
 use super::terms::{Feed, LABEL_WEIGHT, Terms, feeds, joint};
 use super::timesteps::{TimestepLosses, TimestepSampler};
 use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Device};
+use crate::gpu::Device;
 use crate::model::{JointModel, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::Seed;
 use crate::tensor::Tensors;
 use crate::weights::{Loaded, Weights};
 use std::sync::Arc;
-
-/// Means since they were last read.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Metrics {
-    /// Steps they are the mean of.
-    pub steps: u64,
-    /// Total loss.
-    pub loss: f32,
-    /// Noise error; 0 of a classifier alone.
-    pub mse: f32,
-    /// Classifier loss of the labelled images, unweighted (the sum where it sees clean and noised images): the mean over the
-    /// steps that had any, 0 where none had.
-    pub classifier_loss: f32,
-    /// Variational term of a learned sigma.
-    pub vb: f32,
-    /// Global norm of the gradients before clipping; `None` where nothing is clipped.
-    pub gradient_norm: Option<f32>,
-    /// What the loss is multiplied by now; `None`: it is not ([`TrainOptions::precision`]).
-    pub loss_scale: Option<f32>,
-    /// Of these steps those that were skipped, because their gradients overflowed f16.
-    pub skipped: u64,
-}
 
 /// A training run on a device. A step has three parts: backward passes leave gradients, an [`Exchange`] may replace them,
 /// and they are applied.
@@ -224,7 +203,7 @@ impl Trainer {
         let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
         scale::begin(&backward, state)?;
         let apply =
-            weights.load_beside(&apply_plan(weights.model(), &spec)?, &shared_scale(&backward)).await?;
+            weights.load_beside(&apply_plan(weights.model(), &spec)?, &scale::shared(&backward)).await?;
         let counts_labels = feeds.iter().any(|feed| backward.buffer(&feed.buffer(LABEL_WEIGHT)).is_some());
         let classifier_waits = counts_labels && spec.groups.trains(Part::Classifier);
         let apply_others = others(&weights, &spec, &apply).await?;
@@ -431,46 +410,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// Means since the last call, or since a step that failed after it; waits for the steps submitted so far. Without any
-    /// they are zeros.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`] where a term of the loss or the gradients' norm is NaN or infinite, naming it; device errors.
-    pub async fn metrics(&mut self) -> Result<Metrics> {
-        let Since { all: steps, labelled, applied } = std::mem::take(&mut self.since);
-        let scale = self.sound_loss_scale().await?;
-        let skipped_before = std::mem::replace(&mut self.skipped, scale.map_or(0, |scale| scale.skipped));
-        let skipped = u64::from(self.skipped.saturating_sub(skipped_before));
-        let applied = applied.saturating_sub(skipped);
-        let sums = self.backward.read("metrics").await?;
-        let mean = |(number, steps): (u64, u64)| {
-            let index = (number * METRIC_STRIDE / 4) as usize;
-            sums.get(index).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
-        };
-        let gradient_norm = match self.options.clip_grad_norm {
-            Some(_) => {
-                let sum = self.apply.read("gradient_norm").await?;
-                Some(sum.first().filter(|_| applied > 0).map_or(0.0, |sum| sum / applied as f32))
-            }
-            None => None,
-        };
-        let [loss, mse, classifier_loss, vb] = [(0, steps), (1, steps), (2, labelled), (3, steps)].map(mean);
-        // The loss is their sum: what is wrong with it is one of them, or that they were weighted beyond all numbers.
-        let finite = [
-            ("noise error", mse),
-            ("classifier's loss", classifier_loss),
-            ("variational term", vb),
-            ("loss", loss),
-            ("gradients' norm", gradient_norm.unwrap_or(0.0)),
-        ];
-        if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
-            let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
-            return Err(Error::NotFinite { detail });
-        }
-        let loss_scale = scale.map(|scale| scale.scale);
-        Ok(Metrics { steps, loss, mse, classifier_loss, vb, gradient_norm, loss_scale, skipped })
-    }
-
     /// Everything a resumed run needs.
     ///
     /// # Errors
@@ -525,11 +464,6 @@ impl Trainer {
 /// Weight of one of `labelled` images in their mean.
 pub(super) fn label_weight(labelled: usize) -> f32 {
     if labelled == 0 { 0.0 } else { 1.0 / labelled as f32 }
-}
-
-/// The loss's scale, which the plans of a step share.
-fn shared_scale(backward: &Loaded) -> Vec<(&'static str, &Buffer)> {
-    backward.buffer(LOSS_SCALE).map(|buffer| (LOSS_SCALE, buffer)).into_iter().collect()
 }
 
 /// What applies the gradients of all that `spec` trains but the classifier's, beside what applies them all: it reads and

@@ -4,7 +4,7 @@ use super::Trainer;
 use crate::autodiff::Precision;
 use crate::checkpoint::{LossScale, TrainingState};
 use crate::error::{Error, Result};
-use crate::gpu::Device;
+use crate::gpu::{Buffer, Device};
 use crate::ops::loss_scale::{FIRST_SCALE, STATE};
 use crate::train::options::TrainOptions;
 use crate::train::step::LOSS_SCALE;
@@ -32,6 +32,11 @@ pub(super) fn begin(backward: &Loaded, state: Option<&TrainingState>) -> Result<
     }
     let values: [f32; STATE] = [known.scale, known.good_steps as f32, known.skipped as f32, 0.0];
     backward.write(LOSS_SCALE, bytemuck::cast_slice(&values))
+}
+
+/// The loss's scale, which the plans of a step share.
+pub(super) fn shared(backward: &Loaded) -> Vec<(&'static str, &Buffer)> {
+    backward.buffer(LOSS_SCALE).map(|buffer| (LOSS_SCALE, buffer)).into_iter().collect()
 }
 
 impl Trainer {
