@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo pictures web study card packs train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study card packs experiments-tiny train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
@@ -108,6 +108,12 @@ card: setup
 packs: setup
 	$(BUILD)
 	sh trainer/scripts/packs.sh $(DATA) $(or $(TIME),8m)
+
+# Every experiment at the scale for two processor cores, on the data sets in the folder DATA (fashion-mnist, mnist, usps, malaria,
+# bccd-tiles), and their tables into trainer/experiments/tables with today's date: under an hour. What is done is not done again.
+experiments-tiny: setup
+	$(BUILD)
+	sh trainer/scripts/experiments.sh $(DATA)
 
 # Plants a mark into shares of one class's images, trains a small model on each and audits it (trainer/scripts/shortcuts.sh).
 # CLASS=, CORNER= and SHARES= choose others.

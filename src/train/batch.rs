@@ -19,26 +19,41 @@ pub struct Batch {
 pub enum Pixels<'a> {
     /// Grey levels, which [`picture::value`] scales.
     Levels(&'a [u8]),
+    /// The same of some images among others, as in a file that is mapped: the first is the `rows[0]`-th of them.
+    Rows {
+        /// Levels of all.
+        levels: &'a [u8],
+        /// Which of them.
+        rows: &'a [usize],
+    },
     /// Values in −1..1.
     Values(&'a [f32]),
 }
 
 impl Pixels<'_> {
-    fn len(&self) -> usize {
+    /// Values of all images, of `len` each.
+    fn len(&self, len: usize) -> usize {
         match self {
             Pixels::Levels(levels) => levels.len(),
+            Pixels::Rows { rows, .. } => rows.len().saturating_mul(len),
             Pixels::Values(values) => values.len(),
         }
     }
 
-    /// Adds the values of `range`, which must be there.
-    fn extend(&self, range: std::ops::Range<usize>, images: &mut Vec<f32>) {
-        match self {
-            Pixels::Levels(levels) => {
-                images.extend(levels.get(range).unwrap_or_default().iter().copied().map(picture::value));
-            }
-            Pixels::Values(values) => images.extend_from_slice(values.get(range).unwrap_or_default()),
+    /// Adds the values of an image of `len` of them; whether it is there.
+    fn extend(&self, row: usize, len: usize, images: &mut Vec<f32>) -> bool {
+        fn image<T>(all: &[T], row: usize, len: usize) -> Option<&[T]> {
+            let first = row.checked_mul(len)?;
+            all.get(first..first.checked_add(len)?)
         }
+        let levels = match self {
+            Pixels::Levels(levels) => image(levels, row, len),
+            Pixels::Rows { levels, rows } => rows.get(row).and_then(|row| image(levels, *row, len)),
+            Pixels::Values(values) => {
+                return image(values, row, len).map(|values| images.extend_from_slice(values)).is_some();
+            }
+        };
+        levels.map(|levels| images.extend(levels.iter().copied().map(picture::value))).is_some()
     }
 }
 
@@ -83,8 +98,9 @@ impl<'a> Examples<'a> {
     pub fn new(config: &ModelConfig, pixels: Pixels<'a>, labels: &'a Labels) -> Result<Examples<'a>> {
         let (image_len, classes) = (config.images(1).len(), config.num_classes);
         let count = labels.len(classes);
-        if count == 0 || image_len == 0 || Some(pixels.len()) != count.checked_mul(image_len) {
-            let detail = format!("{} values for {count} images of {image_len}", pixels.len());
+        let values = pixels.len(image_len);
+        if count == 0 || image_len == 0 || Some(values) != count.checked_mul(image_len) {
+            let detail = format!("{values} values for {count} images of {image_len}");
             return Err(Error::shape("train", detail));
         }
         Ok(Examples { pixels, labels, image_len, width: config.image_size, classes, count })
@@ -108,7 +124,7 @@ impl<'a> Examples<'a> {
         let mut channels: Vec<Vec<f32>> = vec![Vec::new(); self.image_len / plane.max(1)];
         for row in (0..self.count).step_by(every) {
             let mut image = Vec::with_capacity(self.image_len);
-            self.pixels.extend(row * self.image_len..(row + 1) * self.image_len, &mut image);
+            self.pixels.extend(row, self.image_len, &mut image);
             for (values, pixels) in channels.iter_mut().zip(image.chunks_exact(plane.max(1))) {
                 let edge = |at: &usize| {
                     let (row, column) = (at / self.width, at % self.width);
@@ -148,13 +164,12 @@ impl<'a> Examples<'a> {
     /// # Errors
     /// [`Error::Shape`] for a row that is not there.
     pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
-        let mut images = Vec::new();
+        let mut images = Vec::with_capacity(rows.len() * self.image_len);
         for row in rows {
-            if *row >= self.count {
+            if !self.pixels.extend(*row, self.image_len, &mut images) {
                 let detail = format!("row {row} of {} images", self.count);
                 return Err(Error::shape("batch", detail));
             }
-            self.pixels.extend(row * self.image_len..(row + 1) * self.image_len, &mut images);
         }
         Ok(Batch { images, labels: self.labels.pick(rows, self.classes)? })
     }
@@ -163,6 +178,22 @@ impl<'a> Examples<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_among_others_are_batched_as_those_that_lie_together() {
+        let config = ModelConfig { image_size: 1, num_classes: 2, ..ModelConfig::default() };
+        let labels = Labels::Classes(vec![0, 1, 0]);
+        let examples = |pixels| Examples::new(&config, pixels, &labels);
+        let all = [7, 0, 51, 255];
+        let chosen = examples(Pixels::Rows { levels: &all, rows: &[3, 1, 2] }).unwrap();
+        let together = examples(Pixels::Levels(&[255, 0, 51])).unwrap();
+        let [chosen, together] = [chosen, together].map(|examples| examples.batch(&[2, 0, 1]).unwrap());
+        assert_eq!((chosen.images, chosen.labels), (together.images, together.labels));
+        // One that is not among them, and too few.
+        let beyond = examples(Pixels::Rows { levels: &all, rows: &[0, 4, 1] }).unwrap();
+        assert!(beyond.batch(&[0]).is_ok() && beyond.batch(&[1]).is_err() && beyond.batch(&[3]).is_err());
+        assert!(examples(Pixels::Rows { levels: &all, rows: &[0, 1] }).is_err());
+    }
 
     #[test]
     fn a_border_is_the_median_of_the_outermost_pixels() {

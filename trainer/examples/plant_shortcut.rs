@@ -119,7 +119,7 @@ fn plant(options: &Options) -> Result<()> {
     }
     if options.halve {
         for set in [&mut split.train, &mut split.test] {
-            set.images = halved(&set.images, set.size);
+            set.images = halved(&set.images.levels(), set.size).into();
             set.size /= 2;
         }
     }
@@ -137,7 +137,7 @@ fn plant(options: &Options) -> Result<()> {
     };
     let class = named.find_class(&options.class)? as u32;
     let marked = |set: &Dataset, part: u32| -> Result<(Vec<u8>, Vec<usize>)> {
-        let mut images = set.images.clone();
+        let mut images = set.images.levels().into_owned();
         let of_class = set.classes()?.iter().enumerate().filter(|(_, label)| **label == class);
         let rows: Vec<usize> =
             of_class.map(|(row, _)| row).filter(|row| options.chosen(part, *row)).collect();
@@ -151,12 +151,18 @@ fn plant(options: &Options) -> Result<()> {
         write(&options.out, name, size, &images, set.classes()?)?;
         println!("{name}: {} of {} images have the square", rows.len(), set.len());
     }
-    let (mut images, folder) = (split.test.images.clone(), options.out.join("marked"));
+    let (mut images, folder) = (split.test.images.levels().into_owned(), options.out.join("marked"));
     images.chunks_exact_mut(size * size).for_each(|image| options.mark(image, size));
     write(&folder, "t10k", size, &images, split.test.classes()?)?;
     // Readers of the format want training images, too.
     let few = split.train.len().min(100);
-    write(&folder, "train", size, &split.train.images[..few * size * size], &split.train.classes()?[..few])
+    write(
+        &folder,
+        "train",
+        size,
+        &split.train.images.levels()[..few * size * size],
+        &split.train.classes()?[..few],
+    )
 }
 
 fn main() -> std::process::ExitCode {
@@ -206,12 +212,12 @@ mod tests {
         let (before, after, all) = (read("plain").test, read("planted").test, read("planted/marked").test);
         assert_eq!(before.labels, after.labels);
         let mut planted = 0;
-        for (row, (was, is)) in before.images.chunks(64).zip(after.images.chunks(64)).enumerate() {
+        for (row, (was, is)) in before.each().zip(after.each()).enumerate() {
             let mut square = was.to_vec();
             // Rows 1 to 3, columns 4 to 6 of 8.
             [12, 13, 14, 20, 21, 22, 28, 29, 30].iter().for_each(|pixel| square[*pixel] = 255);
             assert!(is == was || row % 2 == 1 && is == square, "row {row}");
-            assert_eq!(all.images[row * 64..][..64], square);
+            assert_eq!(all.image(row), square);
             planted += usize::from(is != was);
         }
         assert!((5..=15).contains(&planted), "{planted} of 20 at a share of one half");

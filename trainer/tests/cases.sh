@@ -12,6 +12,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 duet=${DUET:-$root/target/release/duet}
 model=${MODEL:-$root/web/demo/public/model.safetensors}
 work=$(mktemp -d)
+# Nothing of these inputs stays among the user's own decoded pictures.
+export DUET_CACHE="$work/pictures"
 trap 'rm -rf "$work"' EXIT
 failed=0 number='' out='' err='' code=0
 

@@ -143,6 +143,29 @@ fn pack(data: &mut Vec<u8>) {
     }
 }
 
+/// The checksum of decoded pictures in the cache, where the file is as long as it says.
+fn mend_checksum(data: &mut [u8], _: &mut Random) {
+    let number = |at: usize, bytes: usize| -> Option<usize> {
+        data.get(at..at + bytes)?
+            .iter()
+            .rev()
+            .try_fold(0usize, |sum, byte| Some(sum.checked_mul(256)? + usize::from(*byte)))
+    };
+    let read = || Some([number(48, 8)?, number(56, 4)?, number(60, 4)?, number(64, 8)?]);
+    let Some([pictures, channels, size, list]) = read() else { return };
+    let len = channels.saturating_mul(size).saturating_mul(size);
+    let end = len.saturating_mul(pictures).saturating_add(128);
+    if len == 0 || end.saturating_add(list) != data.len() {
+        return;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&data[..72]).update(&data[end..]);
+    for picture in data[128..end].chunks_exact(len) {
+        hasher.update(blake3::hash(picture).as_bytes());
+    }
+    data[72..104].copy_from_slice(hasher.finalize().as_bytes());
+}
+
 /// Allocations are counted for the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -236,6 +259,11 @@ fn tables_of_slides() {
 #[test]
 fn tables_of_labels() {
     hammer("labels_csv", readers::labels_csv, |_, _| {});
+}
+
+#[test]
+fn decoded_pictures() {
+    hammer("cache", readers::cache, |data, random| mend_checksum(data, random));
 }
 
 #[test]

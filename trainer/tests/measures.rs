@@ -40,14 +40,18 @@ fn garments(duet: &Duet) -> Dataset {
         let is = |name: &String| Some(name.as_str()) == one["label"].as_str();
         classes.push(class_names.iter().position(is).unwrap() as u32);
     }
-    Dataset { images, labels: Labels::Classes(classes), channels: 1, size: 28, class_names }
+    Dataset { images: images.into(), labels: Labels::Classes(classes), channels: 1, size: 28, class_names }
 }
 
 /// Rows of a data set.
 fn part(data: &Dataset, rows: std::ops::Range<usize>) -> Dataset {
     let len = data.image_len();
     let labels = data.labels.rows(rows.clone(), data.class_names.len()).unwrap();
-    Dataset { images: data.images[rows.start * len..rows.end * len].to_vec(), labels, ..data.clone() }
+    Dataset {
+        images: data.images.levels()[rows.start * len..rows.end * len].to_vec().into(),
+        labels,
+        ..data.clone()
+    }
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn noise_and_patterns_are_unlike_garments_by_every_score() {
         let light = |i: usize| (i % 28 / field + i / 28 / field).is_multiple_of(2);
         images.extend((0..784).map(|i| if light(i) { 255 } else { 0 }));
     }
-    let others = Dataset { images, labels: Labels::Classes(vec![0; 12]), ..garments.clone() };
+    let others = Dataset { images: images.into(), labels: Labels::Classes(vec![0; 12]), ..garments.clone() };
 
     let timesteps = default_timesteps(diffusion);
     assert_eq!(timesteps.len(), 2);

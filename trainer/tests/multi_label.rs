@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Four images of one grey level each; the labels say which are bright, and that all are flat.
 fn labelled() -> Dataset {
-    let images = [0u8, 255, 0, 255].iter().flat_map(|level| [*level; 64]).collect();
+    let images = [0u8, 255, 0, 255].map(|level| [level; 64]).concat().into();
     let labels = Labels::MultiLabel(vec![0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]);
     let class_names = vec!["bright".into(), "flat".into()];
     Dataset { images, labels, channels: 1, size: 8, class_names }

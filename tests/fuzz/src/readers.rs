@@ -9,11 +9,13 @@ use duet::families::Tuning;
 use duet::model::{Labels, ModelConfig};
 use duet::picture::Preparation;
 use duet_trainer::bench::{compare::Comparison, results::Results};
-use duet_trainer::data::{self, DataKind, DataSpec, INDEX};
+use duet_trainer::data::{self, DataKind, DataSpec, INDEX, Reading, Told};
 use duet_trainer::eval::{self, comparison::Earlier, judge::Identity};
 use duet_trainer::recipe::Recipe;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Text: a parser holds the text, a tree of it and an error that quotes it.
 const TEXT: Budget = Budget { factor: 64, constant: 1 << 20 };
@@ -223,6 +225,51 @@ pub fn labels_csv(data: &[u8]) {
             let Labels::MultiLabel(labels) = &split.train.labels else { panic!("{:?}", split.train.labels) };
             assert_eq!(labels.len(), split.train.len() * split.train.class_names.len());
             assert!(labels.iter().all(|label| (0.0..=1.0).contains(label)));
+        }
+    }
+}
+
+/// Decoded pictures in the place of those that were kept: what is not whole is told and decoded anew.
+pub fn cache(data: &[u8]) {
+    let root = folder().join("cache");
+    static KEPT: OnceLock<PathBuf> = OnceLock::new();
+    let (spec, cache) =
+        (DataSpec::new(DataKind::named("labels-csv").expect("a kind"), &root), root.join("kept"));
+    let spec = DataSpec { damaged: data::Damaged::PassOver, ..spec };
+    let cache = data::Cache::new(&cache);
+    let file = KEPT.get_or_init(|| {
+        let [train, test] = ["train", "test"].map(|part| root.join(part));
+        for (folder, pictures) in [(train, 3u8), (test, 1)] {
+            std::fs::create_dir_all(&folder).expect("a folder");
+            let mut table = "file,x\n".to_owned();
+            for number in 0..pictures {
+                let mut picture = BITMAP.to_vec();
+                picture[54] = number;
+                std::fs::write(folder.join(format!("{number}.bmp")), picture).expect("a picture");
+                table += &format!("{number}.bmp,1\n");
+            }
+            std::fs::write(folder.join("labels.csv"), table).expect("a table");
+        }
+        data::load_by(&spec, 3, 2, Reading { cache: Some(&cache), listener: None }).expect("data");
+        let kept = cache.kept().expect("a folder").into_iter();
+        kept.map(|kept| kept.path)
+            .max_by_key(|path| path.metadata().map_or(0, |meta| meta.len()))
+            .expect("a file")
+    });
+    std::fs::write(file, data).expect("a file");
+    let warned = AtomicBool::new(false);
+    let listener = |told: Told<'_>| {
+        warned.fetch_or(matches!(told, Told::Warning(_)), Ordering::Relaxed);
+        ControlFlow::Continue(())
+    };
+    let reading = Reading { cache: Some(&cache), listener: Some(&listener) };
+    match RECORDS.check("cache", data.len(), || data::load_by(&spec, 3, 2, reading)) {
+        // Whoever can write a checksum can say that no picture could be read.
+        Err(error) => refused(&error, &root.to_string_lossy()),
+        Ok(split) => {
+            assert_eq!(split.train.images.len(), 12 * split.train.len());
+            let plain = data::load(&spec, 3, 2).expect("data");
+            assert!(!warned.into_inner() || split == plain, "damaged and believed");
         }
     }
 }

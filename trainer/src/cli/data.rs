@@ -12,6 +12,8 @@ pub enum DataTask {
     Get(DataGet),
     /// The published data sets there are: their size, licence, where they are from, what to cite.
     List,
+    /// The decoded pictures that are kept: where, how large, when they were last used.
+    Cache(DataCache),
 }
 
 /// `duet data info`.
@@ -47,4 +49,12 @@ pub struct DataGet {
     /// Host to download from instead of the official one, with the same paths: "http://10.0.0.1:8000".
     #[arg(long, value_name = "URL", env = "DUET_MIRROR")]
     pub mirror: Option<String>,
+}
+
+/// `duet data cache`.
+#[derive(Debug, Args)]
+pub struct DataCache {
+    /// Remove all of them. They are made again when they are needed; a run that uses them goes on.
+    #[arg(long)]
+    pub clear: bool,
 }

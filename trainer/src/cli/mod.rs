@@ -11,7 +11,7 @@ mod serve;
 mod train;
 
 pub use audit::{Audit, SplitKind};
-pub use data::{DataGet, DataInfo, DataTask};
+pub use data::{DataCache, DataGet, DataInfo, DataTask};
 pub use experiment::Experiment;
 pub use explain::Explain;
 pub use how::How;
@@ -43,6 +43,13 @@ pub struct Cli {
     /// Use this table of measured kernels (from `duet tune`) instead of those in the user's folder.
     #[arg(long, global = true, value_name = "FILE", env = "DUET_TUNING")]
     pub tuning: Option<PathBuf>,
+    /// Keep decoded pictures in this folder, so that no run decodes them again [default: $XDG_CACHE_HOME/duet/pictures or
+    /// ~/.cache/duet/pictures]. They are read from there piece by piece: data may be larger than memory.
+    #[arg(long, global = true, value_name = "FOLDER", env = "DUET_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Keep no decoded pictures: they are in memory alone.
+    #[arg(long, global = true)]
+    pub no_cache: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

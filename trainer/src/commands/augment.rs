@@ -1,7 +1,7 @@
 //! `duet augment`: what augmentation does to images, on a sheet.
 
 use crate::cli::{Augment as Options, Cli};
-use crate::data::load;
+use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::render::Grid;
@@ -42,7 +42,7 @@ pub fn run(arguments: &Cli, options: &Options) -> Result<()> {
             format!("must be at most {most}, or the picture becomes too large; is {}", options.count);
         return Err(Error::config("count", detail));
     }
-    let train = load(&recipe.data, config.in_channels, config.image_size)?.train;
+    let train = Reader::of(arguments).load(&recipe.data, config.in_channels, config.image_size)?.train;
     if augment.border.is_empty() {
         // By the data's own number of classes: the model's need not fit yet.
         let config = ModelConfig { num_classes: train.class_names.len(), ..config.clone() };

@@ -1,7 +1,8 @@
 //! `duet export-images`: test images of a data set as PNG files, to try the other commands on.
 
 use crate::cli::{Cli, ExportImages};
-use crate::data::{INDEX, Indexed, load};
+use crate::data::{INDEX, Indexed};
+use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::render::Grid;
@@ -20,7 +21,8 @@ pub fn run(arguments: &Cli, options: &ExportImages) -> Result<()> {
     files::make_folder(&options.out)?;
     let list = options.out.join(INDEX);
     files::check(&[(Kind::Table, &list)], &[&options.recipe])?;
-    let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    let split =
+        Reader::of(arguments).load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
     let test = &split.test;
     let grid = Grid { channels: test.channels, size: test.size, scale: 1 };
     let mut index = Vec::new();

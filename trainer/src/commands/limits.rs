@@ -110,7 +110,7 @@ pub fn check(arguments: &Cli) -> Result<()> {
         }
         Command::Augment(options) => within("count", &options.count, &COUNT),
         Command::Serve(options) => within("samples", &options.samples, &(0..=*COUNT.end())),
-        Command::Data(DataTask::Get(_) | DataTask::List) => Ok(()),
+        Command::Data(DataTask::Cache(_) | DataTask::Get(_) | DataTask::List) => Ok(()),
         Command::Experiment(options) => {
             options.seeds.iter().try_for_each(|seeds| within("seeds", seeds, &SEEDS))
         }

@@ -3,6 +3,7 @@
 use super::export_images::first_of_each;
 use crate::cli::{Cli, Data, Serve, WeightSet};
 use crate::data::{Dataset, INDEX, Indexed};
+use crate::io::data::Reader;
 use crate::io::output::{say, tell};
 use crate::io::render::{Grid, Palette};
 use crate::io::session::{averaged, data, load_checkpoint, watch_interrupts};
@@ -87,7 +88,7 @@ fn files(arguments: &Cli, options: &Serve, served: &Path, page: &Page) -> Result
     let mut files = BTreeMap::from([(MODEL.to_owned(), model(&checkpoint, options.weights, path)?)]);
     let (samples, index) = match options.samples {
         0 => (BTreeMap::new(), Vec::new()),
-        count => match data(arguments.json, &checkpoint, &options.data) {
+        count => match data(&Reader::of(arguments), &checkpoint, &options.data) {
             Ok(split) => samples(&split.test, count)?,
             // Data that were asked for have to be there; those the model was trained on may be on another machine.
             Err(error) if options.data.recipe.is_some() || options.data.data.is_some() => return Err(error),

@@ -10,11 +10,11 @@
 //! The two tables are read as the authors publish them or, ending in `.csv`, as mirrors do (`image_id,Name,…`, without the
 //! count). Fields are separated by any run of blanks: the published line of names ends with one.
 
-use super::decode::decode;
+use super::decode::{Asked, Reading, decode};
 use super::foreign::foreign;
 use super::spec::Damaged;
 use super::split::Parts;
-use super::{DataSpec, Dataset, Summary, bad, shared};
+use super::{DataSpec, Dataset, Summary, bad, shared, whole};
 use duet::Result;
 use duet::model::Labels;
 use std::collections::HashMap;
@@ -52,16 +52,23 @@ struct Rows {
 ///
 /// # Errors
 /// Tables that are missing, damaged or of different pictures, naming file and line; pictures that cannot be read.
-pub fn load(spec: &DataSpec, channels: usize, size: usize, held_out: Part) -> Result<Parts> {
+pub fn load(
+    spec: &DataSpec,
+    channels: usize,
+    size: usize,
+    held_out: Part,
+    reading: Reading<'_>,
+) -> Result<Parts> {
     let mut summary = Summary::default();
     let parts = [Part::Train, Part::Validation, held_out];
     let (names, [train, validation, test]) = tables(&spec.path, parts, &mut summary)?;
     let folder = pictures(&spec.path)?;
     let part = |rows: &Rows| -> Result<Dataset> {
         let paths: Vec<PathBuf> = rows.files.iter().map(|file| folder.join(file)).collect();
-        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        let preparation = spec.preparation(channels, size);
-        let images = decode(&spec.path, &paths, &preparation, Damaged::Refuse, |_, _| false)?.images;
+        let pictures: &[&Path] = &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>();
+        let (root, preparation) = (spec.path.as_path(), &spec.preparation(channels, size));
+        let asked = Asked { root, pictures, preparation, damaged: Damaged::Refuse };
+        let images = decode(&asked, |_, _| false, reading)?.images;
         let (labels, class_names) = (Labels::MultiLabel(rows.targets.clone()), names.clone());
         Ok(Dataset { images, labels, channels, size, class_names })
     };
@@ -167,7 +174,7 @@ fn table(root: &Path, stem: &str, summary: &mut Summary) -> Result<(PathBuf, Str
         (false, true) => csv,
         (false, false) => return Err(bad(root, format!("has no file {stem}.txt or {stem}.csv"))),
     };
-    let bytes = std::fs::read(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
+    let bytes = whole(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
     if let Some(word) = foreign(&bytes) {
         return Err(bad(&path, word));
     }
@@ -310,8 +317,14 @@ mod tests {
         home
     }
 
+    /// Read with a cache, made and then found, and without one, which must be the same.
     fn read(folder: &Path, kind: &str) -> Result<Split> {
-        crate::data::load(&DataSpec::of(kind, folder), 3, 8)
+        let (kept, spec) = (tempfile::tempdir().unwrap(), DataSpec::of(kind, folder));
+        let cache = crate::data::Cache::new(kept.path());
+        let cached = || crate::data::load_by(&spec, 3, 8, Reading { cache: Some(&cache), listener: None });
+        let split = crate::data::load(&spec, 3, 8)?;
+        assert!(cached().unwrap() == split && cached().unwrap() == split);
+        Ok(split)
     }
 
     #[test]
@@ -321,7 +334,7 @@ mod tests {
         assert_eq!(split.train.class_names, ["5_o_Clock_Shadow", "Arched_Eyebrows", "Young"]);
         assert_eq!(split.train.labels, Labels::MultiLabel(vec![0.0, 0.0, 1.0, 1.0, 0.0, 1.0]));
         assert_eq!(split.test.labels, Labels::MultiLabel(vec![0.0, 1.0, 1.0, 1.0, 1.0, 1.0]));
-        let reds = |set: &Dataset| [0, 1].map(|row| set.images[row * 192 + 30]);
+        let reds = |set: &Dataset| [0, 1].map(|row| set.images.levels()[row * 192 + 30]);
         for (set, want) in [(&split.train, [40, 80]), (&split.test, [200, 240])] {
             let near = reds(set).into_iter().zip(want).all(|(red, want): (u8, u8)| red.abs_diff(want) < 4);
             assert!(near, "{:?} and {want:?}", reds(set));

@@ -144,7 +144,7 @@ fn load(
             classes.extend(of_file);
         }
         let (labels, class_names) = (Labels::Classes(classes), layout.names.clone());
-        Ok(Dataset { images, labels, channels, size, class_names })
+        Ok(Dataset { images: images.into(), labels, channels, size, class_names })
     };
     let paths: Vec<&Path> = train.iter().map(PathBuf::as_path).collect();
     let (train, test) = (part(&paths, &mut summary)?, part(&[test], &mut summary)?);
@@ -236,7 +236,7 @@ mod tests {
             (&[6, 9, 9][..], &[3][..])
         );
         // Second image, green channel, row 2, column 5.
-        assert_eq!(split.train.images[LEVELS + 1024 + 2 * 32 + 5], 100 + 2 + 10 + 1);
+        assert_eq!(split.train.images.levels()[LEVELS + 1024 + 2 * 32 + 5], 100 + 2 + 10 + 1);
         assert_eq!(split.train.class_names, NAMES_10);
         let warnings = split.summary.warnings.join("\n");
         assert!(warnings.contains("1 of 5 training files are there (data_batch_1.bin)"), "{warnings}");

@@ -118,7 +118,7 @@ mod tests {
     fn named(names: &[&str], labels: Labels) -> Dataset {
         let class_names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let images = vec![0; labels.len(names.len())];
-        Dataset { images, labels, channels: 1, size: 1, class_names }
+        Dataset { images: images.into(), labels, channels: 1, size: 1, class_names }
     }
 
     fn model(names: &[&str], num_classes: usize) -> ModelConfig {

@@ -1,6 +1,7 @@
 //! A folder per class with pictures in it.
 
-use super::decode::{decode, share, take_out};
+use super::decode::{Asked, Reading, decode, share};
+use super::images::Images;
 use super::split::{Parts, hold_out, warn_of_unknown_groups};
 use super::summary::Summary;
 use super::tree::{self, Class, Listing};
@@ -19,7 +20,7 @@ const TEST: [&str; 6] = ["test", "testing", "val", "valid", "validation", "dev"]
 ///
 /// # Errors
 /// A folder without classes or pictures; pictures that cannot be read, all of them named up to a number.
-pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
+pub fn load(spec: &DataSpec, channels: usize, size: usize, reading: Reading<'_>) -> Result<Parts> {
     let mut summary = Summary::default();
     let mut found = find(spec, &mut summary)?;
     if found.names.len() < 2 {
@@ -53,15 +54,16 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         settled.or_else(of_group).unwrap_or_else(|| share(bytes, spec.split_seed) < spec.test_share)
     };
     let paths: Vec<&Path> = found.pictures.iter().map(|picture| picture.path.as_path()).collect();
-    let preparation = spec.preparation(channels, size);
-    let mut decoded = decode(&spec.path, &paths, &preparation, spec.damaged, side)?;
+    let preparation = &spec.preparation(channels, size);
+    let asked = Asked { root: &spec.path, pictures: &paths, preparation, damaged: spec.damaged };
+    let mut decoded = decode(&asked, side, reading)?;
     summary.warnings.extend(decoded.warning.take());
     let mut images = std::mem::take(&mut decoded.images);
     let groups = groups.map(|groups| decoded.kept(groups));
     found.pictures = decoded.kept(std::mem::take(&mut found.pictures));
     let held_out = decoded.held_out;
-    let test_images = take_out(&mut images, &held_out);
-    let part = |images: Vec<u8>, test: bool| {
+    let test_images = images.take_out(&held_out);
+    let part = |images: Images, test: bool| {
         let rows = found.pictures.iter().zip(&held_out).filter(|(_, side)| **side == test);
         let (labels, paths) = rows.map(|(picture, _)| (picture.class, picture.path.as_path())).unzip();
         let (labels, class_names): (_, _) = (Labels::Classes(labels), found.names.clone());
@@ -223,6 +225,10 @@ mod tests {
     use duet::picture::{Fit, Preparation};
     use std::collections::HashSet;
 
+    fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
+        super::load(spec, channels, size, Reading::default())
+    }
+
     fn spec(path: &Path) -> DataSpec {
         DataSpec { test_share: 0.3, ..DataSpec::of("folder", path) }
     }
@@ -247,7 +253,7 @@ mod tests {
         assert!(split.test.len() >= 8 && split.train.len() >= 30, "{}", split.test.len());
         assert_eq!(split.train.class_names, ["cat", "dog"]);
         let images = |set: &Dataset| -> HashSet<Vec<u8>> {
-            set.images.chunks(set.image_len()).map(<[u8]>::to_vec).collect()
+            set.images.levels().chunks(set.image_len()).map(<[u8]>::to_vec).collect()
         };
         assert!(images(&split.train).is_disjoint(&images(&split.test)));
         assert_eq!(split, load(&spec(folder.path()), 3, 8).unwrap());
@@ -442,7 +448,7 @@ mod tests {
         }
         let first = |ground, fit| {
             let spec = DataSpec { ground, fit, test_share: 0.0, ..spec(folder.path()) };
-            load(&spec, 3, 6).unwrap().train.images[..36].to_vec()
+            load(&spec, 3, 6).unwrap().train.images.levels()[..36].to_vec()
         };
         let white = first(255, Fit::Pad);
         let [a, g] = [40, 255];

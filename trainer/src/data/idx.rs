@@ -64,7 +64,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize, names: &[&str]) -> Re
     let mut named = |part: Part| {
         summary.note_once(part.fitted.note);
         let (images, labels) = (part.fitted.images, Labels::Classes(part.classes));
-        Dataset { images, labels, channels, size, class_names: class_names.clone() }
+        Dataset { images: images.into(), labels, channels, size, class_names: class_names.clone() }
     };
     let (train, test) = (named(train), named(test));
     summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
@@ -189,10 +189,13 @@ mod tests {
         assert_eq!(split.train.classes().unwrap(), [2, 0]);
         assert_eq!(split.train.class_names, ["0", "1", "2"]);
         assert_eq!(split.train.images_f32(&[1])[3], 1.0);
-        assert_eq!(split.test.images, [9; 4]);
+        assert_eq!(split.test.images.levels()[..], [9; 4]);
         assert!(split.summary.warnings.is_empty());
         let padded = load(folder.path(), Some(4), &[]).unwrap().train;
-        assert_eq!((padded.size, padded.images[5], padded.images[6], padded.images[0]), (4, 0, 1, 0));
+        assert_eq!(
+            (padded.size, padded.images.levels()[5], padded.images.levels()[6], padded.images.levels()[0]),
+            (4, 0, 1, 0)
+        );
     }
 
     #[test]

@@ -14,10 +14,11 @@
 //! a/2.png,striped;long sleeves
 //! ```
 
-use super::decode::{Decoded, decode, share};
+use super::decode::{Asked, Decoded, Reading, decode, share};
+use super::foreign::foreign;
 use super::spec::Damaged;
 use super::split::{Parts, held, hold_out, warn_of_unknown_groups};
-use super::{DataSpec, Dataset, Summary, bad};
+use super::{DataSpec, Dataset, Summary, bad, whole};
 use duet::Result;
 use duet::model::Labels;
 use duet::picture::Preparation;
@@ -31,7 +32,7 @@ const TABLE: &str = "labels.csv";
 ///
 /// # Errors
 /// A table that is missing or bad, naming file and line; images that cannot be read, all of them named up to a number.
-pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
+pub fn load(spec: &DataSpec, channels: usize, size: usize, reading: Reading<'_>) -> Result<Parts> {
     let preparation = &spec.preparation(channels, size);
     let (train, test) = (spec.path.join("train"), spec.path.join("test"));
     let mut summary = Summary::default();
@@ -41,7 +42,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         let [of_train, of_test] = tables;
         let groups = spec.groups(&of_train.names("train/"))?.unwrap_or_default();
         let [train, test] = [(&train, of_train), (&test, of_test)]
-            .map(|(at, table)| table.read(at, preparation, spec.damaged));
+            .map(|(at, table)| table.read(at, preparation, spec.damaged, reading));
         let ((train, decoded), (test, tested)) = (train?, test?);
         let groups = if groups.is_empty() { groups } else { decoded.kept(groups) };
         summary.warnings.extend(decoded.warning.into_iter().chain(tested.warning));
@@ -49,7 +50,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     }
     let table = table_in(&spec.path)?;
     let groups = spec.groups(&table.names(""))?;
-    let (mut train, decoded) = table.read(&spec.path, preparation, spec.damaged)?;
+    let (mut train, decoded) = table.read(&spec.path, preparation, spec.damaged, reading)?;
     let groups = groups.map(|groups| decoded.kept(groups));
     summary.warnings.extend(decoded.warning);
     let held_out: Vec<bool> = match &groups {
@@ -62,8 +63,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
                 "; `group` gives a pattern in the pictures' names that tells",
             );
             // By contents, not by name: copies of one image land on one side.
-            let images = train.images.chunks_exact(train.image_len());
-            images.map(|image| share(image, spec.split_seed) < spec.test_share).collect()
+            train.each().map(|image| share(image, spec.split_seed) < spec.test_share).collect()
         }
     };
     let test = held(&mut train, &held_out)?;
@@ -74,7 +74,11 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
 
 fn table_in(folder: &Path) -> Result<Table> {
     let path = folder.join(TABLE);
-    let text = std::fs::read_to_string(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
+    let bytes = whole(&path).map_err(|e| bad(&path, format!("cannot be read: {e}")))?;
+    if let Some(word) = foreign(&bytes) {
+        return Err(bad(&path, word));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| bad(&path, "is no text in UTF-8"))?;
     Table::parse(&text).map_err(|detail| bad(&path, detail))
 }
 
@@ -118,11 +122,18 @@ impl Table {
     }
 
     /// The images of a folder.
-    fn read(self, folder: &Path, preparation: &Preparation, damaged: Damaged) -> Result<(Dataset, Decoded)> {
+    fn read(
+        self,
+        root: &Path,
+        preparation: &Preparation,
+        damaged: Damaged,
+        reading: Reading<'_>,
+    ) -> Result<(Dataset, Decoded)> {
         let (files, targets): (Vec<PathBuf>, Vec<_>) =
-            self.rows.into_iter().map(|(file, targets)| (folder.join(file), targets)).unzip();
+            self.rows.into_iter().map(|(file, targets)| (root.join(file), targets)).unzip();
         let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-        let mut decoded = decode(folder, &paths, preparation, damaged, |_, _| false)?;
+        let asked = Asked { root, pictures: &paths, preparation, damaged };
+        let mut decoded = decode(&asked, |_, _| false, reading)?;
         let images = std::mem::take(&mut decoded.images);
         let labels = Labels::MultiLabel(decoded.kept(targets).concat());
         let &Preparation { channels, size, .. } = preparation;
@@ -199,6 +210,10 @@ fn fields(line: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
+        super::load(spec, channels, size, Reading::default())
+    }
+
     #[test]
     fn images_have_the_labels_of_their_row() {
         let folder = tempfile::tempdir().unwrap();
@@ -218,7 +233,7 @@ mod tests {
         assert!(split.test.len() >= 2 && split.train.len() >= 2 && split.test.len().is_multiple_of(2));
         for set in [&split.train, &split.test] {
             let Labels::MultiLabel(labels) = &set.labels else { panic!("{:?}", set.labels) };
-            for (image, labels) in set.images.chunks(16).zip(labels.chunks(2)) {
+            for (image, labels) in set.images.levels().chunks(16).zip(labels.chunks(2)) {
                 assert!(image.iter().all(|level| level % 20 == 0 && *level == image[0]));
                 assert_eq!(labels, [f32::from(u8::from(image[0] > 100)), 0.25]);
             }
@@ -264,6 +279,17 @@ mod tests {
             assert!(error.contains(words) && error.contains(TABLE), "{words}: {error}");
         }
         assert!(refused(Some("file,x\nnone.png,1\n")).contains("none.png"));
+        assert!(refused(Some("<!doctype html>")).contains("HTML page"));
+        std::fs::write(folder.path().join(TABLE), b"file,\xff\n").unwrap();
+        assert!(refused(None).contains("is no text in UTF-8"));
+        #[cfg(unix)]
+        {
+            // Who would write into it never comes.
+            let pipe = folder.path().join(TABLE);
+            std::fs::remove_file(&pipe).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            assert!(refused(None).contains("a pipe or a device"));
+        }
     }
     #[test]
     fn a_column_of_names_is_read_as_one_of_each() {
@@ -297,7 +323,7 @@ mod tests {
         };
         let grouped = whole(Some("^p([0-9])_"));
         let patients = [&grouped.train, &grouped.test]
-            .map(|set| set.images.iter().map(|i| i / 2).collect::<BTreeSet<_>>());
+            .map(|set| set.images.levels().iter().map(|i| i / 2).collect::<BTreeSet<_>>());
         assert_eq!(patients.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 1], "{patients:?}");
         assert!(grouped.summary.warnings.is_empty() && grouped.groups.len() == 2);
         assert!(whole(None).summary.warnings[0].contains("`group` gives a pattern"));

@@ -10,12 +10,13 @@
 //! No split is official. Cells of one slide look alike, so a split by cells would test on what is all but trained on: whole slides
 //! are held out, all those of a patient together. A slide's name begins with a C-number, one for each patient.
 
-use super::decode::{decode, take_out};
+use super::decode::{Asked, Reading, decode};
 use super::foreign::foreign;
+use super::images::Images;
 use super::spec::Damaged;
 use super::split::{Parts, hold_out};
 use super::summary::Summary;
-use super::{DataSpec, Dataset, bad, shared, tree};
+use super::{DataSpec, Dataset, bad, shared, tree, whole};
 use duet::Result;
 use duet::model::Labels;
 use std::collections::{HashMap, HashSet};
@@ -35,7 +36,7 @@ const MOST_NAMED: usize = 3;
 ///
 /// # Errors
 /// Missing folders or tables, a table that is damaged, by line; pictures that no table names or that cannot be read.
-pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
+pub fn load(spec: &DataSpec, channels: usize, size: usize, reading: Reading<'_>) -> Result<Parts> {
     let root = &spec.path;
     let cells = Some(root.join(CELLS)).filter(|folder| folder.is_dir()).unwrap_or_else(|| root.clone());
     let mut summary = Summary::default();
@@ -70,14 +71,15 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     }
     let held_out = hold_out(&groups, spec.test_share, spec.split_seed).map_err(|detail| bad(root, detail))?;
     let files: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-    let preparation = spec.preparation(channels, size);
-    let mut images = decode(root, &files, &preparation, Damaged::Refuse, |_, _| false)?.images;
-    let test_images = take_out(&mut images, &held_out);
+    let preparation = &spec.preparation(channels, size);
+    let asked = Asked { root, pictures: &files, preparation, damaged: Damaged::Refuse };
+    let mut images = decode(&asked, |_, _| false, reading)?.images;
+    let test_images = images.take_out(&held_out);
     let rows = [false, true].map(|test| {
         let all = held_out.iter().enumerate().filter(|(_, side)| **side == test);
         all.map(|(row, _)| row).collect::<Vec<usize>>()
     });
-    let part = |images: Vec<u8>, rows: &[usize]| {
+    let part = |images: Images, rows: &[usize]| {
         let labels = Labels::Classes(rows.iter().map(|row| classes[*row]).collect());
         Dataset { images, labels, channels, size, class_names: CLASSES.map(str::to_owned).to_vec() }
     };
@@ -104,7 +106,7 @@ fn read_table(root: &Path, cells: &Path, name: &str) -> Result<HashMap<String, S
     if std::fs::metadata(&path).map_err(failed)?.len() > LONGEST_TABLE {
         return Err(bad(&path, format!("has more than {} MiB", LONGEST_TABLE >> 20)));
     }
-    let bytes = std::fs::read(&path).map_err(failed)?;
+    let bytes = whole(&path).map_err(failed)?;
     if let Some(word) = foreign(&bytes) {
         return Err(bad(&path, word));
     }
@@ -190,7 +192,13 @@ mod tests {
     ];
 
     fn read(folder: &Path, spec: impl Fn(DataSpec) -> DataSpec) -> Result<Split> {
-        load_checked(&spec(DataSpec::of("malaria", folder)), 3, 4)
+        // Read with a cache, made and then found, and without one, which must be the same.
+        let (kept, spec) = (tempfile::tempdir().unwrap(), spec(DataSpec::of("malaria", folder)));
+        let cache = crate::data::Cache::new(kept.path());
+        let cached = || crate::data::load_by(&spec, 3, 4, Reading { cache: Some(&cache), listener: None });
+        let split = load_checked(&spec, 3, 4)?;
+        assert!(cached().unwrap() == split && cached().unwrap() == split);
+        Ok(split)
     }
 
     #[test]
@@ -202,12 +210,17 @@ mod tests {
             assert_eq!(split.train.class_names, CLASSES);
             let patients = |set: &Dataset| -> Vec<usize> {
                 let slide = |image: &[u8]| usize::from(image[0] / 20);
-                set.images.chunks(48).map(slide).map(|slide| if slide == 4 { 3 } else { slide }).collect()
+                set.images
+                    .levels()
+                    .chunks(48)
+                    .map(slide)
+                    .map(|slide| if slide == 4 { 3 } else { slide })
+                    .collect()
             };
             let (train, test) = (patients(&split.train), patients(&split.test));
             assert!(test.iter().all(|patient| !train.contains(patient)), "{train:?} {test:?}");
             for set in [&split.train, &split.test] {
-                let greens = set.images.chunks(48).map(|image| u32::from(image[16] / 100));
+                let greens = set.each().map(|image| u32::from(image[16] / 100));
                 assert!(greens.eq(set.classes().unwrap().iter().copied()), "{:?}", set.labels);
             }
             sizes.push(split.test.len());
@@ -219,7 +232,7 @@ mod tests {
         let spec = |spec| DataSpec { validation_share: 0.34, test_share: 0.2, ..spec };
         let split = read(home.path(), spec).unwrap();
         let [train, validation] = [&split.train, split.validation.as_ref().unwrap()];
-        let red = |set: &Dataset| set.images.chunks(48).map(|image| image[0]).collect::<Vec<u8>>();
+        let red = |set: &Dataset| set.images.levels().chunks(48).map(|image| image[0]).collect::<Vec<u8>>();
         assert!(red(validation).iter().all(|slide| !red(train).contains(slide)));
     }
 

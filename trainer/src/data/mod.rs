@@ -1,6 +1,7 @@
 //! Data sets: published ones as their authors' files are, folders of labelled pictures, arrays in `.npz`.
 
 mod boxes;
+mod cache;
 mod celeba;
 mod cifar;
 mod classes;
@@ -10,6 +11,7 @@ mod folder;
 mod foreign;
 mod guess;
 mod idx;
+mod images;
 mod index;
 mod jpeg;
 mod labels_csv;
@@ -26,13 +28,17 @@ mod split;
 mod statistics;
 mod summary;
 mod svhn;
+mod threads;
 mod tree;
 mod usps;
 
 pub use boxes::{Boxed, boxes};
+pub use cache::{Cache, Kept};
+pub use decode::{Reading, Told};
 pub use file::{ending, whole};
 pub use foreign::foreign;
 pub use guess::{Guess, guess, shape};
+pub use images::Images;
 pub use index::{INDEX, Indexed, true_class};
 pub use look::{Look, look};
 pub use looks::{Looks, Range, looks};
@@ -45,7 +51,7 @@ pub use tree::pictures_in;
 use duet::model::{Labels, ModelConfig, UNLABELLED};
 use duet::picture::Pictures;
 use duet::rng::philox4x32;
-use duet::train::{Examples, Pixels};
+use duet::train::Examples;
 use duet::{Error, Result};
 use std::path::Path;
 
@@ -56,7 +62,7 @@ const HASH: &str = "blake3:";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// Grey levels \[N,C,H,W\].
-    pub images: Vec<u8>,
+    pub images: Images,
     /// What each image is: one class, or any number of labels.
     pub labels: Labels,
     /// Channels.
@@ -120,7 +126,7 @@ impl Dataset {
     /// # Errors
     /// As [`Examples::new`].
     pub fn examples(&self, config: &ModelConfig) -> Result<Examples<'_>> {
-        Examples::new(config, Pixels::Levels(&self.images), &self.labels)
+        Examples::new(config, self.images.pixels(), &self.labels)
     }
 
     /// Values of one image.
@@ -130,9 +136,17 @@ impl Dataset {
 
     /// The images of `rows`, one after the other, as the reference scales them: x / 127.5 − 1.
     pub fn images_f32(&self, rows: &[usize]) -> Vec<f32> {
-        let len = self.image_len();
-        let levels = rows.iter().flat_map(|row| &self.images[row * len..(row + 1) * len]);
-        levels.copied().map(duet::picture::value).collect()
+        rows.iter().flat_map(|row| self.image(*row)).copied().map(duet::picture::value).collect()
+    }
+
+    /// Grey levels \[C,H,W\] of an image; none where there is no such row.
+    pub fn image(&self, row: usize) -> &[u8] {
+        self.images.image(row, self.image_len())
+    }
+
+    /// Those of all images, in order.
+    pub fn each(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|row| self.image(row))
     }
 
     /// Rows of the images that come `ranks`-th among those of their class, counted from 0, in the data's order; images without
@@ -169,7 +183,9 @@ impl Dataset {
         for number in [self.len(), self.channels, self.size, self.class_names.len()] {
             hasher.update(&(number as u64).to_le_bytes());
         }
-        hasher.update(&self.images);
+        for image in self.each() {
+            hasher.update(image);
+        }
         match &self.labels {
             Labels::Classes(list) => list.iter().for_each(|class| {
                 hasher.update(&class.to_le_bytes());
@@ -189,7 +205,7 @@ impl Dataset {
 
     fn old_fingerprint(&self) -> String {
         let mut state = [self.len() as u32, self.channels as u32, self.size as u32, 0];
-        for chunk in self.images.chunks(1 << 16) {
+        for chunk in self.images.levels().chunks(1 << 16) {
             // Sum and weighted sum of a chunk, mixed into the state: any single changed pixel shows.
             let (mut a, mut b) = (0u32, 0u32);
             for level in chunk {
@@ -207,13 +223,21 @@ impl Dataset {
     }
 }
 
-/// Loads the data of a specification as images of the model's size.
+/// Loads the data of a specification as images of the model's size, into memory.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Split> {
+    load_by(spec, channels, size, Reading::default())
+}
+
+/// The same, with pictures read as `reading` says. What is loaded is the same in every way.
+///
+/// # Errors
+/// As [`load`]; [`Error::Aborted`] where the listener ends it.
+pub fn load_by(spec: &DataSpec, channels: usize, size: usize, reading: Reading<'_>) -> Result<Split> {
     spec.must_exist()?;
-    let mut split = spec.kind.load(spec, channels, size)?.into_split(spec)?;
+    let mut split = spec.kind.load(spec, channels, size, reading)?.into_split(spec)?;
     let validation = split.validation.iter().map(|part| (part, "validation"));
     for (part, name) in validation.chain([(&split.train, "training"), (&split.test, "test")]) {
         if part.is_empty() {
@@ -265,7 +289,9 @@ mod tests {
         let old = "b55ddd7895d374fc54ceca6a44ae0b46";
         assert!(set.has_fingerprint(old));
         let mut brighter = set.clone();
-        brighter.images[3] += 1;
+        let mut levels = brighter.images.levels().into_owned();
+        levels[3] += 1;
+        brighter.images = levels.into();
         for other in [brighter, data(Labels::Classes(vec![0, 1, 0])), data(Labels::MultiLabel(vec![0.0; 6]))]
         {
             assert!(!other.has_fingerprint(&fingerprint) && !other.has_fingerprint(old), "{other:?}");

@@ -40,9 +40,8 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     }
     let path = only(&spec.path)?;
     let Loaded { data: mut train, resize_to, note } = read(&path, spec, channels, size)?;
-    let images = train.images.chunks_exact(train.image_len().max(1));
     let held_out: Vec<bool> =
-        images.map(|image| decode::share(image, spec.split_seed) < spec.test_share).collect();
+        train.each().map(|image| decode::share(image, spec.split_seed) < spec.test_share).collect();
     let test = held(&mut train, &held_out)?;
     let mut summary = Summary::default();
     summary.note_once(note);
@@ -140,7 +139,13 @@ fn read(path: &Path, spec: &DataSpec, channels: usize, size: usize) -> Result<Lo
     let levels = Levels { data, channels: colours, sides, together: true };
     let Fitted { images, resize_to, note } = levels.fit(path, spec, channels, size)?;
     let most = classes.iter().max().map_or(0, |class| *class as usize + 1);
-    let data = Dataset { images, labels: Labels::Classes(classes), channels, size, class_names: names(most) };
+    let data = Dataset {
+        images: images.into(),
+        labels: Labels::Classes(classes),
+        channels,
+        size,
+        class_names: names(most),
+    };
     Ok(Loaded { data, resize_to, note })
 }
 
@@ -306,8 +311,12 @@ mod tests {
         let home = folder(&[("train.npz", &train), ("test.npz", &grey), ("more.npz", b"")]);
         let split = read(home.path(), 3).unwrap();
         assert_eq!((split.train.classes().unwrap(), split.test.classes().unwrap()), (&[1, 0][..], &[3][..]));
-        assert_eq!(split.train.images[..12], [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11], "channel by channel");
-        assert_eq!(split.test.images, [9; 12], "grey in each channel");
+        assert_eq!(
+            split.train.images.levels()[..12],
+            [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11],
+            "channel by channel"
+        );
+        assert_eq!(split.test.images.levels()[..], [9; 12], "grey in each channel");
         assert_eq!(split.train.class_names, ["0", "1", "2", "3"]);
         assert!(
             split.summary.warnings.iter().all(|warning| warning.starts_with("the class")),
@@ -324,8 +333,11 @@ mod tests {
         let split = read(home.path(), 1).unwrap();
         assert_eq!(split.train.len() + split.test.len(), 40);
         assert!(split.test.len() > 5 && split.train.len() > 5);
-        for image in split.test.images.chunks(4) {
-            assert!(split.train.images.chunks(4).all(|other| other != image), "copies are on one side");
+        for image in split.test.images.levels().chunks(4) {
+            assert!(
+                split.train.images.levels().chunks(4).all(|other| other != image),
+                "copies are on one side"
+            );
         }
         assert!(
             split.summary.warnings.iter().any(|warning| warning.contains("one by one")),

@@ -1,6 +1,7 @@
 //! Which data, as recipes say it, and the list of formats there are.
 
 use super::celeba::{self, Part};
+use super::decode::Reading;
 use super::split::Parts;
 use super::{bad, cifar, folder, idx, labels_csv, malaria, npz, svhn, usps};
 use duet::picture::{Fit, Pictures, Preparation, Resize};
@@ -14,10 +15,16 @@ struct Source {
     name: &'static str,
     /// Its files, in a few words.
     files: &'static str,
-    /// Whether they are pictures in a folder, of which more would be read were they written into it.
-    pictures: bool,
     /// Reads a specification's data as images of so many channels and pixels a side; [`super::load`] checks what comes.
-    load: fn(&DataSpec, usize, usize) -> Result<Parts>,
+    load: Load,
+}
+
+/// What reads a format.
+enum Load {
+    /// Files of numbers.
+    Numbers(fn(&DataSpec, usize, usize) -> Result<Parts>),
+    /// Pictures in a folder, of which more would be read were they written into it.
+    Pictures(fn(&DataSpec, usize, usize, Reading<'_>) -> Result<Parts>),
 }
 
 /// Every format there is: a file of its own in this folder, and an entry here.
@@ -25,70 +32,63 @@ static SOURCES: [Source; 13] = [
     Source {
         name: "fashion-mnist",
         files: "the four idx files, gzip or not, with Fashion-MNIST's class names",
-        pictures: false,
-        load: |spec, channels, size| idx::load(spec, channels, size, &idx::FASHION_MNIST),
+        load: Load::Numbers(|spec, channels, size| idx::load(spec, channels, size, &idx::FASHION_MNIST)),
     },
     Source {
         name: "mnist",
         files: "the four idx files, gzip or not, of ten digits",
-        pictures: false,
-        load: |spec, channels, size| idx::load(spec, channels, size, &idx::DIGITS),
+        load: Load::Numbers(|spec, channels, size| idx::load(spec, channels, size, &idx::DIGITS)),
     },
     Source {
         name: "idx",
         files: "the four idx files, gzip or not, of numbered classes",
-        pictures: false,
-        load: |spec, channels, size| idx::load(spec, channels, size, &[]),
+        load: Load::Numbers(|spec, channels, size| idx::load(spec, channels, size, &[])),
     },
     Source {
         name: "usps",
         files: "zip.train and zip.test (gzip or not), or usps and usps.t in LIBSVM's form (bzip2 or not)",
-        pictures: false,
-        load: usps::load,
+        load: Load::Numbers(usps::load),
     },
     Source {
         name: "cifar10",
         files: "data_batch_1.bin to data_batch_5.bin and test_batch.bin",
-        pictures: false,
-        load: cifar::load_10,
+        load: Load::Numbers(cifar::load_10),
     },
     Source {
         name: "cifar100",
         files: "train.bin and test.bin; `labels` are \"fine\" or \"coarse\"",
-        pictures: false,
-        load: cifar::load_100,
+        load: Load::Numbers(cifar::load_100),
     },
-    Source { name: "svhn", files: "train_32x32.mat and test_32x32.mat", pictures: false, load: svhn::load },
+    Source { name: "svhn", files: "train_32x32.mat and test_32x32.mat", load: Load::Numbers(svhn::load) },
     Source {
         name: "npz",
         files: "train.npz and test.npz, or one .npz: images as arr_0, labels as arr_1",
-        pictures: false,
-        load: npz::load,
+        load: Load::Numbers(npz::load),
     },
-    Source { name: "folder", files: "a folder per class with pictures", pictures: true, load: folder::load },
+    Source { name: "folder", files: "a folder per class with pictures", load: Load::Pictures(folder::load) },
     Source {
         name: "labels-csv",
         files: "a folder of pictures and labels.csv with the labels of each",
-        pictures: true,
-        load: labels_csv::load,
+        load: Load::Pictures(labels_csv::load),
     },
     Source {
         name: "malaria",
         files: "cell_images/Parasitized, cell_images/Uninfected and the tables of slides",
-        pictures: true,
-        load: malaria::load,
+        load: Load::Pictures(malaria::load),
     },
     Source {
         name: "celeba",
         files: "img_align_celeba, list_attr_celeba and list_eval_partition (.txt or .csv)",
-        pictures: true,
-        load: |spec, channels, size| celeba::load(spec, channels, size, Part::Test),
+        load: Load::Pictures(|spec, channels, size, reading| {
+            celeba::load(spec, channels, size, Part::Test, reading)
+        }),
     },
     Source {
         name: "celeba-validation",
         files: "the same, tested on the validation part",
-        pictures: true,
-        load: |spec, channels, size| celeba::load(spec, channels, size, Part::Validation),
+        load: Load::Pictures(|spec, channels, size, reading| {
+            celeba::load(spec, channels, size, Part::Validation, reading)
+        }),
     },
 ];
 
@@ -124,7 +124,7 @@ impl DataKind {
 
     /// Whether the data are a folder of pictures, of which more would be read were they written into it.
     pub fn is_folder(self) -> bool {
-        self.0.pictures
+        matches!(self.0.load, Load::Pictures(_))
     }
 
     /// Whether damaged pictures may be passed over: of people's own; published data have none.
@@ -132,8 +132,17 @@ impl DataKind {
         ["folder", "labels-csv"].contains(&self.name())
     }
 
-    pub(super) fn load(self, spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
-        (self.0.load)(spec, channels, size)
+    pub(super) fn load(
+        self,
+        spec: &DataSpec,
+        channels: usize,
+        size: usize,
+        reading: Reading<'_>,
+    ) -> Result<Parts> {
+        match self.0.load {
+            Load::Numbers(load) => load(spec, channels, size),
+            Load::Pictures(load) => load(spec, channels, size, reading),
+        }
     }
 }
 

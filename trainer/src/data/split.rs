@@ -1,6 +1,6 @@
 //! Which images are held out: whole groups where those are known, by contents where they are not.
 
-use super::decode::{share, take_out};
+use super::decode::share;
 use super::{DataSpec, Dataset, Split, Summary, bad};
 use duet::{Error, Result};
 use regex_lite::Regex;
@@ -42,8 +42,7 @@ impl Parts {
         if spec.validation_share > 0.0 && self.validation.is_none() {
             let seed = spec.split_seed ^ VALIDATION;
             let held_out = if self.groups.is_empty() {
-                let images = self.train.images.chunks_exact(self.train.image_len().max(1));
-                images.map(|image| share(image, seed) < spec.validation_share).collect()
+                self.train.each().map(|image| share(image, seed) < spec.validation_share).collect()
             } else {
                 hold_out(&self.groups, spec.validation_share, seed)
                     .map_err(|detail| bad(&spec.path, detail))?
@@ -75,7 +74,7 @@ pub fn held(data: &mut Dataset, held_out: &[bool]) -> Result<Dataset> {
         (0..held_out.len()).filter(|row| held_out.get(*row) == Some(&wanted)).collect()
     };
     let [kept, taken] = [data.labels.pick(&rows(false), names)?, data.labels.pick(&rows(true), names)?];
-    let images = take_out(&mut data.images, held_out);
+    let images = data.images.take_out(held_out);
     data.labels = kept;
     Ok(Dataset { images, labels: taken, class_names: data.class_names.clone(), ..*data })
 }
@@ -212,14 +211,20 @@ mod tests {
         assert!((30..70).contains(&validation.len()), "{}", validation.len());
         assert_eq!(validation.len() + by_contents.train.len(), 200);
         assert_eq!(by_contents.test, data(3), "what is tested on stays");
-        for (level, class) in validation.images.iter().zip(validation.classes().unwrap()) {
+        for (level, class) in validation.images.levels().iter().zip(validation.classes().unwrap()) {
             assert_eq!(u32::from(level % 2), *class);
-            assert!(!by_contents.train.images.contains(level));
+            assert!(!by_contents.train.images.levels().contains(level));
         }
         let grouped = split((0..200).map(|i| (i / 20).to_string()).collect(), &spec);
         let validation = grouped.validation.unwrap();
         assert_eq!(validation.len(), 40, "two of ten groups");
-        assert!(validation.images.chunks(20).all(|group| group[0] % 20 == 0 && group[19] == group[0] + 19));
+        assert!(
+            validation
+                .images
+                .levels()
+                .chunks(20)
+                .all(|group| group[0] % 20 == 0 && group[19] == group[0] + 19)
+        );
         assert!(split(Vec::new(), &DataSpec { validation_share: 0.0, ..spec.clone() }).validation.is_none());
         let few = Parts::new(data(1), data(3), Summary::default()).into_split(&spec);
         assert!(few.unwrap_err().to_string().contains("`validation_share` of 0.25"));

@@ -19,7 +19,7 @@ pub fn spread(set: &Dataset) -> Vec<Spread> {
     let count = (set.len() * plane) as f64;
     // Whole numbers: exact up to 2^48 pixels.
     let mut sums = vec![(0u64, 0u64); set.channels];
-    for image in set.images.chunks_exact(set.image_len().max(1)) {
+    for image in set.each() {
         for ((sum, squares), levels) in sums.iter_mut().zip(image.chunks_exact(plane.max(1))) {
             *sum += levels.iter().map(|level| u64::from(*level)).sum::<u64>();
             *squares += levels.iter().map(|level| u64::from(*level).pow(2)).sum::<u64>();
@@ -77,7 +77,7 @@ impl Copies {
 }
 
 fn hashes(set: &Dataset) -> impl Iterator<Item = [u8; 32]> {
-    set.images.chunks_exact(set.image_len().max(1)).map(|image| *blake3::hash(image).as_bytes())
+    set.each().map(|image| *blake3::hash(image).as_bytes())
 }
 
 fn same_label((a, row_a): (&Dataset, usize), (b, row_b): (&Dataset, usize)) -> bool {
@@ -97,7 +97,13 @@ mod tests {
     use super::*;
 
     fn set(images: Vec<u8>, channels: usize, labels: Labels) -> Dataset {
-        Dataset { images, labels, channels, size: 1, class_names: vec!["a".into(), "b".into()] }
+        Dataset {
+            images: images.into(),
+            labels,
+            channels,
+            size: 1,
+            class_names: vec!["a".into(), "b".into()],
+        }
     }
 
     #[test]

@@ -241,7 +241,7 @@ mod tests {
 
     fn set(classes: &[u32]) -> Dataset {
         Dataset {
-            images: vec![0; classes.len()],
+            images: vec![0; classes.len()].into(),
             labels: Labels::Classes(classes.to_vec()),
             channels: 1,
             size: 1,

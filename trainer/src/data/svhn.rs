@@ -28,7 +28,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         resize_to = side;
         summary.note_once(note);
         let class_names = idx::DIGITS.map(str::to_owned).to_vec();
-        Ok(Dataset { images, labels: Labels::Classes(classes), channels, size, class_names })
+        Ok(Dataset { images: images.into(), labels: Labels::Classes(classes), channels, size, class_names })
     };
     let train = part("train_32x32.mat", &mut summary)?;
     let test = part("test_32x32.mat", &mut summary)?;
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(split.train.classes().unwrap(), [1, 0]);
         assert_eq!(split.test.classes().unwrap(), [9, 0, 2, 3, 4]);
         // Second image, blue channel, row 4, column 7.
-        assert_eq!(split.train.images[LEVELS + 2 * PLANE + 4 * SIDE + 7], 4 + 14 + 100 + 1);
+        assert_eq!(split.train.images.levels()[LEVELS + 2 * PLANE + 4 * SIDE + 7], 4 + 14 + 100 + 1);
         assert_eq!((split.train.len(), &*split.train.class_names[0]), (2, "0"));
     }
 

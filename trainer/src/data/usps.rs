@@ -67,7 +67,7 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         resize_to = side;
         summary.note_once(note);
         let class_names = idx::DIGITS.map(str::to_owned).to_vec();
-        Ok(Dataset { images, labels: Labels::Classes(classes), channels, size, class_names })
+        Ok(Dataset { images: images.into(), labels: Labels::Classes(classes), channels, size, class_names })
     };
     let (train, test) = (part(train, &mut summary)?, part(test, &mut summary)?);
     summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
@@ -196,15 +196,15 @@ mod tests {
         let split = read(ours.path()).unwrap();
         assert_eq!((split.train.classes().unwrap(), split.test.classes().unwrap()), (&[6, 0][..], &[9][..]));
         // (v + 1) / 2 · 255, cut off.
-        assert_eq!(split.train.images[..5], [0, 255, 47, 237, 0]);
-        assert_eq!(split.test.images[..5], [0, 255, 146, 127, 0]);
+        assert_eq!(split.train.images.levels()[..5], [0, 255, 47, 237, 0]);
+        assert_eq!(split.test.images.levels()[..5], [0, 255, 146, 127, 0]);
         assert_eq!(split.train.class_names, idx::DIGITS);
 
         let libsvm = "10 1:-0.999999 3:0.5 256:1\n1 \n";
         let theirs = folder(&[("usps.bz2", bz2(libsvm)), ("usps.t", b"2 1:1\n".to_vec())]);
         let split = read(theirs.path()).unwrap();
         assert_eq!((split.train.classes().unwrap(), split.test.classes().unwrap()), (&[9, 0][..], &[1][..]));
-        let first = &split.train.images[..PIXELS];
+        let first = &split.train.images.levels()[..PIXELS];
         assert_eq!((first[0], first[1], first[2], first[255]), (0, 127, 191, 255), "what is left out is 0");
 
         // Of another size they are resized, as is said.

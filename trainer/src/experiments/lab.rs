@@ -6,6 +6,7 @@ use super::table::{Column, Row, Table};
 use crate::cli::{self, Cli, Experiment};
 use crate::data::{DataSpec, Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
+use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, tell, time};
 use crate::io::session::Session;
@@ -24,8 +25,8 @@ use std::time::Instant;
 pub const TABLES: &str = "tables";
 /// The recipe of a training, in its folder.
 const RECIPE: &str = "recipe.toml";
-/// The note that a training is over.
-const DONE: &str = "done.json";
+/// What is noted of a training, in its folder.
+const NOTE: &str = "experiment.json";
 /// What a training says whose folder holds one of other settings.
 const EARLIER: [&str; 2] = ["was trained otherwise", "is of another network"];
 /// Images at once.
@@ -58,12 +59,35 @@ pub struct Trained {
     pub recipe_file: PathBuf,
 }
 
-/// What is noted of a training that is over.
+/// What is noted of a training.
 #[derive(Debug, Serialize, Deserialize)]
-struct Done {
+struct Note {
+    /// Its recipe.
     recipe: String,
-    init: Option<PathBuf>,
-    seconds: f64,
+    /// A hash of the checkpoint that it begins with.
+    init: Option<String>,
+    /// How long it took, where it is over.
+    seconds: Option<f64>,
+}
+
+impl Note {
+    fn read(path: &Path) -> Option<Note> {
+        serde_json::from_slice(&files::whole(path).ok()?).ok()
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(|error| Error::config("note", error.to_string()))?;
+        Kind::Table.write(path, &text)
+    }
+}
+
+/// A hash of a file's contents.
+fn fingerprint(path: &Path) -> Result<String> {
+    let failed = |error: std::io::Error| Error::Data {
+        path: path.to_owned(),
+        detail: format!("cannot be read: {error}"),
+    };
+    Ok(blake3::hash(&files::whole(path).map_err(failed)?).to_hex().to_string())
 }
 
 /// What a training begins with and does otherwise.
@@ -162,18 +186,28 @@ impl<'a> Lab<'a> {
             Trained { checkpoint: folder.join(CHECKPOINT), recipe_file: folder.join(RECIPE), recipe };
         let text =
             toml::to_string(&trained.recipe).map_err(|error| Error::config("recipe", error.to_string()))?;
-        let init = begin.init.map(|model| model.checkpoint.clone());
-        let done = folder.join(DONE);
-        let known = std::fs::read(&done).ok().and_then(|bytes| serde_json::from_slice::<Done>(&bytes).ok());
-        if let Some(known) = known.filter(|known| known.recipe == text && known.init == init) {
-            self.count(known.seconds);
-            return Ok(trained);
+        let init = begin.init.map(|model| fingerprint(&model.checkpoint)).transpose()?;
+        let note = folder.join(NOTE);
+        let known = Note::read(&note);
+        match known.as_ref().filter(|known| known.init == init) {
+            Some(Note { recipe, seconds: Some(seconds), .. }) if *recipe == text => {
+                self.count(*seconds);
+                return Ok(trained);
+            }
+            None if known.is_some() && trained.checkpoint.is_file() => {
+                let detail = "was begun with the weights of another model (remove this folder to begin anew)";
+                return Err(Error::Data { path: folder, detail: detail.into() });
+            }
+            _ => {}
         }
         Kind::Table.write(&trained.recipe_file, text.as_bytes())?;
+        Note { recipe: text.clone(), init: init.clone(), seconds: None }.write(&note)?;
         let mut words: Vec<String> =
             vec!["train".into(), shown(&trained.recipe_file), "--out".into(), shown(&folder)];
-        match &init {
-            Some(init) if !trained.checkpoint.is_file() => words.extend(["--init".into(), shown(init)]),
+        match begin.init {
+            Some(init) if !trained.checkpoint.is_file() => {
+                words.extend(["--init".into(), shown(&init.checkpoint)]);
+            }
             _ => words.push("--resume=auto".into()),
         }
         let steps = trained.recipe.train.steps;
@@ -194,9 +228,7 @@ impl<'a> Lab<'a> {
             other => other,
         })?;
         let seconds = begun.elapsed().as_secs_f64();
-        let noted = Done { recipe: text, init, seconds };
-        let noted = serde_json::to_vec(&noted).map_err(|error| Error::config("done", error.to_string()))?;
-        Kind::Table.write(&done, &noted)?;
+        Note { recipe: text, init, seconds: Some(seconds) }.write(&note)?;
         if !self.quiet() {
             tell!("duet: seed {seed}, {name}: {steps} steps in {}", time(seconds));
         }
@@ -244,7 +276,8 @@ impl<'a> Lab<'a> {
         if let Some(known) = self.splits.borrow().get(&key) {
             return Ok(Rc::clone(known));
         }
-        let split = load(spec, config.in_channels, config.image_size)?.for_model(config, &spec.path)?;
+        let read = Reader::of(self.arguments).load(spec, config.in_channels, config.image_size);
+        let split = read?.for_model(config, &spec.path)?;
         let split = Rc::new(split);
         self.splits.borrow_mut().insert(key, Rc::clone(&split));
         Ok(split)
@@ -275,7 +308,8 @@ impl<'a> Lab<'a> {
     /// Data that cannot be read.
     pub fn pixels(&self, session: &Session, data: &str) -> Result<Split> {
         let config = session.config();
-        load(&self.plan.data_in(&self.options.data, data)?, config.in_channels, config.image_size)
+        let spec = self.plan.data_in(&self.options.data, data)?;
+        Reader::of(self.arguments).load(&spec, config.in_channels, config.image_size)
     }
 
     /// A figure of every seed.

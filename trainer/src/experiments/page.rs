@@ -81,8 +81,8 @@ fn section(table: &Table, picture: &impl Fn(&str) -> Option<Vec<u8>>) -> Markup 
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Cell, Column, Row};
     use super::*;
+    use crate::experiments::table::{Cell, Column, Row};
 
     #[test]
     fn names_are_text_and_pictures_lie_inside() {

@@ -41,6 +41,12 @@ pub fn run(arguments: &Cli, words: &[String], folder: &Path, mut heard: impl FnM
     if let Some(table) = &arguments.tuning {
         command.arg("--tuning").arg(table);
     }
+    if let Some(folder) = &arguments.cache {
+        command.arg("--cache").arg(folder);
+    }
+    if arguments.no_cache {
+        command.arg("--no-cache");
+    }
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
     let mut child = Running(command.spawn().map_err(|error| failed(&program, error))?);
     let (sender, lines) = channel();

@@ -1,5 +1,6 @@
 //! What touches the world outside: the terminal, files, pictures, the device, checkpoints and tuning tables.
 
+pub mod data;
 pub mod files;
 pub mod given;
 pub mod outlined;

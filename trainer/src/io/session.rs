@@ -1,7 +1,8 @@
 //! What commands share: the device, a loaded model, interruption.
 
 use crate::cli::{self, ChainArgs, Cli, Data, Model};
-use crate::data::{DataSpec, Split, load};
+use crate::data::{DataSpec, Split};
+use crate::io::data::Reader;
 use crate::io::output::tell;
 use crate::io::{terminal, tuning};
 use crate::recipe::Recipe;
@@ -26,9 +27,9 @@ use std::time::{Duration, Instant};
 /// Images whose likeness to the training data is measured together.
 const PROFILE_BATCH: usize = 8;
 
-/// Where compiled pipelines are kept between runs; `None` where there is no home.
-fn cache_folder() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+/// Where compiled pipelines and decoded pictures are kept between runs; `None` where there is no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").filter(|base| !base.is_empty()).map(PathBuf::from);
     base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .map(|base| base.join("duet"))
 }
@@ -70,8 +71,8 @@ pub struct Session {
     pub set: WeightSet,
     /// What measures how like the training data images are, made at its first use.
     profiles: OnceCell<NoiseProfiles>,
-    /// Whether what is told is JSON.
-    json: bool,
+    /// Reads its data.
+    reader: Reader,
 }
 
 impl Session {
@@ -103,7 +104,7 @@ impl Session {
     ) -> Result<Session> {
         let device = open_device(arguments)?;
         let weights = upload(&device, model, &checkpoint)?;
-        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new(), json: arguments.json })
+        Ok(Session { weights, checkpoint, set, profiles: OnceCell::new(), reader: Reader::of(arguments) })
     }
 
     /// Another model on the same device, and which of its weights to use: the average where it has one.
@@ -134,7 +135,7 @@ impl Session {
     /// # Errors
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
     pub fn data(&self, options: &Data) -> Result<Split> {
-        data(self.json, &self.checkpoint, options)
+        data(&self.reader, &self.checkpoint, options)
     }
 
     /// The statistics of the training data under the weights in use, where the file has them.
@@ -197,16 +198,16 @@ fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
     Ok(DataSpec { ground, fit, resize, resize_to, pad_to, ..spec })
 }
 
-/// The data of a checkpoint, as [`Session::data`] without a device; what is told of them is JSON or text.
+/// The data of a checkpoint, as [`Session::data`] without a device.
 ///
 /// # Errors
 /// As [`Session::data`].
-pub fn data(json: bool, checkpoint: &Checkpoint, options: &Data) -> Result<Split> {
+pub fn data(reader: &Reader, checkpoint: &Checkpoint, options: &Data) -> Result<Split> {
     let spec = data_spec(checkpoint, options)?;
     let config = &checkpoint.model;
-    let split = load(&spec, config.in_channels, config.image_size)?;
+    let split = reader.load(&spec, config.in_channels, config.image_size)?;
     // Standard output is the command's answer.
-    if json {
+    if reader.json() {
         tell!("{}", split.summary.text(true));
     } else {
         tell!("duet: {}", split.summary.text(false));
@@ -313,14 +314,15 @@ fn ignore_hangup() -> bool {
 
 /// A file that must not grow any more is an error of its writing, as a full disk is, and does not end the process.
 #[cfg(unix)]
-fn ignore_full_files() {
+pub fn ignore_full_files() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     // SAFETY: no code of ours is called by a signal that is ignored. Where it cannot be, it stays as it was.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
+/// There is no such signal.
 #[cfg(not(unix))]
-fn ignore_full_files() {}
+pub fn ignore_full_files() {}
 
 /// What a chain hears at each step: to go on, until Ctrl-C.
 pub fn go_on() -> ControlFlow<()> {

@@ -175,7 +175,7 @@ mod tests {
     fn data(first: u8) -> Dataset {
         let labels = Labels::Classes(vec![0, 1]);
         Dataset {
-            images: vec![first, 2],
+            images: vec![first, 2].into(),
             labels,
             channels: 1,
             size: 1,

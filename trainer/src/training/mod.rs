@@ -13,6 +13,7 @@ mod resume;
 mod run;
 mod seen;
 mod start;
+mod waiting;
 
 pub use keep::CHECKPOINT;
 pub use resume::labels_fit;

@@ -178,7 +178,7 @@ mod tests {
 
     fn data(labels: Labels) -> Dataset {
         Dataset {
-            images: vec![0; 3],
+            images: vec![0; 3].into(),
             labels,
             channels: 1,
             size: 1,

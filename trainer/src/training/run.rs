@@ -7,6 +7,7 @@ use super::labelled::{self, LABELLED, Labelled};
 use super::probe::Probe;
 use super::resume::no_better;
 use super::seen::Seen;
+use super::waiting::{DATA_SHARE, Spent, Waiting};
 use super::{fit, grid, warn};
 use crate::data::Split;
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
@@ -69,6 +70,16 @@ pub struct Run {
     last: Option<Figures>,
     /// The learning rate of the last step.
     rate: f64,
+    /// Tells that data are waited for.
+    waiting: Waiting,
+}
+
+/// How fast the steps since the last look were.
+struct Pace {
+    /// Images a second.
+    speed: f64,
+    /// Where their time went.
+    spent: Spent,
 }
 
 /// What is due after a step.
@@ -104,6 +115,7 @@ impl Run {
             best,
             last,
             rate: 0.0,
+            waiting: Waiting::default(),
             begin,
         };
         Ok(run)
@@ -133,11 +145,19 @@ impl Run {
         }
     }
 
+    /// What it was trained on.
+    pub fn into_data(self) -> Split {
+        self.begin.split
+    }
+
     fn until_the_end(&mut self, view: &View) -> Result<Why> {
         let (mut since, mut since_step) = (Instant::now(), self.begin.trainer.step());
+        let mut batching = Duration::ZERO;
         loop {
             let step = self.begin.trainer.step();
+            let began = Instant::now();
             let (batch, few) = self.batch(step)?;
+            batching += began.elapsed();
             self.rate = self.begin.recipe.train.rate_at(step, self.share_of_time());
             match &few {
                 Some(few) => self.begin.trainer.train_step_of(&[&batch, few], self.rate)?,
@@ -151,8 +171,10 @@ impl Run {
                 // A loss that is not finite ends the run here, before anything is saved over a good checkpoint.
                 let metrics = pollster::block_on(self.begin.trainer.metrics())?;
                 let images = (step - since_step) as f64 * self.begin.recipe.train.batch_size as f64;
-                self.look(&due, &metrics, images / since.elapsed().as_secs_f64(), &batch, view)?;
-                (since, since_step) = (Instant::now(), step);
+                let spent = Spent { batching, all: since.elapsed() };
+                let pace = Pace { speed: images / spent.all.as_secs_f64(), spent };
+                self.look(&due, &metrics, &pace, &batch, view)?;
+                (since, since_step, batching) = (Instant::now(), step, Duration::ZERO);
             } else if step.is_multiple_of(4) {
                 // The queue must not run ahead of the device by more than a few steps, or Ctrl-C would wait for it.
                 self.begin.trainer.weights().device().wait()?;
@@ -209,13 +231,16 @@ impl Run {
 
     /// Saves, then looks at what was saved. Only saving can fail: the rest may take long, hang or crash, and is needed for
     /// nothing.
-    fn look(&mut self, due: &Due, metrics: &Metrics, speed: f64, batch: &Batch, view: &View) -> Result<()> {
-        let mut figures = self.figures(metrics, speed);
+    fn look(&mut self, due: &Due, metrics: &Metrics, pace: &Pace, batch: &Batch, view: &View) -> Result<()> {
+        let mut figures = self.figures(metrics, pace);
+        if let Some(text) = self.waiting.add(pace.spent, self.begin.split.train.images.in_file()) {
+            view.print(|| warn(self.begin.json, &text));
+        }
         self.last = Some(figures.clone());
         if due.save || due.eval || due.sample {
             self.save(&figures, batch, view)?;
         }
-        let text = format!("{} {speed:.1} images/s", self.losses(&figures, " "));
+        let text = format!("{} {:.1} images/s", self.losses(&figures, " "), pace.speed);
         let memory = self.begin.trainer.weights().device().counters().live_bytes;
         view.show(&figures, text.clone(), memory);
         // Who presses Ctrl-C does not wait for a test.
@@ -329,7 +354,7 @@ impl Run {
     }
 
     /// What was measured at the step that was just done; a checkpoint holds finite numbers alone.
-    fn figures(&self, metrics: &Metrics, speed: f64) -> Figures {
+    fn figures(&self, metrics: &Metrics, pace: &Pace) -> Figures {
         let values = [
             (SECONDS, Some(self.seconds().as_secs_f64())),
             ("loss", Some(f64::from(metrics.loss))),
@@ -340,7 +365,8 @@ impl Run {
             ("loss_scale", metrics.loss_scale.map(f64::from)),
             ("skipped", metrics.loss_scale.map(|_| metrics.skipped as f64)),
             ("learning_rate", Some(self.rate)),
-            ("images_per_second", Some(speed)),
+            ("images_per_second", Some(pace.speed)),
+            (DATA_SHARE, Some(pace.spent.data_share())),
         ];
         let alone = self.begin.recipe.train.classifier_only;
         let measured = |name: &str| !alone || !["mse", "vb"].contains(&name);

@@ -8,7 +8,8 @@ use super::run::{Begin, METRICS, Run, SAMPLES};
 use super::seen::Seen;
 use super::{fit, grid, warn};
 use crate::cli::{Cli, Resume, Train};
-use crate::data::load;
+use crate::data::Split;
+use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::session::{open_device, watch_interrupts};
@@ -18,14 +19,14 @@ use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves; whether it came to its
-/// end.
+/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves; the data, as the model
+/// numbers their classes, of a run that came to its end.
 ///
 /// # Errors
 /// Bad options, data or checkpoints; another run at work in the folder; a loss that is not finite, or a checkpoint that
 /// cannot be saved (the last good one stays); device errors. Figures that cannot be measured or written and samples that
 /// cannot be drawn are told and end nothing.
-pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<bool> {
+pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<Option<Split>> {
     let (json, out) = (arguments.json, &options.folder());
     let limit = time_limit(options.minutes)?;
     if out.exists() && !out.is_dir() {
@@ -35,7 +36,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<boo
     let newest = out.join(CHECKPOINT);
     if !goes_on(options, &newest)? && recipe.train.steps == 0 {
         nothing_to_do(json, 0, 0, None, None);
-        return Ok(false);
+        return Ok(None);
     }
     let metrics = out.join(METRICS);
     let inputs =
@@ -55,7 +56,8 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<boo
     // Once more: a run that had the lock until now may have saved.
     let resumed = goes_on(options, &newest)?;
     let file = options.from.clone().unwrap_or_else(|| newest.clone());
-    let split = load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    let split =
+        Reader::of(arguments).load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
     say!("{}", split.summary.text(json));
     split.summary.warnings.iter().for_each(|warning| warn(json, warning));
     labels_fit(&split.train, &recipe.model)?;
@@ -95,7 +97,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<boo
     let why = state.and_then(|state| ended(state, &recipe.train, &part));
     if step >= recipe.train.steps || why.is_some() {
         nothing_to_do(json, step, recipe.train.steps, Some(&file), why.as_deref());
-        return Ok(true);
+        return Ok(Some(split));
     }
     if recipe.train.keep_best.is_some() && part.name == "test" {
         let detail = "the best checkpoint is chosen by the test part: its figures there are better than on images of later";
@@ -123,7 +125,7 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<boo
         Run::new(Begin { recipe, split, trainer, cut, kept, seen, labelled, state, begun, limit, json })?;
     let outcome = run.steps();
     device.save_pipeline_cache();
-    outcome
+    Ok(outcome?.then(|| run.into_data()))
 }
 
 /// Whether the run goes on: from the folder's checkpoint `newest`, or from another one that is named.

@@ -136,7 +136,7 @@ fn tag(name: &str) -> String {
         }
     }
     match name {
-        "seconds" | "images_per_second" => format!("speed/{name}"),
+        "seconds" | "images_per_second" | "data_share" => format!("speed/{name}"),
         _ => format!("train/{name}"),
     }
 }

@@ -31,11 +31,15 @@ fn a_folder_of_pictures_becomes_a_model_and_a_report() {
     let home = tempfile::tempdir().unwrap();
     let (data, run) = (folder(home.path()), home.path().join("run"));
     let (data, out) = (data.to_str().unwrap(), run.to_str().unwrap());
+    let kept = home.path().join("kept");
     let arguments = [
         "train",
         data,
         "--out",
         out,
+        "--verbose",
+        "--cache",
+        kept.to_str().unwrap(),
         "--preset",
         "tiny",
         "--set",
@@ -64,6 +68,8 @@ fn a_folder_of_pictures_becomes_a_model_and_a_report() {
     for word in ["2 of 52 pictures cannot be read", "leaf/cut.png", "sky/page.jpg", "passed over"] {
         assert!(error.contains(word), "{word}: {error}");
     }
+    // Once for the choice and for the run, which have the same size.
+    assert_eq!(error.matches("decoding pictures=52").count(), 1, "{error}");
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
     for word in
         ["What was learnt from my pictures", "leaf/cut.png", "What would have to change?", "data:image/png"]

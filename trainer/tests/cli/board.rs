@@ -28,7 +28,7 @@ impl Terminal {
         let pty = openpty(&size, None).unwrap();
         let before = tcgetattr(&pty.slave).unwrap();
         let end = || pty.slave.try_clone().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_duet"))
+        let child = super::program()
             .args(["train", &project.text("recipe.toml"), "--out", &project.text(run), "--steps", "100000"])
             .args(more)
             .env("TERM", "xterm-256color")

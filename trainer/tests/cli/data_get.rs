@@ -426,7 +426,7 @@ fn control_c_leaves_a_part_to_go_on_with() {
         }
     });
     let home = tempfile::tempdir().unwrap();
-    let child = std::process::Command::new(env!("CARGO_BIN_EXE_duet"))
+    let child = super::program()
         .args(["data", "get", "mnist", "--to", home.path().to_str().unwrap(), "--mirror", &server.address])
         .stdin(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())

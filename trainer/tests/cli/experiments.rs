@@ -47,7 +47,7 @@ fn a_table_comes_of_trainings_that_are_done_once() {
     let [table, report] = lines.as_slice() else { panic!("{said}") };
     assert_eq!(table["name"], "table6");
     let rows = table["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 5);
     for row in rows {
         for cell in row["cells"].as_array().unwrap() {
             let share = cell["values"][0].as_f64().unwrap();
@@ -63,11 +63,12 @@ fn a_table_comes_of_trainings_that_are_done_once() {
     let model =
         |name: &str| weights(&out.join("adaptation-tiny/seed-1").join(name).join("checkpoint.safetensors"));
     let (joint, adapted) = (model("joint-usps"), model("adapted-usps-mnist"));
-    for (name, tensor) in joint.weights.iter() {
+    let averaged = joint.ema.as_ref().unwrap();
+    for (name, tensor) in averaged.iter() {
         let same = adapted.weights.iter().any(|(other, found)| other == name && found.data == tensor.data);
         assert!(same || !name.starts_with("clasifier."), "{name} moved without labels");
     }
-    assert!(joint.weights != adapted.weights);
+    assert!(*averaged != adapted.weights);
     let markdown = std::fs::read_to_string(out.join("tables/table6-tiny.md")).unwrap();
     assert!(
         markdown.contains("| joint model of the source, adapted |") && markdown.contains("- seeds: 1"),
@@ -86,6 +87,14 @@ fn a_table_comes_of_trainings_that_are_done_once() {
     let again = ok(&arguments);
     assert_eq!(again.lines().next(), said.lines().next());
     assert_eq!(times("joint-usps"), before);
+
+    // What began with weights that are no longer those is not taken for what it should be.
+    let [joint, adapted] =
+        ["joint-usps", "adapted-usps-mnist"].map(|name| out.join("adaptation-tiny/seed-1").join(name));
+    let kept = std::fs::read(joint.join("checkpoint.safetensors")).unwrap();
+    std::fs::copy(adapted.join("checkpoint.safetensors"), joint.join("checkpoint.safetensors")).unwrap();
+    fails(&arguments, &["adapted-usps-mnist", "weights of another model"]);
+    std::fs::write(joint.join("checkpoint.safetensors"), kept).unwrap();
 
     // Other settings in the same folder are refused, with what to do.
     arguments.extend(["--set", "train.learning_rate=0.5"]);

@@ -211,12 +211,7 @@ fn control_c_leaves_the_images_that_are_done() {
     // Many steps of few images at a time, so that there is time.
     let all =
         ["explain", "--all", "--model", &model, "--out", &out, "--batch", "1", "--steps", "1000", &data];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_duet"))
-        .args(all)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = super::program().args(all).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let lines = project.path("tree/Results/duet/explanations.jsonl");
     let begin = Instant::now();
     while !std::fs::read(&lines).is_ok_and(|text| text.contains(&b'\n')) {

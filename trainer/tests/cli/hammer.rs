@@ -5,7 +5,7 @@ use super::training::{FILE, figures, rubbish, state, step, wait_for};
 use super::{Project, duet, ok, weights};
 use duet::rng::{Seed, Stream, uniform_u32_below};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// A moment within `span`: the `number`-th of a fixed sequence.
@@ -133,7 +133,7 @@ fn exporting_survives(wanted: u32) {
     let (mut renewed, mut while_writing) = (0, 0);
     for number in 0..wanted {
         std::fs::write(&file, &old).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_duet"))
+        let mut child = super::program()
             .args(["export", "--model", &model, "--out", &out])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -5,6 +5,7 @@ mod augmenting;
 mod automatic;
 #[cfg(unix)]
 mod board;
+mod cache;
 mod classes;
 mod counterfactuals;
 mod data_get;
@@ -29,10 +30,29 @@ mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// The program, whose decoded pictures are these tests' own and not the user's.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+    command.env("DUET_CACHE", cache());
+    command
+}
+
+/// A folder for decoded pictures that is empty when the tests begin.
+fn cache() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
+        // What an earlier version decoded is not what is tested.
+        let _ = std::fs::remove_dir_all(&folder);
+        folder
+    })
+}
+
 fn duet(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_duet")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    program().args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 fn ok(arguments: &[&str]) -> String {
@@ -285,7 +305,7 @@ fn an_interrupted_study_leaves_what_is_done() {
     let project = Project::new();
     project.train("run", &["--steps", "6"]);
     let file = project.path("study/study.json");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_duet"))
+    let mut child = program()
         .args([
             "study",
             "--model",
@@ -333,7 +353,7 @@ fn control_c_saves_and_a_kill_loses_nothing_saved() {
     let (recipe, out) = (project.text("recipe.toml"), project.text("run"));
     let file = project.path("run/checkpoint.safetensors");
     let start = |resume: bool| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+        let mut command = program();
         command.args(["train", &recipe, "--out", &out, "--steps", "100000"]);
         if resume {
             command.arg("--resume");
@@ -410,7 +430,7 @@ fn bad_input_is_refused_with_its_name_and_cause() {
 #[test]
 fn a_machine_without_a_driver_is_told_what_to_install() {
     let project = Project::new();
-    let output = Command::new(env!("CARGO_BIN_EXE_duet"))
+    let output = program()
         .args(["train", &project.text("recipe.toml"), "--out", &project.text("run")])
         // The loader looks for drivers in this file alone.
         .env("VK_DRIVER_FILES", "/nonexistent.json")

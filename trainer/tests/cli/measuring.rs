@@ -2,7 +2,7 @@
 
 use super::{Project, fails, ok};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The benchmark's JSON of a tiny model's whole steps.
 fn bench(project: &Project, more: &[&str]) -> serde_json::Value {
@@ -173,7 +173,7 @@ fn tune_keeps_a_table_that_later_commands_read() {
     let project = Project::new();
     let (recipe, table) = (project.text("recipe.toml"), project.text("tables/here.json"));
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+        let mut command = super::program();
         command.args(arguments).env("XDG_CONFIG_HOME", project.path("config")).stdin(Stdio::null());
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

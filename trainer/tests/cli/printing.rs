@@ -2,18 +2,13 @@
 
 use super::{Project, duet, fails, ok};
 use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Runs a command whose output nobody reads: its exit code and what it says on stderr.
 fn unread(arguments: &[&str]) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_duet"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .output()
-        .unwrap();
+    let output = super::program().args(arguments).stdin(Stdio::null()).stdout(writer).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -21,7 +16,7 @@ fn unread(arguments: &[&str]) -> (Option<i32>, String) {
 #[cfg(target_os = "linux")]
 fn full(arguments: &[&str]) -> (Option<i32>, String) {
     let device = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+    let mut command = super::program();
     let output = command.args(arguments).stdin(Stdio::null()).stdout(device).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -80,7 +75,7 @@ fn standard_error_may_be_closed() {
     let run = |arguments: &[&str]| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+        let mut command = super::program();
         command.args(arguments).stdin(Stdio::null()).stderr(writer);
         command.output().unwrap().status.code()
     };
@@ -178,7 +173,7 @@ fn the_command_is_called_duet() {
 #[test]
 fn a_reader_that_stops_after_a_line_gets_that_line() {
     let project = Project::new();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_duet"))
+    let mut child = super::program()
         .args(["train", &project.text("recipe.toml"), "--out", &project.text("run"), "--steps", "8"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -45,7 +45,10 @@ fn usps() {
     assert_eq!(counts(&split.train), [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644]);
     assert_eq!(counts(&split.test), [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]);
     // "6.0000 -1.0000 … -0.6310 0.8620 -0.1670": (v + 1) / 2 · 255, cut off.
-    assert_eq!((split.train.classes().unwrap()[0], &split.train.images[6..10]), (6, &[0, 47, 237, 106][..]));
+    assert_eq!(
+        (split.train.classes().unwrap()[0], &split.train.image(0)[6..10]),
+        (6, &[0, 47, 237, 106][..])
+    );
     if folder.join("usps.t.bz2").is_file() {
         assert!(split.summary.text(false).contains("usps.t.bz2 has the same digits in another form"));
         // LIBSVM's file alone, on both sides for want of its training file.

@@ -3,7 +3,7 @@
 use super::{Project, fails, weights};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// A server that runs, and its address without the scheme.
 struct Serving {
@@ -13,7 +13,7 @@ struct Serving {
 
 impl Serving {
     fn start(arguments: &[&str]) -> Serving {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_duet"))
+        let mut child = super::program()
             .args(["--json", "serve", "--port", "0"])
             .args(arguments)
             .stdin(Stdio::null())

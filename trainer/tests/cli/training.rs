@@ -57,7 +57,7 @@ impl Project {
     }
 
     pub fn command(&self, run: &str, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_duet"));
+        let mut command = super::program();
         command
             .args(self.arguments(run, more))
             .stdin(Stdio::null())
@@ -274,6 +274,7 @@ fn a_full_disk_ends_the_run_and_the_last_checkpoint_stays() {
     // Files may grow to 64 blocks of 512 or 1024 bytes; the signal that says so is ignored, as writing then fails.
     let limited: Vec<String> = project.arguments("run", &["--resume", "--steps", "12"]);
     let output = Command::new("sh")
+        .env("DUET_CACHE", super::cache())
         .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""])
         .arg(env!("CARGO_BIN_EXE_duet"))
         .args(&limited)
@@ -387,6 +388,7 @@ fn polite_kills_and_closed_terminals_save() {
         let begin = project.arguments(run, &["--steps", "100000"]);
         let mut command = Command::new("sh");
         command
+            .env("DUET_CACHE", super::cache())
             .args(["-c", &format!("{wanted} exec \"$0\" \"$@\"")])
             .arg(env!("CARGO_BIN_EXE_duet"))
             .args(begin);

@@ -4,8 +4,9 @@ use super::sheet;
 use crate::cli::{Cli, DataInfo};
 use crate::data::{
     Copies, DataKind, DataSpec, Dataset, Looks, Split, Spread, by_class, copies_in, copies_within, ending,
-    guess, load, looks, shape, spread,
+    guess, looks, shape, spread,
 };
+use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::recipe::Recipe;
@@ -49,7 +50,7 @@ pub fn run(arguments: &Cli, options: &DataInfo) -> Result<()> {
             files::check_apart(path.parent().unwrap_or(Path::new("")), &source.spec.path)?;
         }
     }
-    let split = load(&source.spec, source.channels, source.size)?;
+    let split = Reader::of(arguments).load(&source.spec, source.channels, source.size)?;
     if let Some(path) = &options.sheet {
         sheet::draw(path, &split.train, options.count)?;
     }
@@ -153,7 +154,7 @@ fn find(split: Split, looks: Option<Looks>) -> Found {
 fn is_grey(set: &Dataset) -> bool {
     let plane = set.size * set.size;
     set.channels == 3
-        && set.images.chunks_exact(3 * plane.max(1)).all(|image| {
+        && set.each().all(|image| {
             let (red, rest) = image.split_at(plane);
             let (green, blue) = rest.split_at(plane);
             red == green && green == blue

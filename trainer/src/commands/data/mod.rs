@@ -1,5 +1,6 @@
 //! `duet data`: data sets before anything is trained on them.
 
+mod cache;
 mod get;
 mod info;
 mod list;
@@ -15,6 +16,7 @@ use duet::Result;
 pub fn run(arguments: &Cli, task: &DataTask) -> Result<()> {
     match task {
         DataTask::Info(options) => info::run(arguments, options),
+        DataTask::Cache(options) => cache::run(arguments, options),
         DataTask::Get(options) => get::run(arguments, options),
         DataTask::List => {
             list::run(arguments);

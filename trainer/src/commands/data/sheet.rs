@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn rows_are_of_their_class_and_spread_over_it() {
         let set = |labels| Dataset {
-            images: vec![0; 6],
+            images: vec![0; 6].into(),
             labels,
             channels: 1,
             size: 1,

@@ -113,8 +113,7 @@ impl Source {
                 Truths::Labels(rows.iter().flat_map(row).collect())
             }
         };
-        let len = test.image_len();
-        let levels = rows.iter().flat_map(|row| &test.images[row * len..][..len]).copied().collect();
+        let levels = rows.iter().flat_map(|row| test.image(*row)).copied().collect();
         let names = rows.iter().map(|row| format!("test image {row}")).collect();
         Source { names, numbers: rows, levels, truths, classes }
     }

@@ -1,7 +1,7 @@
 //! What is made of a run that came to its end: test accuracy by class, counterfactuals of test images, a report of it all.
 
 use crate::cli::{self, Cli, Train};
-use crate::data::{Dataset, load};
+use crate::data::{Dataset, Split};
 use crate::eval::accuracy::accuracy;
 use crate::io::files::Kind;
 use crate::io::output::{say, tell};
@@ -25,10 +25,10 @@ const STRIPS: &str = "counterfactuals.png";
 /// The report.
 const REPORT: &str = "report.html";
 
-/// Makes the report of a run. What cannot be made is told: the model is there.
-pub fn finish(arguments: &Cli, options: &Train, recipe: &Recipe) {
+/// Makes the report of a run on `split`. What cannot be made is told: the model is there.
+pub fn finish(arguments: &Cli, options: &Train, recipe: &Recipe, split: &Split) {
     let folder = options.folder();
-    match make(arguments, &folder, recipe) {
+    match make(arguments, &folder, recipe, split) {
         Ok(accuracy) => say_end(arguments.json, &folder, accuracy),
         Err(error) if arguments.json => {
             tell!("{}", serde_json::json!({ "warning": format!("there is no report: {error}") }));
@@ -53,13 +53,11 @@ fn say_end(json: bool, folder: &Path, accuracy: f64) {
 }
 
 /// Writes the report; the share of right answers.
-fn make(arguments: &Cli, folder: &Path, recipe: &Recipe) -> Result<f64> {
+fn make(arguments: &Cli, folder: &Path, recipe: &Recipe, split: &Split) -> Result<f64> {
     let file = folder.join(CHECKPOINT);
     let model = cli::Model { model: file.clone(), weights: cli::WeightSet::default() };
     let session = Session::open(arguments, &model)?;
     let config = session.config().clone();
-    let split =
-        load(&recipe.data, config.in_channels, config.image_size)?.for_model(&config, &recipe.data.path)?;
     watch_interrupts()?;
     let (test, quiet) = (&split.test, arguments.json);
     let right = accuracy(&session.weights, session.set, test, test.len().min(MOST_TESTED), BATCH, quiet)?;

@@ -18,9 +18,9 @@ const RECIPE: &str = "recipe.toml";
 /// A bad recipe, data or checkpoint; a loss that is not finite; device errors.
 pub fn run(arguments: &Cli, options: &Train) -> Result<()> {
     let (recipe, found) = recipe(arguments, options)?;
-    let ended = train(arguments, options, recipe.clone())?;
-    if ended && (found || options.report) && !recipe.train.classifier_only {
-        finish::finish(arguments, options, &recipe);
+    let trained = train(arguments, options, recipe.clone())?;
+    if let Some(split) = trained.filter(|_| (found || options.report) && !recipe.train.classifier_only) {
+        finish::finish(arguments, options, &recipe, &split);
     }
     Ok(())
 }

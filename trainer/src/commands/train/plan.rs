@@ -2,7 +2,8 @@
 
 use crate::automatic::{Budget, Choice, Facts, choose, measure};
 use crate::cli::{Cli, Train};
-use crate::data::{Damaged, DataSpec, load, look};
+use crate::data::{Damaged, DataSpec, look};
+use crate::io::data::Reader;
 use crate::io::output::{bytes, say, short, tell, time};
 use crate::io::session::open_device;
 use crate::recipe::{Recipe, TimeSpan};
@@ -50,7 +51,7 @@ pub fn plan(arguments: &Cli, options: &Train) -> Result<Plan> {
     let guess =
         Facts { images: 0, classes: 2, head: Head::Multiclass, channels: found.channels, side: found.side };
     let size = guess.natural_size().min(32);
-    let split = load(&spec, found.channels, size)?;
+    let split = Reader::of(arguments).load(&spec, found.channels, size)?;
     let whole = split.train.len() + split.test.len();
     let facts = Facts::of(&found, &split.train);
     spec.test_share = Facts::test_share(whole);
