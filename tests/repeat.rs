@@ -27,7 +27,7 @@ fn alone(launch: &Launch) -> Program {
     let mut buffers: Vec<BufferSpec> = Vec::new();
     let mut own = |slice: &Slice| {
         buffers.push(BufferSpec::Slot { bytes: slice.bytes });
-        Slice { buffer: BufferId(buffers.len() as u32 - 1), offset: 0, bytes: slice.bytes }
+        Slice { buffer: BufferId(buffers.len() as u32 - 1), offset: 0, bytes: slice.bytes, half: false }
     };
     let reads = launch.reads.iter().map(&mut own).collect();
     let writes = launch.writes.iter().map(&mut own).collect();
@@ -95,9 +95,15 @@ fn a_kernel_that_runs_again_costs_no_memory() {
     assert!(seen.len() >= 50, "only {} kernels", seen.len());
     assert!(grown.is_empty(), "{grown:#?}");
     // The measure tells a kernel that does what is forbidden, where the driver is one of those that this is about.
-    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64 };
+    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64, half: false };
     let forbidden = Launch {
-        kernel: Kernel { file: "forbidden", source: FORBIDDEN, entry: "main", constants: Vec::new() },
+        kernel: Kernel {
+            file: "forbidden",
+            source: FORBIDDEN,
+            entry: "main",
+            constants: Vec::new(),
+            halves: Vec::new(),
+        },
         reads: vec![slice(0)],
         writes: vec![slice(1)],
         uniform: [3u32, 1, 0, 0].iter().flat_map(|v| v.to_le_bytes()).collect(),

@@ -29,14 +29,20 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+alias Gradient = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
-@group(0) @binding(2) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
 @group(0) @binding(3) var<uniform> gradient_size: Size;
 
 const ZERO = vec4<f32>(0.0);
@@ -45,21 +51,21 @@ fn put(at: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>, bias0: vec
     var v0 = value0 + bias0;
     var v1 = value1 + bias1;
     if (size.has_residual != 0u) {
-        v0 += residual[at];
+        v0 += vec4<f32>(residual[at]);
         if (has_next) {
-            v1 += residual[at + 1u];
+            v1 += vec4<f32>(residual[at + 1u]);
         }
     }
-    result[at] = v0;
+    result[at] = Result(v0);
     if (has_next) {
-        result[at + 1u] = v1;
+        result[at + 1u] = Result(v1);
     }
 }
 
 fn put_gradient(at: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>) {
-    gradient[at] = value0;
+    gradient[at] = Gradient(value0);
     if (has_next) {
-        gradient[at + 1u] = value1;
+        gradient[at + 1u] = Gradient(value1);
     }
 }
 
@@ -148,24 +154,24 @@ fn forward(
         let base0 = (n * size.in_height + u32(clamp(row0, 0, last))) * size.in_width * size.in_quads;
         let base1 = (n * size.in_height + u32(clamp(row1, 0, last))) * size.in_width * size.in_quads;
         for (var channel = 0u; channel < size.in_quads; channel++) {
-            let s00 = select(ZERO, source[base0 + at0 + channel], inside0 && inside_row0);
-            let s01 = select(ZERO, source[base0 + at1 + channel], inside1 && inside_row0);
-            let s02 = select(ZERO, source[base0 + at2 + channel], inside2 && inside_row0);
-            let s03 = select(ZERO, source[base0 + at3 + channel], inside3 && inside_row0);
-            let s04 = select(ZERO, source[base0 + at4 + channel], inside4 && inside_row0);
-            let s05 = select(ZERO, source[base0 + at5 + channel], inside5 && inside_row0);
-            let s06 = select(ZERO, source[base0 + at6 + channel], inside6 && inside_row0);
-            let s07 = select(ZERO, source[base0 + at7 + channel], inside7 && inside_row0);
-            let s08 = select(ZERO, source[base0 + at8 + channel], inside8 && inside_row0);
-            let s10 = select(ZERO, source[base1 + at0 + channel], inside0 && inside_row1);
-            let s11 = select(ZERO, source[base1 + at1 + channel], inside1 && inside_row1);
-            let s12 = select(ZERO, source[base1 + at2 + channel], inside2 && inside_row1);
-            let s13 = select(ZERO, source[base1 + at3 + channel], inside3 && inside_row1);
-            let s14 = select(ZERO, source[base1 + at4 + channel], inside4 && inside_row1);
-            let s15 = select(ZERO, source[base1 + at5 + channel], inside5 && inside_row1);
-            let s16 = select(ZERO, source[base1 + at6 + channel], inside6 && inside_row1);
-            let s17 = select(ZERO, source[base1 + at7 + channel], inside7 && inside_row1);
-            let s18 = select(ZERO, source[base1 + at8 + channel], inside8 && inside_row1);
+            let s00 = select(ZERO, vec4<f32>(source[base0 + at0 + channel]), inside0 && inside_row0);
+            let s01 = select(ZERO, vec4<f32>(source[base0 + at1 + channel]), inside1 && inside_row0);
+            let s02 = select(ZERO, vec4<f32>(source[base0 + at2 + channel]), inside2 && inside_row0);
+            let s03 = select(ZERO, vec4<f32>(source[base0 + at3 + channel]), inside3 && inside_row0);
+            let s04 = select(ZERO, vec4<f32>(source[base0 + at4 + channel]), inside4 && inside_row0);
+            let s05 = select(ZERO, vec4<f32>(source[base0 + at5 + channel]), inside5 && inside_row0);
+            let s06 = select(ZERO, vec4<f32>(source[base0 + at6 + channel]), inside6 && inside_row0);
+            let s07 = select(ZERO, vec4<f32>(source[base0 + at7 + channel]), inside7 && inside_row0);
+            let s08 = select(ZERO, vec4<f32>(source[base0 + at8 + channel]), inside8 && inside_row0);
+            let s10 = select(ZERO, vec4<f32>(source[base1 + at0 + channel]), inside0 && inside_row1);
+            let s11 = select(ZERO, vec4<f32>(source[base1 + at1 + channel]), inside1 && inside_row1);
+            let s12 = select(ZERO, vec4<f32>(source[base1 + at2 + channel]), inside2 && inside_row1);
+            let s13 = select(ZERO, vec4<f32>(source[base1 + at3 + channel]), inside3 && inside_row1);
+            let s14 = select(ZERO, vec4<f32>(source[base1 + at4 + channel]), inside4 && inside_row1);
+            let s15 = select(ZERO, vec4<f32>(source[base1 + at5 + channel]), inside5 && inside_row1);
+            let s16 = select(ZERO, vec4<f32>(source[base1 + at6 + channel]), inside6 && inside_row1);
+            let s17 = select(ZERO, vec4<f32>(source[base1 + at7 + channel]), inside7 && inside_row1);
+            let s18 = select(ZERO, vec4<f32>(source[base1 + at8 + channel]), inside8 && inside_row1);
             let w0 = ((u * 3u + 0u) * size.weight_rows + channel * 4u) * size.weight_quads;
             let m00 = mat4x4<f32>(
                 weight[w0 + 0u * size.weight_quads + quad],
@@ -349,24 +355,24 @@ fn grad_input(
         let base0 = (n * gradient_size.in_height + u32(clamp(row0, 0, last))) * gradient_size.in_width * gradient_size.in_quads;
         let base1 = (n * gradient_size.in_height + u32(clamp(row1, 0, last))) * gradient_size.in_width * gradient_size.in_quads;
         for (var channel = 0u; channel < gradient_size.in_quads; channel++) {
-            let s00 = select(ZERO, source[base0 + at0 + channel], inside0 && inside_row0);
-            let s01 = select(ZERO, source[base0 + at1 + channel], inside1 && inside_row0);
-            let s02 = select(ZERO, source[base0 + at2 + channel], inside2 && inside_row0);
-            let s03 = select(ZERO, source[base0 + at3 + channel], inside3 && inside_row0);
-            let s04 = select(ZERO, source[base0 + at4 + channel], inside4 && inside_row0);
-            let s05 = select(ZERO, source[base0 + at5 + channel], inside5 && inside_row0);
-            let s06 = select(ZERO, source[base0 + at6 + channel], inside6 && inside_row0);
-            let s07 = select(ZERO, source[base0 + at7 + channel], inside7 && inside_row0);
-            let s08 = select(ZERO, source[base0 + at8 + channel], inside8 && inside_row0);
-            let s10 = select(ZERO, source[base1 + at0 + channel], inside0 && inside_row1);
-            let s11 = select(ZERO, source[base1 + at1 + channel], inside1 && inside_row1);
-            let s12 = select(ZERO, source[base1 + at2 + channel], inside2 && inside_row1);
-            let s13 = select(ZERO, source[base1 + at3 + channel], inside3 && inside_row1);
-            let s14 = select(ZERO, source[base1 + at4 + channel], inside4 && inside_row1);
-            let s15 = select(ZERO, source[base1 + at5 + channel], inside5 && inside_row1);
-            let s16 = select(ZERO, source[base1 + at6 + channel], inside6 && inside_row1);
-            let s17 = select(ZERO, source[base1 + at7 + channel], inside7 && inside_row1);
-            let s18 = select(ZERO, source[base1 + at8 + channel], inside8 && inside_row1);
+            let s00 = select(ZERO, vec4<f32>(source[base0 + at0 + channel]), inside0 && inside_row0);
+            let s01 = select(ZERO, vec4<f32>(source[base0 + at1 + channel]), inside1 && inside_row0);
+            let s02 = select(ZERO, vec4<f32>(source[base0 + at2 + channel]), inside2 && inside_row0);
+            let s03 = select(ZERO, vec4<f32>(source[base0 + at3 + channel]), inside3 && inside_row0);
+            let s04 = select(ZERO, vec4<f32>(source[base0 + at4 + channel]), inside4 && inside_row0);
+            let s05 = select(ZERO, vec4<f32>(source[base0 + at5 + channel]), inside5 && inside_row0);
+            let s06 = select(ZERO, vec4<f32>(source[base0 + at6 + channel]), inside6 && inside_row0);
+            let s07 = select(ZERO, vec4<f32>(source[base0 + at7 + channel]), inside7 && inside_row0);
+            let s08 = select(ZERO, vec4<f32>(source[base0 + at8 + channel]), inside8 && inside_row0);
+            let s10 = select(ZERO, vec4<f32>(source[base1 + at0 + channel]), inside0 && inside_row1);
+            let s11 = select(ZERO, vec4<f32>(source[base1 + at1 + channel]), inside1 && inside_row1);
+            let s12 = select(ZERO, vec4<f32>(source[base1 + at2 + channel]), inside2 && inside_row1);
+            let s13 = select(ZERO, vec4<f32>(source[base1 + at3 + channel]), inside3 && inside_row1);
+            let s14 = select(ZERO, vec4<f32>(source[base1 + at4 + channel]), inside4 && inside_row1);
+            let s15 = select(ZERO, vec4<f32>(source[base1 + at5 + channel]), inside5 && inside_row1);
+            let s16 = select(ZERO, vec4<f32>(source[base1 + at6 + channel]), inside6 && inside_row1);
+            let s17 = select(ZERO, vec4<f32>(source[base1 + at7 + channel]), inside7 && inside_row1);
+            let s18 = select(ZERO, vec4<f32>(source[base1 + at8 + channel]), inside8 && inside_row1);
             let w0 = (8u - (u * 3u + 0u)) * gradient_size.weight_rows;
             let m00 = mat4x4<f32>(
                 weight[(w0 + quad * 4u + 0u) * gradient_size.weight_quads + channel],

@@ -30,14 +30,20 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+alias Gradient = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
-@group(0) @binding(2) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
 @group(0) @binding(3) var<uniform> gradient_size: Size;
 
 const ZERO = vec4<f32>(0.0);
@@ -51,21 +57,21 @@ fn put(at: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>, bias0: vec
     var v0 = value0 + bias0;
     var v1 = value1 + bias1;
     if (size.has_residual != 0u) {
-        v0 += residual[at];
+        v0 += vec4<f32>(residual[at]);
         if (has_next) {
-            v1 += residual[at + 1u];
+            v1 += vec4<f32>(residual[at + 1u]);
         }
     }
-    result[at] = v0;
+    result[at] = Result(v0);
     if (has_next) {
-        result[at + 1u] = v1;
+        result[at + 1u] = Result(v1);
     }
 }
 
 fn put_gradient(at: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>) {
-    gradient[at] = value0;
+    gradient[at] = Gradient(value0);
     if (has_next) {
-        gradient[at + 1u] = value1;
+        gradient[at + 1u] = Gradient(value1);
     }
 }
 
@@ -153,21 +159,21 @@ fn forward(
             let w2 = ((u * 3u + 2u) * size.weight_rows + channel * 4u) * size.weight_quads;
             let m20 = rows_of_weight(w2 + quad, size.weight_quads);
             let m21 = rows_of_weight(w2 + next_quad, size.weight_quads);
-            let s0_0 = select(ZERO, source[base0 + at0 + channel], has0 && inside0);
-            let s0_1 = select(ZERO, source[base0 + at1 + channel], has0 && inside1);
-            let s0_2 = select(ZERO, source[base0 + at2 + channel], has0 && inside2);
-            let s0_3 = select(ZERO, source[base0 + at3 + channel], has0 && inside3);
-            let s0_4 = select(ZERO, source[base0 + at4 + channel], has0 && inside4);
-            let s0_5 = select(ZERO, source[base0 + at5 + channel], has0 && inside5);
-            let s0_6 = select(ZERO, source[base0 + at6 + channel], has0 && inside6);
-            let s0_7 = select(ZERO, source[base0 + at7 + channel], has0 && inside7);
-            let s0_8 = select(ZERO, source[base0 + at8 + channel], has0 && inside8);
-            let s0_9 = select(ZERO, source[base0 + at9 + channel], has0 && inside9);
-            let s0_10 = select(ZERO, source[base0 + at10 + channel], has0 && inside10);
-            let s0_11 = select(ZERO, source[base0 + at11 + channel], has0 && inside11);
-            let s0_12 = select(ZERO, source[base0 + at12 + channel], has0 && inside12);
-            let s0_13 = select(ZERO, source[base0 + at13 + channel], has0 && inside13);
-            let s0_14 = select(ZERO, source[base0 + at14 + channel], has0 && inside14);
+            let s0_0 = select(ZERO, vec4<f32>(source[base0 + at0 + channel]), has0 && inside0);
+            let s0_1 = select(ZERO, vec4<f32>(source[base0 + at1 + channel]), has0 && inside1);
+            let s0_2 = select(ZERO, vec4<f32>(source[base0 + at2 + channel]), has0 && inside2);
+            let s0_3 = select(ZERO, vec4<f32>(source[base0 + at3 + channel]), has0 && inside3);
+            let s0_4 = select(ZERO, vec4<f32>(source[base0 + at4 + channel]), has0 && inside4);
+            let s0_5 = select(ZERO, vec4<f32>(source[base0 + at5 + channel]), has0 && inside5);
+            let s0_6 = select(ZERO, vec4<f32>(source[base0 + at6 + channel]), has0 && inside6);
+            let s0_7 = select(ZERO, vec4<f32>(source[base0 + at7 + channel]), has0 && inside7);
+            let s0_8 = select(ZERO, vec4<f32>(source[base0 + at8 + channel]), has0 && inside8);
+            let s0_9 = select(ZERO, vec4<f32>(source[base0 + at9 + channel]), has0 && inside9);
+            let s0_10 = select(ZERO, vec4<f32>(source[base0 + at10 + channel]), has0 && inside10);
+            let s0_11 = select(ZERO, vec4<f32>(source[base0 + at11 + channel]), has0 && inside11);
+            let s0_12 = select(ZERO, vec4<f32>(source[base0 + at12 + channel]), has0 && inside12);
+            let s0_13 = select(ZERO, vec4<f32>(source[base0 + at13 + channel]), has0 && inside13);
+            let s0_14 = select(ZERO, vec4<f32>(source[base0 + at14 + channel]), has0 && inside14);
             a000 += m00 * s0_0 + m10 * s0_1 + m20 * s0_2;
             a001 += m01 * s0_0 + m11 * s0_1 + m21 * s0_2;
             a010 += m00 * s0_2 + m10 * s0_3 + m20 * s0_4;
@@ -182,21 +188,21 @@ fn forward(
             a051 += m01 * s0_10 + m11 * s0_11 + m21 * s0_12;
             a060 += m00 * s0_12 + m10 * s0_13 + m20 * s0_14;
             a061 += m01 * s0_12 + m11 * s0_13 + m21 * s0_14;
-            let s1_0 = select(ZERO, source[base1 + at0 + channel], has1 && inside0);
-            let s1_1 = select(ZERO, source[base1 + at1 + channel], has1 && inside1);
-            let s1_2 = select(ZERO, source[base1 + at2 + channel], has1 && inside2);
-            let s1_3 = select(ZERO, source[base1 + at3 + channel], has1 && inside3);
-            let s1_4 = select(ZERO, source[base1 + at4 + channel], has1 && inside4);
-            let s1_5 = select(ZERO, source[base1 + at5 + channel], has1 && inside5);
-            let s1_6 = select(ZERO, source[base1 + at6 + channel], has1 && inside6);
-            let s1_7 = select(ZERO, source[base1 + at7 + channel], has1 && inside7);
-            let s1_8 = select(ZERO, source[base1 + at8 + channel], has1 && inside8);
-            let s1_9 = select(ZERO, source[base1 + at9 + channel], has1 && inside9);
-            let s1_10 = select(ZERO, source[base1 + at10 + channel], has1 && inside10);
-            let s1_11 = select(ZERO, source[base1 + at11 + channel], has1 && inside11);
-            let s1_12 = select(ZERO, source[base1 + at12 + channel], has1 && inside12);
-            let s1_13 = select(ZERO, source[base1 + at13 + channel], has1 && inside13);
-            let s1_14 = select(ZERO, source[base1 + at14 + channel], has1 && inside14);
+            let s1_0 = select(ZERO, vec4<f32>(source[base1 + at0 + channel]), has1 && inside0);
+            let s1_1 = select(ZERO, vec4<f32>(source[base1 + at1 + channel]), has1 && inside1);
+            let s1_2 = select(ZERO, vec4<f32>(source[base1 + at2 + channel]), has1 && inside2);
+            let s1_3 = select(ZERO, vec4<f32>(source[base1 + at3 + channel]), has1 && inside3);
+            let s1_4 = select(ZERO, vec4<f32>(source[base1 + at4 + channel]), has1 && inside4);
+            let s1_5 = select(ZERO, vec4<f32>(source[base1 + at5 + channel]), has1 && inside5);
+            let s1_6 = select(ZERO, vec4<f32>(source[base1 + at6 + channel]), has1 && inside6);
+            let s1_7 = select(ZERO, vec4<f32>(source[base1 + at7 + channel]), has1 && inside7);
+            let s1_8 = select(ZERO, vec4<f32>(source[base1 + at8 + channel]), has1 && inside8);
+            let s1_9 = select(ZERO, vec4<f32>(source[base1 + at9 + channel]), has1 && inside9);
+            let s1_10 = select(ZERO, vec4<f32>(source[base1 + at10 + channel]), has1 && inside10);
+            let s1_11 = select(ZERO, vec4<f32>(source[base1 + at11 + channel]), has1 && inside11);
+            let s1_12 = select(ZERO, vec4<f32>(source[base1 + at12 + channel]), has1 && inside12);
+            let s1_13 = select(ZERO, vec4<f32>(source[base1 + at13 + channel]), has1 && inside13);
+            let s1_14 = select(ZERO, vec4<f32>(source[base1 + at14 + channel]), has1 && inside14);
             a100 += m00 * s1_0 + m10 * s1_1 + m20 * s1_2;
             a101 += m01 * s1_0 + m11 * s1_1 + m21 * s1_2;
             a110 += m00 * s1_2 + m10 * s1_3 + m20 * s1_4;
@@ -328,14 +334,14 @@ fn grad_input(
             let w2 = (u * 3u + 2u) * gradient_size.weight_rows;
             let m20 = rows_of_weight((w2 + quad * 4u) * gradient_size.weight_quads + channel, gradient_size.weight_quads);
             let m21 = rows_of_weight((w2 + next_quad * 4u) * gradient_size.weight_quads + channel, gradient_size.weight_quads);
-            let s0_0 = select(ZERO, source[base0 + at0 + channel], has0 && inside0);
-            let s0_1 = select(ZERO, source[base0 + at1 + channel], has0 && inside1);
-            let s0_2 = select(ZERO, source[base0 + at2 + channel], has0 && inside2);
-            let s0_3 = select(ZERO, source[base0 + at3 + channel], has0 && inside3);
-            let s0_4 = select(ZERO, source[base0 + at4 + channel], has0 && inside4);
-            let s0_5 = select(ZERO, source[base0 + at5 + channel], has0 && inside5);
-            let s0_6 = select(ZERO, source[base0 + at6 + channel], has0 && inside6);
-            let s0_7 = select(ZERO, source[base0 + at7 + channel], has0 && inside7);
+            let s0_0 = select(ZERO, vec4<f32>(source[base0 + at0 + channel]), has0 && inside0);
+            let s0_1 = select(ZERO, vec4<f32>(source[base0 + at1 + channel]), has0 && inside1);
+            let s0_2 = select(ZERO, vec4<f32>(source[base0 + at2 + channel]), has0 && inside2);
+            let s0_3 = select(ZERO, vec4<f32>(source[base0 + at3 + channel]), has0 && inside3);
+            let s0_4 = select(ZERO, vec4<f32>(source[base0 + at4 + channel]), has0 && inside4);
+            let s0_5 = select(ZERO, vec4<f32>(source[base0 + at5 + channel]), has0 && inside5);
+            let s0_6 = select(ZERO, vec4<f32>(source[base0 + at6 + channel]), has0 && inside6);
+            let s0_7 = select(ZERO, vec4<f32>(source[base0 + at7 + channel]), has0 && inside7);
             a0_0_0 += s0_0 * m10;
             a0_1_0 += s0_1 * m00 + s0_0 * m20;
             a0_0_1 += s0_0 * m11;
@@ -364,14 +370,14 @@ fn grad_input(
             a0_13_0 += s0_7 * m00 + s0_6 * m20;
             a0_12_1 += s0_6 * m11;
             a0_13_1 += s0_7 * m01 + s0_6 * m21;
-            let s1_0 = select(ZERO, source[base1 + at0 + channel], has1 && inside0);
-            let s1_1 = select(ZERO, source[base1 + at1 + channel], has1 && inside1);
-            let s1_2 = select(ZERO, source[base1 + at2 + channel], has1 && inside2);
-            let s1_3 = select(ZERO, source[base1 + at3 + channel], has1 && inside3);
-            let s1_4 = select(ZERO, source[base1 + at4 + channel], has1 && inside4);
-            let s1_5 = select(ZERO, source[base1 + at5 + channel], has1 && inside5);
-            let s1_6 = select(ZERO, source[base1 + at6 + channel], has1 && inside6);
-            let s1_7 = select(ZERO, source[base1 + at7 + channel], has1 && inside7);
+            let s1_0 = select(ZERO, vec4<f32>(source[base1 + at0 + channel]), has1 && inside0);
+            let s1_1 = select(ZERO, vec4<f32>(source[base1 + at1 + channel]), has1 && inside1);
+            let s1_2 = select(ZERO, vec4<f32>(source[base1 + at2 + channel]), has1 && inside2);
+            let s1_3 = select(ZERO, vec4<f32>(source[base1 + at3 + channel]), has1 && inside3);
+            let s1_4 = select(ZERO, vec4<f32>(source[base1 + at4 + channel]), has1 && inside4);
+            let s1_5 = select(ZERO, vec4<f32>(source[base1 + at5 + channel]), has1 && inside5);
+            let s1_6 = select(ZERO, vec4<f32>(source[base1 + at6 + channel]), has1 && inside6);
+            let s1_7 = select(ZERO, vec4<f32>(source[base1 + at7 + channel]), has1 && inside7);
             a1_0_0 += s1_0 * m10;
             a1_1_0 += s1_1 * m00 + s1_0 * m20;
             a1_0_1 += s1_0 * m11;

@@ -32,11 +32,16 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
 const ZERO = vec4<f32>(0.0);
@@ -69,9 +74,9 @@ fn add(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
 fn put(at: u32, sum: vec4<f32>) {
     var value = sum;
     if (size.has_residual != 0u) {
-        value += residual[at];
+        value += vec4<f32>(residual[at]);
     }
-    result[at] = value;
+    result[at] = Result(value);
 }
 
 @compute @workgroup_size(LANES)
@@ -165,11 +170,11 @@ fn convolve(
         let inside_row4 = inside4 && from_row4 >= 0 && from_row4 <= last_row;
         let from4 = (n * size.in_height + u32(clamp(from_row4, 0, last_row))) * size.in_width * size.in_quads + at4;
         for (var channel = 0u; channel < size.in_quads; channel++) {
-            let s0 = select(ZERO, source[from0 + channel], inside_row0);
-            let s1 = select(ZERO, source[from1 + channel], inside_row1);
-            let s2 = select(ZERO, source[from2 + channel], inside_row2);
-            let s3 = select(ZERO, source[from3 + channel], inside_row3);
-            let s4 = select(ZERO, source[from4 + channel], inside_row4);
+            let s0 = select(ZERO, vec4<f32>(source[from0 + channel]), inside_row0);
+            let s1 = select(ZERO, vec4<f32>(source[from1 + channel]), inside_row1);
+            let s2 = select(ZERO, vec4<f32>(source[from2 + channel]), inside_row2);
+            let s3 = select(ZERO, vec4<f32>(source[from3 + channel]), inside_row3);
+            let s4 = select(ZERO, vec4<f32>(source[from4 + channel]), inside_row4);
             let m0 = weights(u * 3u + 0u, channel, quad);
             let m1 = weights(u * 3u + 1u, channel, quad);
             let m2 = weights(u * 3u + 2u, channel, quad);

@@ -36,11 +36,16 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
 // Pixels (2p + half)*WG_Y + y of a tile: tile_p[(half*STEP + q)*WG_Y + y].
@@ -80,9 +85,9 @@ fn put(pixel: u32, quad: u32, value: vec4<f32>, added: vec4<f32>) {
         let at = pixel * size.out_quads + quad;
         var v = value + added;
         if (size.has_residual != 0u) {
-            v += residual[at];
+            v += vec4<f32>(residual[at]);
         }
-        result[at] = v;
+        result[at] = Result(v);
     }
 }
 
@@ -136,13 +141,13 @@ fn tiled(
             let quad = first + fill_quad;
             let bit = select(0u, 1u << seen, quad < size.in_quads);
             let inside0 = (reach0.y & bit) != 0u;
-            let s0 = select(ZERO, source[select(0u, reach0.x + shift + quad, inside0)], inside0);
+            let s0 = select(ZERO, vec4<f32>(source[select(0u, reach0.x + shift + quad, inside0)]), inside0);
             let inside1 = (reach1.y & bit) != 0u;
-            let s1 = select(ZERO, source[select(0u, reach1.x + shift + quad, inside1)], inside1);
+            let s1 = select(ZERO, vec4<f32>(source[select(0u, reach1.x + shift + quad, inside1)]), inside1);
             let inside2 = (reach2.y & bit) != 0u;
-            let s2 = select(ZERO, source[select(0u, reach2.x + shift + quad, inside2)], inside2);
+            let s2 = select(ZERO, vec4<f32>(source[select(0u, reach2.x + shift + quad, inside2)]), inside2);
             let inside3 = (reach3.y & bit) != 0u;
-            let s3 = select(ZERO, source[select(0u, reach3.x + shift + quad, inside3)], inside3);
+            let s3 = select(ZERO, vec4<f32>(source[select(0u, reach3.x + shift + quad, inside3)]), inside3);
             let channel = min(first + block_quad, size.in_quads - 1u);
             var start = (tap * size.weight_rows + channel * 4u) * size.weight_quads + column;
             if (TRANSPOSED) {

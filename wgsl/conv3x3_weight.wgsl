@@ -28,8 +28,12 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Upstream = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
+@group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> weight_size: Size;
 
@@ -89,7 +93,7 @@ fn grad_weight(
         let base_at = line * weight_size.out_width * weight_size.out_quads;
         var s0 = ZERO;
         var s1 = ZERO;
-        var s2 = source[base];
+        var s2 = vec4<f32>(source[base]);
         if (stride != 1u) {
             s2 = ZERO;
         }
@@ -97,18 +101,18 @@ fn grad_weight(
             // The window moves: its columns are x * stride - 1, x * stride, x * stride + 1.
             let right = x * stride + 1u;
             let right_value =
-                select(ZERO, source[base + min(right, width - 1u) * weight_size.in_quads], right < width);
+                select(ZERO, vec4<f32>(source[base + min(right, width - 1u) * weight_size.in_quads]), right < width);
             if (stride == 1u) {
                 s0 = s1;
                 s1 = s2;
             } else {
                 s0 = s2;
-                s1 = source[base + (right - 1u) * weight_size.in_quads];
+                s1 = vec4<f32>(source[base + (right - 1u) * weight_size.in_quads]);
             }
             s2 = right_value;
             let at = base_at + x * weight_size.out_quads;
-            let d0 = upstream[at + quad];
-            let d1 = upstream[at + next_quad];
+            let d0 = vec4<f32>(upstream[at + quad]);
+            let d1 = vec4<f32>(upstream[at + next_quad]);
             a000 += s0.x * d0;
             a001 += s0.x * d1;
             a010 += s0.y * d0;

@@ -29,8 +29,12 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Upstream = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
+@group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> size: Size;
 
@@ -105,29 +109,29 @@ fn grad_weight(
         for (var x0 = 0u; x0 < size.out_width; x0 += 8u) {
             let j0 = column0 + i32(x0);
             let inside0 = inside_row && j0 >= 0 && j0 <= last_column;
-            let s0 = select(ZERO, source[(from_row + u32(clamp(j0, 0, last_column))) * size.in_quads + from0], inside0);
+            let s0 = select(ZERO, vec4<f32>(source[(from_row + u32(clamp(j0, 0, last_column))) * size.in_quads + from0]), inside0);
             let j1 = column1 + i32(x0);
             let inside1 = inside_row && j1 >= 0 && j1 <= last_column;
-            let s1 = select(ZERO, source[(from_row + u32(clamp(j1, 0, last_column))) * size.in_quads + from1], inside1);
+            let s1 = select(ZERO, vec4<f32>(source[(from_row + u32(clamp(j1, 0, last_column))) * size.in_quads + from1]), inside1);
             let j2 = column2 + i32(x0);
             let inside2 = inside_row && j2 >= 0 && j2 <= last_column;
-            let s2 = select(ZERO, source[(from_row + u32(clamp(j2, 0, last_column))) * size.in_quads + from2], inside2);
+            let s2 = select(ZERO, vec4<f32>(source[(from_row + u32(clamp(j2, 0, last_column))) * size.in_quads + from2]), inside2);
             let j3 = column3 + i32(x0);
             let inside3 = inside_row && j3 >= 0 && j3 <= last_column;
-            let s3 = select(ZERO, source[(from_row + u32(clamp(j3, 0, last_column))) * size.in_quads + from3], inside3);
+            let s3 = select(ZERO, vec4<f32>(source[(from_row + u32(clamp(j3, 0, last_column))) * size.in_quads + from3]), inside3);
             let j4 = column4 + i32(x0);
             let inside4 = inside_row && j4 >= 0 && j4 <= last_column;
-            let s4 = select(ZERO, source[(from_row + u32(clamp(j4, 0, last_column))) * size.in_quads + from4], inside4);
+            let s4 = select(ZERO, vec4<f32>(source[(from_row + u32(clamp(j4, 0, last_column))) * size.in_quads + from4]), inside4);
             let last = size.out_width - x0 - 1u;
             let to = (line * size.out_width + x0) * size.out_quads + quad;
-            let d0 = upstream[to];
-            let d1 = select(ZERO, upstream[to + min(1u, last) * size.out_quads], last >= 1u);
-            let d2 = select(ZERO, upstream[to + min(2u, last) * size.out_quads], last >= 2u);
-            let d3 = select(ZERO, upstream[to + min(3u, last) * size.out_quads], last >= 3u);
-            let d4 = select(ZERO, upstream[to + min(4u, last) * size.out_quads], last >= 4u);
-            let d5 = select(ZERO, upstream[to + min(5u, last) * size.out_quads], last >= 5u);
-            let d6 = select(ZERO, upstream[to + min(6u, last) * size.out_quads], last >= 6u);
-            let d7 = select(ZERO, upstream[to + min(7u, last) * size.out_quads], last >= 7u);
+            let d0 = vec4<f32>(upstream[to]);
+            let d1 = select(ZERO, vec4<f32>(upstream[to + min(1u, last) * size.out_quads]), last >= 1u);
+            let d2 = select(ZERO, vec4<f32>(upstream[to + min(2u, last) * size.out_quads]), last >= 2u);
+            let d3 = select(ZERO, vec4<f32>(upstream[to + min(3u, last) * size.out_quads]), last >= 3u);
+            let d4 = select(ZERO, vec4<f32>(upstream[to + min(4u, last) * size.out_quads]), last >= 4u);
+            let d5 = select(ZERO, vec4<f32>(upstream[to + min(5u, last) * size.out_quads]), last >= 5u);
+            let d6 = select(ZERO, vec4<f32>(upstream[to + min(6u, last) * size.out_quads]), last >= 6u);
+            let d7 = select(ZERO, vec4<f32>(upstream[to + min(7u, last) * size.out_quads]), last >= 7u);
             let b00 = subgroupBroadcast(s0, 0u);
             let b01 = subgroupBroadcast(s0, 1u);
             let b02 = subgroupBroadcast(s0, 2u);

@@ -36,8 +36,12 @@ struct Size {
     pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Upstream = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
+@group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> size: Size;
 
@@ -56,7 +60,7 @@ const ZERO = vec4<f32>(0.0);
 
 /// A vec4 of the source, zero where it is outside.
 fn seen(place: u32, inside: bool) -> vec4<f32> {
-    return select(ZERO, source[select(0u, place, inside)], inside);
+    return select(ZERO, vec4<f32>(source[select(0u, place, inside)]), inside);
 }
 
 fn put(slice: u32, row: u32, quad: u32, value0: vec4<f32>, value1: vec4<f32>, value2: vec4<f32>, value3: vec4<f32>) {
@@ -147,10 +151,10 @@ fn tiled(
         var d3 = ZERO;
         if (fills_columns) {
             let start = up_line * size.out_width + up_four * 4u;
-            d0 = upstream[min(start + 0u, last) * size.out_quads + quad];
-            d1 = upstream[min(start + 1u, last) * size.out_quads + quad];
-            d2 = upstream[min(start + 2u, last) * size.out_quads + quad];
-            d3 = upstream[min(start + 3u, last) * size.out_quads + quad];
+            d0 = vec4<f32>(upstream[min(start + 0u, last) * size.out_quads + quad]);
+            d1 = vec4<f32>(upstream[min(start + 1u, last) * size.out_quads + quad]);
+            d2 = vec4<f32>(upstream[min(start + 2u, last) * size.out_quads + quad]);
+            d3 = vec4<f32>(upstream[min(start + 3u, last) * size.out_quads + quad]);
         }
         up_four += size.step_fours;
         up_line += size.step_images * size.out_height + size.step_rows;

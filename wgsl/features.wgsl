@@ -19,13 +19,17 @@ struct Size {
     timestep: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias X = vec4<f32>;
+alias Dx = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> x: array<X>;
 @group(0) @binding(1) var<storage, read_write> f: array<f32>;
 @group(0) @binding(2) var<uniform> size: Size;
 
 @group(0) @binding(1) var<storage, read> pooled: array<f32>;
 @group(0) @binding(2) var<storage, read> df: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(4) var<uniform> grad_size: Size;
 
 @compute @workgroup_size(WG)
@@ -40,7 +44,7 @@ fn pool_into(
         return;
     }
     if (size.timestep != 0u) {
-        f[n * size.pitch + size.offset] = x[n / 4u][n % 4u];
+        f[n * size.pitch + size.offset] = vec4<f32>(x[n / 4u])[n % 4u];
         for (var column = size.offset + 1u; column < size.pitch; column++) {
             f[n * size.pitch + column] = 0.0;
         }
@@ -48,19 +52,19 @@ fn pool_into(
     }
     let quad = index % size.quads;
     let base_at = n * size.pixels * size.quads + quad;
-    var value = x[base_at];
+    var value = vec4<f32>(x[base_at]);
     if (size.maximum != 0u) {
         // A maximum passes over NaN: the largest bits, sign apart, tell whether there was any.
         var bits = bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu);
         for (var p = 1u; p < size.pixels; p++) {
-            let next = x[base_at + p * size.quads];
+            let next = vec4<f32>(x[base_at + p * size.quads]);
             value = max(value, next);
             bits = max(bits, bitcast<vec4<u32>>(next) & vec4<u32>(0x7fffffffu));
         }
         value = select(value, bitcast<vec4<f32>>(bits), bits > vec4<u32>(0x7f800000u));
     } else {
         for (var p = 1u; p < size.pixels; p++) {
-            value += x[base_at + p * size.quads];
+            value += vec4<f32>(x[base_at + p * size.quads]);
         }
         value /= f32(size.pixels);
     }
@@ -91,11 +95,11 @@ fn pool_grad(
         }
     }
     if (grad_size.maximum == 0u) {
-        dx[index] = value / f32(grad_size.pixels);
+        dx[index] = Dx(value / f32(grad_size.pixels));
         return;
     }
     // The first pixel with the maximum takes all: any earlier one that attains it shuts this one out.
-    let mine = x[index];
+    let mine = vec4<f32>(x[index]);
     var largest = vec4<f32>(0.0);
     for (var lane = 0u; lane < 4u; lane++) {
         if (quad * 4u + lane < grad_size.channels) {
@@ -105,7 +109,7 @@ fn pool_grad(
     var first = mine == largest;
     let base_at = n * grad_size.pixels * grad_size.quads + quad;
     for (var p = 0u; p < pixel % grad_size.pixels; p++) {
-        first = first & (x[base_at + p * grad_size.quads] < largest);
+        first = first & (vec4<f32>(x[base_at + p * grad_size.quads]) < largest);
     }
-    dx[index] = select(vec4<f32>(0.0), value, first);
+    dx[index] = Dx(select(vec4<f32>(0.0), value, first));
 }

@@ -37,7 +37,15 @@ const WG: u32 = 32u;
 const BLOCK: u32 = 16u;
 const EPS: f32 = 1e-5;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias X = vec4<f32>;
+alias Y = vec4<f32>;
+alias Dy = vec4<f32>;
+alias Upstream = vec4<f32>;
+alias Addend = vec4<f32>;
+alias Dx = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> x: array<X>;
 
 @group(0) @binding(1) var<storage, read_write> channel_moments: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> moments_size: Size;
@@ -49,20 +57,20 @@ const EPS: f32 = 1e-5;
 @group(0) @binding(2) var<storage, read> gamma: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> beta: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> scale_shift: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<Y>;
 @group(0) @binding(6) var<uniform> forward_size: Size;
 
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> dy: array<Dy>;
 @group(0) @binding(6) var<storage, read_write> channel_sums: array<vec4<f32>>;
 @group(0) @binding(7) var<uniform> sums_size: Size;
 
 @group(0) @binding(0) var<storage, read_write> group_sums: array<f32>;
 @group(0) @binding(1) var<uniform> means_size: Size;
 
-@group(0) @binding(2) var<storage, read> upstream: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> addend: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> addend: array<Addend>;
+@group(0) @binding(5) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(6) var<uniform> input_size: Size;
 
 @group(0) @binding(0) var<storage, read> affine_sums: array<f32>;
@@ -146,10 +154,10 @@ fn moments(
     var index = base + lane * size.part_quads;
     var done = 0u;
     for (; done + 4u <= count; done += 4u) {
-        let x0 = x[index];
-        let x1 = x[index + step];
-        let x2 = x[index + 2u * step];
-        let x3 = x[index + 3u * step];
+        let x0 = vec4<f32>(x[index]);
+        let x1 = vec4<f32>(x[index + step]);
+        let x2 = vec4<f32>(x[index + 2u * step]);
+        let x3 = vec4<f32>(x[index + 3u * step]);
         index += 4u * step;
         let block_mean = ((x0 + x1) + (x2 + x3)) * 0.25;
         let d0 = x0 - block_mean;
@@ -162,7 +170,7 @@ fn moments(
         squares += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3) + delta * delta * (share * f32(done));
     }
     for (; done < count; done += 1u) {
-        let value = x[index];
+        let value = vec4<f32>(x[index]);
         index += step;
         let delta = value - mean;
         mean += delta / f32(done + 1u);
@@ -244,8 +252,8 @@ fn forward(
     let end = min((block + 1u) * BLOCK, size.pixels);
     for (var pixel = block * BLOCK; pixel < end; pixel += 1u) {
         let row = image * size.pixels + pixel;
-        let v = (x[row * size.part_quads + part_quad] - map.mean) * map.rstd * map.gain + map.bias;
-        y[row * size.quads + quad] = v * select(vec4<f32>(1.0), sigmoid(v), size.silu != 0u);
+        let v = (vec4<f32>(x[row * size.part_quads + part_quad]) - map.mean) * map.rstd * map.gain + map.bias;
+        y[row * size.quads + quad] = Y(v * select(vec4<f32>(1.0), sigmoid(v), size.silu != 0u));
     }
 }
 
@@ -266,8 +274,8 @@ fn grad_sums(
     var sum_b = vec4<f32>(0.0);
     for (var pixel = lane; pixel < size.pixels; pixel += WG) {
         let row = image * size.pixels + pixel;
-        let xhat = (x[row * size.part_quads + part_quad] - map.mean) * map.rstd;
-        let dv = gradient_at(size, xhat * map.gain + map.bias, dy[row * size.quads + quad]);
+        let xhat = (vec4<f32>(x[row * size.part_quads + part_quad]) - map.mean) * map.rstd;
+        let dv = gradient_at(size, xhat * map.gain + map.bias, vec4<f32>(dy[row * size.quads + quad]));
         sum_a += dv;
         sum_b += dv * xhat;
     }
@@ -348,10 +356,10 @@ fn grad_input(
     for (var pixel = block * BLOCK; pixel < end; pixel += 1u) {
         let row = image * size.pixels + pixel;
         let at = row * size.part_quads + part_quad;
-        let xhat = (x[at] - mean) * rstd;
-        let dv = gradient_at(size, xhat * gain + bias, upstream[row * size.quads + quad]);
+        let xhat = (vec4<f32>(x[at]) - mean) * rstd;
+        let dv = gradient_at(size, xhat * gain + bias, vec4<f32>(upstream[row * size.quads + quad]));
         let value = rstd * (gain * dv - mean_a - xhat * mean_b);
-        dx[at] = value + select(vec4<f32>(0.0), addend[at], size.has_addend != 0u);
+        dx[at] = Dx(value + select(vec4<f32>(0.0), vec4<f32>(addend[at]), size.has_addend != 0u));
     }
 }
 

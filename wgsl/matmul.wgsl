@@ -22,17 +22,24 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+alias Gradient = vec4<f32>;
+alias Upstream = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
-@group(0) @binding(2) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
 @group(0) @binding(3) var<uniform> gradient_size: Size;
 
-@group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> weight_size: Size;
 
@@ -46,14 +53,14 @@ fn put(row: u32, quad: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>
     var v0 = value0 + bias0;
     var v1 = value1 + bias1;
     if (size.has_residual != 0u) {
-        v0 += residual[at];
+        v0 += vec4<f32>(residual[at]);
         if (has_next) {
-            v1 += residual[at + 1u];
+            v1 += vec4<f32>(residual[at + 1u]);
         }
     }
-    result[at] = v0;
+    result[at] = Result(v0);
     if (has_next) {
-        result[at + 1u] = v1;
+        result[at + 1u] = Result(v1);
     }
 }
 
@@ -62,9 +69,9 @@ fn put_gradient(row: u32, quad: u32, has_next: bool, value0: vec4<f32>, value1: 
         return;
     }
     let at = row * gradient_size.in_quads + quad;
-    gradient[at] = value0;
+    gradient[at] = Gradient(value0);
     if (has_next) {
-        gradient[at + 1u] = value1;
+        gradient[at + 1u] = Gradient(value1);
     }
 }
 
@@ -120,14 +127,14 @@ fn forward(
             weight[(channel * 4u + 2u) * size.out_quads + next_quad],
             weight[(channel * 4u + 3u) * size.out_quads + next_quad],
         );
-        let s0 = source[from0 + channel];
-        let s1 = source[from1 + channel];
-        let s2 = source[from2 + channel];
-        let s3 = source[from3 + channel];
-        let s4 = source[from4 + channel];
-        let s5 = source[from5 + channel];
-        let s6 = source[from6 + channel];
-        let s7 = source[from7 + channel];
+        let s0 = vec4<f32>(source[from0 + channel]);
+        let s1 = vec4<f32>(source[from1 + channel]);
+        let s2 = vec4<f32>(source[from2 + channel]);
+        let s3 = vec4<f32>(source[from3 + channel]);
+        let s4 = vec4<f32>(source[from4 + channel]);
+        let s5 = vec4<f32>(source[from5 + channel]);
+        let s6 = vec4<f32>(source[from6 + channel]);
+        let s7 = vec4<f32>(source[from7 + channel]);
         a00 += m0 * s0;
         a01 += m1 * s0;
         a10 += m0 * s1;
@@ -214,14 +221,14 @@ fn grad_input(
             weight[(next_quad * 4u + 2u) * gradient_size.out_quads + channel],
             weight[(next_quad * 4u + 3u) * gradient_size.out_quads + channel],
         );
-        let s0 = source[from0 + channel];
-        let s1 = source[from1 + channel];
-        let s2 = source[from2 + channel];
-        let s3 = source[from3 + channel];
-        let s4 = source[from4 + channel];
-        let s5 = source[from5 + channel];
-        let s6 = source[from6 + channel];
-        let s7 = source[from7 + channel];
+        let s0 = vec4<f32>(source[from0 + channel]);
+        let s1 = vec4<f32>(source[from1 + channel]);
+        let s2 = vec4<f32>(source[from2 + channel]);
+        let s3 = vec4<f32>(source[from3 + channel]);
+        let s4 = vec4<f32>(source[from4 + channel]);
+        let s5 = vec4<f32>(source[from5 + channel]);
+        let s6 = vec4<f32>(source[from6 + channel]);
+        let s7 = vec4<f32>(source[from7 + channel]);
         a00 += s0 * m0;
         a01 += s0 * m1;
         a10 += s1 * m0;
@@ -286,10 +293,10 @@ fn grad_weight(
     let first = slice * weight_size.slice_rows;
     let end = min(first + weight_size.slice_rows, weight_size.rows);
     for (var row = first; row < end; row++) {
-        let s0 = source[row * weight_size.in_quads + channel];
-        let s1 = source[row * weight_size.in_quads + next_channel];
-        let d0 = upstream[row * weight_size.out_quads + quad];
-        let d1 = upstream[row * weight_size.out_quads + next_quad];
+        let s0 = vec4<f32>(source[row * weight_size.in_quads + channel]);
+        let s1 = vec4<f32>(source[row * weight_size.in_quads + next_channel]);
+        let d0 = vec4<f32>(upstream[row * weight_size.out_quads + quad]);
+        let d1 = vec4<f32>(upstream[row * weight_size.out_quads + next_quad]);
         a00 += s0.x * d0;
         a01 += s0.x * d1;
         a10 += s0.y * d0;

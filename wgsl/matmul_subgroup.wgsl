@@ -23,14 +23,20 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Source = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+alias Upstream = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
-@group(0) @binding(1) var<storage, read> upstream: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> weight_size: Size;
 
@@ -68,9 +74,9 @@ fn put(row: u32, quad: u32, quads: u32, sum: vec4<f32>) {
     let at = row * quads + quad;
     var value = sum;
     if (size.has_residual != 0u) {
-        value += residual[at];
+        value += vec4<f32>(residual[at]);
     }
-    result[at] = value;
+    result[at] = Result(value);
 }
 
 @compute @workgroup_size(LANES)
@@ -127,10 +133,10 @@ fn product(
     var a30 = ZERO;
     var a31 = ZERO;
     for (var column = 0u; column < read_quads; column++) {
-        let s0 = source[from0 + column];
-        let s1 = source[from1 + column];
-        let s2 = source[from2 + column];
-        let s3 = source[from3 + column];
+        let s0 = vec4<f32>(source[from0 + column]);
+        let s1 = vec4<f32>(source[from1 + column]);
+        let s2 = vec4<f32>(source[from2 + column]);
+        let s3 = vec4<f32>(source[from3 + column]);
         let m = weights(column, quad);
         a0 = add(a0, m, subgroupBroadcast(s0, 0u));
         a1 = add(a1, m, subgroupBroadcast(s0, 1u));
@@ -256,22 +262,22 @@ fn grad_weight(
     var a7 = mat4x4<f32>(ZERO, ZERO, ZERO, ZERO);
     for (var row = slice * weight_size.slice_rows; row < end; row += 8u) {
         let last = end - row - 1u;
-        let x0 = source[row * weight_size.in_quads + own_x];
-        let x1 = select(ZERO, source[(row + min(1u, last)) * weight_size.in_quads + own_x], last >= 1u);
-        let x2 = select(ZERO, source[(row + min(2u, last)) * weight_size.in_quads + own_x], last >= 2u);
-        let x3 = select(ZERO, source[(row + min(3u, last)) * weight_size.in_quads + own_x], last >= 3u);
-        let x4 = select(ZERO, source[(row + min(4u, last)) * weight_size.in_quads + own_x], last >= 4u);
-        let x5 = select(ZERO, source[(row + min(5u, last)) * weight_size.in_quads + own_x], last >= 5u);
-        let x6 = select(ZERO, source[(row + min(6u, last)) * weight_size.in_quads + own_x], last >= 6u);
-        let x7 = select(ZERO, source[(row + min(7u, last)) * weight_size.in_quads + own_x], last >= 7u);
-        let d0 = upstream[(row + min(0u, last)) * weight_size.out_quads + quad];
-        let d1 = upstream[(row + min(1u, last)) * weight_size.out_quads + quad];
-        let d2 = upstream[(row + min(2u, last)) * weight_size.out_quads + quad];
-        let d3 = upstream[(row + min(3u, last)) * weight_size.out_quads + quad];
-        let d4 = upstream[(row + min(4u, last)) * weight_size.out_quads + quad];
-        let d5 = upstream[(row + min(5u, last)) * weight_size.out_quads + quad];
-        let d6 = upstream[(row + min(6u, last)) * weight_size.out_quads + quad];
-        let d7 = upstream[(row + min(7u, last)) * weight_size.out_quads + quad];
+        let x0 = vec4<f32>(source[row * weight_size.in_quads + own_x]);
+        let x1 = select(ZERO, vec4<f32>(source[(row + min(1u, last)) * weight_size.in_quads + own_x]), last >= 1u);
+        let x2 = select(ZERO, vec4<f32>(source[(row + min(2u, last)) * weight_size.in_quads + own_x]), last >= 2u);
+        let x3 = select(ZERO, vec4<f32>(source[(row + min(3u, last)) * weight_size.in_quads + own_x]), last >= 3u);
+        let x4 = select(ZERO, vec4<f32>(source[(row + min(4u, last)) * weight_size.in_quads + own_x]), last >= 4u);
+        let x5 = select(ZERO, vec4<f32>(source[(row + min(5u, last)) * weight_size.in_quads + own_x]), last >= 5u);
+        let x6 = select(ZERO, vec4<f32>(source[(row + min(6u, last)) * weight_size.in_quads + own_x]), last >= 6u);
+        let x7 = select(ZERO, vec4<f32>(source[(row + min(7u, last)) * weight_size.in_quads + own_x]), last >= 7u);
+        let d0 = vec4<f32>(upstream[(row + min(0u, last)) * weight_size.out_quads + quad]);
+        let d1 = vec4<f32>(upstream[(row + min(1u, last)) * weight_size.out_quads + quad]);
+        let d2 = vec4<f32>(upstream[(row + min(2u, last)) * weight_size.out_quads + quad]);
+        let d3 = vec4<f32>(upstream[(row + min(3u, last)) * weight_size.out_quads + quad]);
+        let d4 = vec4<f32>(upstream[(row + min(4u, last)) * weight_size.out_quads + quad]);
+        let d5 = vec4<f32>(upstream[(row + min(5u, last)) * weight_size.out_quads + quad]);
+        let d6 = vec4<f32>(upstream[(row + min(6u, last)) * weight_size.out_quads + quad]);
+        let d7 = vec4<f32>(upstream[(row + min(7u, last)) * weight_size.out_quads + quad]);
         a0 = outer(a0, subgroupBroadcast(x0, 0u), d0);
         a0 = outer(a0, subgroupBroadcast(x1, 0u), d1);
         a0 = outer(a0, subgroupBroadcast(x2, 0u), d2);

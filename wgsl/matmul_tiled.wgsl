@@ -26,15 +26,22 @@ struct Size {
     pad0: u32,
 }
 
-@group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias Left = vec4<f32>;
+alias Right = vec4<f32>;
+alias Residual = vec4<f32>;
+alias Result = vec4<f32>;
+alias Gradient = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> left: array<Left>;
+@group(0) @binding(1) var<storage, read> right: array<Right>;
 // forward
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Residual>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> forward_size: Size;
 // grad_input and grad_weight
-@group(0) @binding(2) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
 @group(0) @binding(3) var<uniform> gradient_size: Size;
 
 // The last index is the invocation's: all its reads are one place and constants.
@@ -156,10 +163,10 @@ fn fill_left(rows: Rows, step: u32, pitch: u32) {
     let far = near + 2u;
     let near_at = min(near, pitch - 1u);
     let far_at = min(far, pitch - 1u);
-    let v0 = left[rows.at0 + near_at];
-    let v1 = left[rows.at0 + far_at];
-    let v2 = left[rows.at1 + near_at];
-    let v3 = left[rows.at1 + far_at];
+    let v0 = vec4<f32>(left[rows.at0 + near_at]);
+    let v1 = vec4<f32>(left[rows.at0 + far_at]);
+    let v2 = vec4<f32>(left[rows.at1 + near_at]);
+    let v3 = vec4<f32>(left[rows.at1 + far_at]);
     left_tile[rows.terms][high][low] = select(ZERO, v0, near < pitch);
     left_tile[rows.terms + 2u][high][low] = select(ZERO, v1, far < pitch);
     left_tile[rows.terms][high + 4u][low] = select(ZERO, v2, near < pitch);
@@ -171,10 +178,10 @@ fn fill_right(at: u32, last: u32, pitch: u32, local: u32) {
     let term = local / QUADS;
     let half = local % QUADS / GROUP;
     let quad = local % GROUP;
-    let v0 = right[min(at, last)];
-    let v1 = right[min(at + 4u * pitch, last)];
-    let v2 = right[min(at + 8u * pitch, last)];
-    let v3 = right[min(at + 12u * pitch, last)];
+    let v0 = vec4<f32>(right[min(at, last)]);
+    let v1 = vec4<f32>(right[min(at + 4u * pitch, last)]);
+    let v2 = vec4<f32>(right[min(at + 8u * pitch, last)]);
+    let v3 = vec4<f32>(right[min(at + 12u * pitch, last)]);
     right_tile[term][half][quad] = v0;
     right_tile[term + 4u][half][quad] = v1;
     right_tile[term + 8u][half][quad] = v2;
@@ -189,15 +196,15 @@ fn put(size: Size, row: u32, quad: u32, value: vec4<f32>) {
             sum += bias[quad];
         }
         if (size.has_residual != 0u) {
-            sum += residual[at];
+            sum += vec4<f32>(residual[at]);
         }
-        result[at] = sum;
+        result[at] = Result(sum);
     }
 }
 
 fn put_gradient(rows: u32, quads: u32, offset: u32, row: u32, quad: u32, value: vec4<f32>) {
     if (row < rows && quad < quads) {
-        gradient[offset + row * quads + quad] = value;
+        gradient[offset + row * quads + quad] = Gradient(value);
     }
 }
 
@@ -264,10 +271,10 @@ fn grad_input(
     for (var step = 0u; step < size.out_quads; step += STEP_QUADS) {
         fill_left(rows, step, size.out_quads);
         let from_at = at + min(step + terms, size.out_quads - 1u);
-        let v0 = right[from_at];
-        let v1 = right[from_at + size.out_quads];
-        let v2 = right[from_at + 2u * size.out_quads];
-        let v3 = right[from_at + 3u * size.out_quads];
+        let v0 = vec4<f32>(right[from_at]);
+        let v1 = vec4<f32>(right[from_at + size.out_quads]);
+        let v2 = vec4<f32>(right[from_at + 2u * size.out_quads]);
+        let v3 = vec4<f32>(right[from_at + 3u * size.out_quads]);
         right_tile[4u * terms][half][slot] = vec4<f32>(v0.x, v1.x, v2.x, v3.x);
         right_tile[4u * terms + 1u][half][slot] = vec4<f32>(v0.y, v1.y, v2.y, v3.y);
         right_tile[4u * terms + 2u][half][slot] = vec4<f32>(v0.z, v1.z, v2.z, v3.z);
@@ -318,10 +325,10 @@ fn grad_weight(
     var tile: Tile;
     for (var step = first; step < end; step += 4u * STEP_QUADS) {
         let row = step + 4u * terms;
-        let v0 = left[min(channel_at, last_channel)];
-        let v1 = left[min(channel_at + size.in_quads, last_channel)];
-        let v2 = left[min(channel_at + 2u * size.in_quads, last_channel)];
-        let v3 = left[min(channel_at + 3u * size.in_quads, last_channel)];
+        let v0 = vec4<f32>(left[min(channel_at, last_channel)]);
+        let v1 = vec4<f32>(left[min(channel_at + size.in_quads, last_channel)]);
+        let v2 = vec4<f32>(left[min(channel_at + 2u * size.in_quads, last_channel)]);
+        let v3 = vec4<f32>(left[min(channel_at + 3u * size.in_quads, last_channel)]);
         fill_left_transposed(
             terms, local % QUADS / GROUP, local % GROUP, select(ZERO, v0, row < end), select(ZERO, v1, row + 1u < end),
             select(ZERO, v2, row + 2u < end), select(ZERO, v3, row + 3u < end),

@@ -9,6 +9,8 @@
 // All arrays are [quads] vec4, or parts of them; an invocation handles one vec4, of `squares` one part.
 
 override WG: u32;
+// Of `adamw_ema`: 1 where a scale s of 0 asks for a step that changes nothing.
+override SKIPS: u32 = 0u;
 
 struct Size {
     quads: u32,
@@ -51,6 +53,9 @@ fn adamw_ema(
 ) {
     let index = (group.y * groups.x + group.x) * WG + local;
     if (index >= adam_size.quads) {
+        return;
+    }
+    if (SKIPS != 0u && hyper[8] == 0.0) {
         return;
     }
     // hyper: lr, b1, b2, eps, lr * wd, c1, c2, r, s, 1 - b1, 1 - b2, 1 - r

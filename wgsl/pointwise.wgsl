@@ -20,9 +20,14 @@ struct Size {
     sample_quads: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias A = vec4<f32>;
+alias B = vec4<f32>;
+alias Y = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> a: array<A>;
+@group(0) @binding(1) var<storage, read> b: array<B>;
+@group(0) @binding(2) var<storage, read_write> y: array<Y>;
 @group(0) @binding(3) var<uniform> size: Size;
 
 @group(0) @binding(2) var<storage, read> alpha: array<f32>;
@@ -44,7 +49,7 @@ fn forward(
     if (index >= size.quads) {
         return;
     }
-    let v = a[index];
+    let v = vec4<f32>(a[index]);
     var result = v;
     switch size.operation {
         case 0u: {
@@ -57,18 +62,18 @@ fn forward(
             result = size.factor * v;
         }
         case 3u: {
-            result = v + b[index];
+            result = v + vec4<f32>(b[index]);
         }
         case 4u: {
             let s = sigmoid(v);
-            result = b[index] * s * (1.0 + v * (1.0 - s));
+            result = vec4<f32>(b[index]) * s * (1.0 + v * (1.0 - s));
         }
         default: {
-            let d = b[index];
+            let d = vec4<f32>(b[index]);
             result = select(size.factor * d, d, v > vec4<f32>(0.0));
         }
     }
-    y[index] = result;
+    y[index] = Y(result);
 }
 
 // Apart from `forward`: every branch of a switch costs time where all of them run under a mask.
@@ -82,14 +87,14 @@ fn bounded(
     if (index >= size.quads) {
         return;
     }
-    let v = a[index];
+    let v = vec4<f32>(a[index]);
     var result = v;
     switch size.operation {
         case 0u: {
             result = select(v, vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
         case 1u: {
-            result = select(b[index], vec4<f32>(0.0), v <= vec4<f32>(0.0));
+            result = select(vec4<f32>(b[index]), vec4<f32>(0.0), v <= vec4<f32>(0.0));
         }
         default: {
             // By its bits: a compiler may take for granted that numbers are finite.
@@ -97,7 +102,7 @@ fn bounded(
             result = select(clamp(v, vec4<f32>(-size.factor), vec4<f32>(size.factor)), v, not_finite);
         }
     }
-    y[index] = result;
+    y[index] = Y(result);
 }
 
 @compute @workgroup_size(WG)
@@ -114,7 +119,7 @@ fn axpy(
     if (axpy_size.sample_quads != 0u) {
         sample = index / axpy_size.sample_quads;
     }
-    moved[index] = a[index] + alpha[sample] * b[index];
+    moved[index] = vec4<f32>(a[index]) + alpha[sample] * vec4<f32>(b[index]);
 }
 
 @compute @workgroup_size(WG)
@@ -127,7 +132,7 @@ fn blend(
     if (index >= size.quads) {
         return;
     }
-    y[index] = mix(b[index], y[index], a[index]);
+    y[index] = Y(mix(vec4<f32>(b[index]), vec4<f32>(y[index]), vec4<f32>(a[index])));
 }
 
 @compute @workgroup_size(WG)
@@ -140,5 +145,5 @@ fn multiply(
     if (index >= size.quads) {
         return;
     }
-    y[index] = a[index] * b[index];
+    y[index] = Y(vec4<f32>(a[index]) * vec4<f32>(b[index]));
 }

@@ -24,9 +24,13 @@ struct Size {
     channels: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias X = vec4<f32>;
+alias Y = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> x: array<X>;
 @group(0) @binding(1) var<storage, read> run: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<Y>;
 @group(0) @binding(3) var<uniform> size: Size;
 
 /// Low and high word of a * b, from 16-bit halves: WGSL has no 64-bit integers.
@@ -85,7 +89,7 @@ fn forward(
     if (size.kind == 1u) {
         let counter = vec4<u32>(place, sample, step, size.stream);
         let keep = philox4x32(counter, seed) >= vec4<u32>(size.threshold);
-        y[index] = select(vec4<f32>(0.0), x[index] * size.scale, keep);
+        y[index] = Y(select(vec4<f32>(0.0), vec4<f32>(x[index]) * size.scale, keep));
         return;
     }
     let quads = size.row_quads / size.pixels;
@@ -99,5 +103,5 @@ fn forward(
             value[lane] = normal_of(philox4x32(counter, seed), element & 3u);
         }
     }
-    y[index] = value;
+    y[index] = Y(value);
 }

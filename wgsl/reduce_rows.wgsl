@@ -13,7 +13,10 @@ struct Size {
     slice_rows: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias X = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> x: array<X>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> size: Size;
 
@@ -33,7 +36,7 @@ fn forward(
     let end = min(first + size.slice_rows, size.rows);
     var sum = vec4<f32>(0.0);
     for (var row = first; row < end; row++) {
-        sum += x[row * size.quads + column];
+        sum += vec4<f32>(x[row * size.quads + column]);
     }
     y[index] = sum;
 }

@@ -19,8 +19,12 @@ struct Size {
     average: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+// How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
+alias X = vec4<f32>;
+alias Y = vec4<f32>;
+
+@group(0) @binding(0) var<storage, read> x: array<X>;
+@group(0) @binding(1) var<storage, read_write> y: array<Y>;
 @group(0) @binding(2) var<uniform> size: Size;
 
 @compute @workgroup_size(WG)
@@ -42,9 +46,9 @@ fn forward(
     if (size.average != 0u) {
         let at = ((n * size.height + 2u * i) * size.width + 2u * j) * size.quads + quad;
         let below = at + size.width * size.quads;
-        value = x[at] + x[at + size.quads] + x[below] + x[below + size.quads];
+        value = vec4<f32>(x[at]) + vec4<f32>(x[at + size.quads]) + vec4<f32>(x[below]) + vec4<f32>(x[below + size.quads]);
     } else if (i / 2u < size.height && j / 2u < size.width) {
-        value = x[((n * size.height + i / 2u) * size.width + j / 2u) * size.quads + quad];
+        value = vec4<f32>(x[((n * size.height + i / 2u) * size.width + j / 2u) * size.quads + quad]);
     }
-    y[index] = size.scale * value;
+    y[index] = Y(size.scale * value);
 }

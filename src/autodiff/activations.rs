@@ -45,7 +45,14 @@ impl Rewriter<'_> {
     }
 
     fn plain(&mut self, op: impl Operation, input: NodeId, shape: Vec<usize>) -> NodeId {
-        self.push(Node { op: Arc::new(op), inputs: vec![input], updates: Vec::new(), shape, place: None })
+        self.push(Node {
+            op: Arc::new(op),
+            inputs: vec![input],
+            updates: Vec::new(),
+            shape,
+            place: None,
+            half: false,
+        })
     }
 
     fn is_forward(&self, node: NodeId) -> bool {
@@ -89,7 +96,14 @@ impl Rewriter<'_> {
             }
             None => {
                 let inputs = old.inputs.iter().map(|input| self.late(*input)).collect();
-                self.push(Node { op: old.op.clone(), inputs, updates: Vec::new(), shape, place: None })
+                self.push(Node {
+                    op: old.op.clone(),
+                    inputs,
+                    updates: Vec::new(),
+                    shape,
+                    place: None,
+                    half: false,
+                })
             }
         };
         self.again.insert(node, (made, self.new.len()));

@@ -2,8 +2,10 @@
 //! operation; and how a training step keeps its activations meanwhile.
 
 mod activations;
+mod storage;
 
 pub use activations::Activations;
+pub use storage::Precision;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Upstream};
@@ -20,6 +22,17 @@ impl Graph {
         self.expect("grad", "loss", loss, &[1])?;
         self.backward.get_or_insert(self.nodes.len());
         let seed = self.fill(1, 1.0);
+        self.grad_from(loss, seed, targets)
+    }
+
+    /// As [`Graph::grad`], times the scale of `state` ([`crate::ops::loss_scale`]).
+    ///
+    /// # Errors
+    /// As [`Graph::grad`].
+    pub fn grad_scaled(&mut self, loss: NodeId, state: NodeId, targets: &[NodeId]) -> Result<Vec<NodeId>> {
+        self.expect("grad", "loss", loss, &[1])?;
+        self.backward.get_or_insert(self.nodes.len());
+        let seed = self.loss_scale(state)?;
         self.grad_from(loss, seed, targets)
     }
 

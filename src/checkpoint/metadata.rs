@@ -1,6 +1,6 @@
 //! The JSON text in a checkpoint's header.
 
-use super::{Checkpoint, Figures, TrainingState};
+use super::{Checkpoint, Figures, LossScale, TrainingState};
 use crate::diffusion::DiffusionConfig;
 use crate::model::ModelConfig;
 use crate::picture::Pictures;
@@ -50,6 +50,9 @@ pub(super) struct TrainingMetadata {
     pub seed: u64,
     pub recipe: serde_json::Value,
     pub data_fingerprint: String,
+    /// Written only where there is one: programs that do not know it would go on otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Figures>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,7 @@ impl TrainingMetadata {
             adam_m: Tensors::new(),
             adam_v: Tensors::new(),
             timesteps: Tensors::new(),
+            loss_scale: self.loss_scale,
             recipe: self.recipe,
             data_fingerprint: self.data_fingerprint,
             best: self.best,
@@ -88,6 +92,7 @@ impl Checkpoint {
                 seed: state.seed,
                 recipe: state.recipe.clone(),
                 data_fingerprint: state.data_fingerprint.clone(),
+                loss_scale: state.loss_scale,
                 best: state.best.clone(),
                 last: state.last.clone(),
             }),

@@ -3,7 +3,7 @@
 //! # Format 1
 //! A safetensors file whose `__metadata__` has the key `duet`: JSON text with `format` (1), `model`, `diffusion`,
 //! `ema` (whether there is an average), `classifier_only` (absent where the whole network was trained), `pictures` (ground, fit and size; absent where those are black, the middle and the model's),
-//! `training` (step, seed, recipe, data fingerprint, metrics; absent in files for inference) and `info` (free text). A
+//! `training` (step, seed, recipe, data fingerprint, metrics, the loss's scale where it is scaled; absent in files for inference) and `info` (free text). A
 //! second key, `typicality`, may hold statistics of the training data under these weights, as JSON text with a version of
 //! its own. Tensors are named
 //!
@@ -65,6 +65,18 @@ pub struct Figures {
     pub values: BTreeMap<String, f64>,
 }
 
+/// How the loss is scaled where gradients are stored as f16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossScale {
+    /// What the loss is multiplied by, a power of two.
+    pub scale: f32,
+    /// Steps since it last changed.
+    pub good_steps: u32,
+    /// Steps that were skipped in all.
+    pub skipped: u32,
+}
+
 /// What training needs beyond the weights to go on as if it had never stopped.
 ///
 /// All random numbers and the order of the data are functions of `seed` and `step`, so those two are the state of every
@@ -81,6 +93,8 @@ pub struct TrainingState {
     pub adam_v: Tensors,
     /// What timesteps are drawn by: the last losses of each, and how many there are. Empty where they are drawn uniformly.
     pub timesteps: Tensors,
+    /// How the loss is scaled; `None`: it is not.
+    pub loss_scale: Option<LossScale>,
     /// The trainer's settings; opaque here. At most about 100 levels deep.
     pub recipe: serde_json::Value,
     /// Identifies the data set, so that a run is not continued on another one.

@@ -86,7 +86,8 @@ pub(super) struct Shared {
     traits: Traits,
     attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
-    modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    /// By file, and what of it is f16.
+    modules: Mutex<HashMap<(&'static str, Vec<&'static str>), wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     #[cfg(not(target_arch = "wasm32"))]
     cache: Option<super::disk_cache::DiskCache>,
@@ -193,9 +194,9 @@ impl Device {
         // Only compute is used: do not ask for what rendering alone would need.
         limits = limits.or_worse_values_from(&have);
         let mut wanted = wgpu::Features::PIPELINE_CACHE | wgpu::Features::TIMESTAMP_QUERY;
-        // In a browser a shader would have to enable them by a line that naga does not read.
+        // In a browser a shader would have to enable subgroups by a line that naga does not read; f16 is for training.
         if cfg!(not(target_arch = "wasm32")) {
-            wanted |= wgpu::Features::SUBGROUP;
+            wanted |= wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
         }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -290,6 +291,11 @@ impl Device {
         self.shared.traits
     }
 
+    /// Whether shaders may read and write f16 in buffers (`shader-f16`).
+    pub fn has_f16(&self) -> bool {
+        self.shared.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
     /// What a layer above keeps beside the device, one value of each type; made at its first use.
     pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let known = lock(&self.shared.attachments).get(&TypeId::of::<T>()).cloned();
@@ -378,11 +384,11 @@ impl Device {
             return pipeline.clone();
         }
         let module = lock(&shared.modules)
-            .entry(kernel.file)
+            .entry((kernel.file, kernel.halves.clone()))
             .or_insert_with(|| {
                 shared.device.create_shader_module(wgpu::ShaderModuleDescriptor {
                     label: Some(kernel.file),
-                    source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+                    source: wgpu::ShaderSource::Wgsl(kernel.program()),
                 })
             })
             .clone();

@@ -17,12 +17,31 @@ pub struct Kernel {
     pub entry: &'static str,
     /// Values of the `override` constants, by name.
     pub constants: Vec<(&'static str, f64)>,
+    /// Names of those of its `alias NAME = vec4<f32>;` that are `vec4<f16>` in this variant: what bindings hold, not what is
+    /// computed with.
+    pub halves: Vec<&'static str>,
+}
+
+impl Kernel {
+    /// The program: the file's text, with elements of f16 where [`Kernel::halves`] names them.
+    pub fn program(&self) -> std::borrow::Cow<'static, str> {
+        if self.halves.is_empty() {
+            return self.source.into();
+        }
+        let mut text = format!("enable f16;\n{}", self.source);
+        for name in &self.halves {
+            let alias = |element: &str| format!("alias {name} = vec4<{element}>;");
+            text = text.replace(&alias("f32"), &alias("f16"));
+        }
+        text.into()
+    }
 }
 
 impl PartialEq for Kernel {
     fn eq(&self, other: &Self) -> bool {
         self.file == other.file
             && self.entry == other.entry
+            && self.halves == other.halves
             && self.constants.len() == other.constants.len()
             && self
                 .constants
@@ -38,6 +57,7 @@ impl Hash for Kernel {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.file.hash(state);
         self.entry.hash(state);
+        self.halves.hash(state);
         for (name, value) in &self.constants {
             name.hash(state);
             value.to_bits().hash(state);
@@ -50,6 +70,9 @@ impl fmt::Display for Kernel {
         write!(f, "{}.{}", self.file, self.entry)?;
         for (name, value) in &self.constants {
             write!(f, " {name}={value}")?;
+        }
+        if !self.halves.is_empty() {
+            write!(f, " f16({})", self.halves.join(" "))?;
         }
         Ok(())
     }
@@ -66,8 +89,17 @@ pub struct Slice {
     pub buffer: BufferId,
     /// First byte.
     pub offset: u64,
-    /// Length in bytes, a multiple of 16.
+    /// Length in bytes, a multiple of 16; of f16 of 8.
     pub bytes: u64,
+    /// Whether its numbers are f16 instead of f32.
+    pub half: bool,
+}
+
+impl Slice {
+    /// Vec4s in it.
+    pub fn quads(&self) -> usize {
+        (self.bytes / if self.half { 8 } else { 16 }) as usize
+    }
 }
 
 /// One dispatch: bindings 0.. are the reads, then the writes, then the uniform (where not empty).
@@ -88,6 +120,22 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The variant of the kernel for what its slices hold. `names` gives the alias of each binding's elements in the order of
+    /// reads and writes, "" where they are f32 always.
+    #[must_use]
+    pub fn stored(mut self, names: &[&'static str]) -> Launch {
+        let bound = self.reads.iter().chain(&self.writes).zip(names);
+        self.kernel.halves =
+            bound.filter(|(slice, name)| slice.half && !name.is_empty()).map(|(_, name)| *name).collect();
+        self
+    }
+
+    /// Whether the kernel has a name for every binding of f16.
+    pub(crate) fn is_stored(&self) -> bool {
+        let halves = self.reads.iter().chain(&self.writes).filter(|slice| slice.half).count();
+        halves == self.kernel.halves.len()
+    }
+
     /// Bytes this launch moves by its bindings: every distinct range once, whether read, written or both. What caches
     /// save or repeated reads cost is not in it.
     pub fn bytes(&self) -> u64 {

@@ -55,11 +55,13 @@ pub(crate) struct Node {
     pub shape: Vec<usize>,
     /// Where the result must lie; `None`: the planner chooses.
     pub place: Option<Place>,
+    /// Whether the result is stored as f16.
+    pub half: bool,
 }
 
 impl Node {
     /// Whether it only stands for memory: nothing runs.
-    fn is_memory(&self) -> bool {
+    pub(crate) fn is_memory(&self) -> bool {
         self.op.downcast_ref::<Leaf>().is_some() || self.op.downcast_ref::<Reserve>().is_some()
     }
 }
@@ -160,7 +162,7 @@ impl Graph {
         updates: Vec<NodeId>,
         shape: Vec<usize>,
     ) -> NodeId {
-        self.nodes.push(Node { op: Arc::new(op), inputs, updates, shape, place: None });
+        self.nodes.push(Node { op: Arc::new(op), inputs, updates, shape, place: None, half: false });
         NodeId(self.nodes.len() as u32 - 1)
     }
 }

@@ -45,6 +45,16 @@ pub(crate) trait Operation: Any + Debug + Send + Sync {
         true
     }
 
+    /// Whether its kernels read the input at `position` as f16 too.
+    fn reads_half(&self, _position: usize) -> bool {
+        false
+    }
+
+    /// Whether its kernels write the result as f16 too.
+    fn writes_half(&self) -> bool {
+        false
+    }
+
     /// The same operation which adds one further input, its last, to its result; `None`: it cannot.
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
         None
@@ -114,7 +124,7 @@ impl Context<'_> {
 
     /// Vec4s of the result.
     pub(crate) fn quads(&self) -> usize {
-        (self.output.bytes / 16) as usize
+        self.output.quads()
     }
 }
 

@@ -60,16 +60,16 @@ impl Compiler<'_> {
     fn slice(&mut self, node: NodeId) -> Slice {
         let graph = self.graph;
         let tensor = graph.node(node);
-        let bytes = device_bytes(&tensor.shape).max(16);
+        let bytes = storage_bytes(&tensor.shape, tensor.half);
         if let Some(place) = &tensor.place {
             let end = place.offset + bytes;
             if let Some((buffer, size)) = self.externals.get_mut(&place.buffer) {
                 *size = (*size).max(end);
-                return Slice { buffer: *buffer, offset: place.offset, bytes };
+                return Slice { buffer: *buffer, offset: place.offset, bytes, half: false };
             }
             let buffer = self.allocate(0);
             self.externals.insert(place.buffer.clone(), (buffer, end));
-            return Slice { buffer, offset: place.offset, bytes };
+            return Slice { buffer, offset: place.offset, bytes, half: false };
         }
         let buffer = match self.of_node.get(&node) {
             Some(buffer) => *buffer,
@@ -79,13 +79,19 @@ impl Compiler<'_> {
                 buffer
             }
         };
-        Slice { buffer, offset: 0, bytes }
+        Slice { buffer, offset: 0, bytes, half: tensor.half }
     }
+}
+
+/// Bytes of a tensor, of f16 half as many.
+fn storage_bytes(shape: &[usize], half: bool) -> u64 {
+    let bytes = device_bytes(shape).max(16);
+    if half { bytes / 2 } else { bytes }
 }
 
 impl Graph {
     /// Nodes that lead to a placed result or a changed state; all others are dropped.
-    fn needed(&self) -> Vec<bool> {
+    pub(crate) fn needed(&self) -> Vec<bool> {
         let mut needed: Vec<bool> = self
             .nodes
             .iter()
@@ -189,11 +195,19 @@ impl Graph {
             };
             let mut allocate = |bytes| {
                 let buffer = compiler.allocate(bytes);
-                Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize] }
+                Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize], half: false }
             };
             let (inputs, updates) = (inputs.as_slice(), updates.as_slice());
             let mut context = Context { choices, inputs, updates, output, allocate: &mut allocate };
-            launches.extend(node.op.lower(&mut context));
+            let made = node.op.lower(&mut context);
+            if let Some(launch) = made.iter().find(|launch| !launch.is_stored()) {
+                let detail = format!(
+                    "{} of {:?} has no variant for what it would bind as f16",
+                    launch.kernel, node.op
+                );
+                return Err(Error::Gpu { detail });
+            }
+            launches.extend(made);
             shapes.resize(launches.len(), self.shape_summary(node));
         }
         Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals, share)

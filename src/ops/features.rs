@@ -58,7 +58,8 @@ impl FeatureMap {
 pub fn pool_into(map: &FeatureMap, x: Slice, features: Slice) -> Vec<Launch> {
     let count = map.batch * pitch(map.channels) / 4;
     let kernel = kernel("pool_into", &WG);
-    vec![invocations(kernel, vec![x], vec![features], bytemuck::bytes_of(&map.uniform()), count)]
+    let made = invocations(kernel, vec![x], vec![features], bytemuck::bytes_of(&map.uniform()), count);
+    vec![made.stored(&["X"])]
 }
 
 /// Writes the raw timestep `t` \[N\] into the last column, and zeros behind it.
@@ -74,7 +75,8 @@ pub fn pool_grad(map: &FeatureMap, x: Slice, features: Slice, dfeatures: Slice, 
     let count = map.batch * map.pixels * pitch(map.channels) / 4;
     let kernel = kernel("pool_grad", &WG);
     let reads = vec![x, features, dfeatures];
-    vec![invocations(kernel, reads, vec![dx], bytemuck::bytes_of(&map.uniform()), count)]
+    let made = invocations(kernel, reads, vec![dx], bytemuck::bytes_of(&map.uniform()), count);
+    vec![made.stored(&["X", "", "", "Dx"])]
 }
 
 /// How one number is made of each channel of a feature map.
@@ -129,6 +131,10 @@ impl Operation for Features {
         let map = self.map(at.position).map(FeaturesGrad);
         Ok(map.map(|op| graph.push_like(at.target(), op, vec![at.target(), at.node, at.dy])))
     }
+
+    fn reads_half(&self, position: usize) -> bool {
+        self.map(position).is_some()
+    }
 }
 
 /// Of map, features, dfeatures.
@@ -139,6 +145,14 @@ impl Operation for FeaturesGrad {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         let [x, features, dfeatures] = context.first();
         pool_grad(&self.0, x, features, dfeatures, context.output)
+    }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0
+    }
+
+    fn writes_half(&self) -> bool {
+        true
     }
 }
 

@@ -139,7 +139,7 @@ pub fn sums_bytes(size: &GroupNorm) -> u64 {
 pub fn stats(size: &GroupNorm, parts: &[(Part, Slice)], stats: Slice) -> Vec<Launch> {
     let moments = |&(part, x): &(Part, Slice)| Launch {
         uniform: size.uniform(0, part, false),
-        ..size.launch("moments", vec![x], stats, size.columns(part))
+        ..size.launch("moments", vec![x], stats, size.columns(part)).stored(&["X"])
     };
     let mut launches: Vec<Launch> = parts.iter().map(moments).collect();
     launches.push(size.launch("combine", vec![], stats, size.per_group()));
@@ -159,7 +159,8 @@ pub fn forward(
     let launch = |&(part, x): &(Part, Slice)| {
         let reads = vec![x, stats, gamma, beta, scale_shift.unwrap_or(gamma)];
         let uniform = size.uniform(0, part, false);
-        Launch { uniform, ..size.launch("forward", reads, y, size.blocks(part)) }
+        let names = ["X", "", "", "", "", "Y"];
+        Launch { uniform, ..size.launch("forward", reads, y, size.blocks(part)).stored(&names) }
     };
     parts.iter().map(launch).collect()
 }
@@ -179,7 +180,8 @@ pub fn grad_sums(
     let launch = |&(part, x): &(Part, Slice)| {
         let reads = vec![x, stats, gamma, beta, scale_shift.unwrap_or(gamma), dy];
         let uniform = size.uniform(0, part, false);
-        Launch { uniform, ..size.launch("grad_sums", reads, sums, size.columns(part)) }
+        let names = ["X", "", "", "", "", "Dy"];
+        Launch { uniform, ..size.launch("grad_sums", reads, sums, size.columns(part)).stored(&names) }
     };
     let mut launches: Vec<Launch> = parts.iter().map(launch).collect();
     launches.push(size.launch("group_means", vec![], sums, size.per_group()));
@@ -201,7 +203,8 @@ pub fn grad_input(
 ) -> Vec<Launch> {
     let reads = vec![x, stats, dy, sums, addend.unwrap_or(x)];
     let uniform = size.uniform(0, part, addend.is_some());
-    vec![Launch { uniform, ..size.launch("grad_input", reads, dx, size.blocks(part)) }]
+    let names = ["X", "", "Upstream", "", "Addend", "Dx"];
+    vec![Launch { uniform, ..size.launch("grad_input", reads, dx, size.blocks(part)).stored(&names) }]
 }
 
 /// Writes the gradient of γ \[C\]: Σₙ (1 + scale)·Σ dv·xhat.
@@ -254,6 +257,10 @@ struct GroupNormStats {
 impl Operation for GroupNormStats {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         stats(&self.size, &parts(&self.size, self.first, context.inputs), context.output)
+    }
+
+    fn reads_half(&self, _position: usize) -> bool {
+        true
     }
 
     /// Their own dependence on x is part of [`GroupNormGradInput`].
@@ -310,6 +317,14 @@ impl Operation for Normalise {
     fn recomputable(&self) -> bool {
         true
     }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0 || position >= 4 + usize::from(self.size.scale_shift)
+    }
+
+    fn writes_half(&self) -> bool {
+        true
+    }
 }
 
 impl Normalise {
@@ -337,6 +352,10 @@ impl Operation for GroupNormGradSums {
         let scale_shift = context.optional(self.size.scale_shift, 5);
         grad_sums(&self.size, &parts, dy, stats, gamma, beta, scale_shift, context.output)
     }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position < 2 || position >= 5 + usize::from(self.size.scale_shift)
+    }
 }
 
 /// Of x, dy, stats, sums, \[addend\]: x and the result are `part`.
@@ -357,6 +376,14 @@ impl Operation for GroupNormGradInput {
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
         let other: Arc<dyn Operation> = Arc::new(GroupNormGradInput { addend: true, ..*self });
         Some(other).filter(|_| !self.addend)
+    }
+
+    fn reads_half(&self, position: usize) -> bool {
+        matches!(position, 0 | 1 | 4)
+    }
+
+    fn writes_half(&self) -> bool {
+        true
     }
 }
 

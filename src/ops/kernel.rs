@@ -16,7 +16,13 @@ macro_rules! shader {
     ($file:literal) => {
         pub(super) fn kernel(entry: &'static str, constants: &[(&'static str, f64)]) -> $crate::gpu::Kernel {
             let source = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wgsl/", $file, ".wgsl"));
-            $crate::gpu::Kernel { file: $file, source, entry, constants: constants.to_vec() }
+            $crate::gpu::Kernel {
+                file: $file,
+                source,
+                entry,
+                constants: constants.to_vec(),
+                halves: Vec::new(),
+            }
         }
     };
 }

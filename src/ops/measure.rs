@@ -43,7 +43,12 @@ impl Times {
 }
 
 fn slices(sizes: &[u64]) -> Vec<Slice> {
-    let slice = |(i, bytes): (usize, &u64)| Slice { buffer: BufferId(i as u32), offset: 0, bytes: *bytes };
+    let slice = |(i, bytes): (usize, &u64)| Slice {
+        buffer: BufferId(i as u32),
+        offset: 0,
+        bytes: *bytes,
+        half: false,
+    };
     sizes.iter().enumerate().map(slice).collect()
 }
 

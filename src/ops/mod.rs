@@ -15,6 +15,7 @@ pub mod groupnorm;
 pub mod half;
 mod kernel;
 pub mod loss;
+pub mod loss_scale;
 pub mod matmul;
 pub mod measure;
 pub mod normalize;

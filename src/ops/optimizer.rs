@@ -2,7 +2,7 @@
 
 use super::kernel::{WG, invocations, shader};
 use crate::error::Result;
-use crate::gpu::{Launch, Slice};
+use crate::gpu::{Kernel, Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation};
 use crate::tensor::device_bytes;
 
@@ -87,7 +87,20 @@ pub fn clip(max_norm: f32, squares: Slice, hyper: Slice, norm: Slice, clipped: S
 
 /// One step over `quads` vec4; `state` is parameters, first moments, second moments, average.
 pub fn adamw_ema(quads: usize, gradients: Slice, hyper: Slice, state: [Slice; 4]) -> Vec<Launch> {
-    let kernel = kernel("adamw_ema", &WG);
+    adamw(kernel("adamw_ema", &WG), quads, gradients, hyper, state)
+}
+
+/// As [`adamw_ema`], but where the gradients' scale is 0 nothing is changed, whatever the gradients are.
+pub fn adamw_ema_unless_skipped(
+    quads: usize,
+    gradients: Slice,
+    hyper: Slice,
+    state: [Slice; 4],
+) -> Vec<Launch> {
+    adamw(kernel("adamw_ema", &[WG[0], ("SKIPS", 1.0)]), quads, gradients, hyper, state)
+}
+
+fn adamw(kernel: Kernel, quads: usize, gradients: Slice, hyper: Slice, state: [Slice; 4]) -> Vec<Launch> {
     vec![invocations(kernel, vec![gradients, hyper], state.to_vec(), bytemuck::bytes_of(&flat(quads)), quads)]
 }
 
@@ -127,12 +140,14 @@ pub fn sum_squares(quads: usize, x: Slice, scratch: [Slice; 2], out: Slice) -> V
 #[derive(Debug)]
 struct AdamWStep {
     quads: usize,
+    skips: bool,
 }
 
 impl Operation for AdamWStep {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         let [gradients, hyper] = context.first();
-        adamw_ema(self.quads, gradients, hyper, std::array::from_fn(|i| context.updates[i]))
+        let run = if self.skips { adamw_ema_unless_skipped } else { adamw_ema };
+        run(self.quads, gradients, hyper, std::array::from_fn(|i| context.updates[i]))
     }
 }
 
@@ -176,11 +191,25 @@ impl Operation for SumSquares {
 impl Graph {
     /// One AdamW step and EMA update of flat memory: `state` is params, m, v, ema, all of the gradients' shape.
     pub fn adamw(&mut self, gradients: NodeId, hyper: NodeId, state: [NodeId; 4]) -> Result<()> {
+        self.add_adamw(gradients, hyper, state, false)
+    }
+
+    /// As [`Graph::adamw`], but where the gradients' scale of `hyper` is 0 nothing is changed, whatever the gradients are.
+    pub fn adamw_unless_skipped(
+        &mut self,
+        gradients: NodeId,
+        hyper: NodeId,
+        state: [NodeId; 4],
+    ) -> Result<()> {
+        self.add_adamw(gradients, hyper, state, true)
+    }
+
+    fn add_adamw(&mut self, gradients: NodeId, hyper: NodeId, state: [NodeId; 4], skips: bool) -> Result<()> {
         for node in state {
             self.expect("adamw", "state", node, self.shape(gradients))?;
         }
         let quads = device_bytes(self.shape(gradients)) as usize / 16;
-        self.push_updating(AdamWStep { quads }, vec![gradients, hyper], state.to_vec(), Vec::new());
+        self.push_updating(AdamWStep { quads, skips }, vec![gradients, hyper], state.to_vec(), Vec::new());
         Ok(())
     }
 

@@ -75,7 +75,7 @@ pub fn clamp(bound: f32, quads: usize, x: Slice, y: Slice) -> Vec<Launch> {
 
 /// y = a + b.
 pub fn add(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
-    vec![launch("forward", quads, 3, 0.0, vec![a, b], y)]
+    vec![launch("forward", quads, 3, 0.0, vec![a, b], y).stored(&["A", "B", "Y"])]
 }
 
 /// y = x + alpha · g: alpha\[0\], or alpha\[n\] of each of `samples`.
@@ -128,6 +128,14 @@ struct Add;
 impl Operation for Add {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         add(context.quads(), context.inputs[0], context.inputs[1], context.output)
+    }
+
+    fn reads_half(&self, _position: usize) -> bool {
+        true
+    }
+
+    fn writes_half(&self) -> bool {
+        true
     }
 
     fn vjp(&self, _graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {

@@ -69,7 +69,7 @@ pub fn dropout(
         pixels: 1,
         channels: 0,
     };
-    launch(size, reads, y)
+    launch(size, reads, y).into_iter().map(|made| made.stored(&["X", "", "Y"])).collect()
 }
 
 /// Of x, run.
@@ -94,6 +94,14 @@ impl Operation for Dropout {
     }
 
     fn recomputable(&self) -> bool {
+        true
+    }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0
+    }
+
+    fn writes_half(&self) -> bool {
         true
     }
 }

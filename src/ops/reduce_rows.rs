@@ -36,6 +36,7 @@ pub(super) fn sum(rows: usize, quads: usize, slices: usize, x: Slice, y: Slice) 
         workgroups: spread(((slices * quads) as u64).div_ceil(WORKGROUP)),
         multiply_adds: 0,
     }
+    .stored(&["X"])
 }
 
 /// Bytes of scratch that `slices` partial sums of `elements` values need in [`add_slices`].
@@ -89,6 +90,10 @@ impl Operation for SumRows {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         let partial = context.scratch(scratch(self.rows, self.columns));
         launches(self.rows, self.columns, context.inputs[0], partial, context.output)
+    }
+
+    fn reads_half(&self, _position: usize) -> bool {
+        true
     }
 }
 

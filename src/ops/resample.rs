@@ -24,7 +24,8 @@ struct Size {
 fn launch(size: Size, x: Slice, y: Slice) -> Vec<Launch> {
     let count =
         size.batch as usize * size.out_height as usize * size.out_width as usize * size.quads as usize;
-    vec![invocations(kernel("forward", &WG), vec![x], vec![y], bytemuck::bytes_of(&size), count)]
+    let made = invocations(kernel("forward", &WG), vec![x], vec![y], bytemuck::bytes_of(&size), count);
+    vec![made.stored(&["X", "Y"])]
 }
 
 /// y\[i, j\] = scale · x\[i/2, j/2\] on an output of the given size, zero where that lies outside.
@@ -100,6 +101,14 @@ impl Operation for Expand {
     fn recomputable(&self) -> bool {
         true
     }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0
+    }
+
+    fn writes_half(&self) -> bool {
+        true
+    }
 }
 
 /// 2×2 block sums.
@@ -123,6 +132,14 @@ impl Operation for Pool {
     }
 
     fn recomputable(&self) -> bool {
+        true
+    }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0
+    }
+
+    fn writes_half(&self) -> bool {
         true
     }
 }

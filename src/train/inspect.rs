@@ -8,7 +8,7 @@ use super::step::{TrainSpec, backward_plan};
 use super::terms::LABEL_WEIGHT;
 use super::timesteps::TimestepSampler;
 use super::trainer::label_weight;
-use crate::autodiff::Activations;
+use crate::autodiff::{Activations, Precision};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
@@ -76,6 +76,7 @@ pub async fn training_step(
         classifier_only: false,
         given_noise: true,
         activations: Activations::Keep,
+        precision: Precision::F32,
         groups: Groups::default(),
         clip_grad_norm: None,
         augment: Augment::default(),

@@ -3,7 +3,7 @@
 use super::augment::Augment;
 use super::groups::Groups;
 use super::timesteps::TimestepSampler;
-use crate::autodiff::Activations;
+use crate::autodiff::{Activations, Precision};
 use crate::error::{Error, Result};
 use crate::model::Part;
 use crate::tensor::check_batch;
@@ -69,6 +69,9 @@ pub struct TrainOptions {
     pub classifier_only: bool,
     /// How activations wait for the backward pass.
     pub activations: Activations,
+    /// How feature maps and their gradients are stored between kernels. Running statistics of the classifier see every batch,
+    /// those of skipped steps too.
+    pub precision: Precision,
     /// Largest global norm of the gradients of all that is trained: longer ones are scaled down to it. `None`: never.
     pub clip_grad_norm: Option<f64>,
     /// γ of Min-SNR weights of the noise error ([`crate::diffusion::Prediction::min_snr_weight`]); `None`: all timesteps weigh
@@ -100,6 +103,7 @@ impl Default for TrainOptions {
             classifier_input: ClassifierInput::Clean,
             classifier_only: false,
             activations: Activations::Keep,
+            precision: Precision::F32,
             clip_grad_norm: None,
             min_snr_gamma: None,
             timestep_sampler: TimestepSampler::Uniform,
@@ -131,6 +135,10 @@ impl TrainOptions {
         if micro == 0 || !self.batch_size.is_multiple_of(micro) {
             let detail = format!("{} images do not divide into {micro} micro-batches", self.batch_size);
             return Err(Error::config("batch_size", detail));
+        }
+        if self.precision == Precision::F16 && self.activations == Activations::F16 {
+            let detail = "\"f16\" packs activations that precision = \"f16\" stores so anyway: give \"keep\" or \"recompute\"";
+            return Err(Error::config("activations", detail));
         }
         self.groups.validate()?;
         let classifies = self.classifier_input != ClassifierInput::None;

@@ -6,16 +6,20 @@ use super::groups::{Groups, Rate};
 use super::options::{ClassifierInput, TrainOptions};
 use super::terms::{Loss, Pass, Term, Weight, feeds, joint};
 use super::timesteps::TimestepSampler;
-use crate::autodiff::Activations;
+use crate::autodiff::{Activations, Precision};
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ParamLayout, ParamSet, Part, WeightSet};
+use crate::ops::loss_scale::STATE;
 use crate::ops::optimizer::HYPERS;
 use crate::tensor::check_batch;
 
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
 pub(super) const METRIC_STRIDE: u64 = 256;
+
+/// The buffer of the loss's scale, where there is one; the plans of a step share it.
+pub(super) const LOSS_SCALE: &str = "loss_scale";
 
 /// What training plans are compiled for.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,8 @@ pub struct TrainSpec {
     pub given_noise: bool,
     /// How activations wait for the backward pass.
     pub activations: Activations,
+    /// How feature maps and their gradients are stored.
+    pub precision: Precision,
     /// What is trained, and how fast. What no term reaches is to be frozen: AdamW's momentum and weight decay, and the average,
     /// would move it all the same.
     pub groups: Groups,
@@ -66,6 +72,7 @@ impl TrainSpec {
             classifier_only: options.classifier_only,
             given_noise: false,
             activations: options.activations,
+            precision: options.precision,
             clip_grad_norm: options.clip_grad_norm,
             augment: options.augment.clone(),
             weighs_noise: options.min_snr_gamma.is_some(),
@@ -101,13 +108,15 @@ pub fn backward_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &Tra
 /// # Errors
 /// As [`backward_plan`].
 pub fn backward_plan_of(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Plan> {
-    backward(model, spec, terms)?.spare_activations(spec.activations).compile()
+    backward(model, spec, terms)?.spare_activations(spec.activations).store_as(spec.precision).compile()
 }
 
 /// The last part of a step: AdamW and EMA of each group on [`TrainSpec::gradients`], clipped where the specification says so.
 ///
 /// Its buffers: "hyper" \[12\] of the first of [`Groups::factors`], "hyper.1" of the second and so on; where it clips, it adds
-/// the global norm to "gradient_norm" \[1\], or puts it there where "metrics_first" \[1\] is 1.
+/// the global norm to "gradient_norm" \[1\], or puts it there where "metrics_first" \[1\] is 1. Where the precision is f16,
+/// the gradients are scaled by the first number of "loss_scale" \[4\] ([`crate::ops::loss_scale`]), which the backward plan reads
+/// and this one moves; a step whose gradients are not finite leaves all parameters as they are.
 ///
 /// # Errors
 /// As [`Graph::compile`].
@@ -129,7 +138,7 @@ pub fn train_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &TrainS
     if spec.micro_batches == 1 {
         apply(&mut graph, &model.params, spec)?;
     }
-    graph.spare_activations(spec.activations).compile()
+    graph.spare_activations(spec.activations).store_as(spec.precision).compile()
 }
 
 /// Name of the buffer of the optimizer's numbers for the factor `number` of [`Groups::factors`].
@@ -195,7 +204,13 @@ fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Re
     if nodes.is_empty() {
         return Err(nothing());
     }
-    let gradients = b.graph.grad(total, &nodes)?;
+    let gradients = match spec.precision {
+        Precision::F32 => b.graph.grad(total, &nodes)?,
+        Precision::F16 => {
+            let state = b.graph.leaf(&[STATE], Place::whole(LOSS_SCALE));
+            b.graph.grad_scaled(total, state, &nodes)?
+        }
+    };
     for ((id, _), gradient) in trained.iter().zip(gradients) {
         b.graph.place(gradient, model.params.place(*id, ParamSet::Gradient));
     }
@@ -240,19 +255,26 @@ fn apply(graph: &mut Graph, layout: &ParamLayout, spec: &TrainSpec) -> Result<()
             sets.map(|set| graph.leaf(&[range.bytes as usize / 4], range.place(set)));
         parts.push((gradient, state, number));
     }
-    if let Some(max_norm) = spec.clip_grad_norm {
-        clip(graph, &parts.iter().map(|part| part.0).collect::<Vec<_>>(), &mut hypers, max_norm as f32)?;
+    let gradients: Vec<NodeId> = parts.iter().map(|part| part.0).collect();
+    let scaled = spec.precision == Precision::F16;
+    if scaled {
+        unscale(graph, &gradients, &mut hypers, spec.clip_grad_norm)?;
+    } else if let Some(max_norm) = spec.clip_grad_norm {
+        clip(graph, &gradients, &mut hypers, max_norm as f32)?;
     }
     for (gradient, state, number) in parts {
         let hyper =
             hypers.get(number).copied().ok_or_else(|| Error::config("groups", "a rate has no number"))?;
-        graph.adamw(gradient, hyper, state)?;
+        match scaled {
+            true => graph.adamw_unless_skipped(gradient, hyper, state)?,
+            false => graph.adamw(gradient, hyper, state)?,
+        }
     }
     Ok(())
 }
 
-/// Replaces the optimizer's numbers by those that clip the global norm of `gradients`, and reports that norm.
-fn clip(graph: &mut Graph, gradients: &[NodeId], hypers: &mut [NodeId], max_norm: f32) -> Result<()> {
+/// Sum of squares \[1\] of all gradients; `None`: there are none.
+fn sum_squares(graph: &mut Graph, gradients: &[NodeId]) -> Result<Option<NodeId>> {
     let mut squares = None;
     for gradient in gradients {
         let part = graph.sum_squares(*gradient);
@@ -261,17 +283,47 @@ fn clip(graph: &mut Graph, gradients: &[NodeId], hypers: &mut [NodeId], max_norm
             None => part,
         });
     }
-    let Some(squares) = squares else { return Ok(()) };
+    Ok(squares)
+}
+
+/// Adds the norm of a step to the sum that is reported.
+fn report(graph: &mut Graph, norm: NodeId) -> Result<()> {
+    let first = graph.leaf(&[1], Place::whole("metrics_first"));
+    let sum = graph.leaf(&[1], Place::whole("gradient_norm"));
+    graph.accumulate(norm, first, sum)
+}
+
+/// Replaces the optimizer's numbers, of all groups, by those that unscale `gradients` and clip their global norm, or skip the
+/// step; reports that norm where it is clipped, and moves the scale.
+fn unscale(
+    graph: &mut Graph,
+    gradients: &[NodeId],
+    hypers: &mut [NodeId],
+    max_norm: Option<f64>,
+) -> Result<()> {
+    let Some(squares) = sum_squares(graph, gradients)? else { return Ok(()) };
+    let state = graph.leaf(&[STATE], Place::whole(LOSS_SCALE));
+    let mut norm = None;
+    for hyper in hypers {
+        let [length, unscaled] =
+            graph.unscale(squares, *hyper, state, max_norm.map_or(f32::MAX, |norm| norm as f32))?;
+        *hyper = unscaled;
+        norm = Some(length);
+    }
+    if let Some(norm) = norm.filter(|_| max_norm.is_some()) {
+        report(graph, norm)?;
+    }
+    graph.update_loss_scale(squares, state)
+}
+
+/// Replaces the optimizer's numbers by those that clip the global norm of `gradients`, and reports that norm.
+fn clip(graph: &mut Graph, gradients: &[NodeId], hypers: &mut [NodeId], max_norm: f32) -> Result<()> {
+    let Some(squares) = sum_squares(graph, gradients)? else { return Ok(()) };
     let mut norm = None;
     for hyper in hypers {
         let [length, clipped] = graph.clip_norm(squares, *hyper, max_norm)?;
         *hyper = clipped;
         norm = Some(length);
     }
-    if let Some(norm) = norm {
-        let first = graph.leaf(&[1], Place::whole("metrics_first"));
-        let sum = graph.leaf(&[1], Place::whole("gradient_norm"));
-        graph.accumulate(norm, first, sum)?;
-    }
-    Ok(())
+    norm.map_or(Ok(()), |norm| report(graph, norm))
 }

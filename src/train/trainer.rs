@@ -1,13 +1,17 @@
 //! The state of a training run and its steps; `trainer/upload.rs` what a step is given.
 
 mod alternatives;
+mod metrics;
+mod scale;
 mod upload;
+
+pub use metrics::Metrics;
 
 use super::batch::Batch;
 use super::exchange::{Exchange, GradientRange};
 use super::groups::{Groups, Rate};
 use super::options::TrainOptions;
-use super::step::{METRIC_STRIDE, TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
+use super::step::{TrainSpec, apply_plan, backward_plan_of, hyper_buffer, of_terms};
 use super::terms::{Feed, LABEL_WEIGHT, Terms, feeds, joint};
 use super::timesteps::{TimestepLosses, TimestepSampler};
 use crate::checkpoint::{Checkpoint, TrainingState};
@@ -22,24 +26,6 @@ use crate::weights::{Loaded, Weights};
 use alternatives::Alternative;
 use std::sync::Arc;
 use upload::Place;
-
-/// Means since they were last read.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Metrics {
-    /// Steps they are the mean of.
-    pub steps: u64,
-    /// Total loss.
-    pub loss: f32,
-    /// Noise error; 0 of a classifier alone.
-    pub mse: f32,
-    /// Classifier loss of the labelled images, unweighted (the sum where it sees clean and noised images): the mean over the
-    /// steps that had any, 0 where none had.
-    pub classifier_loss: f32,
-    /// Variational term of a learned sigma.
-    pub vb: f32,
-    /// Global norm of the gradients before clipping; `None` where nothing is clipped.
-    pub gradient_norm: Option<f32>,
-}
 
 /// A training run on a device. A step has three parts: backward passes leave gradients, an [`Exchange`] may replace them,
 /// and they are applied.
@@ -107,6 +93,8 @@ pub struct Trainer {
     options: TrainOptions,
     step: u64,
     since: Since,
+    /// Steps that had been skipped when means were last read.
+    skipped: u32,
     /// What timesteps are drawn by, where that is their losses.
     losses: Option<TimestepLosses>,
     /// Timesteps of the last micro-batch, whose losses are still on the device.
@@ -205,6 +193,7 @@ impl Trainer {
         state: Option<&TrainingState>,
     ) -> Result<Trainer> {
         options.validate()?;
+        scale::check_device(weights.device(), options)?;
         diffusion.validate()?;
         let schedule = Schedule::new(diffusion)?;
         let spec = TrainSpec { groups: options.groups.clone(), ..TrainSpec::of(options) };
@@ -215,7 +204,9 @@ impl Trainer {
             weights.zero_set(spec.gradients()).await?;
         }
         let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
-        let apply = weights.load(&apply_plan(weights.model(), &spec)?).await?;
+        scale::begin(&backward, state)?;
+        let apply =
+            weights.load_beside(&apply_plan(weights.model(), &spec)?, &scale::shared(&backward)).await?;
         let counts_labels = feeds.iter().any(|feed| backward.buffer(&feed.buffer(LABEL_WEIGHT)).is_some());
         let classifier_waits = counts_labels && spec.groups.trains(Part::Classifier);
         let apply_others = others(&weights, &spec, &apply).await?;
@@ -249,6 +240,7 @@ impl Trainer {
             options: options.clone(),
             step: state.map_or(0, |state| state.step),
             since: Since::default(),
+            skipped: state.and_then(|state| state.loss_scale).map_or(0, |scale| scale.skipped),
             losses,
             unheard: Vec::new(),
         })
@@ -387,41 +379,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// Means since the last call, or since a step that failed after it; waits for the steps submitted so far. Without any
-    /// they are zeros.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`] where a term of the loss or the gradients' norm is NaN or infinite, naming it; device errors.
-    pub async fn metrics(&mut self) -> Result<Metrics> {
-        let Since { all: steps, labelled, applied } = std::mem::take(&mut self.since);
-        let sums = self.backward.read("metrics").await?;
-        let mean = |(number, steps): (u64, u64)| {
-            let index = (number * METRIC_STRIDE / 4) as usize;
-            sums.get(index).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
-        };
-        let gradient_norm = match self.options.clip_grad_norm {
-            Some(_) => {
-                let sum = self.apply.read("gradient_norm").await?;
-                Some(sum.first().filter(|_| applied > 0).map_or(0.0, |sum| sum / applied as f32))
-            }
-            None => None,
-        };
-        let [loss, mse, classifier_loss, vb] = [(0, steps), (1, steps), (2, labelled), (3, steps)].map(mean);
-        // The loss is their sum: what is wrong with it is one of them, or that they were weighted beyond all numbers.
-        let finite = [
-            ("noise error", mse),
-            ("classifier's loss", classifier_loss),
-            ("variational term", vb),
-            ("loss", loss),
-            ("gradients' norm", gradient_norm.unwrap_or(0.0)),
-        ];
-        if let Some((what, value)) = finite.iter().find(|(_, value)| !value.is_finite()) {
-            let detail = format!("the {what} became {value} within {steps} steps before step {}", self.step);
-            return Err(Error::NotFinite { detail });
-        }
-        Ok(Metrics { steps, loss, mse, classifier_loss, vb, gradient_norm })
-    }
-
     /// Everything a resumed run needs.
     ///
     /// # Errors
@@ -442,6 +399,7 @@ impl Trainer {
             adam_m: self.weights.download(ParamSet::FirstMoment, false).await?,
             adam_v: self.weights.download(ParamSet::SecondMoment, false).await?,
             timesteps: self.known_losses().await?.map(|losses| losses.tensors()).unwrap_or_default(),
+            loss_scale: self.sound_loss_scale().await?,
             recipe: serde_json::Value::Null,
             data_fingerprint: String::new(),
             best: None,

@@ -84,6 +84,7 @@ fn full() -> Checkpoint {
             adam_m: trained,
             adam_v: second,
             timesteps: Tensors::new(),
+            loss_scale: None,
             recipe: serde_json::json!({ "batch": 64, "nested": { "lr": [0.0002, null, true] } }),
             data_fingerprint: "sha256:00ff".into(),
             best: Some(metrics(7, 12.25)),

@@ -75,6 +75,7 @@ impl Harness {
             buffer: BufferId(self.buffers.len() as u32 - 1),
             offset: 0,
             bytes: bytes.next_multiple_of(16),
+            half: false,
         }
     }
 

@@ -40,7 +40,7 @@ fn more_launches_than_one_query_set_holds_are_profiled_in_parts() {
         println!("skipped: this device has no timestamps");
         return;
     }
-    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64 };
+    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 64, half: false };
     let launch = pointwise::scale(2.0, 4, slice(0), slice(1));
     assert_eq!(launch[0].bytes(), 128, "the range bound twice counts once");
     let count = 2500;

@@ -1,6 +1,6 @@
 //! Programs that together use every kernel.
 
-use duet::autodiff::Activations;
+use duet::autodiff::{Activations, Precision};
 use duet::explain::{LocalStep, inversion_plan, local_step_plan};
 use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
@@ -68,6 +68,8 @@ pub fn programs() -> Vec<Program> {
         let groups = Groups { encoder: Rate::Factor(0.5), decoder: Rate::Frozen, ..Groups::default() };
         let options = TrainOptions { groups, clip_grad_norm: Some(1.0), ..TrainOptions::default() };
         list.push(apply_plan(&model, &TrainSpec::of(&options)).unwrap());
+        let scaled = TrainOptions { precision: Precision::F16, ..options };
+        list.push(apply_plan(&model, &TrainSpec::of(&scaled)).unwrap());
     }
     list.push(beyond_the_models());
     let families = Family::ALL.map(Choices::all);
@@ -85,6 +87,9 @@ fn beyond_the_models() -> Plan {
     let colors = graph.leaf(&[3, 9, 7, 3], Place::whole("colors"));
     let augmented = graph.augment(colors, numbers, [0.0; 4], true).unwrap();
     graph.place(augmented, Place::whole("augmented"));
+    let scaling = graph.leaf(&[4], Place::whole("loss_scale"));
+    let scale = graph.loss_scale(scaling).unwrap();
+    graph.place(scale, Place::whole("scale"));
     let logits = graph.leaf(&[3, 5], Place::whole("logits"));
     let shares = graph.leaf(&[3, 5], Place::whole("shares"));
     let list = [
@@ -107,8 +112,12 @@ fn beyond_the_models() -> Plan {
 
 /// Launches of the kernels in tiles of workgroup memory.
 pub fn tiled() -> Vec<Launch> {
-    let [a, b, c, d, e, f] =
-        [0, 1, 2, 3, 4, 5].map(|buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 });
+    let [a, b, c, d, e, f] = [0, 1, 2, 3, 4, 5].map(|buffer| Slice {
+        buffer: BufferId(buffer),
+        offset: 0,
+        bytes: 16,
+        half: false,
+    });
     let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
     let mut list = matmul::forward(Family::Tiled, &size, a, b, Some(c), None, d);
     list.extend(matmul::grad_input(Family::Tiled, &size, a, b, c));

@@ -32,7 +32,7 @@ fn write(name: &str, data: &[u8]) {
 /// The naive kernels, which no plan uses.
 fn naive() -> Vec<Launch> {
     let size = Conv3x3 { batch: 1, height: 7, width: 7, in_channels: 3, out_channels: 5, stride: 1 };
-    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16 };
+    let slice = |buffer| Slice { buffer: BufferId(buffer), offset: 0, bytes: 16, half: false };
     let [a, b, c, d] = [0, 1, 2, 3].map(slice);
     let mut list = conv3x3::naive::forward(&size, a, b, Some(d), c);
     list.extend(conv3x3::naive::grad_input(&size, a, b, c));

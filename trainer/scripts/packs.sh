@@ -18,7 +18,9 @@ while read -r set recipe split; do
         > $out/$set.txt 2>&1
     $duet eval --model $out/$set/checkpoint.safetensors --recipe trainer/recipes/$recipe.toml --data "$data/$set" \
         --loss-images 0 > $out/$set.eval.txt 2>&1
-    counts=$($duet data info "$data/$set" 2>/dev/null | awk '$1 == "images" { print $2 ", " $NF }')
+    # "975 images of 3 labels (…), 212 of them to test on, …"
+    counts=$(sed -n 's/^data: \([0-9]*\) images.*), \([0-9]*\) of them to test on.*/\1 \2/p' $out/$set.txt | head -1 |
+        awk '{ print $1 - $2 ", " $2 }')
     steps=$(sed -n 's/^step \([0-9]*\) of .* after .*/\1/p' $out/$set.txt | tail -1)
     right=$(sed -n 's/^accuracy //p' $out/$set.eval.txt)
     echo "| $set | $counts | $split | $steps | $right |"

@@ -10,7 +10,7 @@ pub use schedule::RateSchedule;
 pub use span::TimeSpan;
 
 use crate::data::{DataSpec, whole};
-use duet::autodiff::Activations;
+use duet::autodiff::{Activations, Precision};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
 use duet::train::{Augment, ClassifierInput, Groups, TimestepSampler, TrainOptions};
@@ -53,6 +53,10 @@ pub struct TrainRecipe {
     /// How activations wait for the backward pass: "keep" as f32, "recompute" the cheap ones, or those and the others as
     /// "f16"; less memory for a little time.
     pub activations: Activations,
+    /// How feature maps and their gradients are stored between kernels: "f32", or "f16" with a scaled loss, half the memory and
+    /// traffic of most of them, on devices with shader-f16. Arithmetic, weights and the optimizer's state are f32.
+    #[serde(skip_serializing_if = "is_f32")]
+    pub precision: Precision,
     /// Largest global norm of the gradients; longer ones are scaled down to it. Left out: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_grad_norm: Option<f64>,
@@ -143,6 +147,7 @@ impl Default for TrainRecipe {
             classifier_input: options.classifier_input,
             classifier_only: options.classifier_only,
             activations: options.activations,
+            precision: options.precision,
             clip_grad_norm: options.clip_grad_norm,
             min_snr_gamma: options.min_snr_gamma,
             timestep_sampler: options.timestep_sampler,
@@ -208,6 +213,7 @@ impl TrainRecipe {
             classifier_input: self.classifier_input,
             classifier_only: self.classifier_only,
             activations: self.activations,
+            precision: self.precision,
             clip_grad_norm: self.clip_grad_norm,
             min_snr_gamma: self.min_snr_gamma,
             timestep_sampler: self.timestep_sampler,
@@ -235,6 +241,10 @@ pub struct Recipe {
     /// What happens to images before the classifier sees them; left out: nothing.
     #[serde(default, skip_serializing_if = "is_off")]
     pub augment: Augment,
+}
+
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 fn is_uniform(sampler: &TimestepSampler) -> bool {

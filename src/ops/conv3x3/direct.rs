@@ -1,6 +1,6 @@
 //! The direct family: register tiles, no barriers. `wgsl/conv3x3.wgsl` is for stride 1, `wgsl/conv3x3_strided.wgsl` for 2.
 
-use super::{Conv3x3, Size};
+use super::{Conv3x3, FORWARD, GRAD_WEIGHT, Size};
 use crate::gpu::{Launch, Slice, spread};
 use crate::ops::kernel::{shader, split_rows};
 use crate::ops::reduce_rows;
@@ -62,7 +62,7 @@ pub(super) fn forward(
 ) -> Vec<Launch> {
     let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     let launch = launch(size, "forward", uniform, tiles(&uniform, TILE));
-    vec![Launch { reads, writes: vec![y], ..launch }]
+    vec![Launch { reads, writes: vec![y], ..launch }.stored(&FORWARD)]
 }
 
 /// dx of dy.
@@ -73,7 +73,7 @@ pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) ->
         _ => 2 * tiles(&uniform, TILE.map(|blocks| 2 * blocks)),
     };
     let launch = launch(size, "grad_input", uniform, invocations);
-    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }]
+    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }.stored(&["Source", "", "Gradient"])]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.
@@ -89,6 +89,6 @@ pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, d
     let pairs = u64::from(uniform.out_quads).div_ceil(2);
     let invocations = slices as u64 * 3 * u64::from(uniform.in_quads) * pairs;
     let launch = launch(size, "grad_weight", uniform, invocations);
-    let partial = Launch { reads: vec![x, dy], ..launch };
+    let partial = Launch { reads: vec![x, dy], ..launch }.stored(&GRAD_WEIGHT);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -53,6 +53,11 @@ pub(super) struct Size {
     pub pad: u32,
 }
 
+/// Names of what a forward kernel binds (`Launch::stored`): x, weight, bias, residual and y.
+const FORWARD: [&str; 5] = ["Source", "", "", "Residual", "Result"];
+/// Of a weight's gradient: x and dy.
+const GRAD_WEIGHT: [&str; 2] = ["Source", "Upstream"];
+
 impl Conv3x3 {
     /// Height of the output.
     pub fn out_height(&self) -> usize {
@@ -223,6 +228,14 @@ impl Operation for Conv3x3Forward {
     fn keys(&self) -> Vec<Key> {
         vec![self.size.key(KeyKind::ConvForward)]
     }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0 || (self.residual && position == 2 + usize::from(self.bias))
+    }
+
+    fn writes_half(&self) -> bool {
+        true
+    }
 }
 
 /// Of dy, weight.
@@ -237,6 +250,14 @@ impl Operation for Conv3x3GradInput {
 
     fn keys(&self) -> Vec<Key> {
         vec![self.0.key(KeyKind::ConvGradInput)]
+    }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0
+    }
+
+    fn writes_half(&self) -> bool {
+        true
     }
 }
 
@@ -253,6 +274,10 @@ impl Operation for Conv3x3GradWeight {
 
     fn keys(&self) -> Vec<Key> {
         vec![self.0.key(KeyKind::ConvGradWeight)]
+    }
+
+    fn reads_half(&self, _position: usize) -> bool {
+        true
     }
 }
 

@@ -1,7 +1,7 @@
 //! 3×3 convolution with stride 1 and its gradients, the family for subgroups of exactly eight invocations:
 //! `wgsl/conv3x3_subgroup.wgsl` and `wgsl/conv3x3_weight_subgroup.wgsl`.
 
-use super::{Conv3x3, Size};
+use super::{Conv3x3, FORWARD, GRAD_WEIGHT, Size};
 use crate::gpu::{Launch, Slice, spread};
 use crate::ops::kernel::{LANES, shader, split_rows};
 use crate::ops::reduce_rows;
@@ -43,12 +43,12 @@ pub(super) fn forward(
     y: Slice,
 ) -> Vec<Launch> {
     let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
-    vec![launch(size, uniform, reads, y)]
+    vec![launch(size, uniform, reads, y).stored(&FORWARD)]
 }
 
 /// dx of dy.
 pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
+    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx).stored(&FORWARD)]
 }
 
 /// Subgroups of one slice of `grad_weight`, slices, and rows of each.
@@ -78,5 +78,6 @@ pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, d
         workgroups: spread((tiles * slices) as u64),
         multiply_adds: size.multiply_adds(),
     };
+    let partial = partial.stored(&GRAD_WEIGHT);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

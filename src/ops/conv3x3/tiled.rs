@@ -2,7 +2,7 @@
 //! `wgsl/conv3x3_weight_tiled.wgsl`. The gradient for the input exists at stride 1 only: at stride 2 three quarters of a
 //! tile's products would be with zeros.
 
-use super::{Conv3x3, Size};
+use super::{Conv3x3, FORWARD, GRAD_WEIGHT, Size};
 use crate::gpu::{Launch, Slice, spread};
 use crate::ops::kernel::{shader, split_rows};
 use crate::ops::reduce_rows;
@@ -81,12 +81,12 @@ pub(super) fn forward(
     y: Slice,
 ) -> Vec<Launch> {
     let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
-    vec![launch(size, uniform, reads, y)]
+    vec![launch(size, uniform, reads, y).stored(&FORWARD)]
 }
 
 /// dx of dy, at stride 1.
 pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx)]
+    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx).stored(&FORWARD)]
 }
 
 #[repr(C)]
@@ -157,5 +157,6 @@ pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, d
         workgroups: spread((tiles * slices) as u64),
         multiply_adds: size.multiply_adds(),
     };
+    let partial = partial.stored(&GRAD_WEIGHT);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -51,13 +51,13 @@ pub(super) fn forward(
 ) -> Vec<Launch> {
     let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     let launch = launch(size, "forward", uniform, tiles(size, size.out_features));
-    vec![Launch { reads, writes: vec![y], ..launch }]
+    vec![Launch { reads, writes: vec![y], ..launch }.stored(&["Source", "", "", "Residual", "Result"])]
 }
 
 /// dx = dy · weightᵀ.
 pub(super) fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
     let launch = launch(size, "grad_input", size.uniform(), tiles(size, size.in_features));
-    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }]
+    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }.stored(&["Source", "", "Gradient"])]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.
@@ -72,6 +72,6 @@ pub(super) fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw
     let uniform = Size { slices: slices as u32, slice_rows: slice_rows as u32, ..size.uniform() };
     let invocations = slices * pairs(size.in_features) * pairs(size.out_features);
     let launch = launch(size, "grad_weight", uniform, invocations);
-    let partial = Launch { reads: vec![x, dy], ..launch };
+    let partial = Launch { reads: vec![x, dy], ..launch }.stored(&["Source", "Upstream"]);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -189,7 +189,7 @@ impl Operation for MatMulForward {
             return product(&self.size, inputs[0], inputs[1], bias, residual, y);
         }
         // The second product adds the first one as its residual.
-        let sum = context.scratch(y.bytes);
+        let sum = context.scratch(y.quads() as u64 * 16);
         let [upper, lower] = split_weight(&self.size, self.first, inputs[1]);
         let mut launches = product(&a, inputs[0], upper, bias, residual, sum);
         launches.extend(product(&b, inputs[inputs.len() - 1], lower, None, Some(sum), y));
@@ -218,6 +218,14 @@ impl Operation for MatMulForward {
     fn keys(&self) -> Vec<Key> {
         self.size.keys(self.first, KeyKind::MatmulForward)
     }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0 || position >= 2 + usize::from(self.bias)
+    }
+
+    fn writes_half(&self) -> bool {
+        true
+    }
 }
 
 /// Of dy, weight: the gradient of the input's features `from..from + count`.
@@ -244,6 +252,14 @@ impl Operation for MatMulGradInput {
 
     fn keys(&self) -> Vec<Key> {
         vec![self.part().key(KeyKind::MatmulGradInput)]
+    }
+
+    fn reads_half(&self, position: usize) -> bool {
+        position == 0
+    }
+
+    fn writes_half(&self) -> bool {
+        true
     }
 }
 
@@ -274,6 +290,10 @@ impl Operation for MatMulGradWeight {
 
     fn keys(&self) -> Vec<Key> {
         self.size.keys(self.first, KeyKind::MatmulGradWeight)
+    }
+
+    fn reads_half(&self, _position: usize) -> bool {
+        true
     }
 }
 

@@ -33,6 +33,7 @@ fn product(size: &MatMul, transposed: bool, uniform: Size, reads: Vec<Slice>, wr
         workgroups: spread(tiles(size.rows, columns) as u64),
         multiply_adds: size.multiply_adds(),
     }
+    .stored(&["Source", "", "", "Residual", "Result"])
 }
 
 /// y = x · weight (+ bias) (+ residual).
@@ -71,5 +72,6 @@ pub(super) fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw
         workgroups: spread((slices * tiles(pitch(size.in_features), size.out_features)) as u64),
         multiply_adds: size.multiply_adds(),
     };
+    let partial = partial.stored(&["Source", "Upstream"]);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

@@ -49,13 +49,13 @@ pub(super) fn forward(
 ) -> Vec<Launch> {
     let (uniform, reads) = size.forward_operands(x, weight, bias, residual);
     let launch = launch(size, "forward", uniform, tiles(size.rows, size.out_features));
-    vec![Launch { reads, writes: vec![y], ..launch }]
+    vec![Launch { reads, writes: vec![y], ..launch }.stored(&["Left", "", "", "Residual", "Result"])]
 }
 
 /// dx = dy · weightᵀ.
 pub(super) fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
     let launch = launch(size, "grad_input", size.uniform(), tiles(size.rows, size.in_features));
-    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }]
+    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }.stored(&["Left", "", "Gradient"])]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.
@@ -72,6 +72,6 @@ pub(super) fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw
     uniform.slice_rows = slice_rows as u32;
     let workgroups = slices * tiles(pitch(size.in_features), size.out_features);
     let launch = launch(size, "grad_weight", uniform, workgroups);
-    let partial = Launch { reads: vec![x, dy], ..launch };
+    let partial = Launch { reads: vec![x, dy], ..launch }.stored(&["Left", "Right"]);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
 }

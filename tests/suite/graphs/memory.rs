@@ -85,10 +85,15 @@ fn faults_of_sharing_are_found() {
     let launch = |reads: &[(u32, u64)], writes: &[(u32, u64)]| {
         let list = |list: &[(u32, u64)]| {
             list.iter()
-                .map(|(buffer, offset)| Slice { buffer: BufferId(*buffer), offset: *offset, bytes: 256 })
+                .map(|(buffer, offset)| Slice {
+                    buffer: BufferId(*buffer),
+                    offset: *offset,
+                    bytes: 256,
+                    half: false,
+                })
                 .collect()
         };
-        let kernel = Kernel { file: "f", source: "", entry: "e", constants: Vec::new() };
+        let kernel = Kernel { file: "f", source: "", entry: "e", constants: Vec::new(), halves: Vec::new() };
         let (reads, writes) = (list(reads), list(writes));
         Launch { kernel, reads, writes, uniform: Vec::new(), workgroups: [1, 1, 1], multiply_adds: 0 }
     };

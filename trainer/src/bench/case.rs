@@ -29,7 +29,7 @@ impl Buffers {
     pub fn bytes(&mut self, bytes: u64) -> Slice {
         let bytes = bytes.max(16).next_multiple_of(16);
         self.sizes.push(bytes);
-        Slice { buffer: BufferId(self.sizes.len() as u32 - 1), offset: 0, bytes }
+        Slice { buffer: BufferId(self.sizes.len() as u32 - 1), offset: 0, bytes, half: false }
     }
 
     /// Rows of channels-last values.

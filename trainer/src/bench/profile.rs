@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn launches_of_one_kernel_are_summed_and_sorted() {
-        let slice = Slice { buffer: BufferId(0), offset: 0, bytes: 1000 };
+        let slice = Slice { buffer: BufferId(0), offset: 0, bytes: 1000, half: false };
         let launch = Launch {
-            kernel: Kernel { file: "a", source: "", entry: "b", constants: Vec::new() },
+            kernel: Kernel { file: "a", source: "", entry: "b", constants: Vec::new(), halves: Vec::new() },
             reads: vec![slice, slice],
             writes: vec![Slice { buffer: BufferId(1), ..slice }],
             uniform: Vec::new(),

@@ -7,7 +7,7 @@ use crate::io::session::load_checkpoint;
 use crate::recipe::Recipe;
 use clap::ValueEnum as _;
 use duet::Result;
-use duet::autodiff::Activations;
+use duet::autodiff::{Activations, Precision};
 use duet::checkpoint::Checkpoint;
 use duet::diffusion::DiffusionConfig;
 use duet::graph::Plan;
@@ -37,9 +37,12 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         ((*model).clone(), diffusion, train, info, pictures, images)
     };
     let alone = train.classifier_only;
-    let plan = |kind, activations| make_plan(&model, &diffusion, &train, options.batch, kind, activations);
+    let plan = |kind, activations, precision| {
+        let train = TrainOptions { activations, precision, ..train.clone() };
+        make_plan(&model, &diffusion, &train, options.batch, kind)
+    };
     if let Some(kind) = options.plan {
-        let text = plan(kind, Activations::Keep)?.to_string();
+        let text = plan(kind, Activations::Keep, Precision::F32)?.to_string();
         if arguments.json {
             let name = kind.to_possible_value().map(|value| value.get_name().to_owned());
             let lines: Vec<&str> = text.lines().collect();
@@ -50,15 +53,17 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         return Ok(());
     }
     let kinds = [
-        ("classify", PlanKind::Classify, Activations::Keep),
-        ("denoising step", PlanKind::Step, Activations::Keep),
-        ("guided step", PlanKind::Guided, Activations::Keep),
-        ("training step", PlanKind::Train, Activations::Keep),
-        ("  recompute", PlanKind::Train, Activations::Recompute),
-        ("  f16", PlanKind::Train, Activations::F16),
+        ("classify", PlanKind::Classify, Activations::Keep, Precision::F32),
+        ("denoising step", PlanKind::Step, Activations::Keep, Precision::F32),
+        ("guided step", PlanKind::Guided, Activations::Keep, Precision::F32),
+        ("training step", PlanKind::Train, Activations::Keep, Precision::F32),
+        ("  recompute", PlanKind::Train, Activations::Recompute, Precision::F32),
+        ("  f16", PlanKind::Train, Activations::F16, Precision::F32),
+        ("  precision f16", PlanKind::Train, Activations::Keep, Precision::F16),
+        ("  and recompute", PlanKind::Train, Activations::Recompute, Precision::F16),
     ];
     let mut rows = Vec::new();
-    for (name, kind, activations) in kinds {
+    for (name, kind, activations, precision) in kinds {
         // BatchNorm cannot be trained on one image: no such plan exists. A classifier alone does not denoise.
         let used = match kind {
             PlanKind::Classify => true,
@@ -68,18 +73,19 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         if !used {
             continue;
         }
-        rows.push((name, plan(kind, activations)?.stats()));
+        let plan = plan(kind, activations, precision)?;
+        rows.push((name, plan.stats(), plan.program().bytes_moved()));
     }
     let parameters = model.params.parameter_count();
     if arguments.json {
         let plans: serde_json::Map<String, serde_json::Value> = rows
             .iter()
-            .map(|(name, s)| {
+            .map(|(name, s, moved)| {
                 let row = serde_json::json!({
                     "dispatches": s.dispatches, "pipelines": s.pipelines, "multiply_adds": s.multiply_adds,
                     "slot_bytes": s.slot_bytes, "lower_bound_bytes": s.lower_bound,
                     "unshared_bytes": s.unshared_bytes, "external_bytes": s.external_bytes,
-                    "peak_bytes": s.slot_bytes + s.external_bytes,
+                    "peak_bytes": s.slot_bytes + s.external_bytes, "bytes_moved": moved,
                 });
                 (name.trim().to_owned(), row)
             })
@@ -124,18 +130,19 @@ pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
         pictures.ground
     );
     say!(
-        "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)",
+        "\nbatch {}          multiply-adds  dispatches  pipelines       peak  activations  (lower bound)      moved",
         options.batch
     );
-    for (name, s) in rows {
+    for (name, s, moved) in rows {
         say!(
-            "{name:<16} {:>15} {:>11} {:>10} {:>10} {:>12} {:>14}",
+            "{name:<16} {:>15} {:>11} {:>10} {:>10} {:>12} {:>14} {:>10}",
             short(s.multiply_adds as f64),
             s.dispatches,
             s.pipelines,
             bytes(s.slot_bytes + s.external_bytes),
             bytes(s.slot_bytes),
-            bytes(s.lower_bound)
+            bytes(s.lower_bound),
+            bytes(moved)
         );
     }
     for (topic, text) in info {
@@ -150,7 +157,6 @@ fn make_plan(
     train: &TrainOptions,
     batch: usize,
     kind: PlanKind,
-    activations: Activations,
 ) -> Result<Plan> {
     match kind {
         PlanKind::Classify => classify_plan(model, batch, WeightSet::Raw),
@@ -160,7 +166,7 @@ fn make_plan(
             step_plan(model, &spec, WeightSet::Raw)
         }
         PlanKind::Train => {
-            let spec = TrainSpec { batch, micro_batches: 1, activations, ..TrainSpec::of(train) };
+            let spec = TrainSpec { batch, micro_batches: 1, ..TrainSpec::of(train) };
             train_plan(model, diffusion, &spec)
         }
     }

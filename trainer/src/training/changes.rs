@@ -23,11 +23,12 @@ const FREE: [&str; 12] = [
     "max_time",
 ];
 /// Settings of training that files lack where they are not set.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 8] = [
     "clip_grad_norm",
     "lr_decay",
     "ema_warmup",
     "min_snr_gamma",
+    "precision",
     "timestep_sampler",
     "labelled_share",
     "labelled_by",
@@ -189,6 +190,7 @@ mod tests {
             adam_m: Tensors::new(),
             adam_v: Tensors::new(),
             timesteps: Tensors::new(),
+            loss_scale: None,
             recipe: noted,
             data_fingerprint: data(1).fingerprint(),
             best: None,
@@ -228,6 +230,7 @@ mod tests {
             ("classifier_input = \"both\"", "train.classifier_input was \"clean\", is \"both\""),
             ("classifier_only = true", "train.classifier_only was false, is true"),
             ("activations = \"f16\"", "train.activations was \"keep\", is \"f16\""),
+            ("precision = \"f16\"", "train.precision was not set, is \"f16\""),
             ("clip_grad_norm = 2.0", "train.clip_grad_norm was not set, is 2"),
             ("min_snr_gamma = 5.0", "train.min_snr_gamma was not set, is 5"),
             (

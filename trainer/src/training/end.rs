@@ -2,7 +2,7 @@
 
 use crate::recipe::{BestBy, Recipe, TimeSpan};
 use duet::Error;
-use duet::autodiff::Activations;
+use duet::autodiff::{Activations, Precision};
 use duet::checkpoint::Figures;
 use std::path::Path;
 
@@ -109,6 +109,9 @@ impl Lost<'_> {
         }
         if train.activations == Activations::F16 {
             advice.push("activations = \"recompute\" instead of \"f16\"".into());
+        }
+        if train.precision == Precision::F16 {
+            advice.push("precision = \"f32\"".into());
         }
         advice
     }

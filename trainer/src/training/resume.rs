@@ -252,6 +252,7 @@ mod tests {
                 best: best.map(figures),
                 last: Some(figures(40)),
                 timesteps: duet::tensor::Tensors::new(),
+                loss_scale: None,
             }
         };
         let told = |was: &str, is: &str| other_length(&state(&recipe(was), 5.0, None), &recipe(is).train);

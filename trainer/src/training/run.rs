@@ -379,6 +379,8 @@ impl Run {
             ("classifier_loss", Some(f64::from(metrics.classifier_loss))),
             ("vb", Some(f64::from(metrics.vb))),
             ("gradient_norm", metrics.gradient_norm.map(f64::from)),
+            ("loss_scale", metrics.loss_scale.map(f64::from)),
+            ("skipped", metrics.loss_scale.map(|_| metrics.skipped as f64)),
             ("learning_rate", Some(self.rate)),
             ("images_per_second", Some(pace.speed)),
             (DATA_SHARE, Some(pace.spent.data_share())),

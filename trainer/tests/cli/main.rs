@@ -20,6 +20,7 @@ mod lasting;
 mod measuring;
 mod pictures;
 mod place;
+mod precision;
 mod preparation;
 mod printing;
 mod readers;
