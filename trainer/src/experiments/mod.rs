@@ -177,7 +177,7 @@ pub fn report(out: &Path) -> Result<PathBuf> {
             |entry: &Entry| table.name == entry.name || table.name.starts_with(&format!("{}-", entry.name));
         EXPERIMENTS.iter().position(of).unwrap_or(EXPERIMENTS.len())
     };
-    tables.sort_by_key(place);
+    tables.sort_by_key(|table| (place(table), table.name.len()));
     let picture = |name: &str| {
         // A table names files beside it, and no others.
         let plain = Path::new(name).file_name()? == name;
