@@ -3,9 +3,10 @@
 use super::site::Site;
 use crate::io::session::interrupted;
 use duet::{Error, Result};
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tiny_http::{Header, Method, Request, Response};
+use tiny_http::{HTTPVersion, Header, Method, Request, Response};
 
 /// Requests that are answered at once: a browser that reads slowly keeps none of the others waiting.
 const WORKERS: usize = 4;
@@ -97,8 +98,13 @@ impl Server {
                 response.add_header(header);
             }
         }
+        // As HTTP/1.0, after which browsers close the connection: the server's pool may leave a new connection waiting for one of
+        // its threads, each of which stays with a connection for as long as that is open.
+        let (head, asked) = (*request.method() == Method::Head, request.headers().to_vec());
+        let mut writer = request.into_writer();
+        let sent = response.raw_print(&mut writer, HTTPVersion(1, 0), &asked, head, None);
         // Whoever went away does not miss it.
-        let _ = request.respond(response);
+        let _ = sent.and_then(|()| writer.flush());
     }
 }
 

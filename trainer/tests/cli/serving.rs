@@ -142,3 +142,33 @@ fn a_model_is_served_where_its_data_are_elsewhere() {
     // What was asked for has to be there.
     fails(&["serve", &model, "--page", &page, "--data", &project.text("data")], &["data"]);
 }
+
+/// Browsers open several connections in one moment, and keep them open where they may.
+#[test]
+fn connections_of_one_moment_are_all_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index.html"), "the page").unwrap();
+    let page = folder.path().to_string_lossy().into_owned();
+    let serving = Serving::start(&["--page", &page, "-n", "0"]);
+    let ask = || {
+        let mut stream = TcpStream::connect(&serving.address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\n\r\n", serving.address).unwrap();
+        // It is the answer's version by which a browser closes the connection.
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"the page") {
+            let mut part = [0; 1024];
+            let count = stream.read(&mut part).expect("an answer within its time");
+            assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend(&part[..count]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&answer));
+    };
+    for _ in 0..30 {
+        std::thread::scope(|scope| {
+            (0..8).for_each(|_| {
+                scope.spawn(ask);
+            });
+        });
+    }
+}
