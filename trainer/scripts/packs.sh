@@ -21,7 +21,7 @@ while read -r set recipe split; do
     # "975 images of 3 labels (…), 212 of them to test on, …"
     counts=$(sed -n 's/^data: \([0-9]*\) images.*), \([0-9]*\) of them to test on.*/\1 \2/p' $out/$set.txt | head -1 |
         awk '{ print $1 - $2 ", " $2 }')
-    steps=$(sed -n 's/^step \([0-9]*\) of .* after .*/\1/p' $out/$set.txt | tail -1)
+    steps=$(tail -1 $out/$set/metrics.jsonl | sed -n 's/.*"step":\([0-9]*\).*/\1/p')
     right=$(sed -n 's/^accuracy //p' $out/$set.eval.txt)
     echo "| $set | $counts | $split | $steps | $right |"
 done <<END
