@@ -3,8 +3,9 @@
 use super::{Measured, Task};
 use crate::data::Dataset;
 use crate::io::output::progress;
-use duet::infer::ImageClassifier;
+use duet::infer::{ImageClassifier, NoisedClassifier};
 use duet::model::{Head, Labels, ModelConfig, UNLABELLED, WeightSet, argmax};
+use duet::rng::Seed;
 use duet::weights::Weights;
 use duet::{Error, Result};
 
@@ -200,6 +201,28 @@ pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
         "balanced_per_class": found.balanced,
     });
     Ok(Measured::new(fields, lines))
+}
+
+/// The middles of four equal parts of a chain of `steps` steps.
+pub fn noise_levels(steps: usize) -> [usize; 4] {
+    [1, 3, 5, 7].map(|part| part * steps / 8)
+}
+
+/// The share of right answers on the images of `rows`, noised to the timestep `t` by the seed.
+///
+/// # Errors
+/// As [`accuracy`].
+pub fn of_noised(
+    classifier: &NoisedClassifier,
+    config: &ModelConfig,
+    data: &Dataset,
+    rows: &[usize],
+    (t, seed): (usize, Seed),
+) -> Result<f64> {
+    let (images, times) = (data.images_f32(rows), vec![t; rows.len()]);
+    let logits = pollster::block_on(classifier.logits(&images, &times, seed, 0))?;
+    let labels = data.labels.pick(rows, data.class_names.len())?;
+    share(config.head, labels, &logits, config.num_classes)
 }
 
 #[cfg(test)]

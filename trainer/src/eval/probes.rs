@@ -6,6 +6,7 @@ use crate::data::{Dataset, Split};
 use crate::io::output::progress;
 use crate::metrics::logistic::{Points, Probe};
 use crate::metrics::roc::auroc;
+use crate::metrics::statistics::mean_of_known;
 use duet::diffusion::{DiffusionConfig, Schedule};
 use duet::infer::{ImageFeatures, NoisedFeatures};
 use duet::model::{Labels, UNLABELLED, WeightSet, argmax};
@@ -228,16 +229,10 @@ fn told(labels: &Labels, logits: &[f32], strengths: &[f64]) -> Result<(f64, Vec<
                 told.balanced = halves.map(|(with, without)| 0.5 * (with + without));
                 told.auroc = halves.map(|_| auroc(&with, &without)).transpose()?;
             }
-            let all = mean(found.iter().map(|told| told.accuracy));
+            let all = mean_of_known(found.iter().map(|told| told.accuracy));
             Ok((all.unwrap_or(f64::NAN), found))
         }
     }
-}
-
-/// The mean of those that there are.
-fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let values: Vec<f64> = values.flatten().collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 impl Row {
@@ -251,7 +246,7 @@ impl Row {
             Labels::Classes(_) => told.accuracy,
             Labels::MultiLabel(_) => told.balanced,
         };
-        Ok(Row { timestep, accuracy, balanced: mean(told.iter().map(each)), told })
+        Ok(Row { timestep, accuracy, balanced: mean_of_known(told.iter().map(each)), told })
     }
 }
 

@@ -30,11 +30,10 @@ pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
             let models = [train("alone", source)?, joint.clone(), adapted, gently, train("alone", target)?];
             models.iter().map(|model| lab.accuracy(model, target)).collect::<Result<Vec<f64>>>()
         })?;
-        let whole = lab.is_whole(source)? && lab.is_whole(target)?;
         let beside = [Some(paper[0]), None, Some(paper[1]), None, Some(paper[2])];
         for (number, ((_, cells), paper)) in rows.iter_mut().zip(beside).enumerate() {
             let cell = Cell::of(figures.iter().filter_map(|row| row.get(number).copied()).collect());
-            cells.push(match paper.filter(|_| whole) {
+            cells.push(match paper {
                 Some(paper) => cell.beside(paper),
                 None => cell,
             });

@@ -4,7 +4,7 @@ use super::plan::{Plan, Scale};
 use super::process;
 use super::table::{Column, Row, Table};
 use crate::cli::{self, Cli, Experiment};
-use crate::data::{DataSpec, Dataset, Split, load};
+use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
@@ -141,8 +141,8 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// A file that cannot be written.
     pub fn picture(&self, table: &mut Table, shows: &str, name: &str, svg: &str) -> Result<()> {
-        let file = format!("{}-{}-{name}.svg", table.name, self.options.scale);
-        Kind::Table.write(&self.tables().join(&file), svg.as_bytes())?;
+        let write = |path: &Path| Kind::Table.write(path, svg.as_bytes());
+        let file = self.drawn(&table.name, &format!("{name}.svg"), write)?;
         table.pictures.push((shows.into(), file));
         Ok(())
     }
@@ -256,19 +256,10 @@ impl<'a> Lab<'a> {
     /// Data that cannot be read, or of other classes.
     pub fn split(&self, session: &Session, data: &str) -> Result<Rc<Split>> {
         let spec = self.plan.data_in(&self.options.data, data)?;
-        self.split_of(session, &spec)
-    }
-
-    /// Data of a specification as a model reads them.
-    ///
-    /// # Errors
-    /// As [`Lab::split`].
-    pub fn split_of(&self, session: &Session, spec: &DataSpec) -> Result<Rc<Split>> {
         let config = session.config();
-        let spec = &DataSpec { pad_to: spec.pad_to, ..spec.clone() };
         let key = format!(
             "{} {} {} {:?}",
-            serde_json::to_string(spec).unwrap_or_default(),
+            serde_json::to_string(&spec).unwrap_or_default(),
             config.in_channels,
             config.image_size,
             config.class_names
@@ -276,7 +267,7 @@ impl<'a> Lab<'a> {
         if let Some(known) = self.splits.borrow().get(&key) {
             return Ok(Rc::clone(known));
         }
-        let read = Reader::of(self.arguments).load(spec, config.in_channels, config.image_size);
+        let read = Reader::of(self.arguments).load(&spec, config.in_channels, config.image_size);
         let split = read?.for_model(config, &spec.path)?;
         let split = Rc::new(split);
         self.splits.borrow_mut().insert(key, Rc::clone(&split));
@@ -320,7 +311,8 @@ impl<'a> Lab<'a> {
         self.scale.seeds.iter().map(|seed| one(*seed)).collect()
     }
 
-    /// A table of this lab, with all that its figures depend on; `data` are the sets that were used, tested on in their order.
+    /// A table of this lab, with all that its figures depend on; `data` are the sets that were used. Of a
+    /// part of one no figure stands beside the paper's.
     ///
     /// # Errors
     /// Data that cannot be read.
@@ -329,13 +321,17 @@ impl<'a> Lab<'a> {
         name: &str,
         title: &str,
         columns: Vec<Column>,
-        rows: Vec<Row>,
+        mut rows: Vec<Row>,
         data: &[&str],
     ) -> Result<Table> {
         let scale = &self.options.scale;
         let mut facts: Vec<(String, String)> = vec![("scale".into(), scale.clone())];
         for name in data {
-            facts.push((format!("data, {name}"), self.amount(name)?));
+            let (amount, whole) = self.amount(name)?;
+            facts.push((format!("data, {name}"), amount));
+            if !whole {
+                rows.iter_mut().flat_map(|row| &mut row.cells).for_each(|cell| cell.paper = None);
+            }
         }
         let seeds: Vec<String> = self.scale.seeds.iter().map(u64::to_string).collect();
         let spread = if seeds.len() > 1 { "; mean ± standard deviation over them" } else { "" };
@@ -355,7 +351,7 @@ impl<'a> Lab<'a> {
     }
 
     /// How many images of a data set there are, and whether that is all of it.
-    fn amount(&self, name: &str) -> Result<String> {
+    fn amount(&self, name: &str) -> Result<(String, bool)> {
         let spec = self.plan.data_in(&self.options.data, name)?;
         let splits = self.splits.borrow();
         let text = serde_json::to_string(&spec).unwrap_or_default();
@@ -367,8 +363,9 @@ impl<'a> Lab<'a> {
         let counts = [split.train.len(), split.test.len()];
         let validation = split.validation.as_ref().map_or(0, |part| part.len());
         let whole = published(spec.kind.name());
+        let is_whole = whole == Some([counts[0] + validation, counts[1]]);
         let part = match whole {
-            Some(whole) if whole == [counts[0] + validation, counts[1]] => ", all of it".to_owned(),
+            Some(_) if is_whole => ", all of it".to_owned(),
             Some([train, test]) => {
                 format!(", a part of {train} and {test}: no figure stands beside the paper's")
             }
@@ -376,15 +373,8 @@ impl<'a> Lab<'a> {
         };
         let chosen =
             if validation > 0 { format!(", {validation} to look at on the way") } else { String::new() };
-        Ok(format!("{} training images{chosen}, n = {} test images{part}", counts[0], counts[1]))
-    }
-
-    /// Whether a data set is here as it was published: figures of a part have no place beside the paper's.
-    ///
-    /// # Errors
-    /// Data that cannot be read.
-    pub fn is_whole(&self, name: &str) -> Result<bool> {
-        Ok(self.amount(name)?.contains("all of it"))
+        let amount = format!("{} training images{chosen}, n = {} test images{part}", counts[0], counts[1]);
+        Ok((amount, is_whole))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::lab::{Begin, Lab, Trained};
 use super::table::{Cell, Column, Row, Table};
 use crate::eval::accuracy::accuracy;
-use crate::eval::explanations::Verdict;
+use crate::metrics::statistics::mean_of_known;
 use crate::report::explained::Explained;
 use duet::infer::ImageClassifier;
 use duet::model::Labels;
@@ -50,11 +50,7 @@ fn told(lab: &Lab<'_>) -> Result<Table> {
                 names = split.test.class_names.clone();
                 cells = vec![vec![Cell::default(); 2 * stages.len()]; names.len() + 1];
             }
-            let mean = |shares: &[Option<f64>]| {
-                let known: Vec<f64> = shares.iter().flatten().copied().collect();
-                (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-            };
-            let all = [mean(&found.per_class), mean(&balanced)];
+            let all = [&found.per_class, &balanced].map(|shares| mean_of_known(shares.iter().copied()));
             let each = found.per_class.iter().zip(&balanced).map(|(share, balanced)| [*share, *balanced]);
             for (row, shares) in cells.iter_mut().zip(each.chain([all])) {
                 for (number, share) in shares.into_iter().enumerate() {
@@ -137,14 +133,13 @@ fn guided(lab: &Lab<'_>) -> Result<Table> {
             change += answer.mean_change();
         }
         let of = |count: usize| count as f64 / made.len().max(1) as f64;
-        let reached = made.rows().iter().filter(|row| row.verdict == Verdict::Reached).count();
         if picture.is_none() {
             picture = Some(lab.drawn("labels-guided", "strips.png", |path| made.save(config, path))?);
         }
         Ok(Found {
             labels: right as f64 / (done * classes).max(1) as f64,
             vectors: whole as f64 / done.max(1) as f64,
-            reached: of(reached),
+            reached: of(made.reached()),
             change: change / made.len().max(1) as f64,
             agrees: of(agrees),
         })

@@ -4,15 +4,13 @@ use super::joint::DATA;
 use super::lab::{Begin, Lab};
 use super::samples::{Judge, taken_for_its_class};
 use super::table::{Cell, Column, Row, Table};
-use crate::eval::accuracy::share;
+use crate::eval::accuracy::{noise_levels, of_noised};
 use duet::Result;
 use duet::infer::NoisedClassifier;
 use duet::rng::Seed;
 
 /// Images at once.
 const BATCH: usize = 32;
-/// Noise levels: the middles of as many equal parts of the chain.
-const LEVELS: usize = 4;
 
 /// Runs it.
 pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
@@ -23,9 +21,9 @@ pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
         ("both", "joint"),
     ];
     let mut rows = Vec::new();
-    let mut timesteps = Vec::new();
+    let mut timesteps = [0; 4];
     for (name, stage) in stages {
-        let mut cells = vec![Cell::default(); LEVELS + 2];
+        let mut cells = vec![Cell::default(); timesteps.len() + 2];
         for seed in lab.seeds() {
             let trained = lab.train(stage, DATA, seed, Begin::default())?;
             let session = lab.open(&trained)?;
@@ -35,18 +33,9 @@ pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
             let rows = split.test.spread(images);
             let classifier = NoisedClassifier::new(&session.weights, diffusion, BATCH, session.set);
             let classifier = pollster::block_on(classifier)?;
-            timesteps =
-                (0..LEVELS).map(|level| (2 * level + 1) * diffusion.diffusion_steps / (2 * LEVELS)).collect();
-            for t in &timesteps {
-                let mut logits = Vec::new();
-                for (number, part) in rows.chunks(BATCH).enumerate() {
-                    let first = (number * BATCH) as u32;
-                    let (images, times) = (split.test.images_f32(part), vec![*t; part.len()]);
-                    let of_part = classifier.logits(&images, &times, Seed(seed), first);
-                    logits.extend(pollster::block_on(of_part)?);
-                }
-                let labels = split.test.labels.pick(&rows, split.test.class_names.len())?;
-                shares.push(share(config.head, labels, &logits, config.num_classes)?);
+            timesteps = noise_levels(diffusion.diffusion_steps);
+            for t in timesteps {
+                shares.push(of_noised(&classifier, config, &split.test, &rows, (t, Seed(seed)))?);
             }
             let alone = lab.train("alone", DATA, seed, Begin::default())?;
             let judge = Judge::new(lab, &alone, 100)?;

@@ -58,6 +58,24 @@ struct Found {
     recognised: f64,
 }
 
+impl Found {
+    /// Its figures.
+    fn columns() -> Vec<Column> {
+        vec![
+            Column::number("Fréchet distance", 2),
+            Column::percent("precision"),
+            Column::percent("recall"),
+            Column::percent("taken for its class"),
+        ]
+    }
+
+    /// Adds them to those of other seeds.
+    fn add_to(&self, cells: &mut [Vec<f64>; 4]) {
+        let figures = [self.frechet, self.precision, self.recall, self.recognised];
+        cells.iter_mut().zip(figures).for_each(|(values, figure)| values.push(figure));
+    }
+}
+
 impl Judge {
     /// Of the classifier `alone`, and `count` test images.
     ///
@@ -139,11 +157,7 @@ pub fn table2(lab: &Lab<'_>) -> Result<Vec<Table>> {
             let alpha = if *guidance == GuidanceKind::Gradient { 1.0 } else { alpha };
             let made = chains.generate(alpha, go_on)?;
             let found = judge.look(&made.images, chains.labels())?;
-            for (values, value) in
-                cells.iter_mut().zip([found.frechet, found.precision, found.recall, found.recognised])
-            {
-                values.push(value);
-            }
+            found.add_to(cells);
         }
     }
     let guided = |guidance: GuidanceKind| guidance != GuidanceKind::None;
@@ -152,14 +166,8 @@ pub fn table2(lab: &Lab<'_>) -> Result<Vec<Table>> {
             let recognised = if guided(*guidance) { Cell::of(recognised) } else { Cell::default() };
             Row::new(*name, vec![Cell::of(frechet), Cell::of(precision), Cell::of(recall), recognised])
         });
-    let columns = vec![
-        Column::number("Fréchet distance", 2),
-        Column::percent("precision"),
-        Column::percent("recall"),
-        Column::percent("taken for its class"),
-    ];
     let rows = rows.collect();
-    let mut table = lab.table("table2", "What the models generate", columns, rows, &[DATA])?;
+    let mut table = lab.table("table2", "What the models generate", Found::columns(), rows, &[DATA])?;
     table.notes.extend([
         format!("{} images each of {steps} steps (DDIM, η = 1); Algorithm 1 with α = {alpha}, Eq. 12 with the scale 1; all three figures of likeness and the classes are by the features and answers of the classifier alone of the same seed, which guides nothing", 10 * per_class),
         "the paper's Table 2 is of Inception's features and 10,000 images or more: its figures (7.8 / 71.5 / 65.3 of diffusion alone, 5.9 / 63.1 / 63.2 of Algorithm 1) are no measure for these".into(),
@@ -183,11 +191,7 @@ pub fn alpha(lab: &Lab<'_>) -> Result<Vec<Table>> {
         for (number, (alpha, cells)) in alphas.iter().zip(&mut cells).enumerate() {
             let made = chains.generate(*alpha, go_on)?;
             let found = judge.look(&made.images, chains.labels())?;
-            for (values, value) in
-                cells.iter_mut().zip([found.frechet, found.precision, found.recall, found.recognised])
-            {
-                values.push(value);
-            }
+            found.add_to(cells);
             if first {
                 let mean =
                     |row: &Vec<f32>| row.iter().map(|p| f64::from(*p)).sum::<f64>() / row.len().max(1) as f64;
@@ -206,14 +210,8 @@ pub fn alpha(lab: &Lab<'_>) -> Result<Vec<Table>> {
         .iter()
         .zip(cells)
         .map(|(alpha, cells)| Row::new(format!("α = {alpha}"), cells.map(Cell::of).into()));
-    let columns = vec![
-        Column::number("Fréchet distance", 2),
-        Column::percent("precision"),
-        Column::percent("recall"),
-        Column::percent("taken for its class"),
-    ];
     let rows = rows.collect();
-    let mut table = lab.table("alpha", "The step size of Algorithm 1", columns, rows, &[DATA])?;
+    let mut table = lab.table("alpha", "The step size of Algorithm 1", Found::columns(), rows, &[DATA])?;
     "step size".clone_into(&mut table.head);
     table.title = "The step size of Algorithm 1 (Figures 4 to 6)".into();
     table.notes.push(format!("{} images each of {steps} steps; likeness and classes by the classifier alone of the same seed, which guides nothing", 10 * per_class));

@@ -47,6 +47,12 @@ pub fn sign_test(gains: usize, losses: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// The mean of those values that there are; `None` of none.
+pub fn mean_of_known(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    let known: Vec<f64> = values.into_iter().flatten().collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

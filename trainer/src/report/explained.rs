@@ -71,11 +71,6 @@ impl Explained {
         self.rows.is_empty()
     }
 
-    /// What is told of each.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
     /// The answer for each.
     pub fn answers(&self) -> impl Iterator<Item = &Explanation> {
         self.made.iter().filter_map(|made| made.answers.first())

@@ -3,6 +3,7 @@
 use super::plot::{Figure, Panel, Series};
 use crate::data::Summary;
 use crate::io::output::time;
+use crate::metrics::statistics::mean_of_known;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use duet::checkpoint::Figures;
@@ -71,20 +72,14 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// The mean over classes that have images.
-fn mean(shares: &[Option<f64>]) -> Option<f64> {
-    let known: Vec<f64> = shares.iter().flatten().copied().collect();
-    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-}
-
 impl Report {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let [train, validation, test] = self.counts;
         let learnt = &self.learnt;
         let mut facts = vec![("Right on test images", percent(learnt.accuracy))];
         let (name, balanced) = match &learnt.balanced {
-            Some(balanced) => ("Balanced, mean of labels", mean(balanced)),
-            None => ("Mean of classes", mean(&learnt.per_class)),
+            Some(balanced) => ("Balanced, mean of labels", mean_of_known(balanced.iter().copied())),
+            None => ("Mean of classes", mean_of_known(learnt.per_class.iter().copied())),
         };
         facts.extend(balanced.map(|mean| (name, percent(mean))));
         facts.push(("Training images", train.to_string()));

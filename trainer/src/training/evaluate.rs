@@ -1,7 +1,7 @@
 //! What is found, along the way, of images that training does not see; always with the averaged weights.
 
 use crate::data::{Dataset, Split};
-use crate::eval::accuracy::{accuracy, share};
+use crate::eval::accuracy::{accuracy, noise_levels, of_noised};
 use crate::recipe::{BestBy, Recipe, TrainRecipe};
 use duet::infer::{DenoisingError, ImageClassifier, NoisedClassifier};
 use duet::model::{Head, Labels, UNLABELLED, WeightSet};
@@ -12,8 +12,6 @@ use duet::{Error, Result};
 
 /// Images computed at once.
 const BATCH: usize = 32;
-/// Noise levels at which accuracy is measured: the middles of as many equal parts of the chain.
-const LEVELS: usize = 4;
 /// Most images for each of them.
 const LEVEL_IMAGES: usize = 128;
 
@@ -91,15 +89,10 @@ pub fn evaluate(weights: &Weights, recipe: &Recipe, part: &Part<'_>) -> Result<V
 /// Accuracy on images noised to the middle of each part of the chain, with the same noise each time.
 fn by_noise(classifier: &NoisedClassifier, recipe: &Recipe, part: &Part<'_>) -> Result<Vec<(String, f64)>> {
     let rows = part.data.spread(part.count.min(LEVEL_IMAGES));
-    let (head, classes) = (recipe.model.head, recipe.model.num_classes);
     let mut found = Vec::new();
-    for level in 0..LEVELS {
-        let t = (2 * level + 1) * recipe.diffusion.diffusion_steps / (2 * LEVELS);
-        let images = part.data.images_f32(&rows);
-        let times = vec![t; rows.len()];
-        let logits = classifier.logits(&images, &times, Seed(recipe.train.seed), 0);
-        let labels = part.data.labels.pick(&rows, part.data.class_names.len())?;
-        found.push((part.at(t), share(head, labels, &pollster::block_on(logits)?, classes)?));
+    for t in noise_levels(recipe.diffusion.diffusion_steps) {
+        let at = (t, Seed(recipe.train.seed));
+        found.push((part.at(t), of_noised(classifier, &recipe.model, part.data, &rows, at)?));
     }
     Ok(found)
 }
