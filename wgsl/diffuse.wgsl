@@ -1,8 +1,10 @@
 // Two images mixed with factors of each sample: out[n] = u[n] * a[n] + v[n] * b[n].
 //
-//   pairs 1  u, v = factors[2n], factors[2n + 1]: forward diffusion with sqrt(alphas_cumprod), sqrt(1 - alphas_cumprod)
-//            (Ho et al. 2020, Eq. 4)
-//   pairs 0  u, v = scale * factors[n], -scale * factors[n]: the gradient of a squared error
+//   mode 0  u, v = scale * factors[n], -scale * factors[n]: the gradient of a squared error
+//   mode 1  u, v = factors[stride n], factors[stride n + 1]: forward diffusion with sqrt(alphas_cumprod),
+//           sqrt(1 - alphas_cumprod) (Ho et al. 2020, Eq. 4), and the x_start that a prediction means
+//   mode 2  u, v = 0, factors[stride n], and
+//   mode 3  u, v = 0, factors[stride n + 1]: the gradients of mode 1 on a and b; `a` is not read
 // Layouts: a, out [batch, pixels, pitch]; b [batch, pixels, other_pitch]; out is zero from column `channels` on.
 // An invocation makes one element.
 
@@ -14,9 +16,9 @@ struct Size {
     channels: u32,
     pitch: u32,
     other_pitch: u32,
-    pairs: u32,
+    mode: u32,
     scale: f32,
-    pad0: u32,
+    stride: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -40,12 +42,13 @@ fn mix_samples(
     let c = index % size.pitch;
     var value = 0.0;
     if (c < size.channels) {
-        let one = a[index];
         let other = b[pixel * size.other_pitch + c];
-        if (size.pairs != 0u) {
-            value = factors[2u * n] * one + factors[2u * n + 1u] * other;
+        if (size.mode == 0u) {
+            value = size.scale * factors[n] * (a[index] - other);
+        } else if (size.mode == 1u) {
+            value = factors[size.stride * n] * a[index] + factors[size.stride * n + 1u] * other;
         } else {
-            value = size.scale * factors[n] * (one - other);
+            value = factors[size.stride * n + size.mode - 2u] * other;
         }
     }
     out[index] = value;

@@ -226,6 +226,11 @@ impl Solver {
         Solver { method: &super::solvers::dpm_plus_plus::METHOD, eta: 0.0 }
     }
 
+    /// DPM-Solver++(2M) with the share η of its SDE's noise: 0 is [`Solver::dpm_plus_plus`], 1 the SDE (Lu et al. 2022).
+    pub const fn dpm_plus_plus_sde(eta: f64) -> Solver {
+        Solver { method: &super::solvers::dpm_plus_plus::SDE, eta }
+    }
+
     /// The solver of a method's name; `eta` is the share of noise of one that takes it.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::infer::ImageClassifier;
 use crate::model::{Builder, JointModel, Labels, ModelConfig, Target, WeightSet};
 use crate::ops::Reference;
 use crate::ops::counterfactual::COEFFICIENTS;
-use crate::sampling::{Finish, Gradients, Guidance, Pace};
+use crate::sampling::{Class, Finish, Gradients, Guidance, Pace, Unguided};
 use crate::tensor::{Images, check_batch, device_bytes, pad_rows, unpad_rows};
 use crate::weights::{Loaded, Weights};
 
@@ -57,9 +57,10 @@ pub fn local_step_plan(
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
     let how = Gradients { normalize: kind.normalize, each: true, weighed: true };
-    let (encoded, gradient) = kind.guidance.steer(how, &mut b, model, x, logits, encoded)?;
-    let model_out = model.unet.decode(&mut b, &encoded)?;
-    let x_start = b.graph.guided_x_start(x, model_out, coefficients, gradient, true)?;
+    let unguided = Unguided { x, logits, encoded, coefficients: None };
+    let guided = kind.guidance.steer(how, &mut b, model, unguided, &[&Class], &mut Vec::new())?;
+    let model_out = model.unet.decode(&mut b, &guided.encoded)?;
+    let x_start = b.graph.guided_x_start(x, model_out, coefficients, guided.ascent, true)?;
     let [_, height, width, _] = shape;
     let mask = kind.masked.then(|| b.graph.leaf(&[height * width], Place::whole("mask")));
     let radius = Local::radius(config.image_size);

@@ -1,6 +1,6 @@
 //! Losses per sample and their gradients: `wgsl/loss.wgsl`; the gradient of a squared error is a mix of [`diffuse`].
 
-use super::diffuse::{self, Mix};
+use super::diffuse::{self, Factors, Mix};
 use super::kernel::{WG, invocations, shader};
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Slice};
@@ -92,7 +92,8 @@ pub fn mse(size: &Mse, prediction: Slice, target: Slice, scratch: Slice, out: Sl
 pub fn mse_grad(size: &Mse, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
     let Mse { batch, pixels, channels, prediction_channels: columns } = *size;
     let scale = 2.0 / (pixels * channels) as f32;
-    diffuse::mix(Mix { batch, pixels, channels, columns }, false, scale, reads, gradient)
+    let size = Mix { batch, pixels, channels, columns, other_columns: channels };
+    diffuse::mix(size, Factors::Difference { scale }, reads, gradient)
 }
 
 fn logits(batch: usize, classes: usize, scale: f32, kind: u32) -> Size {

@@ -2,96 +2,19 @@
 
 use super::guidance::{Guidance, guidable};
 use super::numbers::{Numbers, Row, STEPS};
+use super::objective::{Class, Input, Objective, Of, buffer};
 use super::pace::Pace;
-use super::step::{StepSpec, step_plan};
+use super::step::{StepSpec, plan_toward};
+use super::watch::{ChainOptions, Progress, Watch};
 use crate::diffusion::{Coefficients, DiffusionConfig, Schedule, StepAt};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Device, Mark, Staging, Transfer};
 use crate::graph::{Graph, Place, Plan};
 use crate::model::{Labels, ModelConfig, WeightSet};
 use crate::rng::{Seed, Stream};
-use crate::tensor::{Images, device_bytes, unpad_rows};
+use crate::tensor::{Images, device_bytes, pad_rows, unpad_rows};
 use crate::weights::{Loaded, Weights};
 use std::ops::ControlFlow;
-
-/// What a chain is run with.
-///
-/// ```
-/// # fn main() -> duet::Result<()> {
-/// # pollster::block_on(async {
-/// # use duet::Duet;
-/// # use duet::model::{Labels, WeightSet};
-/// # use duet::rng::Seed;
-/// # use duet::sampling::{ChainOptions, Sampler, StepSpec, Watch};
-/// # let duet = Duet::load("web/demo/public/model.safetensors").await?;
-/// # let diffusion = &duet.checkpoint().diffusion;
-/// // The second of two images made together is the one made alone from row 1.
-/// let mut made = Vec::new();
-/// for (batch, first_row) in [(2, 0), (1, 1)] {
-///     let spec = StepSpec::new(batch);
-///     let sampler = Sampler::new(duet.weights(), diffusion, "3", spec, WeightSet::Raw).await?;
-///     // Nothing guides: no labels.
-///     let chain = ChainOptions { seed: Seed(3), first_row, labels: Labels::Classes(vec![]), alpha: 0.0 };
-///     sampler.start_from_noise(chain.seed, chain.first_row)?;
-///     sampler.run(3, &chain, Watch::None).await?;
-///     made.push(sampler.get_images().await?);
-/// }
-/// let second = &made[0][duet.image_len()..];
-/// assert!(second.iter().zip(&made[1]).all(|(a, b)| (a - b).abs() < 1e-4));
-/// # Ok(()) }) }
-/// ```
-#[derive(Clone, Debug)]
-pub struct ChainOptions {
-    /// Seed of all noise; image `i` of a batch gets row `first_row + i` of its streams.
-    pub seed: Seed,
-    /// See `seed`.
-    pub first_row: u32,
-    /// What each image is to become; a class of none: that image is not guided. Not looked at where nothing guides.
-    pub labels: Labels,
-    /// Step size α of Algorithm 1, or the scale of Eq. 12; as `labels`.
-    pub alpha: f32,
-}
-
-/// How far a chain is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Steps that have run.
-    pub done: usize,
-    /// Steps in all.
-    pub total: usize,
-}
-
-/// Who hears of a chain's steps, and may stop it. A device is never kept waiting for a listener of progress: it has a few
-/// steps to go on with ([`Device::runs_ahead`]). Numbers of each step are read back when it ends, and it waits for that.
-///
-/// ```
-/// # fn main() -> duet::Result<()> {
-/// # pollster::block_on(async {
-/// use duet::explain::ExplainOptions;
-/// use duet::sampling::{Progress, Watch};
-/// use duet::{Duet, Error};
-/// use std::ops::ControlFlow;
-///
-/// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
-/// let image = vec![-1.0; duet.image_len()];
-/// // Enough after the second step.
-/// let mut hear = |p: Progress| match p.done {
-///     2 => ControlFlow::Break(()),
-///     _ => ControlFlow::Continue(()),
-/// };
-/// let options = ExplainOptions { respacing: "25".into(), ..ExplainOptions::default() };
-/// let stopped = duet.explain_watched(&image, 7, &options, Watch::Progress(&mut hear)).await;
-/// assert!(matches!(stopped, Err(Error::Aborted)));
-/// # Ok(()) }) }
-/// ```
-pub enum Watch<'a, T: ?Sized> {
-    /// Nobody.
-    None,
-    /// Hears of each step that has run.
-    Progress(&'a mut dyn FnMut(Progress) -> ControlFlow<()>),
-    /// Hears of each step, and what the classifier says.
-    Curve(&'a mut dyn FnMut(Progress, &T) -> ControlFlow<()>),
-}
 
 /// A step loaded onto a device with the chain's tables.
 ///
@@ -126,6 +49,8 @@ pub struct Sampler {
     /// Logits \[steps,N,K\] of a chain.
     trace: Option<Buffer>,
     staging: Staging,
+    /// What the objectives are told before a chain.
+    inputs: Vec<Input>,
     spec: StepSpec,
     schedule: Schedule,
     config: ModelConfig,
@@ -175,21 +100,40 @@ impl Sampler {
         spec: StepSpec,
         set: WeightSet,
     ) -> Result<Sampler> {
+        Self::toward(weights, diffusion, respacing, spec, set, &[&Class]).await
+    }
+
+    /// As [`Sampler::new`], guided by objectives whose losses add up; what they are told is set by [`Sampler::set_input`]. Where
+    /// [`Class`] is not among them the labels of a chain are not looked at.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`]; what an objective says is wrong; inputs of one name in two shapes.
+    pub async fn toward(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        respacing: &str,
+        spec: StepSpec,
+        set: WeightSet,
+        objectives: &[&dyn Objective],
+    ) -> Result<Sampler> {
         let schedule = Schedule::respaced(diffusion, respacing)?;
         spec.solver.check()?;
-        if spec.guidance != Guidance::None && !spec.force && !guidable(weights) {
+        let by_classifier =
+            spec.guidance != Guidance::None && objectives.iter().any(|one| one.of() == Of::Logits);
+        if by_classifier && !spec.force && !guidable(weights) {
             let detail = "the classifier was trained on clean images only (t = 0), so its gradient at t > 0 is \
                           meaningless: train it on noised images too, or force guidance";
             return Err(Error::config("guidance", detail));
         }
         let (config, device) = (weights.model().config.clone(), weights.device());
-        let step = weights.load(&step_plan(weights.model(), &spec, set)?).await?;
+        let (plan, inputs) = plan_toward(weights.model(), &spec, set, objectives)?;
+        let step = weights.load(&plan).await?;
         let noise = noise_plan(&config, spec.batch)?;
         let begin = weights.load_beside(&noise, &[("x", step.require("x")?)]).await?;
         let numbers = Numbers::new(device, spec.batch).await?;
         let (trace, staging) = results(device, &config, &spec, schedule.len()).await?;
         let diffusion = diffusion.clone();
-        Ok(Sampler { step, begin, numbers, trace, staging, spec, schedule, config, diffusion })
+        Ok(Sampler { step, begin, numbers, trace, staging, inputs, spec, schedule, config, diffusion })
     }
 
     /// As [`Sampler::new`], of as many of the batch's images as the device can hold at a time ([`Sampler::batch`]): a chain
@@ -201,11 +145,26 @@ impl Sampler {
         weights: &Weights,
         diffusion: &DiffusionConfig,
         respacing: &str,
-        mut spec: StepSpec,
+        spec: StepSpec,
         set: WeightSet,
     ) -> Result<Sampler> {
+        Self::toward_fitting(weights, diffusion, respacing, spec, set, &[&Class]).await
+    }
+
+    /// As [`Sampler::fitting`], guided by objectives.
+    ///
+    /// # Errors
+    /// As [`Sampler::toward`], where one image is too large.
+    pub async fn toward_fitting(
+        weights: &Weights,
+        diffusion: &DiffusionConfig,
+        respacing: &str,
+        mut spec: StepSpec,
+        set: WeightSet,
+        objectives: &[&dyn Objective],
+    ) -> Result<Sampler> {
         loop {
-            match Self::new(weights, diffusion, respacing, spec, set).await {
+            match Self::toward(weights, diffusion, respacing, spec, set, objectives).await {
                 Err(error) => spec.batch = error.smaller_batch(spec.batch).ok_or(error)?,
                 sampler => return sampler,
             }
@@ -313,8 +272,38 @@ impl Sampler {
         if !alpha.is_finite() {
             return Err(Error::config("alpha", format!("must be a finite number, is {alpha}")));
         }
-        self.step.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
+        if self.step.buffer("alpha").is_some() {
+            self.step.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
+        }
+        if self.step.buffer("labels").is_none() {
+            return Ok(());
+        }
         self.step.write("labels", &self.config.head.pack(labels, self.spec.batch, self.config.num_classes)?)
+    }
+
+    /// Tells the objectives what they call `name`: \[N\], \[N,columns\], or images \[N,C,H,W\].
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name that none of them asked for, listing those that were; [`Error::Shape`] for another number of
+    /// values.
+    pub fn set_input(&self, name: &str, values: &[f32]) -> Result<()> {
+        let Some(Input { shape, .. }) = self.inputs.iter().find(|input| input.name == name) else {
+            let known: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+            let detail = match &known[..] {
+                [] => format!("no objective asks for {name:?}, nor for anything else"),
+                _ => format!("no objective asks for {name:?}; asked for: {}", known.join(", ")),
+            };
+            return Err(Error::config("objective", detail));
+        };
+        if let [_, _, _, _] = shape[..] {
+            return self.step.write(&buffer(name), bytemuck::cast_slice(&self.images().to_device(values)?));
+        }
+        if shape.iter().product::<usize>() != values.len() {
+            let detail = format!("{name:?} is {shape:?}, not {} numbers", values.len());
+            return Err(Error::shape("objective", detail));
+        }
+        let columns = shape.last().copied().unwrap_or(1);
+        self.step.write(&buffer(name), bytemuck::cast_slice(&pad_rows(values, columns)))
     }
 
     /// Puts images \[N,C,H,W\] in −1..1 where the chain works on them.
@@ -331,6 +320,15 @@ impl Sampler {
     /// [`Error::Shape`] where it is not the batch's size.
     pub fn set_mask(&self, mask: &[f32]) -> Result<()> {
         self.step.write("mask", bytemuck::cast_slice(&self.images().to_device(mask)?))
+    }
+
+    /// The images \[N,C,H,W\] in −1..1 that stay where the mask is 0 (inpainting; Lugmayr et al. 2022 without their resampling); for a
+    /// step compiled with a mask.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they are not the batch's size.
+    pub fn set_original(&self, images: &[f32]) -> Result<()> {
+        self.step.write("original", bytemuck::cast_slice(&self.images().to_device(images)?))
     }
 
     /// Fills the images with the initial noise of `seed`, on the device.

@@ -3,14 +3,20 @@
 mod chain;
 mod finish;
 mod guidance;
+mod interpolate;
 mod numbers;
+mod objective;
 mod pace;
 mod step;
+mod watch;
 
+pub use chain::Sampler;
 pub(crate) use chain::run_words;
-pub use chain::{ChainOptions, Progress, Sampler, Watch};
 pub use finish::{Finish, Finished};
-pub(crate) use guidance::Gradients;
+pub(crate) use guidance::{Gradients, Unguided};
 pub use guidance::{Guidance, guidable};
+pub use interpolate::slerp;
+pub use objective::{Class, Mixture, Near, Objective, Of, Parts};
 pub(crate) use pace::Pace;
 pub use step::{NoiseSource, StepSpec, step_plan};
+pub use watch::{ChainOptions, Progress, Watch};

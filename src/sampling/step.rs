@@ -1,6 +1,7 @@
 //! One denoising step as a plan.
 
-use super::guidance::{Gradients, Guidance};
+use super::guidance::{Gradients, Guidance, Unguided};
+use super::objective::{Class, Input, Objective};
 use crate::diffusion::Solver;
 use crate::error::Result;
 use crate::graph::{Place, Plan};
@@ -85,6 +86,16 @@ impl StepSpec {
 /// # Errors
 /// As [`JointModel`]'s builders.
 pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<Plan> {
+    Ok(plan_toward(model, spec, set, &[&Class])?.0)
+}
+
+/// As [`step_plan`], guided by objectives, and their inputs.
+pub(super) fn plan_toward(
+    model: &JointModel,
+    spec: &StepSpec,
+    set: WeightSet,
+    objectives: &[&dyn Objective],
+) -> Result<(Plan, Vec<Input>)> {
     check_batch(spec.batch)?;
     let config = &model.config;
     let shape = config.image_shape(spec.batch);
@@ -96,8 +107,15 @@ pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<
     let features = model.classifier.features(&mut b, &encoded, t)?;
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
-    let (encoded, gradient) = spec.guidance.steer(Gradients::default(), &mut b, model, x, logits, encoded)?;
-    let model_out = model.unet.decode(&mut b, &encoded)?;
+    let mut inputs = Vec::new();
+    let unguided = Unguided { x, logits, encoded, coefficients: Some(coefficients) };
+    let how = Gradients::default();
+    let guided = spec.guidance.steer(how, &mut b, model, unguided, objectives, &mut inputs)?;
+    let gradient = guided.ascent;
+    let model_out = match guided.model_out {
+        Some(model_out) => model_out,
+        None => model.unet.decode(&mut b, &guided.encoded)?,
+    };
     b.graph.place(model_out, Place::whole("model_out"));
     let noise = match spec.noise {
         NoiseSource::Generator => {
@@ -120,5 +138,5 @@ pub fn step_plan(model: &JointModel, spec: &StepSpec, set: WeightSet) -> Result<
         let known = b.graph.q_sample(original, noise, kept)?;
         b.graph.blend(mask, known, x)?;
     }
-    b.graph.compile()
+    Ok((b.graph.compile()?, inputs))
 }

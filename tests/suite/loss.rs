@@ -1,8 +1,9 @@
 //! Forward diffusion and the losses against their f64 twins.
 
 use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
-use duet::ops::diffuse;
+use duet::ops::diffuse::{self, Factors, Mix};
 use duet::ops::loss::{self, Mse};
+use duet::ops::solver::COEFFICIENTS;
 use duet::tensor::pitch;
 
 /// Batch, pixels, channels: size 1, odd sizes, fewer and more pixels than one sample is cut into parts, a batch beyond
@@ -39,6 +40,48 @@ fn q_sample_mixes_by_the_coefficients_of_each_sample() {
         let x_t = h.output(&shape);
         h.run(diffuse::q_sample(batch, pixels, channels, [reads[0], reads[1], coefficients], x_t.slice));
         assert_close(&format!("x_t of {shape:?}"), &h.read(&x_t), &want, 1e-6);
+    }
+}
+
+#[test]
+fn a_predicted_x_start_and_its_gradients_equal_the_twin() {
+    for ([batch, pixels, channels], learned_sigma) in
+        IMAGES.into_iter().flat_map(|image| [(image, false), (image, true)])
+    {
+        let other_columns = if learned_sigma { 2 * channels } else { channels };
+        let (x, out) = (values(1, batch * pixels * channels), values(2, batch * pixels * other_columns));
+        let (factors, dy) = (values(3, COEFFICIENTS * batch), values(4, batch * pixels * channels));
+        let size = Mix { batch, pixels, channels, columns: channels, other_columns };
+        let factor = |n: usize, k: usize| f64::from(factors[COEFFICIENTS * n + k]);
+        let twin = |x: &[f64], out: &[f64]| -> Vec<f64> {
+            (0..batch * pixels * channels)
+                .map(|i| {
+                    let (row, c) = (i / channels, i % channels);
+                    let n = row / pixels;
+                    factor(n, 0) * x[i] + factor(n, 1) * out[row * other_columns + c]
+                })
+                .collect()
+        };
+        let mut h = Harness::new();
+        let (shape, wide_shape) = ([batch, pixels, channels], [batch, pixels, other_columns]);
+        let reads = [h.input(&shape, &x).slice, h.input(&wide_shape, &out).slice];
+        let upstream = h.input(&shape, &dy).slice;
+        let coefficients = h.words(bytemuck::cast_slice(&factors));
+        let [made, dx, dout] = [h.output(&shape), h.output(&shape), h.output(&wide_shape)];
+        let stride = COEFFICIENTS;
+        let reads = [reads[0], reads[1], coefficients];
+        let mut launches = diffuse::mix(size, Factors::Pair { stride }, reads, made.slice);
+        for (which, columns, gradient) in [(0, channels, &dx), (1, other_columns, &dout)] {
+            let size = Mix { columns, other_columns: channels, ..size };
+            let factors = Factors::One { stride, which };
+            launches.extend(diffuse::mix(size, factors, [upstream, upstream, coefficients], gradient.slice));
+        }
+        h.run(launches);
+        let (x, out, dy) = (wide(&x), wide(&out), wide(&dy));
+        let what = format!("{size:?}");
+        assert_close(&what, &h.read(&made), &twin(&x, &out), 1e-6);
+        assert_gradient(&what, &h.read(&dx), &x, |x| dot(&twin(x, &out), &dy));
+        assert_gradient(&what, &h.read(&dout), &out, |out| dot(&twin(&x, out), &dy));
     }
 }
 

@@ -25,6 +25,7 @@ mod local;
 mod loss;
 mod matmul;
 mod noise;
+mod objectives;
 mod optimizer;
 mod philox;
 mod plans;

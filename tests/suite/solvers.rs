@@ -64,6 +64,57 @@ fn errors_fall_with_the_order_of_the_solver() {
     }
 }
 
+/// How far the variance of a chain with a share of noise ends from the exact one, between two levels: each step is linear, so the
+/// covariance of an image and the x_start before it is carried on exactly.
+fn variance_error(solver: Solver, steps: usize) -> f64 {
+    let config = DiffusionConfig { noise_schedule: NoiseSchedule::Cosine, ..DiffusionConfig::default() };
+    let schedule = Schedule::respaced(&config, &format!("ddim{steps}")).unwrap();
+    let of = |step: usize| schedule.timestep_map.iter().position(|t| *t == step).unwrap();
+    let (first, last) = (of(900), of(100));
+    let exact = |index: usize| {
+        let alpha = schedule.alphas_cumprod[index];
+        alpha * DEVIATION.powi(2) + 1.0 - alpha
+    };
+    // Variances of x and of the x_start before, and their covariance.
+    let (mut x, mut memory, mut both) = (exact(first), 0.0, 0.0);
+    for index in (last + 1..=first).rev() {
+        let before = (index < first).then_some(index + 1);
+        let c = solver.coefficients(&at(&schedule, index, before, Prediction::XStart)).unwrap();
+        let alpha = schedule.alphas_cumprod[index];
+        let slope = alpha.sqrt() * DEVIATION.powi(2) / exact(index);
+        let of_x = c.x + c.x_start * slope;
+        let next =
+            of_x.powi(2) * x + 2.0 * of_x * c.previous * both + c.previous.powi(2) * memory + c.noise.powi(2);
+        both = slope * (of_x * x + c.previous * both);
+        memory = slope.powi(2) * x;
+        x = next;
+    }
+    (x - exact(last)).abs()
+}
+
+#[test]
+fn the_sde_form_is_of_second_order_in_its_variance() {
+    let order = |solver: Solver| {
+        let [coarse, fine] = [50, 200].map(|steps| variance_error(solver, steps));
+        println!("{solver}: {coarse:e} {fine:e}");
+        (coarse / fine).log2() / 2.0
+    };
+    for eta in [0.0, 0.5, 1.0] {
+        let second = order(Solver::dpm_plus_plus_sde(eta));
+        assert!((1.7..2.6).contains(&second), "η = {eta}: order {second}");
+    }
+    let first = order(Solver::ddim(1.0));
+    assert!((0.8..1.3).contains(&first), "DDIM: order {first}");
+    let schedule = Schedule::respaced(&DiffusionConfig::default(), "25").unwrap();
+    for index in 0..25 {
+        let before = (index < 24).then_some(index + 1);
+        let step = at(&schedule, index, before, Prediction::Eps);
+        let words =
+            [Solver::dpm_plus_plus(), Solver::dpm_plus_plus_sde(0.0)].map(|s| s.coefficients(&step).unwrap());
+        assert_eq!(words[0], words[1], "without noise it is the other");
+    }
+}
+
 #[test]
 fn every_solver_ends_at_the_predicted_image() {
     let schedule = Schedule::respaced(&DiffusionConfig::default(), "25").unwrap();
