@@ -43,7 +43,7 @@ fn every_type_and_layout_is_read_from_both_formats() {
             ("f16", Dtype::F16, &[3], halves.to_vec()),
             ("bf16", Dtype::BF16, &[2], vec![1.0, bf16::from_f32(3.0e38).to_f32()]),
             ("f64", Dtype::F64, &[2], vec![0.1, f32::NEG_INFINITY]),
-            ("i64", Dtype::I64, &[2], vec![-1.0 * (1u64 << 40) as f32, 3.0]),
+            ("i64", Dtype::I64, &[2], vec![-((1u64 << 40) as f32), 3.0]),
             ("i32", Dtype::I32, &[1], vec![-70000.0]),
             ("i16", Dtype::I16, &[1], vec![-300.0]),
             ("i8", Dtype::I8, &[1], vec![-3.0]),

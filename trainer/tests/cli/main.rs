@@ -16,6 +16,7 @@ mod few_labels;
 mod files;
 #[cfg(unix)]
 mod hammer;
+mod interchange;
 mod lasting;
 mod measuring;
 mod pictures;
