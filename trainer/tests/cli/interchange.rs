@@ -224,7 +224,7 @@ fn what_a_file_does_not_say_is_said_by_settings_or_a_recipe() {
         &["train.steps=5", "[model] and [diffusion]"],
     );
     import(&[&sized[..], &["--key", "ema"]].concat(), &["model.pt", "\"ema\"; there are: none"]);
-    import(&["--ema", &pt, "--out", "model.pt"], &["must end in .safetensors"]);
+    fails(&["import", &pt, "--out", "model.pt"], &["must end in .safetensors"]);
     import(&["--config", &project.text("none.toml")], &["none.toml", "cannot be read"]);
     let shorter = project.path("short.pt");
     write_pt(&shorter, &tensors.iter().skip(1).map(|(n, t)| (n.clone(), t.clone())).collect());
@@ -402,11 +402,7 @@ fn networks_that_are_laid_out_otherwise_are_refused_with_every_reason() {
     );
     import(
         &change(&|config| config["layers_per_block"] = 2.into()),
-        &[
-            "pytorch_model.safetensors",
-            "missing: `down_blocks.0.resnets.1.conv1.weight` [4, 4, 3, 3]",
-            "more",
-        ],
+        &["pytorch_model.safetensors", "missing: `down_blocks.0.resnets.1.norm1.weight` [4],", "more"],
     );
     import(
         &change(&|config| config["in_channels"] = 6.into()),
@@ -421,8 +417,9 @@ fn networks_that_are_laid_out_otherwise_are_refused_with_every_reason() {
         &["attn_norm_num_groups"],
     );
     import(&change(&|config| *config = serde_json::json!([])), &["config.json", "no configuration"]);
+    let empty = change(&|_| {});
     std::fs::remove_file(at("changed/unet/diffusion_pytorch_model.safetensors")).unwrap();
-    import(&text(&at("changed")), &["pytorch_model.safetensors", "cannot be read"]);
+    import(&empty, &["pytorch_model.safetensors", "cannot be read"]);
     // Without a scheduler the process is as diffusers has it, and told.
     let alone = change(&|_| {});
     let out = text(&at("m.safetensors"));
