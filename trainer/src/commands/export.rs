@@ -46,7 +46,7 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
         checkpoint.info.retain(|topic, _| ![TEST_ACCURACY, TEST_IMAGES].contains(&topic.as_str()));
     }
     if let Some(folder) = &options.diffusers {
-        for_diffusers(arguments, &checkpoint.clone().into_inference(), folder)?;
+        for_diffusers(arguments, &checkpoint.clone().into_inference(), folder, &inputs)?;
     }
     if let Some(path) = &options.pt {
         for_pytorch(arguments, &checkpoint.clone().into_inference().weights, &model, path)?;
@@ -115,11 +115,12 @@ fn for_pytorch(arguments: &Cli, weights: &Tensors, model: &JointModel, path: &Pa
 }
 
 /// Writes a pipeline of diffusers. Files that are there already are replaced, others stay.
-fn for_diffusers(arguments: &Cli, checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
+fn for_diffusers(arguments: &Cli, checkpoint: &Checkpoint, folder: &Path, inputs: &[&Path]) -> Result<()> {
     checkpoint.require_denoising()?;
     let written = diffusers::export(&checkpoint.model, &checkpoint.diffusion, &checkpoint.weights)?;
     for (name, bytes) in &written {
         let path = folder.join(name);
+        files::check_distinct(&[(Kind::Table, &path)], inputs)?;
         files::make_folder(path.parent().unwrap_or(folder))?;
         Kind::Table.write(&path, bytes)?;
     }

@@ -10,6 +10,7 @@ mod classes;
 mod counterfactuals;
 mod data_get;
 mod data_info;
+mod diffusers;
 mod experiments;
 mod explaining;
 mod few_labels;
