@@ -59,6 +59,9 @@ pub mod rng;
 pub mod sampling;
 pub mod self_test;
 pub mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
+pub mod torch;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod train;
 pub mod typicality;

@@ -44,6 +44,7 @@ mod solver;
 mod solvers;
 mod storage;
 mod timesteps;
+mod torch;
 mod training;
 mod training_alone;
 mod training_augment;

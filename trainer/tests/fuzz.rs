@@ -208,6 +208,11 @@ fn checkpoints() {
 }
 
 #[test]
+fn files_of_pytorch() {
+    hammer("torch", readers::torch, |_, _| {});
+}
+
+#[test]
 fn recipes() {
     hammer("recipe", readers::recipe, |_, _| {});
 }

@@ -8,6 +8,7 @@ use duet::diffusion::{DiffusionConfig, Schedule, respaced_steps};
 use duet::families::Tuning;
 use duet::model::{Labels, ModelConfig};
 use duet::picture::Preparation;
+use duet::torch::{Dtype as TorchDtype, TorchFile};
 use duet_trainer::bench::{compare::Comparison, results::Results};
 use duet_trainer::data::{self, DataKind, DataSpec, INDEX, Reading, Told};
 use duet_trainer::eval::{self, comparison::Earlier, judge::Identity};
@@ -34,6 +35,8 @@ const PACKED_TEXT: Budget = Budget { factor: 3 * 1032, constant: 16 << 20 };
 const RECORDS: Budget = Budget { factor: 16, constant: 2 << 20 };
 /// Arrays unpack as an idx set does, and what is not stored as bytes becomes f64.
 const ARRAYS: Budget = Budget { factor: 16 * 1032, constant: 4 << 20 };
+/// An instruction of a byte makes an object, and its place in two lists that grow by doubling; of tensors eight values a byte.
+const TORCH: Budget = Budget { factor: 256, constant: 2 << 20 };
 /// A picture may unpack to the decoder's limit whatever its file's size.
 const PICTURE: Budget = Budget { factor: 64, constant: 1 << 30 };
 
@@ -84,6 +87,35 @@ pub fn checkpoint(data: &[u8]) {
     let reference = || Checkpoint::from_reference(data, path, model, diffusion);
     if let Err(error) = CHECKPOINT.check("state_dict", data.len(), reference) {
         refused(&error, "fuzzed.safetensors");
+    }
+}
+
+/// A PyTorch file: its tensors have the values that their shapes say, and as f32 they are written and read again.
+pub fn torch(data: &[u8]) {
+    let path = Path::new("fuzzed.pt");
+    let file = match TORCH.check("pickle", data.len(), || TorchFile::read(data, path)) {
+        Err(error) => return refused(&error, "fuzzed.pt"),
+        Ok(file) => file,
+    };
+    for section in file.sections() {
+        let tensors = match TORCH.check("section", data.len(), || file.tensors(section)) {
+            Err(error) => return refused(&error, "fuzzed.pt"),
+            Ok(tensors) => tensors,
+        };
+        for tensor in tensors.values() {
+            assert_eq!(tensor.to_host().data.len(), tensor.len());
+            assert_eq!(tensor.to_le_bytes().len(), tensor.len() * tensor.dtype().bytes());
+        }
+        let host = TORCH.check("tensors", data.len(), || file.state_dict(Some(section))).expect("as it was");
+        let written = duet::torch::to_bytes(host.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        let written = written.expect("what was read can be written");
+        let again = TorchFile::read(&written, path).and_then(|file| {
+            file.tensors("").map(|tensors| {
+                assert!(tensors.values().all(|tensor| tensor.dtype() == TorchDtype::F32));
+                tensors.len()
+            })
+        });
+        assert_eq!(again.expect("what was written can be read"), host.len());
     }
 }
 

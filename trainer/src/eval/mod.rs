@@ -8,6 +8,7 @@ pub mod comparison;
 pub mod corrupted;
 pub mod counterfactuals;
 pub mod explanations;
+pub mod features;
 pub mod figures;
 pub mod frontier;
 pub mod judge;
