@@ -21,6 +21,7 @@ mod groupnorm;
 mod harness;
 mod hostile;
 mod layers;
+mod likelihood;
 mod limits;
 mod local;
 mod loss;

@@ -11,6 +11,7 @@ pub mod explanations;
 pub mod features;
 pub mod figures;
 pub mod frontier;
+pub mod generated;
 pub mod judge;
 pub mod likeness;
 pub mod noise_error;
@@ -62,4 +63,5 @@ pub struct Task<'a> {
 pub type Measure = fn(task: &Task<'_>) -> Result<Measured>;
 
 /// Every metric of `duet eval`, in the order of its output.
-pub static MEASURES: [Measure; 3] = [accuracy::measure, noise_error::measure, counterfactuals::measure];
+pub static MEASURES: [Measure; 4] =
+    [accuracy::measure, noise_error::measure, counterfactuals::measure, generated::measure];

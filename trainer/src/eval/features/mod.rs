@@ -124,6 +124,11 @@ pub trait Features {
     /// another [`Features::identity`].
     fn name(&self) -> String;
 
+    /// Whether figures measured with these features go by their plain names, "FID" among them: those that the published figures are of.
+    fn standard(&self) -> bool {
+        false
+    }
+
     /// What becomes of the images before the network sees them, for the protocol beside each figure: their size and its filter, the
     /// range of values.
     fn reads(&self) -> String;

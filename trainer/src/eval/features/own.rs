@@ -1,19 +1,21 @@
-//! The joint model's own features: what its classifier reads of clean images.
+//! The joint model's own features: what its encoder makes of clean images.
 
 use super::{Extracted, Features, Pixels};
 use crate::io::session::Session;
-use duet::infer::{ImageClassifier, ImageFeatures};
+use duet::infer::ImageRepresentations;
 use duet::model::{Head, ModelConfig, WeightSet};
 use duet::tensor::Tensors;
 use duet::{Error, Result};
 
-/// Features of a model that generates and classifies: every encoder level and the bottleneck at t = 0, averaged over the image,
-/// and the classifier's logits.
+/// Channels of the spatial features, the first ones: as many as spatial FID takes of Inception's (Nash et al. 2021).
+const SPATIAL_CHANNELS: usize = 7;
+
+/// Features of a model that generates and classifies, at t = 0: every encoder level and the bottleneck, averaged over the
+/// image (what its classifier reads); the bottleneck's first channels as a map; the classifier's logits.
 ///
-/// A model's own features judge its samples more kindly than a network would that was trained apart.
+/// A model's own features judge its samples more kindly than those of a network would that was trained apart.
 pub struct OwnFeatures {
-    features: ImageFeatures,
-    classifier: Option<ImageClassifier>,
+    all: ImageRepresentations,
     config: ModelConfig,
     identity: String,
 }
@@ -26,15 +28,10 @@ impl OwnFeatures {
     pub fn new(session: &Session, batch: usize) -> Result<OwnFeatures> {
         let (weights, set) = (&session.weights, session.set);
         let config = session.config().clone();
-        // Labels that do not exclude each other are no distribution.
-        let classifier = match config.head {
-            Head::Multiclass => Some(pollster::block_on(ImageClassifier::new(weights, batch, set))?),
-            Head::MultiLabel => None,
-        };
         let averaged = session.checkpoint.ema.as_ref().filter(|_| set == WeightSet::Averaged);
         let identity = identity(&config, &session.checkpoint.weights, averaged)?;
-        let features = pollster::block_on(ImageFeatures::new(weights, batch, set))?;
-        Ok(OwnFeatures { features, classifier, config, identity })
+        let all = pollster::block_on(ImageRepresentations::new(weights, batch, set))?;
+        Ok(OwnFeatures { all, config, identity })
     }
 }
 
@@ -56,7 +53,7 @@ impl Features for OwnFeatures {
     }
 
     fn reads(&self) -> String {
-        format!("{0}×{0} as they are, −1..1", self.config.image_size)
+        format!("{0}×{0} not resized, −1..1", self.config.image_size)
     }
 
     fn identity(&self) -> String {
@@ -72,11 +69,18 @@ impl Features for OwnFeatures {
             return Err(Error::shape("features", detail));
         }
         let values: Vec<f32> = images.planes().iter().copied().map(duet::picture::value).collect();
-        let logits = match &self.classifier {
-            None => None,
-            Some(of) => Some((pollster::block_on(of.logits(&values))?, self.config.num_classes)),
-        };
-        let (pooled, len) = (pollster::block_on(self.features.get(&values))?, self.features.columns());
-        Ok(Extracted { pooled, len, spatial: None, logits })
+        let found = pollster::block_on(self.all.get(&values))?;
+        let [height, width, depth] = self.all.bottleneck();
+        let kept = depth.min(SPATIAL_CHANNELS);
+        let places = found.bottleneck.chunks_exact(depth.max(1));
+        let spatial = places.flat_map(|place| place.iter().take(kept)).copied().collect();
+        // Labels that do not exclude each other are no distribution.
+        let one = self.config.head == Head::Multiclass;
+        Ok(Extracted {
+            pooled: found.features,
+            len: self.all.columns(),
+            spatial: Some((spatial, height * width * kept)),
+            logits: one.then_some((found.logits, self.config.num_classes)),
+        })
     }
 }
