@@ -7,6 +7,8 @@ use duet::features::{FeatureNetwork, Inception, Lenet, Network};
 use duet::graph::{Graph, NodeId};
 use duet::ops::conv2d::Window;
 use duet::tensor::{HostTensor, Tensors, pitch};
+use duet::torch::TorchFile;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 fn fixture() -> Fixture {
@@ -186,34 +188,70 @@ fn pictures(count: usize) -> Vec<u8> {
     (0..count * 3072).map(level).collect()
 }
 
+/// A folder of this test's own.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs make.py with the Python that `DUET_TORCH` names.
+fn make(arguments: &[&OsStr]) {
+    let python =
+        std::env::var_os("DUET_TORCH").expect("DUET_TORCH names a Python with torch, torchvision and scipy");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/features/make.py");
+    let status = std::process::Command::new(python).arg(script).args(arguments).status().unwrap();
+    assert!(status.success(), "{arguments:?}");
+}
+
+/// Writes images as numpy does: a header of 128 bytes says what follows.
+fn write_npy(path: &Path, images: &[u8], shape: [usize; 4]) {
+    let [count, height, width, channels] = shape;
+    let shape = format!("({count}, {height}, {width}, {channels})");
+    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}");
+    header += &" ".repeat(117 - header.len());
+    let head = [b"\x93NUMPY\x01\x00v\x00", header.as_bytes(), b"\n", images].concat();
+    std::fs::write(path, head).unwrap();
+}
+
+fn floats(path: &Path) -> Vec<f64> {
+    let float = |b: &[u8]| f64::from(f32::from_le_bytes(b.try_into().unwrap()));
+    std::fs::read(path).unwrap().chunks_exact(4).map(float).collect()
+}
+
+/// The reference's own weights, where `DUET_LENET` names its file `lenet_MNIST`.
+#[test]
+#[ignore = "needs PyTorch and the reference's weights: DUET_TORCH=PYTHON DUET_LENET=FILE"]
+fn the_references_lenet_makes_pytorchs_features() {
+    let weights = std::env::var_os("DUET_LENET").expect("DUET_LENET names the reference's lenet_MNIST");
+    let folder = folder("lenet");
+    let [npy, theirs] = ["images.npy", "theirs.f32"].map(|name| folder.join(name));
+    let images = grey_images();
+    write_npy(&npy, &images, [3, 28, 28, 1]);
+    make(&["lenet".as_ref(), &weights, npy.as_ref(), theirs.as_ref()]);
+    let path = Path::new(&weights);
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = TorchFile::read(&bytes, path).unwrap().state_dict(None).unwrap();
+    let mut net = pollster::block_on(FeatureNetwork::new(device(), &tensors, 2)).unwrap();
+    let got = pollster::block_on(net.extract(&images, [28, 28, 1])).unwrap();
+    let ratio = assert_close("pooled", &got.pooled.values, &floats(&theirs), 1e-5);
+    println!("features: {ratio:.4} of the bound 1e-5 of the largest");
+}
+
 /// What PyTorch makes of a whole Inception, where `DUET_TORCH` names a Python that has it: features, and the Fréchet distance of
 /// one half of the images to the other.
 #[test]
 #[ignore = "takes minutes and needs PyTorch and scipy: DUET_TORCH=PYTHON"]
 fn inception_features_of_400_pictures_are_pytorchs() {
-    let python =
-        std::env::var_os("DUET_TORCH").expect("DUET_TORCH names a Python with torch, torchvision and scipy");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/features/make.py");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inception");
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = |name: &str| -> PathBuf { folder.join(name) };
-    let call = |arguments: &[&std::ffi::OsStr]| {
-        let status = std::process::Command::new(&python).arg(&script).args(arguments).status().unwrap();
-        assert!(status.success(), "{arguments:?}");
-    };
-    call(&["weights".as_ref(), folder.as_ref()]);
+    let folder = folder("inception");
+    let [npy, theirs, ours, weights] =
+        ["images.npy", "theirs.f32", "ours.f32", "inception-fid.safetensors"].map(|name| folder.join(name));
+    make(&["weights".as_ref(), folder.as_ref()]);
     let count: usize = std::env::var("DUET_TORCH_IMAGES").map_or(400, |count| count.parse().unwrap());
     let images = pictures(count);
-    // A file of numpy: a header of 128 bytes says what follows.
-    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 32, 32, 3), }}");
-    header += &" ".repeat(117 - header.len());
-    let head = [b"\x93NUMPY\x01\x00v\x00", header.as_bytes(), b"\n"].concat();
-    std::fs::write(path("images.npy"), [head, images.clone()].concat()).unwrap();
-    let (npy, theirs, ours) = (path("images.npy"), path("theirs.f32"), path("ours.f32"));
-    call(&["features".as_ref(), folder.as_ref(), npy.as_ref(), theirs.as_ref()]);
-    let float = |b: &[u8]| f64::from(f32::from_le_bytes(b.try_into().unwrap()));
-    let want: Vec<f64> = std::fs::read(&theirs).unwrap().chunks_exact(4).map(float).collect();
-    let file = duet::checkpoint::StateDict::load(&path("inception-fid.safetensors")).unwrap();
+    write_npy(&npy, &images, [count, 32, 32, 3]);
+    make(&["features".as_ref(), folder.as_ref(), npy.as_ref(), theirs.as_ref()]);
+    let file = duet::checkpoint::StateDict::load(&weights).unwrap();
     let mut net = pollster::block_on(FeatureNetwork::new(device(), &file.tensors, 8)).unwrap();
     // The first batch compiles.
     pollster::block_on(net.extract(&images[..3072], [32, 32, 3])).unwrap();
@@ -222,7 +260,7 @@ fn inception_features_of_400_pictures_are_pytorchs() {
     println!("{:.2} images a second", count as f64 / start.elapsed().as_secs_f64());
     let bytes: Vec<u8> = got.pooled.values.iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(&ours, bytes).unwrap();
-    let ratio = assert_close("pooled", &got.pooled.values, &want, 1e-4);
+    let ratio = assert_close("pooled", &got.pooled.values, &floats(&theirs), 1e-4);
     println!("features: {ratio:.4} of the bound 1e-4 of the largest");
-    call(&["distances".as_ref(), ours.as_ref(), theirs.as_ref()]);
+    make(&["distances".as_ref(), ours.as_ref(), theirs.as_ref()]);
 }

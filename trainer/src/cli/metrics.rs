@@ -1,6 +1,6 @@
 //! Options of `duet eval` that ask for more metrics.
 
-use super::{GuidanceKind, solvers};
+use super::{FeatureChoice, GuidanceKind, solvers};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -54,6 +54,11 @@ pub struct Metrics {
     /// with the protocol it was measured by. A figure bears the name of its features.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub metrics: Vec<Metric>,
+    /// Which network gives the features that images are compared by: the model itself (own), Inception-v3 (inception:FILE) or, for 28×28
+    /// grey images, a LeNet (lenet:FILE); FILE is a PyTorch file of their weights, or one that `duet import` made. Only features of the weights that
+    /// published FIDs are measured with give a figure called FID.
+    #[arg(long, default_value = "own", value_name = "NETWORK", requires = "metrics")]
+    pub features: FeatureChoice,
     /// Images to generate for metrics.
     #[arg(long, default_value_t = 1000, value_name = "NUMBER", requires = "metrics")]
     pub samples: usize,

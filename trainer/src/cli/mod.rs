@@ -7,6 +7,7 @@ mod explain;
 pub mod how;
 mod measure;
 mod metrics;
+mod network;
 mod place;
 mod serve;
 mod train;
@@ -18,6 +19,7 @@ pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
 pub use metrics::{Metric, Metrics};
+pub use network::{FeatureChoice, ImportNetwork, NetworkFile};
 pub use place::Place;
 pub use serve::Serve;
 pub use train::{Preset, Resume, Train};
@@ -88,6 +90,9 @@ pub enum Command {
     Info(Info),
     /// Export the averaged weights for shipping.
     Export(Export),
+    /// Weights of other programs' networks.
+    #[command(subcommand)]
+    Import(ImportNetwork),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
     /// Data sets before anything is trained on them.

@@ -14,6 +14,7 @@ mod export_images;
 mod frontier;
 mod info;
 mod limits;
+mod network;
 mod place;
 mod sample;
 mod serve;
@@ -52,6 +53,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Serve(options) => serve::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
+        Command::Import(network) => network::run(arguments, network),
         Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Data(task) => data::run(arguments, task),
         Command::Augment(options) => augment::run(arguments, options),

@@ -18,6 +18,7 @@ mod files;
 mod hammer;
 mod lasting;
 mod measuring;
+mod networks;
 mod pictures;
 mod place;
 mod precision;

@@ -1,10 +1,15 @@
 //! Features of images, by which generated ones are compared with real ones. Each network that gives some is an implementation of
 //! [`Features`] in a file of its own; a figure is named after the network that it was measured with.
 
+mod network;
 mod own;
 
+pub use network::{NetworkFeatures, Origin, Weights};
 pub use own::OwnFeatures;
 
+use crate::cli::FeatureChoice;
+use crate::io::session::Session;
+use duet::features::Network;
 use duet::{Error, Result};
 use std::borrow::Cow;
 
@@ -142,6 +147,24 @@ pub trait Features {
     /// # Errors
     /// Images of a size that the network does not read; a feature that is not finite; device errors.
     fn extract(&mut self, images: &Pixels) -> Result<Extracted>;
+}
+
+/// The features that are asked for, of `batch` images at a time.
+///
+/// # Errors
+/// A file of weights that cannot be read or is of another network; device errors.
+pub fn open(session: &Session, choice: &FeatureChoice, batch: usize) -> Result<Box<dyn Features>> {
+    let (file, inception) = match choice {
+        FeatureChoice::Own => return Ok(Box::new(OwnFeatures::new(session, batch)?)),
+        FeatureChoice::Inception(file) => (file, true),
+        FeatureChoice::Lenet(file) => (file, false),
+    };
+    let weights = Weights::read(file)?;
+    if matches!(weights.network, Network::Inception(_)) != inception {
+        let detail = format!("{} holds {}", file.display(), weights.network.name());
+        return Err(Error::config("features", detail));
+    }
+    Ok(Box::new(NetworkFeatures::new(session.weights.device(), &weights, batch)?))
 }
 
 #[cfg(test)]

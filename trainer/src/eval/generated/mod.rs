@@ -14,7 +14,7 @@ pub use figure::{Figure, Named};
 pub use likelihood::{Likelihood, Stretch};
 pub use real::{Real, Rows, Source, extract};
 
-use super::features::{Features, OwnFeatures};
+use super::features::{self, Features};
 use super::{Measured, Task};
 use crate::cli::{Metric, Metrics};
 use crate::io::session::{Session, watch_interrupts};
@@ -102,8 +102,8 @@ pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
     let begun = Instant::now();
     let (mut figures, mut real) = (Vec::new(), None);
     if asked.metrics.iter().any(|metric| metric.of_generated()) {
-        let mut features = OwnFeatures::new(task.session, task.options.batch)?;
-        let (found, of) = compared(task, &mut features, &mut asked)?;
+        let mut features = features::open(task.session, &options.features, task.options.batch)?;
+        let (found, of) = compared(task, features.as_mut(), &mut asked)?;
         (figures, real) = (found, Some(of));
     }
     let of_classifier = |metric: &Metric| [Metric::Ece, Metric::Confusion, Metric::PerClass].contains(metric);
