@@ -45,6 +45,8 @@ pub mod explain;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 mod facade;
 pub mod families;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
+pub mod features;
 pub mod gpu;
 pub mod graph;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]

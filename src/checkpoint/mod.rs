@@ -25,12 +25,14 @@ mod foreign;
 mod metadata;
 mod names;
 mod read;
+mod state_dict;
 mod write;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use atomic::{check_writable, remove_temporaries, write_atomic};
 pub use metadata::FORMAT;
 pub use names::check_names;
+pub use state_dict::StateDict;
 
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
@@ -339,7 +341,7 @@ pub fn state_dict(bytes: &[u8], path: &Path) -> Result<Tensors> {
         if container.text(metadata::KEY).is_some() {
             return Err("is a checkpoint with a configuration of its own, not a plain state_dict".to_owned());
         }
-        container.tensors(|name| name != "num_batches_tracked" && !name.ends_with(".num_batches_tracked"))
+        container.tensors(|name| !state_dict::is_counter(name))
     };
     decode().map_err(|detail| error_at(path, detail))
 }

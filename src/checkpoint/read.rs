@@ -6,6 +6,7 @@ use super::write::{ADAM_V, TIMESTEPS};
 use crate::tensor::{HostTensor, Tensors};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, Metadata as FileHeader, TensorInfo};
+use std::collections::BTreeMap;
 
 /// A safetensors file whose header is sound: the tensors' bytes follow one another without holes or overlaps, fit
 /// their shapes and end where the file ends.
@@ -55,6 +56,11 @@ impl<'a> Container<'a> {
     /// The text of one of our keys in the header.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// All texts of the header.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        self.header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect()
     }
 
     /// The tensors whose name is `wanted`, as f32.

@@ -2,12 +2,14 @@
 //! [`crate::sampling`].
 
 mod config;
+mod likelihood;
 mod respace;
 mod schedule;
 mod solver;
 mod solvers;
 
 pub use config::{DiffusionConfig, NoiseSchedule};
+pub use likelihood::{BoundTerm, Noised};
 pub use respace::respaced_steps;
 pub use schedule::Schedule;
 pub use solver::{Coefficients, Method, Prediction, Solver, StepAt};

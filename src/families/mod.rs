@@ -40,11 +40,14 @@ impl Family {
     }
 
     /// Whether the family has a kernel for it. The direct one has all; the tiled one lacks the gradient for a convolution's
-    /// input at strides other than 1; that of subgroups has no attention, and convolutions at stride 1 only.
+    /// input at strides other than 1 and convolutions of any window; that of subgroups has no attention, and 3×3 convolutions
+    /// at stride 1 only.
     pub fn has(self, key: &Key) -> bool {
         let stride = || key.shape.get(5) == Some(&1);
         match (self, key.operation) {
             (Family::Direct, _) => true,
+            (Family::Subgroup, KeyKind::Conv2dForward | KeyKind::Conv2dGradInput) => true,
+            (Family::Tiled, KeyKind::Conv2dForward | KeyKind::Conv2dGradInput) => false,
             (Family::Tiled, KeyKind::ConvGradInput) => stride(),
             (Family::Tiled, _) => true,
             (Family::Subgroup, KeyKind::AttentionForward | KeyKind::AttentionGrad) => false,
@@ -91,6 +94,10 @@ pub enum KeyKind {
     ConvGradInput,
     /// Its gradient for the weight.
     ConvGradWeight,
+    /// Convolution with any window.
+    Conv2dForward,
+    /// Its gradient for the input.
+    Conv2dGradInput,
     /// Matrix product.
     MatmulForward,
     /// Its gradient for the left side.
@@ -105,10 +112,12 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// All of them.
-    pub const ALL: [KeyKind; 8] = [
+    pub const ALL: [KeyKind; 10] = [
         KeyKind::ConvForward,
         KeyKind::ConvGradInput,
         KeyKind::ConvGradWeight,
+        KeyKind::Conv2dForward,
+        KeyKind::Conv2dGradInput,
         KeyKind::MatmulForward,
         KeyKind::MatmulGradInput,
         KeyKind::MatmulGradWeight,
@@ -122,6 +131,8 @@ impl KeyKind {
             KeyKind::ConvForward => "conv_forward",
             KeyKind::ConvGradInput => "conv_grad_input",
             KeyKind::ConvGradWeight => "conv_grad_weight",
+            KeyKind::Conv2dForward => "conv2d_forward",
+            KeyKind::Conv2dGradInput => "conv2d_grad_input",
             KeyKind::MatmulForward => "matmul_forward",
             KeyKind::MatmulGradInput => "matmul_grad_input",
             KeyKind::MatmulGradWeight => "matmul_grad_weight",
@@ -136,6 +147,19 @@ impl KeyKind {
             KeyKind::ConvForward | KeyKind::ConvGradInput | KeyKind::ConvGradWeight => {
                 &["batch", "height", "width", "in_channels", "out_channels", "stride"]
             }
+            KeyKind::Conv2dForward | KeyKind::Conv2dGradInput => &[
+                "batch",
+                "height",
+                "width",
+                "in_channels",
+                "out_channels",
+                "kernel_height",
+                "kernel_width",
+                "stride_height",
+                "stride_width",
+                "padding_height",
+                "padding_width",
+            ],
             KeyKind::MatmulForward | KeyKind::MatmulGradInput | KeyKind::MatmulGradWeight => {
                 &["rows", "in_features", "out_features"]
             }

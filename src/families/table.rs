@@ -131,7 +131,7 @@ impl Tuning {
             let mut shape = Vec::new();
             for name in names {
                 match row.shape.get(*name) {
-                    Some(value) if *value > 0 => shape.push(*value),
+                    Some(value) if *value > 0 || name.starts_with("padding") => shape.push(*value),
                     Some(_) => return Err(wrong(format!("{at}.shape.{name}: must be at least 1"))),
                     None => return Err(wrong(format!("{at}.shape.{name}: is missing"))),
                 }

@@ -1,27 +1,40 @@
 //! Classification, representations, noise prediction and denoising error of images, batch after batch.
 
+mod likelihood;
 mod noise;
 mod noised;
+mod representations;
 
+pub use likelihood::LikelihoodBound;
 pub(crate) use noise::target;
 pub use noise::{DenoisingError, NoisePredictor, NoiseProfiles, denoise_plan, predict_plan};
 pub use noised::{NoisedClassifier, NoisedFeatures};
+pub use representations::{ImageRepresentations, Represented};
 
 use crate::error::{Error, Result};
 use crate::gpu::Staging;
 use crate::graph::{NodeId, Place, Plan};
-use crate::model::{Builder, JointModel, ModelConfig, WeightSet};
+use crate::model::{Builder, Encoded, JointModel, ModelConfig, WeightSet};
 use crate::tensor::{Images, check_batch, unpad_rows};
 use crate::weights::{Loaded, Weights};
 
-/// The features \[N,F+1\] of `batch` clean images in the buffer "x"; the last one is the timestep 0.
-fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
-    check_batch(batch)?;
-    let shape = model.config.image_shape(batch);
-    let x = b.graph.leaf(&shape, Place::whole("x"));
+/// The features \[N,F+1\] of the `batch` clean images `x`, the last one the timestep 0, and what they are pooled of.
+fn clean_features(
+    b: &mut Builder<'_>,
+    model: &JointModel,
+    x: NodeId,
+    batch: usize,
+) -> Result<(NodeId, Encoded)> {
     let t = b.graph.fill(batch, 0.0);
     let encoded = model.unet.encode(b, x, t)?;
-    model.classifier.features(b, &encoded, t)
+    Ok((model.classifier.features(b, &encoded, t)?, encoded))
+}
+
+/// The features of `batch` clean images in the buffer "x".
+fn features_of_images(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Result<NodeId> {
+    check_batch(batch)?;
+    let x = b.graph.leaf(&model.config.image_shape(batch), Place::whole("x"));
+    Ok(clean_features(b, model, x, batch)?.0)
 }
 
 /// The plan that classifies `batch` clean images: buffers "x" and "logits".
@@ -30,7 +43,7 @@ fn clean_features(b: &mut Builder<'_>, model: &JointModel, batch: usize) -> Resu
 /// As [`JointModel`]'s builders.
 pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
     let mut b = Builder::new(&model.params, set, false);
-    let features = clean_features(&mut b, model, batch)?;
+    let features = features_of_images(&mut b, model, batch)?;
     let logits = model.classifier.logits(&mut b, features)?;
     b.graph.place(logits, Place::whole("logits"));
     b.graph.compile()
@@ -39,7 +52,7 @@ pub fn classify_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result
 /// The plan of the representations that the classifier reads, of `batch` clean images: buffers "x" and "features".
 fn features_plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
     let mut b = Builder::new(&model.params, set, false);
-    let features = clean_features(&mut b, model, batch)?;
+    let features = features_of_images(&mut b, model, batch)?;
     b.graph.place(features, Place::whole("features"));
     b.graph.compile()
 }
@@ -197,7 +210,7 @@ impl ImageFeatures {
     pub async fn new(weights: &Weights, batch: usize, set: WeightSet) -> Result<ImageFeatures> {
         let model = weights.model();
         let mut one = Builder::new(&model.params, set, false);
-        let features = clean_features(&mut one, model, 1)?;
+        let features = features_of_images(&mut one, model, 1)?;
         let columns = one.graph.shape(features).last().copied().unwrap_or(0);
         let (batch, loaded) = weights.load_fitting(batch, |batch| features_plan(model, batch, set)).await?;
         let images = model.config.images(batch);

@@ -119,13 +119,9 @@ impl NoisePredictor {
         Ok(NoisePredictor { loaded, images, out, schedule, prediction })
     }
 
-    /// The noise eps \[N,C,H,W\] in noised images \[N,C,H,W\], image `i` at step `timesteps[i]` of the whole chain. Of a
-    /// network that predicts x_start or v it is what follows from that.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
-    /// end; [`Error::NotFinite`] where the answer is none; device errors.
-    pub async fn predict(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+    /// What the network puts out \[N,C,H,W\] for noised images \[N,C,H,W\], image `i` at step `timesteps[i]` of the whole chain; of a
+    /// learned variance C is twice the images'.
+    pub(super) async fn outputs(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
         let len = self.images.image_len();
         if Some(images.len()) != timesteps.len().checked_mul(len) {
             let detail = format!("{} values for {} images of {len}", images.len(), timesteps.len());
@@ -135,7 +131,7 @@ impl NoisePredictor {
             let detail = format!("must be below {}, is {bad}", self.schedule.len());
             return Err(Error::config("timesteps", detail));
         }
-        let mut noise = Vec::with_capacity(images.len());
+        let mut outputs = Vec::with_capacity(timesteps.len() * self.out.image_len());
         for (part, steps) in images.chunks(self.images.len()).zip(timesteps.chunks(self.images.batch)) {
             let mut padded = part.to_vec();
             padded.resize(self.images.len(), 0.0);
@@ -145,15 +141,42 @@ impl NoisePredictor {
             self.loaded.write("t", bytemuck::cast_slice(&t))?;
             self.loaded.run();
             let out = self.out.to_host(&self.loaded.read("model_out").await?)?;
-            let rows = part.chunks_exact(len).zip(out.chunks_exact(self.out.image_len()));
-            for ((x, row), t) in rows.zip(steps) {
-                // Behind the prediction, where there is more, comes the variance.
-                let levels = self.schedule.q_sample_coefficients(*t)?;
-                noise.extend(x.iter().zip(row).map(|(x, out)| self.prediction.eps(*x, *out, levels)));
-            }
+            outputs.extend(out.into_iter().take(steps.len() * self.out.image_len()));
+        }
+        Ok(outputs)
+    }
+
+    /// The noise eps \[N,C,H,W\] in noised images \[N,C,H,W\], image `i` at step `timesteps[i]` of the whole chain. Of a
+    /// network that predicts x_start or v it is what follows from that.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the images are not one for each timestep; [`Error::Config`] for a timestep past the chain's
+    /// end; [`Error::NotFinite`] where the answer is none; device errors.
+    pub async fn predict(&self, images: &[f32], timesteps: &[usize]) -> Result<Vec<f32>> {
+        let len = self.images.image_len();
+        let outputs = self.outputs(images, timesteps).await?;
+        let mut noise = Vec::with_capacity(images.len());
+        let rows = images.chunks_exact(len).zip(outputs.chunks_exact(self.out.image_len()));
+        for ((x, row), t) in rows.zip(timesteps) {
+            // Behind the prediction, where there is more, comes the variance.
+            let levels = self.schedule.q_sample_coefficients(*t)?;
+            noise.extend(x.iter().zip(row).map(|(x, out)| self.prediction.eps(*x, *out, levels)));
         }
         finite(&noise, len, "predicted noise")?;
         Ok(noise)
+    }
+
+    pub(super) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    pub(super) fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+
+    /// Values of an image, and of what the network puts out for it.
+    pub(super) fn lengths(&self) -> [usize; 2] {
+        [self.images.image_len(), self.out.image_len()]
     }
 }
 

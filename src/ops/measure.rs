@@ -1,6 +1,7 @@
 //! Times of one operation in each of its families on a device, for tuning tables.
 
 use super::attention::{self, Attention};
+use super::conv2d::{self, Conv2d};
 use super::conv3x3::{self, Conv3x3};
 use super::matmul::{self, MatMul};
 use crate::error::{Error, Result};
@@ -73,6 +74,17 @@ fn convolution(size: &Conv3x3, operation: KeyKind, family: Family) -> (Vec<u64>,
     (sizes, launches)
 }
 
+fn convolution_of_any_window(size: &Conv2d, operation: KeyKind, family: Family) -> (Vec<u64>, Vec<Launch>) {
+    let [x, weight, y] = size.operands().map(|[rows, columns]| floats(rows, columns));
+    let sizes = vec![x, weight, y];
+    let s = slices(&sizes);
+    let launches = match operation {
+        KeyKind::Conv2dGradInput => conv2d::grad_input(family, size, s[2], s[1], s[0]),
+        _ => conv2d::forward(family, size, s[0], s[1], None, s[2]),
+    };
+    (sizes, launches)
+}
+
 fn product(size: &MatMul, operation: KeyKind, family: Family) -> (Vec<u64>, Vec<Launch>) {
     let sizes = vec![
         floats(size.rows, size.in_features),
@@ -114,7 +126,9 @@ fn attention(size: &Attention, operation: KeyKind, family: Family) -> (Vec<u64>,
 /// [`Error::Shape`] where the key's shape has the wrong length.
 pub fn program(key: &Key, family: Family) -> Result<Program> {
     let conv = Conv3x3::of_key(key).map(|size| convolution(&size, key.operation, family));
+    let any = || Conv2d::of_key(key).map(|size| convolution_of_any_window(&size, key.operation, family));
     let made = conv
+        .or_else(any)
         .or_else(|| MatMul::of_key(key).map(|size| product(&size, key.operation, family)))
         .or_else(|| Attention::of_key(key).map(|size| attention(&size, key.operation, family)));
     let (sizes, launches) = made.ok_or_else(|| Error::shape("measure", key.to_string()))?;

@@ -25,6 +25,7 @@ pub mod pool2d;
 pub mod random;
 pub mod reduce_rows;
 pub mod resample;
+pub mod resize;
 pub mod solver;
 pub mod timestep_embedding;
 pub mod variational;

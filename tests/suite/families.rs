@@ -8,6 +8,7 @@ use duet::gpu::Traits;
 use duet::gpu::{Device, DeviceOptions};
 use duet::graph::{Graph, Place};
 use duet::model::{JointModel, Labels, ModelConfig};
+use duet::ops::conv2d::{Conv2d, Window};
 use duet::ops::conv3x3::Conv3x3;
 use duet::ops::matmul::MatMul;
 use duet::rng::Seed;
@@ -21,6 +22,12 @@ const CPU: Traits = Traits { software: true, ..GPU };
 
 fn conv(batch: usize, side: usize, in_channels: usize, out_channels: usize, stride: usize) -> Conv3x3 {
     Conv3x3 { batch, height: side, width: side, in_channels, out_channels, stride }
+}
+
+/// A convolution of a window that 3×3 convolutions are not.
+fn conv2d() -> Conv2d {
+    let window = Window { kernel: [1, 7], stride: [1, 2], padding: [0, 3] };
+    Conv2d::new([8, 17, 17, 128], 192, window).unwrap()
 }
 
 fn table(otherwise: Option<Family>, choices: &[(Key, Family)]) -> Tuning {
@@ -59,6 +66,7 @@ fn rules_follow_the_adapter_and_the_shape() {
     let strided = conv(8, 28, 32, 32, 2);
     assert_eq!(gpu.family(&strided.key(KeyKind::ConvGradInput)), Family::Direct);
     assert_eq!(gpu.family(&strided.key(KeyKind::ConvGradWeight)), Family::Tiled);
+    assert_eq!(gpu.family(&conv2d().key(KeyKind::Conv2dForward)), Family::Direct);
     let big = forward(conv(8, 28, 128, 128, 1));
     assert_eq!(Choices::of("Some CPU", CPU, &[]).family(&big), Family::Direct);
     let small = Traits { workgroup_bytes: 4096, ..GPU };
@@ -76,6 +84,8 @@ fn subgroups_of_eight_are_used_on_software_alone() {
         (conv(8, 28, 32, 32, 1).key(KeyKind::ConvForward), Family::Subgroup),
         (conv(8, 28, 32, 1, 1).key(KeyKind::ConvForward), Family::Subgroup),
         (conv(8, 28, 32, 32, 2).key(KeyKind::ConvForward), Family::Direct),
+        (conv2d().key(KeyKind::Conv2dForward), Family::Subgroup),
+        (conv2d().key(KeyKind::Conv2dGradInput), Family::Subgroup),
         (weight(conv(8, 28, 32, 32, 1)), Family::Subgroup),
         (weight(conv(8, 28, 1, 32, 1)), Family::Direct),
         (weight(conv(8, 28, 32, 1, 1)), Family::Direct),
@@ -122,8 +132,10 @@ fn tables_survive_their_text_and_say_what_is_wrong() {
     let keys = [
         (conv(8, 28, 32, 33, 1).key(KeyKind::ConvGradWeight), Family::Tiled),
         (MatMul { rows: 8, in_features: 3, out_features: 4 }.key(KeyKind::MatmulForward), Family::Direct),
+        (conv2d().key(KeyKind::Conv2dForward), Family::Subgroup),
     ];
     let tuning = table(None, &keys);
+    assert_eq!(Conv2d::of_key(&keys[2].0), Some(conv2d()));
     let text = tuning.to_json();
     let path = Path::new("some/table.json");
     assert_eq!(Tuning::parse(path, &text).unwrap(), tuning);

@@ -1,7 +1,7 @@
 //! Runs launches on host arrays: uploads logical tensors into the padded device layout, reads results back, and
 //! compares them with f64 twins and finite differences.
 
-use duet::families::Family;
+use duet::families::{Choices, Family};
 use duet::gpu::{Buffer, BufferId, BufferSpec, Device, DeviceOptions, Launch, Program, Slice};
 use duet::graph::{Graph, NodeId, Place, Plan};
 use duet::model::ModelConfig;
@@ -130,6 +130,23 @@ impl Harness {
         tensors: &[(&[usize], &[f32])],
         make: impl FnOnce(&mut Graph, &[NodeId]) -> NodeId,
     ) -> Differentiated {
+        Self::differentiate_as(|graph| graph.compile().unwrap(), tensors, make)
+    }
+
+    /// As [`Harness::differentiate`], in the kernels of `family`.
+    pub fn differentiate_in(
+        family: Family,
+        tensors: &[(&[usize], &[f32])],
+        make: impl FnOnce(&mut Graph, &[NodeId]) -> NodeId,
+    ) -> Differentiated {
+        Self::differentiate_as(|graph| graph.compile_for(&Choices::all(family)).unwrap(), tensors, make)
+    }
+
+    fn differentiate_as(
+        compile: impl FnOnce(&Graph) -> Plan,
+        tensors: &[(&[usize], &[f32])],
+        make: impl FnOnce(&mut Graph, &[NodeId]) -> NodeId,
+    ) -> Differentiated {
         let mut h = Harness::new();
         let mut graph = Graph::new();
         let place = |tensor: &Tensor| Place::whole(tensor.slice.buffer.0.to_string());
@@ -150,7 +167,7 @@ impl Harness {
                 output
             })
             .collect();
-        let plan = graph.compile().unwrap();
+        let plan = compile(&graph);
         let external = |name: &str| name.parse::<usize>().ok().map(|i| h.buffers[i].clone());
         pollster::block_on(plan.load(device(), external)).unwrap().run();
         device().wait().unwrap();

@@ -298,6 +298,7 @@ fn operations_of_a_graph() {
         run(&mut table, "conv2d", &|g, [x, _, w, _]| g.conv2d(x, w, window, None));
         run(&mut table, "max", &|g, [x, ..]| g.max_pool2d(x, window));
         run(&mut table, "average", &|g, [x, ..]| g.avg_pool2d(x, window, true));
+        run(&mut table, "resize", &|g, [x, ..]| g.resize_bilinear(x, [window.kernel[0], HUGE]));
         table.refuses("window", || window.output("test", [4, HUGE]));
     }
     for shape in

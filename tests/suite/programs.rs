@@ -98,6 +98,7 @@ fn beyond_the_models() -> Plan {
         (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
         (graph.max_pool2d(x, window).unwrap(), vec![x]),
         (graph.avg_pool2d(x, window, false).unwrap(), vec![x]),
+        (graph.resize_bilinear(x, [5, 20]).unwrap(), vec![x]),
     ];
     for (i, (y, targets)) in list.into_iter().enumerate() {
         let dy = graph.shape(y).to_vec();

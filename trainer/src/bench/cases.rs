@@ -3,9 +3,10 @@
 
 use super::case::{Buffers, Case, Cases};
 use super::fusion;
-use duet::families::{Choices, KeyKind};
+use duet::families::{Choices, Family, KeyKind};
 use duet::ops::Activation;
 use duet::ops::attention::{self, Attention};
+use duet::ops::conv2d::{self, Conv2d, Window};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::ops::features::{self, FeatureMap};
 use duet::ops::groupnorm::{self, GroupNorm};
@@ -43,6 +44,15 @@ pub fn all(batch: usize, choices: &Choices) -> Vec<Case> {
         conv(c, 1, side, channels, 1);
     }
     conv(c, 1, 32, [128, 128], 2);
+    // Of Inception: without padding, 5×5, a row, with stride.
+    for (side, channels, kernel, stride, padding) in [
+        (147, [32, 32], [3, 3], 1, [0, 0]),
+        (35, [48, 64], [5, 5], 1, [2, 2]),
+        (17, [192, 192], [1, 7], 1, [0, 3]),
+        (35, [288, 384], [3, 3], 2, [0, 0]),
+    ] {
+        window(c, side, channels, Window { kernel, stride: [stride; 2], padding });
+    }
     // 1×1 convolutions of skips and attention, then linear layers of the timestep and the classifier.
     let pixels = [[batch * 784, 96, 32], [batch * 196, 128, 64], [batch * 49, 64, 192], [batch * 49, 64, 64]];
     let linear = [[batch, 128, 128], [batch, 128, 64], [batch, 353, 176]];
@@ -95,6 +105,28 @@ fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2],
         let dw = m.rows(9 * pitch(c_in), c_out);
         let naive = conv3x3::naive::grad_weight(&size, x, dy, dw);
         (conv3x3::grad_weight(family, &size, x, dy, scratch, dw), Some(naive))
+    });
+}
+
+/// A convolution of one image, in the direct family too.
+fn window(cases: &mut Cases, side: usize, [c_in, c_out]: [usize; 2], window: Window) {
+    let Ok(size) = Conv2d::new([1, side, side, c_in], c_out, window) else { return };
+    let [x, weight, y] = size.operands();
+    let [height, width] = window.kernel;
+    let name =
+        |kind| format!("conv2d {height}x{width} {c_in}->{c_out} {side}x{side} s{} {kind}", window.stride[0]);
+    let rows = |m: &mut Buffers| [x, weight, y].map(|[rows, columns]| m.rows(rows, columns));
+    cases.add_variant(name("forward"), "direct", |m| {
+        let [x, weight, y] = rows(m);
+        conv2d::forward(Family::Direct, &size, x, weight, None, y)
+    });
+    cases.add_chosen(name("forward"), &size.key(KeyKind::Conv2dForward), |m, family| {
+        let [x, weight, y] = rows(m);
+        (conv2d::forward(family, &size, x, weight, None, y), None)
+    });
+    cases.add_chosen(name("grad_input"), &size.key(KeyKind::Conv2dGradInput), |m, family| {
+        let [x, weight, y] = rows(m);
+        (conv2d::grad_input(family, &size, y, weight, x), None)
     });
 }
 

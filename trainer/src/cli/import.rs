@@ -1,5 +1,6 @@
 //! `duet import`.
 
+use super::ImportNetwork;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -13,8 +14,19 @@ use std::path::PathBuf;
 /// anything of the diffusion process: these are taken as the reference's code has them by default, listed, and said otherwise
 /// with --set or --config.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Import {
+    /// Another network's weights.
+    #[command(subcommand)]
+    pub network: Option<ImportNetwork>,
+    /// A model.
+    #[command(flatten)]
+    pub model: Option<ImportModel>,
+}
+
+/// A model of another program's.
+#[derive(Debug, Args)]
+pub struct ImportModel {
     /// The model: a checkpoint or state_dict of the reference as PyTorch wrote it (.pt, .pth; either format) or as a safetensors
     /// file, or a folder of diffusers (a pipeline, or a UNet2DModel alone).
     pub file: PathBuf,
@@ -46,6 +58,7 @@ Examples:
   duet import model.pt --config trainer/recipes/fashion-mnist.toml --out model.safetensors
   duet import unet.pt --set model.image_size=64 --set model.num_head_channels=64 --new-head cat,dog --out model.safetensors
   duet import ddpm-pipeline/ --new-head 10 --out model.safetensors
+  duet import inception pt_inception-2015-12-05-6726825d.pth --out inception.safetensors
 
 Settings that no tensor says, with their defaults:
   model.image_size                     by the multipliers: 28 (1,2,2), 32 (1,2,2,2), 64 (1,2,3,4)

@@ -1,6 +1,6 @@
 //! Options of the commands that measure counterfactuals.
 
-use super::{Data, How, Model};
+use super::{Data, How, Metrics, Model};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -49,6 +49,9 @@ pub struct Eval {
     /// images), or with a file that an earlier `duet --json eval` printed.
     #[arg(long, value_name = "WHAT", requires = "judge")]
     pub against: Option<String>,
+    /// More metrics.
+    #[command(flatten)]
+    pub more: Metrics,
     /// Images at a time.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,

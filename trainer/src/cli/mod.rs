@@ -7,6 +7,8 @@ mod explain;
 pub mod how;
 mod import;
 mod measure;
+mod metrics;
+mod network;
 mod place;
 mod serve;
 mod train;
@@ -16,8 +18,10 @@ pub use data::{DataCache, DataGet, DataInfo, DataTask};
 pub use experiment::Experiment;
 pub use explain::Explain;
 pub use how::How;
-pub use import::Import;
+pub use import::{Import, ImportModel};
 pub use measure::{Eval, Frontier, Which};
+pub use metrics::{Metric, Metrics};
+pub use network::{FeatureChoice, ImportNetwork, NetworkFile};
 pub use place::Place;
 pub use serve::Serve;
 pub use train::{Preset, Resume, Train};
@@ -88,7 +92,8 @@ pub enum Command {
     Info(Info),
     /// Export the averaged weights: for shipping, for PyTorch, for diffusers.
     Export(Export),
-    /// Make a model of another program's: the reference's checkpoints (.pt), its state_dict, a network of diffusers.
+    /// Make a model of another program's: the reference's checkpoints (.pt), its state_dict, a network of diffusers; or read
+    /// the weights of a network that features are measured with.
     Import(Import),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),

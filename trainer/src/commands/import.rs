@@ -1,6 +1,6 @@
 //! `duet import`: a model of another program's.
 
-use crate::cli::{Cli, Import};
+use crate::cli::{Cli, ImportModel};
 use crate::data::ending;
 use crate::interchange::diffusers::{self, Imported};
 use crate::interchange::head::{NewHead, TOPIC, UNTRAINED, drop_head};
@@ -32,7 +32,7 @@ struct Read {
 ///
 /// # Errors
 /// Files that cannot be read or are not such a model; settings that contradict it; a file that cannot be written.
-pub fn run(arguments: &Cli, options: &Import) -> Result<()> {
+pub fn run(arguments: &Cli, options: &ImportModel) -> Result<()> {
     if ending(&options.out) != "safetensors" {
         let detail = format!("{} must end in .safetensors", options.out.display());
         return Err(Error::config("out", detail));
@@ -104,7 +104,7 @@ pub fn run(arguments: &Cli, options: &Import) -> Result<()> {
 }
 
 /// A state_dict of the reference's.
-fn of_the_reference(options: &Import, said: &Said, head: Option<&NewHead>) -> Result<Read> {
+fn of_the_reference(options: &ImportModel, said: &Said, head: Option<&NewHead>) -> Result<Read> {
     let mut weights = source::read(&options.file, options.key.as_deref())?;
     let facts = Facts::of(&weights).map_err(|detail| bad(&options.file, detail))?;
     let classes = head.map(|head| head.classes).or(facts.num_classes);
@@ -117,7 +117,7 @@ fn of_the_reference(options: &Import, said: &Said, head: Option<&NewHead>) -> Re
 }
 
 /// A folder of diffusers.
-fn of_diffusers(options: &Import, said: &Said, head: Option<&NewHead>) -> Result<Read> {
+fn of_diffusers(options: &ImportModel, said: &Said, head: Option<&NewHead>) -> Result<Read> {
     for (option, given) in [("ema", options.ema.is_some()), ("key", options.key.is_some())] {
         if given {
             return Err(Error::config(

@@ -15,6 +15,7 @@ mod frontier;
 mod import;
 mod info;
 mod limits;
+mod network;
 mod place;
 mod sample;
 mod serve;
@@ -22,7 +23,7 @@ mod study;
 mod train;
 mod tune;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Import};
 use duet::Result;
 
 /// What a command answers beyond what it prints.
@@ -53,7 +54,12 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Serve(options) => serve::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
-        Command::Import(options) => import::run(arguments, options),
+        Command::Import(Import { network: Some(network), .. }) => network::run(arguments, network),
+        Command::Import(Import { model: Some(model), .. }) => import::run(arguments, model),
+        // The command line asks for one of the two.
+        Command::Import(Import { network: None, model: None }) => {
+            Err(duet::Error::config("import", "name a file, or a network"))
+        }
         Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Data(task) => data::run(arguments, task),
         Command::Augment(options) => augment::run(arguments, options),

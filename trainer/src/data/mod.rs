@@ -1,5 +1,6 @@
 //! Data sets: published ones as their authors' files are, folders of labelled pictures, arrays in `.npz`.
 
+mod arrays;
 mod boxes;
 mod cache;
 mod celeba;
@@ -33,6 +34,7 @@ mod threads;
 mod tree;
 mod usps;
 
+pub use arrays::{Array, Arrays, pack};
 pub use boxes::{Boxed, boxes};
 pub use cache::{Cache, Kept};
 pub use decode::{Reading, Told};

@@ -1,20 +1,14 @@
 //! Arrays as NumPy saves them, `numpy.savez(path, images, labels)`: images as `arr_0`, bytes \[N,H,W\] or \[N,H,W,C\], and labels
 //! as `arr_1`, whole numbers \[N\] from 0. With `train.npz` and `test.npz` the split is theirs.
 
-use super::foreign::foreign;
+use super::arrays::Arrays;
 use super::levels::{Fitted, Levels};
 use super::split::{Parts, held, warn_of_unknown_groups};
 use super::{DataSpec, Dataset, Summary, bad, decode, file, shared, tree};
 use duet::Result;
 use duet::model::Labels;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
-use zip::ZipArchive;
 
-/// Longest header of an array, and most bytes of one.
-const LONGEST_HEADER: usize = 1 << 16;
-const MOST_BYTES: usize = 1 << 36;
 /// Most classes: a label beyond them is a mistake.
 const MOST_CLASSES: i64 = 10_000;
 
@@ -74,18 +68,6 @@ struct Loaded {
     note: Option<String>,
 }
 
-/// A file's arrays.
-fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
-    let failed = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    if let Some(word) = foreign(std::io::BufRead::fill_buf(&mut file).map_err(failed)?) {
-        return Err(bad(path, word));
-    }
-    file.rewind().map_err(failed)?;
-    ZipArchive::new(file)
-        .map_err(|e| bad(path, format!("is no .npz, or cut short: {e}; numpy.savez writes such files")))
-}
-
 /// Channels and the longer side of the images of `train.npz`, or of the only file.
 ///
 /// # Errors
@@ -93,50 +75,31 @@ fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
 pub fn shape(folder: &Path) -> Result<[usize; 2]> {
     let train = folder.join("train.npz");
     let path = if train.is_file() { train } else { only(folder)? };
-    let mut archive = archive(&path)?;
-    let wrong = |detail: String| bad(&path, format!("arr_0: {detail}"));
-    let mut entry = archive.by_name("arr_0.npy").map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    let (_, sides, channels) = images(&start(&mut entry).map_err(wrong)?).map_err(wrong)?;
+    let mut arrays = Arrays::open(&path)?;
+    let (_, sides, channels) =
+        arrays.header("arr_0")?.images().map_err(|detail| arrays.wrong("arr_0", detail))?;
     Ok([channels, sides[0].max(sides[1])])
 }
 
-/// Count, height and width, and channels of an array of images.
-fn images(header: &Header) -> std::result::Result<(usize, [usize; 2], usize), String> {
-    match *header.shape.as_slice() {
-        [count, height, width] => Ok((count, [height, width], 1)),
-        [count, height, width, colours @ (1 | 3)] => Ok((count, [height, width], colours)),
-        _ => {
-            Err(format!("images of the shape {:?}; [N,H,W], [N,H,W,1] or [N,H,W,3] are needed", header.shape))
-        }
-    }
-}
-
 fn read(path: &Path, spec: &DataSpec, channels: usize, size: usize) -> Result<Loaded> {
-    let mut archive = archive(path)?;
-    let mut array = |name: &str| -> Result<(Header, Vec<u8>)> {
-        let wrong = |detail: String| bad(path, format!("{name}: {detail}"));
-        let mut entry =
-            archive.by_name(&format!("{name}.npy")).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-        npy(&mut entry).map_err(wrong)
-    };
-    let (header, data) = array("arr_0")?;
-    let (count, sides, colours) = images(&header).map_err(|detail| bad(path, format!("arr_0: {detail}")))?;
-    if header.kind != "|u1" {
-        return Err(bad(
-            path,
-            format!("arr_0: values of the type {:?}; bytes (uint8) are needed", header.kind),
-        ));
+    let mut arrays = Arrays::open(path)?;
+    let images = arrays.get("arr_0")?;
+    let (count, sides, colours) = images.header.images().map_err(|detail| arrays.wrong("arr_0", detail))?;
+    if images.header.kind != "|u1" {
+        let detail = format!("values of the type {:?}; bytes (uint8) are needed", images.header.kind);
+        return Err(arrays.wrong("arr_0", detail));
     }
-    if data.is_empty() {
-        return Err(bad(path, "arr_0: holds no images"));
+    if images.bytes.is_empty() {
+        return Err(arrays.wrong("arr_0", "holds no images"));
     }
-    let (header, labels) = array("arr_1")?;
-    if !matches!(header.shape.as_slice(), [rows] | [rows, 1] if *rows == count) {
-        let detail = format!("arr_1: labels of the shape {:?} for {count} images", header.shape);
-        return Err(bad(path, detail));
+    let labels = arrays.get("arr_1")?;
+    let shape = &labels.header.shape;
+    if !matches!(shape.as_slice(), [rows] | [rows, 1] if *rows == count) {
+        return Err(arrays.wrong("arr_1", format!("labels of the shape {shape:?} for {count} images")));
     }
-    let classes = labels_of(&header.kind, &labels).map_err(|detail| bad(path, format!("arr_1: {detail}")))?;
-    let levels = Levels { data, channels: colours, sides, together: true };
+    let classes =
+        labels_of(&labels.header.kind, &labels.bytes).map_err(|detail| arrays.wrong("arr_1", detail))?;
+    let levels = Levels { data: images.bytes, channels: colours, sides, together: true };
     let Fitted { images, resize_to, note } = levels.fit(path, spec, channels, size)?;
     let most = classes.iter().max().map_or(0, |class| *class as usize + 1);
     let data = Dataset {
@@ -147,77 +110,6 @@ fn read(path: &Path, spec: &DataSpec, channels: usize, size: usize) -> Result<Lo
         class_names: names(most),
     };
     Ok(Loaded { data, resize_to, note })
-}
-
-/// What an array's header says.
-#[derive(Debug)]
-struct Header {
-    /// Its type, as NumPy writes it: byte order, kind, bytes.
-    kind: String,
-    shape: Vec<usize>,
-}
-
-/// An array's header (NEP 1: version 1.0, or 2.0 and 3.0 with longer headers).
-fn start(file: &mut impl Read) -> std::result::Result<Header, String> {
-    let failed = |e: std::io::Error| format!("cannot be unpacked: {e}");
-    let mut some = |count: usize| -> std::result::Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        file.by_ref().take(count as u64).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() < count { Err("ends inside its header".into()) } else { Ok(bytes) }
-    };
-    let start = some(8)?;
-    let length = match (start.strip_prefix(b"\x93NUMPY"), &some(2)?[..]) {
-        (Some([1, _]), &[a, b]) => usize::from(u16::from_le_bytes([a, b])),
-        (Some([2 | 3, _]), &[a, b]) => match some(2)?[..] {
-            [c, d] => u32::from_le_bytes([a, b, c, d]) as usize,
-            _ => 0,
-        },
-        _ => return Err("is no array of a known version".into()),
-    };
-    if length > LONGEST_HEADER {
-        return Err(format!("has a header of {length} bytes; up to {LONGEST_HEADER} are read"));
-    }
-    let text = some(length)?;
-    header(&String::from_utf8_lossy(&text))
-}
-
-/// An array's header and bytes.
-fn npy(file: &mut impl Read) -> std::result::Result<(Header, Vec<u8>), String> {
-    let failed = |e: std::io::Error| format!("cannot be unpacked: {e}");
-    let header = start(file)?;
-    let width = header.kind.get(2..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
-    let bytes = header.shape.iter().try_fold(width, |bytes, side| bytes.checked_mul(*side));
-    let bytes = bytes.filter(|bytes| *bytes <= MOST_BYTES);
-    let bytes = bytes.ok_or_else(|| format!("announces the shape {:?}, more than is read", header.shape))?;
-    let mut data = Vec::new();
-    file.take(bytes as u64 + 1).read_to_end(&mut data).map_err(failed)?;
-    if data.len() != bytes {
-        let more = if data.len() > bytes { "more than " } else { "" };
-        return Err(format!(
-            "holds {more}{} of the {bytes} bytes its header announces",
-            data.len().min(bytes)
-        ));
-    }
-    Ok((header, data))
-}
-
-/// A header's dictionary as Python prints it: `{'descr': '|u1', 'fortran_order': False, 'shape': (10, 28, 28), }`.
-fn header(text: &str) -> std::result::Result<Header, String> {
-    let after = |key: &str| {
-        let rest = text.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
-        rest.ok_or_else(|| format!("its header has no {key:?}"))
-    };
-    if after("fortran_order")?.starts_with("True") {
-        return Err("its values lie in Fortran's order: save numpy.ascontiguousarray of it".into());
-    }
-    let kind = after("descr")?.strip_prefix('\'').and_then(|rest| rest.split_once('\''));
-    let (kind, _) = kind.ok_or("its values are of a structured type")?;
-    let shape = after("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
-    let (shape, _) = shape.ok_or("its header has no whole shape")?;
-    let sides = shape.split(',').map(str::trim).filter(|side| !side.is_empty());
-    let shape: Option<Vec<usize>> = sides.map(|side| side.parse().ok()).collect();
-    let shape = shape.ok_or("its header has no whole shape")?;
-    Ok(Header { kind: kind.to_owned(), shape })
 }
 
 /// Labels as classes.

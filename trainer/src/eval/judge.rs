@@ -203,7 +203,7 @@ impl Judge {
                 rows.extend_from_slice(&features[row * columns..][..columns]);
             }
         }
-        Ok(Likeness { reference: Reference::new(Gaussian::of(&rows, self.columns())?), images: seen })
+        Ok(Likeness { reference: Reference::new(Gaussian::of(&rows, self.columns())?)?, images: seen })
     }
 }
 
@@ -220,7 +220,7 @@ impl Likeness {
     /// # Errors
     /// Fewer than two images; device errors.
     pub fn distance(&self, judge: &Judge, images: &[f32]) -> Result<f64> {
-        Ok(self.reference.distance(&Gaussian::of(&judge.features(images)?, judge.columns())?))
+        self.reference.distance(&Gaussian::of(&judge.features(images)?, judge.columns())?)
     }
 }
 

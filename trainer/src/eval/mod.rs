@@ -8,8 +8,10 @@ pub mod comparison;
 pub mod corrupted;
 pub mod counterfactuals;
 pub mod explanations;
+pub mod features;
 pub mod figures;
 pub mod frontier;
+pub mod generated;
 pub mod judge;
 pub mod likeness;
 pub mod noise_error;
@@ -61,4 +63,5 @@ pub struct Task<'a> {
 pub type Measure = fn(task: &Task<'_>) -> Result<Measured>;
 
 /// Every metric of `duet eval`, in the order of its output.
-pub static MEASURES: [Measure; 3] = [accuracy::measure, noise_error::measure, counterfactuals::measure];
+pub static MEASURES: [Measure; 4] =
+    [accuracy::measure, noise_error::measure, counterfactuals::measure, generated::measure];

@@ -94,7 +94,7 @@ impl Judge {
         let scale = Scale::of(&real, columns);
         Ok(Judge {
             classifier: pollster::block_on(ImageClassifier::new(&session.weights, BATCH, session.set))?,
-            reference: Reference::new(Gaussian::of(&real, columns)?),
+            reference: Reference::new(Gaussian::of(&real, columns)?)?,
             real: Manifold::new(scale.apply(real), columns, NEIGHBOURS)?,
             features,
             scale,
@@ -105,7 +105,7 @@ impl Judge {
     fn look(&self, images: &[f32], labels: &[usize]) -> Result<Found> {
         let rows = pollster::block_on(self.features.get(images))?;
         let columns = self.features.columns();
-        let frechet = self.reference.distance(&Gaussian::of(&rows, columns)?);
+        let frechet = self.reference.distance(&Gaussian::of(&rows, columns)?)?;
         let quality = self.real.quality_of(&Manifold::new(self.scale.apply(rows), columns, NEIGHBOURS)?);
         let answers = argmax(&pollster::block_on(self.classifier.logits(images))?, self.classes)?;
         let right = answers.iter().zip(labels).filter(|(answer, label)| answer == label).count();

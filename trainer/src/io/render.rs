@@ -243,7 +243,7 @@ pub(super) fn margin<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
 }
 
 /// Grey level of a value in −1..1, what is outside clipped.
-fn level(value: f32) -> u8 {
+pub fn level(value: f32) -> u8 {
     ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
 }
 

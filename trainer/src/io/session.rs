@@ -1,7 +1,7 @@
 //! What commands share: the device, a loaded model, interruption.
 
 use crate::cli::{self, ChainArgs, Cli, Data, Model};
-use crate::data::{DataSpec, Split};
+use crate::data::{Cache, DataSpec, Split};
 use crate::io::data::Reader;
 use crate::io::output::tell;
 use crate::io::{terminal, tuning};
@@ -136,6 +136,11 @@ impl Session {
     /// As [`Session::data_spec`]; bad data; classes that the model does not have.
     pub fn data(&self, options: &Data) -> Result<Split> {
         data(&self.reader, &self.checkpoint, options)
+    }
+
+    /// Where what was computed of data is kept between runs; `None`: nowhere.
+    pub fn cache_folder(&self) -> Option<&Path> {
+        self.reader.cache.as_ref().map(Cache::folder)
     }
 
     /// The statistics of the training data under the weights in use, where the file has them.

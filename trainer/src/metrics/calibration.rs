@@ -126,7 +126,19 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::{self, figures, numbers};
     use super::*;
+
+    #[test]
+    fn figures_as_numpy_has_them() {
+        let want = figures();
+        let probabilities =
+            duet::model::Head::Multiclass.probabilities(&numbers(&want["logits"]), 5).unwrap();
+        let truths: Vec<u32> = numbers(&want["labels"]).into_iter().map(|label| label as u32).collect();
+        let got = Calibration::of(&probabilities, &truths, 5).unwrap();
+        golden::close(got.ece, &want["calibration"]["ece"], 1e-6);
+        golden::close(got.nll, &want["calibration"]["nll"], 1e-6);
+    }
 
     fn close(got: f64, want: f64) {
         assert!((got - want).abs() < 1e-7, "{got} instead of {want}");

@@ -5,6 +5,7 @@
 //! neighbour in the same set. Precision is the share of generated points inside of the real manifold, recall the share of
 //! real points inside of the generated one.
 
+use super::distances::{Listener, apart, by_row, nobody, rows_of};
 use duet::{Error, Result};
 use serde::Serialize;
 
@@ -17,56 +18,81 @@ pub struct Quality {
     pub recall: f64,
 }
 
-/// Points of one set and the widths of their balls.
+/// Points of one set and how near their neighbours are.
 pub struct Manifold {
     points: Vec<f32>,
     columns: usize,
-    /// Squared.
-    radii: Vec<f32>,
-}
-
-/// Squared distance, in eight sums that run side by side.
-fn apart(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| (x - y) * (x - y)).sum();
-    for (x, y) in a.zip(b) {
-        for i in 0..8 {
-            sums[i] += (x[i] - y[i]) * (x[i] - y[i]);
-        }
-    }
-    sums.iter().sum::<f32>() + rest
+    neighbours: usize,
+    /// Squared distances of each point's nearest neighbours, ascending \[N,neighbours\].
+    nearest: Vec<f32>,
 }
 
 impl Manifold {
     /// The manifold of `points` \[N,columns\] with `k` neighbours.
     ///
     /// # Errors
-    /// [`Error::Config`] where there are not more than `k` points.
+    /// [`Error::Config`] where there are not more than `k` points; [`Error::Shape`] for no whole number of them; [`Error::NotFinite`].
     pub fn new(points: Vec<f32>, columns: usize, k: usize) -> Result<Manifold> {
-        let count = points.len() / columns.max(1);
+        Self::watched(points, columns, k, &mut nobody)
+    }
+
+    /// As [`Manifold::new`]; the listener hears of each point.
+    ///
+    /// # Errors
+    /// As there; [`Error::Aborted`].
+    pub fn watched(points: Vec<f32>, columns: usize, k: usize, hear: Listener<'_>) -> Result<Manifold> {
+        let count = rows_of("manifold", &points, columns)?;
         if k == 0 || count <= k {
             let detail = format!("must be at least 1 and less than the {count} images of a set, is {k}");
             return Err(Error::config("neighbours", detail));
         }
-        let mut radii = Vec::with_capacity(count);
-        for (i, point) in points.chunks_exact(columns).enumerate() {
-            let others = points.chunks_exact(columns).enumerate().filter(|(j, _)| *j != i);
-            let mut distances: Vec<f32> = others.map(|(_, other)| apart(point, other)).collect();
-            let (_, kth, _) = distances.select_nth_unstable_by(k - 1, f32::total_cmp);
-            radii.push(*kth);
-        }
-        Ok(Manifold { points, columns, radii })
+        let nearest = |row: usize, distances: &mut [f32]| {
+            // The point itself is none of its neighbours.
+            distances[row] = f32::INFINITY;
+            distances.select_nth_unstable_by(k - 1, f32::total_cmp);
+            let nearest = &mut distances[..k];
+            nearest.sort_unstable_by(f32::total_cmp);
+            nearest.to_vec()
+        };
+        let nearest = by_row([&points, &points], columns, hear, nearest)?.concat();
+        Ok(Manifold { points, columns, neighbours: k, nearest })
+    }
+
+    /// The points \[N,columns\].
+    pub fn points(&self) -> &[f32] {
+        &self.points
+    }
+
+    /// Numbers of a point.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The squared width of each point's ball, by its `k`-th neighbour.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for more neighbours than the manifold was made with, or none.
+    pub fn radii(&self, k: usize) -> Result<Vec<f32>> {
+        let Some(at) = k.checked_sub(1).filter(|at| *at < self.neighbours) else {
+            return Err(Error::config(
+                "neighbours",
+                format!("must be from 1 to {}, is {k}", self.neighbours),
+            ));
+        };
+        Ok(self.nearest.iter().skip(at).step_by(self.neighbours).copied().collect())
     }
 
     /// Share of the other set's points that lie inside of a ball.
     fn share_of(&self, other: &Manifold) -> f64 {
+        let radii: Vec<f32> =
+            self.nearest.iter().skip(self.neighbours - 1).step_by(self.neighbours).copied().collect();
         let inside = |point: &[f32]| {
             let centres = self.points.chunks_exact(self.columns);
-            centres.zip(&self.radii).any(|(centre, radius)| apart(point, centre) <= *radius)
+            centres.zip(&radii).any(|(centre, radius)| apart(point, centre) <= *radius)
         };
-        let count = other.points.chunks_exact(self.columns).filter(|point| inside(point)).count();
-        count as f64 / other.radii.len() as f64
+        let points = other.points.chunks_exact(other.columns);
+        let all = points.len();
+        points.filter(|point| inside(point)).count() as f64 / all as f64
     }
 
     /// Precision and recall of `generated`, this being the real set.
@@ -103,6 +129,7 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::golden;
     use super::*;
     use duet::rng::{Seed, Stream, normal_fill};
 
@@ -134,6 +161,32 @@ mod tests {
         };
         let (real, generated) = (rows(real), rows(generated));
         Quality { precision: share(&generated, &real), recall: share(&real, &generated) }
+    }
+
+    /// Radii, precision and recall of the reference's code, which measures with exact distances there.
+    #[test]
+    fn sets_as_the_reference_has_them() {
+        for (case, columns, sizes) in [("ipr_k3", 12, &[3][..]), ("ipr_k5", 6, &[5, 10])] {
+            let [real, made] = ["in.ref", "in.gen"].map(|name| golden::<f32>(&format!("{case}/{name}")));
+            for (number, k) in sizes.iter().enumerate() {
+                let new = |points: &[f32]| Manifold::new(points.to_vec(), columns, *k).unwrap();
+                let (reference, generated) = (new(&real), new(&made));
+                for (set, name) in [(&reference, "out.radii_ref_sq"), (&generated, "out.radii_gen_sq")] {
+                    let want = golden::<f32>(&format!("{case}/{name}"));
+                    let want = want.iter().skip(number).step_by(sizes.len());
+                    let radii = set.radii(*k).unwrap();
+                    assert!(radii.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-5 * want));
+                }
+                let want = |name: &str| golden::<f64>(&format!("{case}/{name}"))[number];
+                let want = Quality { precision: want("out.precision"), recall: want("out.recall") };
+                let got = reference.quality_of(&generated);
+                let near = |got: f64, want: f64| (got - want).abs() < 1e-6;
+                assert!(
+                    near(got.precision, want.precision) && near(got.recall, want.recall),
+                    "{case}, {k}: {got:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -3,11 +3,21 @@
 
 pub mod calibration;
 pub mod change;
+pub mod confusion;
 pub mod cout;
+pub mod coverage;
+pub mod distances;
+mod draws;
 pub mod frechet;
+#[cfg(test)]
+mod golden;
+pub mod inception_score;
+pub mod kid;
+mod kmeans;
 pub mod lbfgs;
 pub mod logistic;
 pub mod manifold;
 pub mod placement;
+pub mod prd;
 pub mod roc;
 pub mod statistics;

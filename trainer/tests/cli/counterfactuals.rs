@@ -164,10 +164,10 @@ fn counterfactuals_are_measured_and_judged() {
         let count = 20 * targets.iter().filter(|target| **target == class as usize).count();
         like.extend((0..count).map(|at| of_class[at % of_class.len()]));
     }
-    let reference = Reference::new(gaussian(&train.images_f32(&like)).unwrap());
-    let want = reference.distance(&gaussian(&counterfactuals).unwrap());
+    let reference = Reference::new(gaussian(&train.images_f32(&like)).unwrap()).unwrap();
+    let want = reference.distance(&gaussian(&counterfactuals).unwrap()).unwrap();
     close(&found["frechet"], want, 1e-3 * want, "Fréchet distance");
-    let want = reference.distance(&gaussian(&images).unwrap());
+    let want = reference.distance(&gaussian(&images).unwrap()).unwrap();
     close(&found["judge"]["frechet_originals"], want, 1e-3 * want, "Fréchet distance of the originals");
     let identity = &found["judge"]["identity"];
     assert_eq!((&identity["file"], &identity["seed"]), (&json!(case.judge), &json!(9)));

@@ -20,6 +20,7 @@ mod hammer;
 mod interchange;
 mod lasting;
 mod measuring;
+mod networks;
 mod pictures;
 mod place;
 mod precision;

@@ -1,22 +1,20 @@
-//! Convolution with any odd kernel, stride and padding, and its gradients: `wgsl/conv2d.wgsl`. The gradient of the bias is a
-//! column sum. For 3×3 kernels of padding 1 and strides 1 and 2 [`conv3x3`](super::conv3x3) is faster.
+//! Convolution with any kernel, stride and padding, and its gradients. The gradient of the bias is a column sum. For 3×3 kernels
+//! of padding 1 and strides 1 and 2 [`conv3x3`](super::conv3x3) is faster.
+//!
+//! The families: `direct` (`wgsl/conv2d.wgsl`) and `subgroup` (`wgsl/conv2d_subgroup.wgsl`), which lacks the gradient for the
+//! weight. Where a family lacks a kernel the direct one runs ([`Family::or_direct`]).
 
-use super::kernel::{shader, split_rows};
-use super::reduce_rows;
+mod direct;
+mod subgroup;
+
+pub use direct::{grad_weight, grad_weight_scratch};
+
 use crate::error::{Error, Result};
-use crate::gpu::{Launch, Slice, spread};
+use crate::families::{Family, Key, KeyKind};
+use crate::gpu::{Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
 use crate::tensor::pitch;
 
-shader!("conv2d");
-
-const WORKGROUP: u64 = 32;
-/// Pixels and vec4s of channels per invocation.
-const TILE: [usize; 2] = [4, 2];
-/// Invocations that `grad_weight` aims at, so that small layers still fill a device.
-const WEIGHT_INVOCATIONS: usize = 1024;
-/// Pixels of a slice of `grad_weight` at most: some software devices end a loop after 65,535 rounds.
-const SLICE_PIXELS: usize = 32_768;
 /// Largest kernel, stride or padding: positions in an image then fit the shader's integers.
 const LARGEST: usize = 32_767;
 
@@ -85,21 +83,13 @@ struct Size {
     slice_pixels: u32,
 }
 
-/// Pairs of vec4s of `channels`.
-fn pairs(channels: usize) -> usize {
-    (pitch(channels) / 4).div_ceil(TILE[1])
-}
-
 impl Conv2d {
     /// The convolution of an image \[batch, height, width, channels\] to `out_channels`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for kernels of even size, no samples or channels, and what [`Window::output`] refuses.
+    /// [`Error::Shape`] for no samples or channels, and what [`Window::output`] refuses.
     pub fn new(image: [usize; 4], out_channels: usize, window: Window) -> Result<Conv2d> {
         let [batch, height, width, in_channels] = image;
-        if window.kernel.iter().any(|side| side.is_multiple_of(2)) {
-            return Err(Error::shape("conv2d", format!("kernels are odd, this is {:?}", window.kernel)));
-        }
         if [batch, in_channels, out_channels].contains(&0) {
             return Err(Error::shape("conv2d", format!("{image:?} to {out_channels} channels is empty")));
         }
@@ -125,13 +115,6 @@ impl Conv2d {
         self.taps() * pitch(self.in_channels) * pitch(self.out_channels)
     }
 
-    /// Slices of `grad_weight` and pixels of each.
-    fn slices(&self) -> (usize, usize) {
-        let pixels = self.pixels(self.out_sides);
-        let tiles = self.taps() * pairs(self.in_channels) * pairs(self.out_channels);
-        split_rows(pixels, WEIGHT_INVOCATIONS.div_ceil(tiles).max(pixels.div_ceil(SLICE_PIXELS)))
-    }
-
     fn uniform(&self) -> Size {
         let Window { kernel, stride, padding } = self.window;
         Size {
@@ -152,47 +135,69 @@ impl Conv2d {
         }
     }
 
-    fn launch(&self, entry: &'static str, uniform: Size, invocations: usize, reads: Vec<Slice>) -> Launch {
-        let products = self.taps() * self.pixels(self.out_sides) * self.in_channels * self.out_channels;
-        Launch {
-            kernel: kernel(entry, &[("WG", WORKGROUP as f64)]),
-            reads,
-            writes: Vec::new(),
-            uniform: bytemuck::bytes_of(&uniform).to_vec(),
-            workgroups: spread((invocations as u64).div_ceil(WORKGROUP)),
-            multiply_adds: products as u64,
+    fn multiply_adds(&self) -> u64 {
+        (self.taps() * self.pixels(self.out_sides) * self.in_channels * self.out_channels) as u64
+    }
+
+    /// Struct and bindings of a forward pass; what is absent is bound to what is there, and not read.
+    fn forward_operands(&self, x: Slice, weight: Slice, bias: Option<Slice>) -> (Size, Vec<Slice>) {
+        let uniform = Size { has_bias: u32::from(bias.is_some()), ..self.uniform() };
+        (uniform, vec![x, weight, bias.unwrap_or(weight)])
+    }
+
+    /// This convolution as key of a tuning table.
+    pub fn key(&self, operation: KeyKind) -> Key {
+        let ([height, width], Window { kernel, stride, padding }) = (self.sides, self.window);
+        let image = [self.batch, height, width, self.in_channels, self.out_channels];
+        Key { operation, shape: [&image[..], &kernel, &stride, &padding].concat() }
+    }
+
+    /// The convolution of a key; `None`: it is of another operation, or of a shape that no convolution has.
+    pub fn of_key(key: &Key) -> Option<Conv2d> {
+        match (key.operation, key.shape.as_slice()) {
+            (
+                KeyKind::Conv2dForward | KeyKind::Conv2dGradInput,
+                &[batch, height, width, channels, out_channels, u, v, s, t, p, q],
+            ) => {
+                let window = Window { kernel: [u, v], stride: [s, t], padding: [p, q] };
+                Conv2d::new([batch, height, width, channels], out_channels, window).ok()
+            }
+            _ => None,
         }
+    }
+
+    /// Rows and columns of x, of the weight and of y.
+    pub fn operands(&self) -> [[usize; 2]; 3] {
+        let weight_rows = self.taps() * pitch(self.in_channels);
+        [
+            [self.pixels(self.sides), self.in_channels],
+            [weight_rows, self.out_channels],
+            [self.pixels(self.out_sides), self.out_channels],
+        ]
     }
 }
 
 /// y = conv(x, weight) (+ bias); the weight is \[kernel height · kernel width, pitch(C), K\].
-pub fn forward(size: &Conv2d, x: Slice, weight: Slice, bias: Option<Slice>, y: Slice) -> Vec<Launch> {
-    let uniform = Size { has_bias: u32::from(bias.is_some()), ..size.uniform() };
-    let tiles = size.pixels(size.out_sides).div_ceil(TILE[0]) * pairs(size.out_channels);
-    // What is absent is bound to what is there, and not read.
-    let reads = vec![x, weight, bias.unwrap_or(weight)];
-    vec![Launch { writes: vec![y], ..size.launch("forward", uniform, tiles, reads) }]
+pub fn forward(
+    family: Family,
+    size: &Conv2d,
+    x: Slice,
+    weight: Slice,
+    bias: Option<Slice>,
+    y: Slice,
+) -> Vec<Launch> {
+    match family.or_direct(&size.key(KeyKind::Conv2dForward)) {
+        Family::Subgroup => subgroup::forward(size, x, weight, bias, y),
+        _ => direct::forward(size, x, weight, bias, y),
+    }
 }
 
 /// dx of dy.
-pub fn grad_input(size: &Conv2d, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    let tiles = size.pixels(size.sides).div_ceil(TILE[0]) * pairs(size.in_channels);
-    let launch = size.launch("grad_input", size.uniform(), tiles, vec![dy, weight]);
-    vec![Launch { writes: vec![dx], ..launch }]
-}
-
-/// Bytes of scratch that [`grad_weight`] needs.
-pub fn grad_weight_scratch(size: &Conv2d) -> u64 {
-    reduce_rows::slice_bytes(size.slices().0, size.weight_elements())
-}
-
-/// dw of x and dy.
-pub fn grad_weight(size: &Conv2d, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
-    let (slices, slice_pixels) = size.slices();
-    let uniform = Size { slices: slices as u32, slice_pixels: slice_pixels as u32, ..size.uniform() };
-    let tiles = slices * size.taps() * pairs(size.in_channels) * pairs(size.out_channels);
-    let partial = size.launch("grad_weight", uniform, tiles, vec![x, dy]);
-    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
+pub fn grad_input(family: Family, size: &Conv2d, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+    match family.or_direct(&size.key(KeyKind::Conv2dGradInput)) {
+        Family::Subgroup => subgroup::grad_input(size, dy, weight, dx),
+        _ => direct::grad_input(size, dy, weight, dx),
+    }
 }
 
 /// Of x, weight, \[bias\].
@@ -204,8 +209,13 @@ struct Conv2dForward {
 
 impl Operation for Conv2dForward {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        let family = context.family(&self.size.key(KeyKind::Conv2dForward));
         let [x, weight] = context.first();
-        forward(&self.size, x, weight, context.optional(self.bias, 2), context.output)
+        forward(family, &self.size, x, weight, context.optional(self.bias, 2), context.output)
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![self.size.key(KeyKind::Conv2dForward)]
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
@@ -224,7 +234,12 @@ struct Conv2dGradInput(Conv2d);
 
 impl Operation for Conv2dGradInput {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        grad_input(&self.0, context.inputs[0], context.inputs[1], context.output)
+        let family = context.family(&self.0.key(KeyKind::Conv2dGradInput));
+        grad_input(family, &self.0, context.inputs[0], context.inputs[1], context.output)
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![self.0.key(KeyKind::Conv2dGradInput)]
     }
 }
 
