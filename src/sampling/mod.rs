@@ -11,6 +11,6 @@ pub(crate) use chain::run_words;
 pub use chain::{ChainOptions, Progress, Sampler, Watch};
 pub use finish::{Finish, Finished};
 pub(crate) use guidance::Gradients;
-pub use guidance::{Guidance, guidable};
+pub use guidance::{Guidance, guidable, guidable_by};
 pub(crate) use pace::Pace;
 pub use step::{NoiseSource, StepSpec, step_plan};

@@ -17,6 +17,7 @@ pub mod experiments;
 pub mod fetch;
 pub mod io;
 pub mod metrics;
+pub mod onnx;
 pub mod recipe;
 pub mod report;
 pub mod serve;

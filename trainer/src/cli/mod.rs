@@ -6,6 +6,7 @@ mod experiment;
 mod explain;
 pub mod how;
 mod measure;
+mod onnx;
 mod place;
 mod serve;
 mod train;
@@ -16,6 +17,7 @@ pub use experiment::Experiment;
 pub use explain::Explain;
 pub use how::How;
 pub use measure::{Eval, Frontier, Which};
+pub use onnx::{OnnxArgs, OnnxKind};
 pub use place::Place;
 pub use serve::Serve;
 pub use train::{Preset, Resume, Train};
@@ -84,7 +86,7 @@ pub enum Command {
     Serve(Serve),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
-    /// Export the averaged weights for shipping.
+    /// Export the averaged weights for shipping, or for ONNX Runtime (--onnx).
     Export(Export),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
@@ -324,12 +326,15 @@ pub struct Export {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// File to write (.safetensors).
+    /// File to write (.safetensors, or .onnx with --onnx).
     #[arg(long, short)]
     pub out: PathBuf,
     /// Keep 32-bit floats.
     #[arg(long)]
     pub f32: bool,
+    /// The same as a file for other programs.
+    #[command(flatten)]
+    pub onnx: OnnxArgs,
     /// The data the model was trained on. With --recipe or --data its noise error on training images is measured and stored,
     /// so that `classify` and `explain` can tell pictures unlike them.
     #[command(flatten)]

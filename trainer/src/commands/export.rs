@@ -1,6 +1,7 @@
 //! `duet export`: the averaged weights alone, in 16-bit floats, for shipping; with statistics of the training data where
 //! those are given.
 
+use super::export_onnx;
 use crate::cli::{Cli, Export, WeightSet};
 use crate::data::{Dataset, ending};
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
@@ -20,6 +21,9 @@ const PART: usize = 8;
 /// # Errors
 /// A bad checkpoint; values beyond the range of 16-bit floats; a file that cannot be written; bad data.
 pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
+    if let Some(kind) = options.onnx.kind {
+        return export_onnx::run(arguments, options, kind);
+    }
     let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<_> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
     if ending(&options.out) != "safetensors" {
