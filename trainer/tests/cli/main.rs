@@ -18,6 +18,7 @@ mod files;
 mod hammer;
 mod lasting;
 mod measuring;
+mod onnx;
 mod pictures;
 mod place;
 mod precision;
