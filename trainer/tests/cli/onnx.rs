@@ -54,16 +54,24 @@ impl Exported {
     }
 }
 
-/// The largest difference of any output, of its largest value or of 1.
-fn difference(got: &BTreeMap<String, Array>, want: &BTreeMap<String, Array>) -> f64 {
-    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
-    let each = want.iter().map(|(name, want)| {
+/// The largest difference of each output, of its largest value or of 1.
+fn differences(got: &BTreeMap<String, Array>, case: &Case) -> BTreeMap<String, f64> {
+    assert_eq!(got.keys().collect::<Vec<_>>(), case.outputs.keys().collect::<Vec<_>>());
+    let each = case.outputs.iter().map(|(name, want)| {
         assert_eq!(got[name].shape, want.shape, "{name}");
-        let largest = want.data.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+        let least = if name == "pred_xstart" { case.gain } else { 1.0 };
+        let largest = want.data.iter().fold(least, |m, v| m.max(v.abs()));
         let apart = got[name].data.iter().zip(&want.data).map(|(a, b)| (a - b).abs());
-        apart.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) }) / largest
+        let apart = apart.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
+        (name.clone(), apart / largest)
     });
-    each.fold(0.0, f64::max)
+    each.collect()
+}
+
+/// What runs the file of a case comes as close as rounding lets it.
+fn assert_close(got: &BTreeMap<String, Array>, case: &Case, what: &str) {
+    let apart = differences(got, case);
+    assert!(apart.values().all(|d| *d < CLOSE), "{what} {:?}: {apart:?}", case.arguments);
 }
 
 #[test]
@@ -72,9 +80,14 @@ fn onnx_files_compute_what_the_library_computes() {
         let exported = Exported::new(&checkpoint);
         for case in cases(&checkpoint, 2) {
             let model = exported.read(case.arguments);
-            let got = evaluate(&model, &case.inputs);
-            let apart = difference(&got, &case.outputs);
-            assert!(apart < CLOSE, "{name} {:?}: {apart}", case.arguments);
+            assert_close(&evaluate(&model, &case.inputs), &case, name);
+            // The gradient is what is compared: without it nothing is close.
+            if case.arguments[0] == "guided-step" {
+                let mut still = case.inputs.clone();
+                still.get_mut("alpha").unwrap().data.fill(0.0);
+                let moved = differences(&evaluate(&model, &still), &case)["eps"];
+                assert!(moved > 100.0 * CLOSE, "{name}: guidance moves the noise by {moved} alone");
+            }
         }
     }
 }
@@ -97,6 +110,8 @@ fn onnx_files_say_what_they_are() {
         for (name, port) in model.inputs.iter().chain(&model.outputs) {
             assert_eq!(port.shape[0], Length::Named("N".into()), "{name}: any number of images");
             assert!(!port.doc.is_empty(), "{name}");
+            let element = if arguments.contains(&"--uint8") && name == "image" { 2 } else { 1 };
+            assert_eq!(port.element, element, "{name}: bytes or floats");
         }
         // Viewers show the shape of everything that a node gives.
         let given = model.nodes.iter().flat_map(|node| &node.outputs);
@@ -144,8 +159,7 @@ fn onnx_files_hold_the_weights_that_are_asked_for() {
     {
         let file = exported.read(&[case.arguments, &["--f16"]].concat());
         assert_eq!(file.constants[name].element, 10);
-        let apart = difference(&evaluate(&file, &case.inputs), &case.outputs);
-        assert!(apart < CLOSE, "{:?}: {apart}", case.arguments);
+        assert_close(&evaluate(&file, &case.inputs), case, "16 bits");
     }
 }
 
@@ -225,18 +239,68 @@ fn onnx_runtime_computes_what_the_library_computes() {
         (name.to_owned(), Checkpoint::load(&public.join(format!("{name}.safetensors"))).unwrap())
     });
     let tiny = tiny().into_iter().map(|(name, checkpoint)| (name.to_owned(), checkpoint));
-    let mut worst = BTreeMap::new();
+    let mut worst: BTreeMap<String, f64> = BTreeMap::new();
     for (name, checkpoint) in tiny.chain(usual()).chain(shipped) {
         let exported = Exported::new(&checkpoint);
         for batch in [1, 3] {
             for case in cases(&checkpoint, batch) {
-                let apart = difference(&runtime(&exported, &case), &case.outputs);
-                println!("{name}, {batch} images, {}: {apart:.1e}", case.arguments.join(" "));
-                let most: &mut f64 = worst.entry(case.arguments.join(" ")).or_default();
-                *most = most.max(apart);
+                let apart = differences(&runtime(&exported, &case), &case);
+                println!("{name}, {batch} images, {}: {apart:?}", case.arguments.join(" "));
+                for (output, apart) in apart {
+                    let most = worst.entry(format!("{}: {output}", case.arguments.join(" "))).or_default();
+                    *most = most.max(apart);
+                }
             }
         }
     }
-    println!("largest differences: {worst:?}");
-    assert!(worst.values().all(|apart| *apart < CLOSE), "{worst:?}");
+    println!("largest differences: {worst:#?}");
+    assert!(worst.values().all(|apart| *apart < CLOSE));
+}
+
+/// The snippet of a language in the README's part about ONNX.
+fn snippet(language: &str) -> String {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let part = readme.split("\n### ONNX\n").nth(1).expect("the README has a part about ONNX");
+    let fence = format!("```{language}\n");
+    part.split(&fence).nth(1).and_then(|rest| rest.split("```").next()).expect("a snippet").to_owned()
+}
+
+/// The shipped model as files, and a sneaker as a picture: what the README's snippets read.
+fn readme_folder() -> Exported {
+    let public = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/demo/public");
+    let exported = Exported::new(&Checkpoint::load(&public.join("model.safetensors")).unwrap());
+    exported.export(&["classifier"], "classifier.onnx");
+    exported.export(&["guided-step"], "guided-step.onnx");
+    std::fs::copy(public.join("images/00009.png"), exported.path("shoe.png")).unwrap();
+    exported
+}
+
+#[test]
+#[ignore = "needs Python with onnxruntime and Pillow, which `make slow-test` installs"]
+fn the_readme_s_python_classifies_and_samples() {
+    let printed = python(&snippet("python"), readme_folder().folder.path());
+    assert_eq!(printed, "Sneaker\n['Bag', 'Ankle boot']\n");
+}
+
+#[test]
+#[ignore = "needs Node.js with onnxruntime-web, which `make slow-test` installs"]
+fn the_readme_s_javascript_classifies() {
+    let exported = readme_folder();
+    let modules = std::env::var("DUET_ONNX_WEB")
+        .expect("DUET_ONNX_WEB names a folder with onnxruntime-web in node_modules");
+    let modules = Path::new(&modules).join("node_modules");
+    // Names of packages are looked for beside the program and nowhere else.
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(std::fs::canonicalize(modules).unwrap(), exported.path("node_modules"))
+        .unwrap();
+    let shoe = image::open(exported.path("shoe.png")).unwrap().into_rgba8();
+    let canvas = format!("const context = {{ getImageData: () => ({{ data: {:?} }}) }};\n", shoe.as_raw());
+    std::fs::write(exported.path("snippet.mjs"), format!("{canvas}{}", snippet("js"))).unwrap();
+    let node = std::process::Command::new("node")
+        .arg("snippet.mjs")
+        .current_dir(exported.folder.path())
+        .output()
+        .unwrap();
+    assert!(node.status.success(), "{}", String::from_utf8_lossy(&node.stderr));
+    assert_eq!(String::from_utf8(node.stdout).unwrap(), "7\n", "a sneaker");
 }

@@ -128,6 +128,8 @@ pub struct Case {
     pub arguments: &'static [&'static str],
     pub inputs: BTreeMap<String, Array>,
     pub outputs: BTreeMap<String, Array>,
+    /// How often the network's rounding counts in the predicted image, 1/√ᾱ of its noisiest image.
+    pub gain: f64,
 }
 
 type Named = (&'static str, Vec<usize>, Vec<f32>);
@@ -148,6 +150,7 @@ fn case<const I: usize, const O: usize>(
         arguments,
         inputs: arrays(inputs.into()),
         outputs: arrays(outputs.into_iter().flatten().collect()),
+        gain: 1.0,
     }
 }
 
@@ -210,7 +213,7 @@ pub fn cases(checkpoint: &Checkpoint, batch: usize) -> Vec<Case> {
             kept * x + noised * z
         })
         .collect();
-    let alpha = 1.5;
+    let alpha = 40.0;
     // The first image is guided; another one may be not at all.
     let (labels, rows) = match config.head {
         Head::Multiclass => {
@@ -299,7 +302,8 @@ pub fn cases(checkpoint: &Checkpoint, batch: usize) -> Vec<Case> {
             probabilities,
             variance,
         ];
-        list.push(case(arguments, inputs, outputs));
+        let least = places.iter().map(|place| schedule.alphas_cumprod[*place]).fold(1.0, f64::min);
+        list.push(Case { gain: least.sqrt().recip(), ..case(arguments, inputs, outputs) });
     }
     list
 }
