@@ -21,6 +21,7 @@ mod looks;
 mod malaria;
 mod mat;
 mod npz;
+mod optdigits;
 mod packed;
 mod picture;
 mod spec;

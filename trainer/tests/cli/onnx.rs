@@ -54,16 +54,20 @@ impl Exported {
     }
 }
 
-/// The largest difference of each output, of its largest value or of 1.
+/// The largest difference of each output, of its image's largest value or of 1.
 fn differences(got: &BTreeMap<String, Array>, case: &Case) -> BTreeMap<String, f64> {
     assert_eq!(got.keys().collect::<Vec<_>>(), case.outputs.keys().collect::<Vec<_>>());
     let each = case.outputs.iter().map(|(name, want)| {
         assert_eq!(got[name].shape, want.shape, "{name}");
-        let least = if name == "pred_xstart" { case.gain } else { 1.0 };
-        let largest = want.data.iter().fold(least, |m, v| m.max(v.abs()));
-        let apart = got[name].data.iter().zip(&want.data).map(|(a, b)| (a - b).abs());
-        let apart = apart.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
-        (name.clone(), apart / largest)
+        let len = want.data.len() / want.shape[0];
+        let images = got[name].data.chunks(len).zip(want.data.chunks(len)).zip(&case.gains);
+        let apart = images.map(|((got, want), gain)| {
+            let least = if name == "pred_xstart" { *gain } else { 1.0 };
+            let largest = want.iter().fold(least, |m, v| m.max(v.abs()));
+            let apart = got.iter().zip(want).map(|(a, b)| (a - b).abs());
+            apart.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) }) / largest
+        });
+        (name.clone(), apart.fold(0.0, f64::max))
     });
     each.collect()
 }

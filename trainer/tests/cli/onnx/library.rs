@@ -128,8 +128,8 @@ pub struct Case {
     pub arguments: &'static [&'static str],
     pub inputs: BTreeMap<String, Array>,
     pub outputs: BTreeMap<String, Array>,
-    /// How often the network's rounding counts in the predicted image, 1/√ᾱ of its noisiest image.
-    pub gain: f64,
+    /// How often the network's rounding counts in each predicted image: 1/√ᾱ.
+    pub gains: Vec<f64>,
 }
 
 type Named = (&'static str, Vec<usize>, Vec<f32>);
@@ -146,11 +146,12 @@ fn case<const I: usize, const O: usize>(
             })
             .collect()
     };
+    let batch = inputs[0].1[0];
     Case {
         arguments,
         inputs: arrays(inputs.into()),
         outputs: arrays(outputs.into_iter().flatten().collect()),
-        gain: 1.0,
+        gains: vec![1.0; batch],
     }
 }
 
@@ -302,8 +303,8 @@ pub fn cases(checkpoint: &Checkpoint, batch: usize) -> Vec<Case> {
             probabilities,
             variance,
         ];
-        let least = places.iter().map(|place| schedule.alphas_cumprod[*place]).fold(1.0, f64::min);
-        list.push(Case { gain: least.sqrt().recip(), ..case(arguments, inputs, outputs) });
+        let gains = places.iter().map(|place| schedule.alphas_cumprod[*place].sqrt().recip()).collect();
+        list.push(Case { gains, ..case(arguments, inputs, outputs) });
     }
     list
 }
