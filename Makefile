@@ -21,8 +21,9 @@ test: setup lint
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
 # network, 500 random networks, dispatches beyond every limit.
-slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python
+slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python target/onnx/bin/python target/onnx/node_modules
 	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python DUET_PYTORCH=$(CURDIR)/target/pytorch/bin/python \
+		DUET_ONNX=$(CURDIR)/target/onnx/bin/python DUET_ONNX_WEB=$(CURDIR)/target/onnx \
 		$(CARGO) test --release --workspace -- --include-ignored
 
 # TensorBoard's own reader of event files, for the test that gives it ours.
@@ -34,6 +35,15 @@ target/tensorboard/bin/tensorboard:
 target/pytorch/bin/python:
 	python3 -m venv target/pytorch
 	target/pytorch/bin/pip install --quiet torch==2.15.0 diffusers==0.42.1 safetensors numpy || { rm -rf target/pytorch; exit 1; }
+
+# ONNX's checker and ONNX Runtime in Python and in JavaScript, for the tests that give them our files.
+target/onnx/bin/python:
+	python3 -m venv target/onnx
+	target/onnx/bin/pip install --quiet onnx==1.23.2 onnxruntime==1.32.0 pillow==13.0.0
+
+target/onnx/node_modules:
+	@sh trainer/scripts/setup.sh web
+	npm install --silent --no-save --prefix target/onnx onnxruntime-web@1.30.0
 
 # Gives every reader of files damaged ones for MINUTES minutes each, guided by coverage (tests/fuzz/run.sh); TARGETS="idx
 # recipe" tries some of them. What it finds lies in target/fuzz/found.

@@ -40,6 +40,12 @@ pub struct Weights {
     timestep_variance: f32,
 }
 
+/// Running variance of the classifier's timestep feature, the last of them.
+pub(crate) fn timestep_variance(weights: &Tensors) -> f32 {
+    let variances = weights.get("clasifier.bn_1.running_var");
+    variances.and_then(|t| t.data.last()).copied().unwrap_or(0.0)
+}
+
 impl Weights {
     /// Uploads `weights` (reference names and layouts) and, where given, their average.
     ///
@@ -51,9 +57,7 @@ impl Weights {
         weights: &Tensors,
         ema: Option<&Tensors>,
     ) -> Result<Weights> {
-        let variances = weights.get("clasifier.bn_1.running_var");
-        // The timestep is the last of the classifier's features.
-        let timestep_variance = variances.and_then(|t| t.data.last()).copied().unwrap_or(0.0);
+        let timestep_variance = timestep_variance(weights);
         let shared = BTreeMap::new();
         let mut this = Weights { device: device.clone(), model, shared, timestep_variance };
         let running = this.model.params.pack(weights, None)?;

@@ -82,10 +82,15 @@ impl LikelihoodBound {
         let outputs = self.predictor.outputs(&noised, timesteps).await?;
         finite(&outputs, out_len, "network's output")?;
         let images = images.chunks_exact(len).zip(noise.chunks_exact(len)).zip(outputs.chunks_exact(out_len));
-        let term = |(((x_start, noise), out), t): (((&[f32], &[f32]), &[f32]), &usize)| {
-            schedule.bound_term(*t, self.predictor.prediction(), Noised { x_start, noise, out })
-        };
-        images.zip(timesteps).map(term).collect()
+        let mut terms = Vec::with_capacity(timesteps.len());
+        for (((x_start, noise), out), t) in images.zip(timesteps) {
+            terms.push(schedule.bound_term(
+                *t,
+                self.predictor.prediction(),
+                Noised { x_start, noise, out },
+            )?);
+        }
+        Ok(terms)
     }
 
     /// The divergence of an image \[C,H,W\] at the chain's end from a standard normal, in bits per dimension.

@@ -4,7 +4,8 @@ use super::objective::{Input, Objective, Of, Parts, check_inputs};
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place};
 use crate::model::{Builder, Encoded, Head, JointModel};
-use crate::weights::Weights;
+use crate::tensor::Tensors;
+use crate::weights::{Weights, timestep_variance};
 
 /// How a class steers the chain.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,4 +150,9 @@ const LEAST_TIMESTEP_VARIANCE: f32 = 0.1;
 /// Whether the classifier has seen noised images, so that its gradient means something at t > 0.
 pub fn guidable(weights: &Weights) -> bool {
     weights.timestep_variance() >= LEAST_TIMESTEP_VARIANCE
+}
+
+/// As [`guidable`], of weights that are on no device: those of a checkpoint, say.
+pub fn guidable_by(weights: &Tensors) -> bool {
+    timestep_variance(weights) >= LEAST_TIMESTEP_VARIANCE
 }

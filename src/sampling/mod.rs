@@ -14,7 +14,7 @@ pub use chain::Sampler;
 pub(crate) use chain::run_words;
 pub use finish::{Finish, Finished};
 pub(crate) use guidance::{Gradients, Unguided};
-pub use guidance::{Guidance, guidable};
+pub use guidance::{Guidance, guidable, guidable_by};
 pub use interpolate::slerp;
 pub use objective::{Class, Mixture, Near, Objective, Of, Parts};
 pub(crate) use pace::Pace;

@@ -48,11 +48,13 @@ fn three(stride: usize, padding: usize) -> Window {
 
 /// An operation of `x` \[2,H,W,C\] and a weight, with its gradients.
 type Apply = Box<dyn Fn(&mut Graph, &[NodeId]) -> NodeId>;
+/// Its name, the input's shape, the sides of a result that differ from it, and what is done.
+type Case = (String, [usize; 4], Option<[usize; 2]>, Apply);
 
 #[test]
 fn operations_and_their_gradients_are_pytorchs() {
     let fixture = fixture();
-    let mut cases: Vec<(String, [usize; 4], Option<[usize; 2]>, Apply)> = Vec::new();
+    let mut cases: Vec<Case> = Vec::new();
     let resizes = [([7, 5], [13, 11]), ([9, 5], [4, 3]), ([1, 6], [5, 6]), ([6, 7], [1, 30])];
     for (number, ([height, width], made)) in resizes.into_iter().enumerate() {
         let apply: Apply = Box::new(move |g, leaves| g.resize_bilinear(leaves[0], made).unwrap());

@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod interchange;
 pub mod io;
 pub mod metrics;
+pub mod onnx;
 pub mod recipe;
 pub mod report;
 pub mod serve;

@@ -9,6 +9,7 @@ mod import;
 mod measure;
 mod metrics;
 mod network;
+mod onnx;
 mod place;
 mod serve;
 mod train;
@@ -22,6 +23,7 @@ pub use import::{Import, ImportModel};
 pub use measure::{Eval, Frontier, Which};
 pub use metrics::{Metric, Metrics};
 pub use network::{FeatureChoice, ImportNetwork, NetworkFile};
+pub use onnx::{OnnxArgs, OnnxKind};
 pub use place::Place;
 pub use serve::Serve;
 pub use train::{Preset, Resume, Train};
@@ -90,7 +92,7 @@ pub enum Command {
     Serve(Serve),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
-    /// Export the averaged weights: for shipping, for PyTorch, for diffusers.
+    /// Export the averaged weights: for shipping, for PyTorch, for diffusers, for ONNX Runtime.
     Export(Export),
     /// Make a model of another program's: the reference's checkpoints (.pt), its state_dict, a network of diffusers; or read
     /// the weights of a network that features are measured with.
@@ -333,7 +335,7 @@ pub struct Export {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Model to write (.safetensors).
+    /// Model to write (.safetensors), or the ONNX file (.onnx with --onnx).
     #[arg(long, short, value_name = "FILE", required_unless_present_any = ["pt", "diffusers"])]
     pub out: Option<PathBuf>,
     /// Write the weights as the reference's state_dict, in 32-bit floats, as a file that PyTorch loads
@@ -348,6 +350,9 @@ pub struct Export {
     /// Keep 32-bit floats in the model.
     #[arg(long)]
     pub f32: bool,
+    /// The same as a file for other programs.
+    #[command(flatten)]
+    pub onnx: OnnxArgs,
     /// The data the model was trained on. With --recipe or --data its noise error on training images is measured and stored,
     /// so that `classify` and `explain` can tell pictures unlike them.
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `duet export`: the averaged weights alone, in 16-bit floats, for shipping, with statistics of the training data where those
 //! are given; as PyTorch's file; as a pipeline of diffusers.
 
+use super::export_onnx;
 use crate::cli::{Cli, Export};
 use crate::data::{Dataset, ending};
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
@@ -25,6 +26,9 @@ const PART: usize = 8;
 /// A bad checkpoint; values beyond the range of 16-bit floats; a network that the other program has no place for; a file that
 /// cannot be written; bad data.
 pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
+    if let Some(kind) = options.onnx.kind {
+        return export_onnx::run(arguments, options, kind);
+    }
     let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<_> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
     let ends = |path: &Option<PathBuf>, option: &str, allowed: &[&str]| match path {

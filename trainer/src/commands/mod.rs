@@ -11,6 +11,7 @@ mod experiment;
 mod explain;
 mod export;
 mod export_images;
+mod export_onnx;
 mod frontier;
 mod import;
 mod info;

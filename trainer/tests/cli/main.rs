@@ -21,6 +21,7 @@ mod interchange;
 mod lasting;
 mod measuring;
 mod networks;
+mod onnx;
 mod pictures;
 mod place;
 mod precision;
