@@ -5,14 +5,6 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// `duet import`.
-///
-/// What it reads executes nothing: a PyTorch file is a program, of which only the instructions and names are followed that tensors
-/// need; all else is refused by its name.
-///
-/// The network's shape is found in the names and shapes of its tensors (channels, widths, levels, blocks, attention, classes, learned sigma). No
-/// tensor says the image's size, the number of heads, the order of q, k and v, the groups of GroupNorm, the kind of head, or
-/// anything of the diffusion process: these are taken as the reference's code has them by default, listed, and said otherwise
-/// with --set or --config.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Import {

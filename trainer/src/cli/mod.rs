@@ -96,6 +96,14 @@ pub enum Command {
     Export(Export),
     /// Make a model of another program's: the reference's checkpoints (.pt), its state_dict, a network of diffusers; or read
     /// the weights of a network that features are measured with.
+    ///
+    /// What it reads executes nothing: a PyTorch file is a program, of which only the instructions and names are followed that
+    /// tensors need; all else is refused by its name.
+    ///
+    /// The network's shape is found in the names and shapes of its tensors (channels, widths, levels, blocks, attention, classes, learned
+    /// sigma). No tensor says the image's size, the number of heads, the order of q, k and v, the groups of GroupNorm, the kind of head,
+    /// or anything of the diffusion process: these are taken as the reference's code has them by default, listed, and said
+    /// otherwise with --set or --config.
     Import(Import),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),

@@ -164,7 +164,7 @@ impl Said {
             model.channel_mult.clone_from(&facts.channel_mult);
         }
         self.place_attention(&mut model, facts)?;
-        model.validate()?;
+        model.validate().map_err(|error| self.hint(error))?;
         diffusion.validate()?;
         let mut all = Table::new();
         let failed = |error: toml::ser::Error| Error::config("config", error.to_string());
@@ -213,6 +213,20 @@ impl Said {
         let mut assumed = self.assumed(&table, model.learn_sigma);
         assumed.retain(open);
         Ok(Settings { model, diffusion, pictures: self.pictures, assumed })
+    }
+
+    /// An error of a setting that nobody said, with what says it.
+    fn hint(&self, error: Error) -> Error {
+        match error {
+            Error::Config { field, detail }
+                if self.get("model", &field).is_none()
+                    && UNSEEN.iter().any(|(name, _)| name.strip_prefix("model.") == Some(&field)) =>
+            {
+                let detail = format!("{detail}; no shape says it: --set model.{field}=VALUE does");
+                Error::Config { field, detail }
+            }
+            other => other,
+        }
     }
 
     /// Puts what a shape says into a table, unless the user says something else.
@@ -404,6 +418,11 @@ mod tests {
             let said = error(&[set], &facts());
             assert!(words.iter().all(|word| said.contains(word)), "{set}: {said}");
         }
+        let narrow = Facts { num_channels: 24, ..facts() };
+        assert!(
+            error(&[], &narrow).contains("num_groups: 48 channels")
+                && error(&[], &narrow).contains("--set model.num_groups=")
+        );
         let odd = Facts { channel_mult: vec![1, 3], attention: vec![false; 2], ..facts() };
         assert!(error(&[], &odd).contains("--set model.image_size=PIXELS"));
     }
