@@ -21,13 +21,19 @@ test: setup lint
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
 # network, 500 random networks, dispatches beyond every limit.
-slow-test: setup target/tensorboard/bin/tensorboard
-	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python $(CARGO) test --release --workspace -- --include-ignored
+slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python
+	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python DUET_PYTORCH=$(CURDIR)/target/pytorch/bin/python \
+		$(CARGO) test --release --workspace -- --include-ignored
 
 # TensorBoard's own reader of event files, for the test that gives it ours.
 target/tensorboard/bin/tensorboard:
 	python3 -m venv target/tensorboard
 	target/tensorboard/bin/pip install --quiet tensorboard==2.21.0 setuptools==80.9.0
+
+# PyTorch and diffusers, for the tests that give them our files and take theirs.
+target/pytorch/bin/python:
+	python3 -m venv target/pytorch
+	target/pytorch/bin/pip install --quiet torch==2.15.0 diffusers==0.42.1 safetensors numpy || { rm -rf target/pytorch; exit 1; }
 
 # Gives every reader of files damaged ones for MINUTES minutes each, guided by coverage (tests/fuzz/run.sh); TARGETS="idx
 # recipe" tries some of them. What it finds lies in target/fuzz/found.

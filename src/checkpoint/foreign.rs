@@ -7,10 +7,10 @@ pub(super) const AGAIN: &str = "copy or download it again";
 /// As many bytes decide.
 const HEAD: usize = 1024;
 
-const ZIPPED: &str = "is a zip archive, as PyTorch saves models (.pt, .pth); save the state_dict as a safetensors file and import \
-                      that, or unpack the archive if it only wraps a model";
-const PICKLE: &str = "is a Python pickle, as PyTorch saved models (.pt, .pth, .bin); save the state_dict as a safetensors file \
-                      and import that";
+const ZIPPED: &str = "is a zip archive, as PyTorch saves models (.pt, .pth): `duet import FILE --out model.safetensors` makes a \
+                      model of it, executing nothing; or unpack the archive if it only wraps a model";
+const PICKLE: &str = "is a Python pickle, as PyTorch saved models (.pt, .pth, .bin): `duet import FILE --out model.safetensors` \
+                      makes a model of it, executing nothing";
 const PICTURE: &str =
     "is a picture, not a model; give the model's .safetensors file here and the picture as an image";
 
@@ -145,8 +145,8 @@ mod tests {
             (b"<!DOCTYPE html>\n<html lang=\"en\">", &["web page", "download"]),
             (b"\xef\xbb\xbf\n <HTML><body>404", &["web page"]),
             (b"<?xml version=\"1.0\"?><Error><Code>AccessDenied", &["web page"]),
-            (b"PK\x03\x04\0\0\x08\x08archive/data.pkl", &["PyTorch", "safetensors"]),
-            (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", &["pickle", "PyTorch"]),
+            (b"PK\x03\x04\0\0\x08\x08archive/data.pkl", &["PyTorch", "duet import"]),
+            (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", &["pickle", "PyTorch", "duet import"]),
             (b"\x80\x04\x95\0\0", &["pickle"]),
             (b"GGUF\x03\0\0\0", &["GGUF"]),
             (b"\x08\x07\x12\x07pytorch\x1a\x051.9.0", &["ONNX"]),

@@ -185,16 +185,7 @@ impl Checkpoint {
         model: ModelConfig,
         diffusion: DiffusionConfig,
     ) -> Result<Checkpoint> {
-        let decode = || {
-            let container = read::Container::open(bytes)?;
-            if container.text(metadata::KEY).is_some() {
-                return Err(
-                    "is a checkpoint with a configuration of its own, not a plain state_dict".to_owned()
-                );
-            }
-            container.tensors(|name| !state_dict::is_counter(name))
-        };
-        let weights = decode().map_err(|detail| error_at(path, detail))?;
+        let weights = state_dict(bytes, path)?;
         Ok(Checkpoint::new(model, diffusion, weights))
     }
 
@@ -294,7 +285,7 @@ impl Checkpoint {
         let container = read::Container::open(bytes)?;
         let text = container.text(metadata::KEY).ok_or(
             "has no `duet` metadata: it is not a checkpoint of this program \
-             (a plain state_dict of the reference can be imported)",
+             (`duet import` makes one of a plain state_dict)",
         )?;
         let metadata = metadata::parse(text)?;
         let pictures = metadata.pictures.check(metadata.model.image_size);
@@ -337,6 +328,22 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
+}
+
+/// The tensors of a `state_dict` saved as a plain safetensors file, whatever its names, as f32. `num_batches_tracked` counters,
+/// which nothing uses, are left out. `path` only names the file in errors.
+///
+/// # Errors
+/// As [`Checkpoint::from_reference`].
+pub fn state_dict(bytes: &[u8], path: &Path) -> Result<Tensors> {
+    let decode = || {
+        let container = read::Container::open(bytes)?;
+        if container.text(metadata::KEY).is_some() {
+            return Err("is a checkpoint with a configuration of its own, not a plain state_dict".to_owned());
+        }
+        container.tensors(|name| !state_dict::is_counter(name))
+    };
+    decode().map_err(|detail| error_at(path, detail))
 }
 
 /// The error of the file at `path`.

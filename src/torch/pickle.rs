@@ -88,7 +88,6 @@ pub(super) struct Pickled<'a> {
 pub(super) fn run(bytes: &[u8]) -> Result<Pickled<'_>, String> {
     let mut machine = Machine {
         rest: bytes,
-        length: bytes.len(),
         objects: Objects {
             list: vec![Object::None, Object::Bool(true), Object::Bool(false), Object::Tuple([].into())],
             storages: Vec::new(),
@@ -99,7 +98,7 @@ pub(super) fn run(bytes: &[u8]) -> Result<Pickled<'_>, String> {
         known: HashMap::new(),
     };
     loop {
-        let at = machine.at();
+        let at = bytes.len() - machine.rest.len();
         if at > LONGEST {
             return Err(format!("has a pickle of more than {LONGEST} bytes"));
         }
@@ -113,8 +112,6 @@ pub(super) fn run(bytes: &[u8]) -> Result<Pickled<'_>, String> {
 
 struct Machine<'a> {
     rest: &'a [u8],
-    /// Bytes at the beginning.
-    length: usize,
     objects: Objects<'a>,
     stack: Vec<Id>,
     /// Heights of the stack where marks are.
@@ -125,10 +122,6 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn at(&self) -> usize {
-        self.length - self.rest.len()
-    }
-
     /// One instruction; the object where it is the last one.
     fn step(&mut self) -> Result<Option<Id>, String> {
         match self.byte()? {
@@ -285,8 +278,7 @@ impl<'a> Machine<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let taken = self.take(N)?;
-        taken.try_into().map_err(|_| "is truncated".to_owned())
+        self.take(N)?.try_into().map_err(|_| "is truncated".to_owned())
     }
 
     fn byte(&mut self) -> Result<u8, String> {
@@ -491,10 +483,11 @@ impl<'a> Machine<'a> {
 
 /// A whole number of little-endian bytes in two's complement.
 fn long<'a>(bytes: &[u8]) -> Object<'a> {
-    let sign = bytes.last().map_or(0, |byte| if byte & 0x80 == 0 { 0 } else { 0xff });
     if bytes.len() > 8 {
         return Object::Number;
     }
+    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let sign = if negative { 0xff } else { 0 };
     let mut wide = [sign; 8];
     wide.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     Object::Whole(i64::from_le_bytes(wide))

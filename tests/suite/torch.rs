@@ -23,6 +23,17 @@ fn bits(host: &HostTensor) -> Vec<u32> {
 }
 
 #[test]
+fn a_safetensors_file_whose_length_looks_like_a_pickle_is_none() {
+    for length in [0x280u64, 0x380, 0x480, 0x580] {
+        let bytes = [&length.to_le_bytes()[..], b"{\"fc.bias\":"].concat();
+        assert!(!TorchFile::recognise(&bytes), "{length:x}");
+    }
+    for name in ["types.pt", "types-legacy.pt"] {
+        assert!(TorchFile::recognise(&fixture(name).1), "{name}");
+    }
+}
+
+#[test]
 fn every_type_and_layout_is_read_from_both_formats() {
     for name in ["types.pt", "types-legacy.pt"] {
         let (path, bytes) = fixture(name);
@@ -43,7 +54,7 @@ fn every_type_and_layout_is_read_from_both_formats() {
             ("f16", Dtype::F16, &[3], halves.to_vec()),
             ("bf16", Dtype::BF16, &[2], vec![1.0, bf16::from_f32(3.0e38).to_f32()]),
             ("f64", Dtype::F64, &[2], vec![0.1, f32::NEG_INFINITY]),
-            ("i64", Dtype::I64, &[2], vec![-1.0 * (1u64 << 40) as f32, 3.0]),
+            ("i64", Dtype::I64, &[2], vec![-((1u64 << 40) as f32), 3.0]),
             ("i32", Dtype::I32, &[1], vec![-70000.0]),
             ("i16", Dtype::I16, &[1], vec![-300.0]),
             ("i8", Dtype::I8, &[1], vec![-3.0]),

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Runs every experiment at the scale "tiny" and renews the tables that the repository holds: experiments.sh DATA, the folder of the
-# data sets' folders. What is done is not done again; OUT=... is another folder for it, NAMES="table5 table6" are some of them.
+# data sets' folders. What is done is not done again; OUT=... is another folder for it, NAMES="table5 table6" are some of them,
+# JOBS=... how many trainings run at a time (two, on two processor cores, get half as much done again as one).
 set -eu
 cd "$(dirname "$0")/../.."
 data=$1
 out=${OUT:-runs/experiments}
 duet=${DUET:-target/release/duet}
 # shellcheck disable=SC2086
-"$duet" experiment ${NAMES:-all} --data "$data" --scale tiny --out "$out"
+"$duet" experiment ${NAMES:-all} --data "$data" --scale tiny --jobs "${JOBS:-2}" --out "$out"
 folder=trainer/experiments
 mkdir -p $folder/pictures
 {

@@ -15,6 +15,7 @@ pub mod data;
 pub mod eval;
 pub mod experiments;
 pub mod fetch;
+pub mod interchange;
 pub mod io;
 pub mod metrics;
 pub mod recipe;

@@ -7,6 +7,7 @@ mod span;
 
 pub use keeping::BestBy;
 pub use schedule::RateSchedule;
+pub use set::assign;
 pub use span::TimeSpan;
 
 use crate::data::{DataSpec, whole};

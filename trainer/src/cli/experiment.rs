@@ -19,6 +19,9 @@ pub struct Experiment {
     /// So many seeds, 1, 2 and so on, instead of the scale's own.
     #[arg(long, value_name = "NUMBER")]
     pub seeds: Option<usize>,
+    /// Trainings at a time. On a graphics card one at a time is as fast; a processor is used better by two or more small ones.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
     /// Change a setting of every training, as in train.steps=500; often.
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,

@@ -5,6 +5,7 @@ mod data;
 mod experiment;
 mod explain;
 pub mod how;
+mod import;
 mod measure;
 mod metrics;
 mod network;
@@ -17,6 +18,7 @@ pub use data::{DataCache, DataGet, DataInfo, DataTask};
 pub use experiment::Experiment;
 pub use explain::Explain;
 pub use how::How;
+pub use import::{Import, ImportModel};
 pub use measure::{Eval, Frontier, Which};
 pub use metrics::{Metric, Metrics};
 pub use network::{FeatureChoice, ImportNetwork, NetworkFile};
@@ -88,11 +90,11 @@ pub enum Command {
     Serve(Serve),
     /// What a model is and needs, before anything is allocated.
     Info(Info),
-    /// Export the averaged weights for shipping.
+    /// Export the averaged weights: for shipping, for PyTorch, for diffusers.
     Export(Export),
-    /// Weights of other programs' networks.
-    #[command(subcommand)]
-    Import(ImportNetwork),
+    /// Make a model of another program's: the reference's checkpoints (.pt), its state_dict, a network of diffusers; and weights of networks that
+    /// features are measured with (inception, lenet).
+    Import(Import),
     /// Write test images of a recipe's data as PNG files with a list of their classes, to try the other commands on.
     ExportImages(ExportImages),
     /// Data sets before anything is trained on them.
@@ -331,10 +333,19 @@ pub struct Export {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// File to write (.safetensors).
-    #[arg(long, short)]
-    pub out: PathBuf,
-    /// Keep 32-bit floats.
+    /// Model to write (.safetensors).
+    #[arg(long, short, value_name = "FILE", required_unless_present_any = ["pt", "diffusers"])]
+    pub out: Option<PathBuf>,
+    /// Write the weights as the reference's state_dict, in 32-bit floats, as a file that PyTorch loads
+    /// (`torch.load(FILE, weights_only=True)`).
+    #[arg(long, value_name = "FILE")]
+    pub pt: Option<PathBuf>,
+    /// Write the network and its process as a DDPMPipeline of diffusers, in 32-bit floats: model_index.json,
+    /// unet/ (UNet2DModel) and scheduler/ in this folder. The classifier, for which diffusers has no place, is left out. A
+    /// network that is laid out otherwise there is refused with every reason.
+    #[arg(long, value_name = "FOLDER")]
+    pub diffusers: Option<PathBuf>,
+    /// Keep 32-bit floats in the model.
     #[arg(long)]
     pub f32: bool,
     /// The data the model was trained on. With --recipe or --data its noise error on training images is measured and stored,

@@ -1,8 +1,8 @@
 //! `duet experiment`: the paper's experiments and what its readers ask, from the trainings to a table.
 
 use crate::cli::{Cli, Experiment};
-use crate::experiments::{EXPERIMENTS, chosen, report, run as run_one};
-use crate::io::output::say;
+use crate::experiments::{EXPERIMENTS, chosen, missing, report, run as run_one};
+use crate::io::output::{say, tell};
 use crate::io::session::watch_interrupts;
 use duet::Result;
 
@@ -21,6 +21,12 @@ pub fn run(arguments: &Cli, options: &Experiment) -> Result<()> {
     let entries = chosen(&options.names)?;
     watch_interrupts()?;
     for entry in entries {
+        let lacks = missing(options, entry)?;
+        if !lacks.is_empty() && !options.names.iter().any(|name| name == entry.name) {
+            let places: Vec<String> = lacks.iter().map(|path| path.display().to_string()).collect();
+            tell!("duet: {} is left out: there is no {}", entry.name, places.join(", "));
+            continue;
+        }
         for table in run_one(arguments, options, entry)? {
             if arguments.json {
                 say!("{}", serde_json::json!(table));

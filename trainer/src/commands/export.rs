@@ -1,16 +1,20 @@
-//! `duet export`: the averaged weights alone, in 16-bit floats, for shipping; with statistics of the training data where
-//! those are given.
+//! `duet export`: the averaged weights alone, in 16-bit floats, for shipping, with statistics of the training data where those
+//! are given; as PyTorch's file; as a pipeline of diffusers.
 
-use crate::cli::{Cli, Export, WeightSet};
+use crate::cli::{Cli, Export};
 use crate::data::{Dataset, ending};
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
+use crate::interchange::diffusers;
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
-use crate::io::session::{Session, load_checkpoint};
+use crate::io::session::{Session, averaged, load_checkpoint};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::infer::NoiseProfiles;
+use duet::model::JointModel;
+use duet::tensor::Tensors;
 use duet::typicality::{LEAST_IMAGES, Protocol, Reference};
 use duet::{Error, Result};
+use std::path::{Path, PathBuf};
 
 /// Images measured together.
 const PART: usize = 8;
@@ -18,40 +22,63 @@ const PART: usize = 8;
 /// Runs the command.
 ///
 /// # Errors
-/// A bad checkpoint; values beyond the range of 16-bit floats; a file that cannot be written; bad data.
+/// A bad checkpoint; values beyond the range of 16-bit floats; a network that the other program has no place for; a file that
+/// cannot be written; bad data.
 pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
     let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<_> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
-    if ending(&options.out) != "safetensors" {
-        let detail = format!("{} must end in .safetensors", options.out.display());
-        return Err(Error::config("out", detail));
-    }
-    files::check(&[(Kind::Model, &options.out)], &inputs)?;
-    let (mut checkpoint, model) = load_checkpoint(&options.model.model)?;
-    let ema = match options.model.weights {
-        WeightSet::Auto => checkpoint.ema.is_some(),
-        WeightSet::Ema => true,
-        WeightSet::Raw => false,
+    let ends = |path: &Option<PathBuf>, option: &str, allowed: &[&str]| match path {
+        Some(path) if !allowed.contains(&ending(path).as_str()) => {
+            let detail = format!("{} must end in .{}", path.display(), allowed.join(" or ."));
+            Err(Error::config(option, detail))
+        }
+        _ => Ok(()),
     };
-    if !ema && checkpoint.ema.is_some() {
+    ends(&options.out, "out", &["safetensors"])?;
+    ends(&options.pt, "pt", &["pt", "pth"])?;
+    let outputs: Vec<(Kind, &Path)> =
+        [&options.out, &options.pt].into_iter().flatten().map(|path| (Kind::Model, path.as_path())).collect();
+    files::check(&outputs, &inputs)?;
+    let (mut checkpoint, model) = load_checkpoint(&options.model.model)?;
+    let ema = averaged(&checkpoint, options.model.weights, &options.model.model)?;
+    if !ema && checkpoint.ema.take().is_some() {
         // The accuracy that training noted is the average's.
         checkpoint.info.retain(|topic, _| ![TEST_ACCURACY, TEST_IMAGES].contains(&topic.as_str()));
     }
+    if let Some(folder) = &options.diffusers {
+        for_diffusers(arguments, &checkpoint.clone().into_inference(), folder, &inputs)?;
+    }
+    if let Some(path) = &options.pt {
+        for_pytorch(arguments, &checkpoint.clone().into_inference().weights, &model, path)?;
+    }
+    match &options.out {
+        Some(out) => for_shipping(arguments, options, &checkpoint, &model, out),
+        None => Ok(()),
+    }
+}
+/// Writes a model for inference: the average where there is one, or the weights.
+fn for_shipping(
+    arguments: &Cli,
+    options: &Export,
+    checkpoint: &Checkpoint,
+    model: &JointModel,
+    out: &Path,
+) -> Result<()> {
     let dtype = if options.f32 { Dtype::F32 } else { Dtype::F16 };
-    let mut bytes = checkpoint.export(dtype, ema)?;
-    let path = options.out.display().to_string();
+    let mut bytes = checkpoint.export(dtype, checkpoint.ema.is_some())?;
+    let path = out.display().to_string();
     // Of the weights as they are in the file.
-    let mut exported = Checkpoint::from_bytes(&bytes, &options.out)?;
+    let mut exported = Checkpoint::from_bytes(&bytes, out)?;
     if options.data.recipe.is_some() || options.data.data.is_some() {
         exported.require_denoising()?;
-        let session = Session::of(arguments, exported, &options.out)?;
+        let session = Session::of(arguments, exported, out)?;
         let train = session.data(&options.data)?.train;
         let reference = measure(&session, &train, options.typicality_images, arguments.json)?;
         session.close();
         exported = Checkpoint { typicality: Some(reference), ..session.checkpoint };
         bytes = exported.export(dtype, false)?;
     }
-    Kind::Model.write(&options.out, &bytes)?;
+    Kind::Model.write(out, &bytes)?;
     let (count, images) =
         (model.params.parameter_count(), exported.typicality.as_ref().map(Reference::images));
     if arguments.json {
@@ -67,6 +94,42 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
         None => say!(
             "without statistics of the training data: pictures unlike them will not be told (--recipe or --data stores them)"
         ),
+    }
+    Ok(())
+}
+
+/// Writes weights as the reference's state_dict, in its order.
+fn for_pytorch(arguments: &Cli, weights: &Tensors, model: &JointModel, path: &Path) -> Result<()> {
+    let names = model.params.expected(false);
+    let tensors = names.iter().filter_map(|(name, _)| Some((name.as_str(), weights.get(name)?)));
+    let bytes = duet::torch::to_bytes(tensors)?;
+    Kind::Model.write(path, &bytes)?;
+    let path = path.display().to_string();
+    if arguments.json {
+        say!("{}", serde_json::json!({"pt": path, "bytes": bytes.len(), "tensors": names.len()}));
+    } else {
+        let size = crate::io::output::bytes(bytes.len() as u64);
+        say!("wrote {path}: a state_dict of {} tensors in {size}, for torch.load", names.len());
+    }
+    Ok(())
+}
+
+/// Writes a pipeline of diffusers. Files that are there already are replaced, others stay.
+fn for_diffusers(arguments: &Cli, checkpoint: &Checkpoint, folder: &Path, inputs: &[&Path]) -> Result<()> {
+    checkpoint.require_denoising()?;
+    let written = diffusers::export(&checkpoint.model, &checkpoint.diffusion, &checkpoint.weights)?;
+    for (name, bytes) in &written {
+        let path = folder.join(name);
+        files::check_distinct(&[(Kind::Table, &path)], inputs)?;
+        files::make_folder(path.parent().unwrap_or(folder))?;
+        Kind::Table.write(&path, bytes)?;
+    }
+    let path = folder.display().to_string();
+    if arguments.json {
+        let names: Vec<&str> = written.iter().map(|(name, _)| *name).collect();
+        say!("{}", serde_json::json!({"diffusers": path, "files": names}));
+    } else {
+        say!("wrote {path}: a DDPMPipeline of diffusers, without the classifier, for which it has no place");
     }
     Ok(())
 }

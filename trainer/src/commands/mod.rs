@@ -12,6 +12,7 @@ mod explain;
 mod export;
 mod export_images;
 mod frontier;
+mod import;
 mod info;
 mod limits;
 mod network;
@@ -53,7 +54,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Serve(options) => serve::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
-        Command::Import(network) => network::run(arguments, network),
+        Command::Import(options) => import::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Data(task) => data::run(arguments, task),
         Command::Augment(options) => augment::run(arguments, options),

@@ -7,7 +7,7 @@ use duet::Result;
 use std::path::Path;
 
 /// Files that tell a kind, any of them; where a file may be packed, its name unpacked.
-const SIGNS: [(&str, &[&str]); 8] = [
+const SIGNS: [(&str, &[&str]); 9] = [
     ("labels-csv", &["labels.csv", "train/labels.csv"]),
     ("celeba", &["list_attr_celeba.txt", "list_attr_celeba.csv"]),
     (
@@ -20,6 +20,7 @@ const SIGNS: [(&str, &[&str]); 8] = [
     ),
     ("idx", &["train-images-idx3-ubyte", "train-images.idx3-ubyte"]),
     ("usps", &["zip.train", "usps"]),
+    ("optdigits", &["optdigits.tra", "digits.csv"]),
     ("cifar10", &["test_batch.bin", "cifar-10-batches-bin/test_batch.bin"]),
     ("cifar100", &["train.bin", "cifar-100-binary/train.bin"]),
     ("svhn", &["train_32x32.mat"]),
@@ -84,6 +85,7 @@ pub fn shape(spec: &DataSpec) -> Result<[usize; 2]> {
         "mnist" | "fashion-mnist" | "idx" => idx::shape(&spec.path),
         "npz" => npz::shape(&spec.path),
         "usps" => Ok([1, 16]),
+        "optdigits" => Ok([1, 8]),
         "cifar10" | "cifar100" | "svhn" => Ok([3, 32]),
         _ => {
             let (pictures, _) = tree::pictures_in(&spec.path)?;
@@ -127,6 +129,8 @@ mod tests {
             (&["train-images.idx3-ubyte"], "idx"),
             (&["zip.train.gz", "zip.test.gz"], "usps"),
             (&["usps.bz2", "usps.t.bz2"], "usps"),
+            (&["optdigits.tra", "optdigits.tes"], "optdigits"),
+            (&["digits.csv.gz"], "optdigits"),
             (&["cifar-10-batches-bin/test_batch.bin"], "cifar10"),
             (&["train.bin", "test.bin"], "cifar100"),
             (&["train_32x32.mat"], "svhn"),

@@ -126,11 +126,12 @@ mod tests {
 
     #[test]
     fn formats_are_known_by_their_files() {
-        let cases: [(&[&str], &str, usize, usize); 8] = [
+        let cases: [(&[&str], &str, usize, usize); 9] = [
             (&["test_batch.bin", "data_batch_1.bin"], "cifar10", 3, 32),
             (&["train.bin", "test.bin"], "cifar100", 3, 32),
             (&["train_32x32.mat"], "svhn", 3, 32),
             (&["zip.train.gz", "zip.test.gz"], "usps", 1, 16),
+            (&["optdigits.tra", "optdigits.tes"], "optdigits", 1, 8),
             (&["fashion/train-images-idx3-ubyte"], "fashion-mnist", 1, 28),
             (&["MNIST/train-images.idx3-ubyte"], "mnist", 1, 28),
             (&["labels.csv", "a/1.png"], "labels-csv", 1, 40),

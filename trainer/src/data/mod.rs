@@ -22,6 +22,7 @@ mod looks;
 mod malaria;
 mod mat;
 mod npz;
+mod optdigits;
 mod packed;
 mod picture;
 mod spec;

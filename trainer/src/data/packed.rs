@@ -35,6 +35,38 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>> {
     })
 }
 
+/// Longest line that is read, and most bytes of a file of lines once it is unpacked: the published ones have 5,000 and 14 million.
+const LONGEST_LINE: u64 = 1 << 15;
+const LONGEST_FILE: u64 = 1 << 28;
+
+/// Gives every line that is not blank of a file to `take`; how many there are.
+///
+/// # Errors
+/// As [`open`]; a line or a file that is too long; what `take` says is wrong, with the line's number.
+pub fn lines(path: &Path, mut take: impl FnMut(&str) -> std::result::Result<(), String>) -> Result<usize> {
+    let unreadable = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
+    let mut file = BufReader::new(open(path)?.take(LONGEST_FILE));
+    let (mut count, mut line) = (0, String::new());
+    for number in 1.. {
+        line.clear();
+        if (&mut file).take(LONGEST_LINE).read_line(&mut line).map_err(unreadable)? == 0 {
+            break;
+        }
+        let damaged = |detail: String| bad(path, format!("line {number}: {detail}"));
+        if line.len() as u64 >= LONGEST_LINE {
+            return Err(damaged(format!("has more than {LONGEST_LINE} bytes")));
+        }
+        if !line.trim().is_empty() {
+            take(&line).map_err(damaged)?;
+            count += 1;
+        }
+    }
+    if file.into_inner().limit() == 0 {
+        return Err(bad(path, format!("unpacks to more than {} MiB", LONGEST_FILE >> 20)));
+    }
+    Ok(count)
+}
+
 /// Exactly `count` bytes and the end of the file. Memory grows with what is read, not with what is announced.
 ///
 /// # Errors

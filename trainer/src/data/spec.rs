@@ -3,7 +3,7 @@
 use super::celeba::{self, Part};
 use super::decode::Reading;
 use super::split::Parts;
-use super::{bad, cifar, folder, idx, labels_csv, malaria, npz, svhn, usps};
+use super::{bad, cifar, folder, idx, labels_csv, malaria, npz, optdigits, svhn, usps};
 use duet::picture::{Fit, Pictures, Preparation, Resize};
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ enum Load {
 }
 
 /// Every format there is: a file of its own in this folder, and an entry here.
-static SOURCES: [Source; 13] = [
+static SOURCES: [Source; 14] = [
     Source {
         name: "fashion-mnist",
         files: "the four idx files, gzip or not, with Fashion-MNIST's class names",
@@ -48,6 +48,11 @@ static SOURCES: [Source; 13] = [
         name: "usps",
         files: "zip.train and zip.test (gzip or not), or usps and usps.t in LIBSVM's form (bzip2 or not)",
         load: Load::Numbers(usps::load),
+    },
+    Source {
+        name: "optdigits",
+        files: "optdigits.tra and optdigits.tes, or digits.csv (gzip or not), of 8×8 digits",
+        load: Load::Numbers(optdigits::load),
     },
     Source {
         name: "cifar10",

@@ -9,15 +9,11 @@ use super::split::Parts;
 use super::{DataSpec, Dataset, Summary, bad, idx, packed, shared};
 use duet::Result;
 use duet::model::Labels;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 /// Pixels a side, and of an image.
 const SIDE: usize = 16;
 const PIXELS: usize = SIDE * SIDE;
-/// Longest line that is read, and most bytes of a file once it is unpacked: the published ones have 5,000 and 14 million.
-const LONGEST_LINE: u64 = 1 << 15;
-const LONGEST_FILE: u64 = 1 << 28;
 
 /// A form of the text.
 struct Form {
@@ -78,29 +74,14 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
 
 /// Grey levels and digits of a file.
 fn read(path: &Path, form: &Form) -> Result<(Vec<u8>, Vec<u32>)> {
-    let unreadable = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
-    let mut file = BufReader::new(packed::open(path)?.take(LONGEST_FILE));
-    let (mut levels, mut classes, mut line) = (Vec::new(), Vec::new(), String::new());
+    let (mut levels, mut classes) = (Vec::new(), Vec::new());
     let mut values = [0f32; PIXELS];
-    for number in 1.. {
-        line.clear();
-        if (&mut file).take(LONGEST_LINE).read_line(&mut line).map_err(unreadable)? == 0 {
-            break;
-        }
-        let damaged = |detail: String| bad(path, format!("line {number}: {detail}"));
-        if line.len() as u64 >= LONGEST_LINE {
-            return Err(damaged(format!("has more than {LONGEST_LINE} bytes")));
-        }
-        if line.trim().is_empty() {
-            continue;
-        }
-        classes.push((form.line)(&line, &mut values).map_err(damaged)?);
+    packed::lines(path, |line| {
+        classes.push((form.line)(line, &mut values)?);
         // Cut off, not rounded, as torchvision does it: the same levels as others have.
         levels.extend(values.iter().map(|value| ((value + 1.0) / 2.0 * 255.0) as u8));
-    }
-    if file.into_inner().limit() == 0 {
-        return Err(bad(path, format!("unpacks to more than {} MiB", LONGEST_FILE >> 20)));
-    }
+        Ok(())
+    })?;
     if classes.is_empty() {
         return Err(bad(path, "holds no images"));
     }

@@ -16,6 +16,8 @@ const BATCH: usize = 32;
 /// What a split by cells pretends.
 pub fn leakage(lab: &Lab<'_>) -> Result<Vec<Table>> {
     let stages = [("joint", "joint"), ("classifier alone", "alone")];
+    let orders = stages.iter().flat_map(|(_, stage)| SPLITS.iter().map(move |(_, data)| (*stage, *data)));
+    lab.ahead(&orders.collect::<Vec<_>>())?;
     let mut rows = Vec::new();
     for (name, stage) in stages {
         let mut cells = Vec::new();
@@ -43,6 +45,7 @@ pub fn leakage(lab: &Lab<'_>) -> Result<Vec<Table>> {
 /// Figure 7: what would have to change for a cell to be called infected, or not.
 pub fn counterfactuals(lab: &Lab<'_>) -> Result<Vec<Table>> {
     let (data, count) = (SPLITS[0].1, lab.scale.number("explained")?);
+    lab.ahead(&[("joint", data), ("alone", data)])?;
     let mut cells = vec![Cell::default(); 4];
     let mut picture = None;
     for seed in lab.seeds() {

@@ -1,6 +1,6 @@
 //! Table 5: what images without labels are worth to a classifier.
 
-use super::lab::{Begin, Lab};
+use super::lab::{Begin, Lab, Order, Trained};
 use super::table::{Cell, Column, Row, Table};
 use duet::Result;
 
@@ -14,17 +14,34 @@ pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
         let least = lab.scale.number("largest_share_in_thousandths")?;
         SHARES.into_iter().filter(|share| *share <= least).collect()
     };
+    let of_share = |share: &usize| {
+        let share = *share as f64 / 1000.0;
+        (format!("{share}"), [format!("train.labelled_share={share:?}")])
+    };
+    let named: Vec<(String, [String; 1])> = shares.iter().map(of_share).collect();
+    let orders = |stages: &[&'static str], init: &[Trained]| -> Result<()> {
+        let mut orders = Vec::new();
+        for (number, seed) in lab.seeds().into_iter().enumerate() {
+            for (stage, (name, set)) in stages.iter().flat_map(|stage| named.iter().map(move |n| (stage, n)))
+            {
+                let begin = Begin { init: init.get(number), set, name };
+                orders.push(Order { stage, data, seed, begin });
+            }
+        }
+        lab.train_all(&orders).map(drop)
+    };
+    lab.ahead(&[("diffusion", data)])?;
     let diffusion = lab.of_seeds(|seed| lab.train("diffusion", data, seed, Begin::default()))?;
+    orders(&["joint", "alone"], &[])?;
+    orders(&["head"], &diffusion)?;
     let stages = ["alone", "head", "joint"];
     let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); stages.len()];
-    for share in &shares {
-        let name = format!("{}", *share as f64 / 1000.0);
-        let set = [format!("train.labelled_share={:?}", *share as f64 / 1000.0)];
+    for (name, set) in &named {
         for (stage, cells) in stages.iter().zip(&mut cells) {
             let mut values = Vec::new();
             for (seed, diffusion) in lab.seeds().into_iter().zip(&diffusion) {
                 let init = (*stage == "head").then_some(diffusion);
-                let trained = lab.train(stage, data, seed, Begin { init, set: &set, name: &name })?;
+                let trained = lab.train(stage, data, seed, Begin { init, set, name })?;
                 values.push(lab.accuracy(&trained, data)?);
             }
             cells.push(Cell::of(values));

@@ -1,7 +1,7 @@
 //! Tables 1 and 2: is one network for both tasks better than one for each, and what are the features of a diffusion model worth
 //! that never saw a label?
 
-use super::lab::{Begin, Lab, Trained};
+use super::lab::{Begin, Lab, Order, Trained};
 use super::table::{Cell, Column, Row, Table};
 use crate::eval::noise_error;
 use duet::Result;
@@ -37,8 +37,28 @@ pub fn train(lab: &Lab<'_>, seed: u64) -> Result<Models> {
     Ok(Models { joint: one("joint", None)?, alone: one("alone", None)?, diffusion, head })
 }
 
+/// Trains those of every seed, as many at a time as there may be.
+///
+/// # Errors
+/// As [`Lab::train`].
+pub fn ahead(lab: &Lab<'_>) -> Result<()> {
+    lab.ahead(&[("diffusion", DATA), ("joint", DATA), ("alone", DATA)])?;
+    let diffusion = lab.of_seeds(|seed| lab.train("diffusion", DATA, seed, Begin::default()))?;
+    let heads: Vec<Order<'_>> = lab
+        .seeds()
+        .into_iter()
+        .zip(&diffusion)
+        .map(|(seed, model)| {
+            let begin = Begin { init: Some(model), ..Begin::default() };
+            Order { stage: "head", data: DATA, seed, begin }
+        })
+        .collect();
+    lab.train_all(&heads).map(drop)
+}
+
 /// Runs it.
 pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
+    ahead(lab)?;
     let models = lab.of_seeds(|seed| train(lab, seed))?;
     let images = lab.scale.number("noise_images")?;
     let right = |of: fn(&Models) -> &Trained| -> Result<Cell> {

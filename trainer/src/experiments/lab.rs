@@ -1,34 +1,27 @@
 //! Where experiments run: their trainings, each once, the data, the models at work, and what tables tell of it all.
 
 use super::plan::{Plan, Scale};
-use super::process;
 use super::table::{Column, Row, Table};
+use super::trainings::{self, Job, State};
 use crate::cli::{self, Cli, Experiment};
 use crate::data::{Dataset, Split, load};
 use crate::eval::accuracy::accuracy;
 use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
-use crate::io::output::{progress, tell, time};
+use crate::io::output::time;
 use crate::io::session::Session;
 use crate::recipe::Recipe;
 use crate::training::CHECKPOINT;
-use duet::{Error, Result};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use duet::Result;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
 
 /// The folder of tables in that of all experiments.
 pub const TABLES: &str = "tables";
 /// The recipe of a training, in its folder.
 const RECIPE: &str = "recipe.toml";
-/// What is noted of a training, in its folder.
-const NOTE: &str = "experiment.json";
-/// What a training says whose folder holds one of other settings.
-const EARLIER: [&str; 2] = ["was trained otherwise", "is of another network"];
 /// Images at once.
 const BATCH: usize = 32;
 
@@ -59,37 +52,6 @@ pub struct Trained {
     pub recipe_file: PathBuf,
 }
 
-/// What is noted of a training.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    /// Its recipe.
-    recipe: String,
-    /// A hash of the checkpoint that it begins with.
-    init: Option<String>,
-    /// How long it took, where it is over.
-    seconds: Option<f64>,
-}
-
-impl Note {
-    fn read(path: &Path) -> Option<Note> {
-        serde_json::from_slice(&files::whole(path).ok()?).ok()
-    }
-
-    fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_vec(self).map_err(|error| Error::config("note", error.to_string()))?;
-        Kind::Table.write(path, &text)
-    }
-}
-
-/// A hash of a file's contents.
-fn fingerprint(path: &Path) -> Result<String> {
-    let failed = |error: std::io::Error| Error::Data {
-        path: path.to_owned(),
-        detail: format!("cannot be read: {error}"),
-    };
-    Ok(blake3::hash(&files::whole(path).map_err(failed)?).to_hex().to_string())
-}
-
 /// What a training begins with and does otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Begin<'a> {
@@ -99,6 +61,19 @@ pub struct Begin<'a> {
     pub set: &'a [String],
     /// Added to the name of its folder, where a stage is trained in more than one way.
     pub name: &'a str,
+}
+
+/// A training that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The stage.
+    pub stage: &'a str,
+    /// The data set's name.
+    pub data: &'a str,
+    /// The seed.
+    pub seed: u64,
+    /// What it begins with.
+    pub begin: Begin<'a>,
 }
 
 impl<'a> Lab<'a> {
@@ -175,70 +150,66 @@ impl<'a> Lab<'a> {
     /// Trains a stage on the data set called `data`, or goes on with it, or finds it done.
     ///
     /// # Errors
-    /// What the training says is wrong; [`Error::Aborted`] where it was stopped.
+    /// What the training says is wrong; [`duet::Error::Aborted`] where it was stopped.
     pub fn train(&self, stage: &str, data: &str, seed: u64, begin: Begin<'_>) -> Result<Trained> {
+        self.train_all(&[Order { stage, data, seed, begin }])?;
+        let (trained, state) = self.look(&Order { stage, data, seed, begin })?;
+        if let State::Done(seconds) = state {
+            self.seconds.set(self.seconds.get() + seconds);
+            self.trained.set(self.trained.get() + 1);
+        }
+        Ok(trained)
+    }
+
+    /// Trains stages of every seed that begin with no other, as many at a time as there may be, before [`Lab::train`] finds
+    /// them done one by one.
+    ///
+    /// # Errors
+    /// As [`Lab::train`], of the first that fails.
+    pub fn ahead(&self, stages: &[(&str, &str)]) -> Result<()> {
+        let orders: Vec<Order<'_>> = self
+            .scale
+            .seeds
+            .iter()
+            .flat_map(|seed| {
+                let order = |(stage, data)| Order { stage, data, seed: *seed, begin: Begin::default() };
+                stages.iter().copied().map(order)
+            })
+            .collect();
+        self.train_all(&orders).map(drop)
+    }
+
+    /// Trains all of these that are not done, as many at a time as there may be. None may begin with another of them.
+    ///
+    /// # Errors
+    /// As [`Lab::train`], of the first that fails.
+    pub fn train_all(&self, orders: &[Order<'_>]) -> Result<Vec<Trained>> {
+        let (mut all, mut jobs) = (Vec::new(), Vec::new());
+        for order in orders {
+            let (trained, state) = self.look(order)?;
+            all.push(trained);
+            if let State::Wanted(job) = state
+                && !jobs.iter().any(|known: &Job| known.folder == job.folder)
+            {
+                jobs.push(job);
+            }
+        }
+        trainings::run(self.arguments, &jobs, usize::from(self.options.jobs), self.quiet())?;
+        Ok(all)
+    }
+
+    /// How a training stands.
+    fn look(&self, order: &Order<'_>) -> Result<(Trained, State)> {
+        let Order { stage, data, seed, begin } = *order;
         let recipe = self.recipe(stage, data, seed, begin.set)?;
         let name = if begin.name.is_empty() { stage.to_owned() } else { format!("{stage}-{}", begin.name) };
         let name = format!("{name}-{data}");
         let folder = self.folder.join(format!("seed-{seed}")).join(&name);
-        files::make_folder(&folder)?;
         let trained =
             Trained { checkpoint: folder.join(CHECKPOINT), recipe_file: folder.join(RECIPE), recipe };
-        let text =
-            toml::to_string(&trained.recipe).map_err(|error| Error::config("recipe", error.to_string()))?;
-        let init = begin.init.map(|model| fingerprint(&model.checkpoint)).transpose()?;
-        let note = folder.join(NOTE);
-        let known = Note::read(&note);
-        match known.as_ref().filter(|known| known.init == init) {
-            Some(Note { recipe, seconds: Some(seconds), .. }) if *recipe == text => {
-                self.count(*seconds);
-                return Ok(trained);
-            }
-            None if known.is_some() && trained.checkpoint.is_file() => {
-                let detail = "was begun with the weights of another model (remove this folder to begin anew)";
-                return Err(Error::Data { path: folder, detail: detail.into() });
-            }
-            _ => {}
-        }
-        Kind::Table.write(&trained.recipe_file, text.as_bytes())?;
-        Note { recipe: text.clone(), init: init.clone(), seconds: None }.write(&note)?;
-        let mut words: Vec<String> =
-            vec!["train".into(), shown(&trained.recipe_file), "--out".into(), shown(&folder)];
-        match begin.init {
-            Some(init) if !trained.checkpoint.is_file() => {
-                words.extend(["--init".into(), shown(&init.checkpoint)]);
-            }
-            _ => words.push("--resume=auto".into()),
-        }
-        let steps = trained.recipe.train.steps;
-        let template = format!("seed {seed}, {name} {{wide_bar}} {{pos}}/{{len}} steps {{eta}}");
-        let bar = progress(steps, 0, &template, self.quiet());
-        let begun = Instant::now();
-        let ran = process::run(self.arguments, &words, &folder, |line| {
-            if let Some(step) = line.get("step").and_then(Value::as_u64) {
-                bar.set_position(step);
-            }
-        });
-        bar.finish_and_clear();
-        ran.map_err(|error| match error {
-            Error::Data { path, detail } if EARLIER.iter().any(|words| detail.contains(words)) => {
-                let detail = format!("{detail} (remove this folder to begin anew)");
-                Error::Data { path, detail }
-            }
-            other => other,
-        })?;
-        let seconds = begun.elapsed().as_secs_f64();
-        Note { recipe: text, init, seconds: Some(seconds) }.write(&note)?;
-        if !self.quiet() {
-            tell!("duet: seed {seed}, {name}: {steps} steps in {}", time(seconds));
-        }
-        self.count(seconds);
-        Ok(trained)
-    }
-
-    fn count(&self, seconds: f64) {
-        self.seconds.set(self.seconds.get() + seconds);
-        self.trained.set(self.trained.get() + 1);
+        let init = begin.init.map(|model| model.checkpoint.clone());
+        let state = trainings::state(format!("seed {seed}, {name}"), folder, &trained, init.as_deref())?;
+        Ok((trained, state))
     }
 
     /// A model at work.
@@ -383,12 +354,9 @@ fn published(kind: &str) -> Option<[usize; 2]> {
     match kind {
         "mnist" | "fashion-mnist" => Some([60_000, 10_000]),
         "usps" => Some([7_291, 2_007]),
+        "celeba" => Some([162_770, 19_962]),
         "cifar10" | "cifar100" => Some([50_000, 10_000]),
         "svhn" => Some([73_257, 26_032]),
         _ => None,
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

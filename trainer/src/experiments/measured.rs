@@ -1,7 +1,7 @@
 //! What readers ask of the models of Table 1: are they right under noise, other contrast, turned? Do they know how sure they may
 //! be? Do they notice images unlike all they have seen? And what do representations hold, by timestep?
 
-use super::joint::{DATA, Models, train};
+use super::joint::{DATA, Models, ahead, train};
 use super::lab::{Begin, Lab, Trained};
 use super::table::{Cell, Column, Row, Table};
 use crate::eval::corrupted::{self, LEVELS};
@@ -22,6 +22,7 @@ const BOTH: [(&str, Of); 2] =
 
 /// Accuracy under corruptions that training does not know.
 pub fn robustness(lab: &Lab<'_>) -> Result<Vec<Table>> {
+    ahead(lab)?;
     let images = lab.scale.number("test_images")?;
     let mut cells = vec![vec![Cell::default(); BOTH.len()]; 1 + LEVELS.len()];
     for seed in lab.seeds() {
@@ -56,6 +57,7 @@ pub fn robustness(lab: &Lab<'_>) -> Result<Vec<Table>> {
 
 /// Whether probabilities are what they say.
 pub fn calibration(lab: &Lab<'_>) -> Result<Vec<Table>> {
+    ahead(lab)?;
     let images = lab.scale.number("test_images")?;
     let mut cells = vec![vec![Cell::default(); 5]; BOTH.len()];
     for seed in lab.seeds() {
@@ -98,6 +100,7 @@ pub fn calibration(lab: &Lab<'_>) -> Result<Vec<Table>> {
 pub fn unlike(lab: &Lab<'_>) -> Result<Vec<Table>> {
     let images = lab.scale.number("test_images")?.min(lab.scale.number("unlike_images")?);
     let pairs = [(DATA, "mnist"), ("mnist", DATA)];
+    lab.ahead(&pairs.map(|(known, _)| ("joint", known)))?;
     let scores = ["noise error", "free energy", "1 − largest probability"];
     let mut cells = vec![vec![Cell::default(); 2 * pairs.len()]; scores.len()];
     for seed in lab.seeds() {
@@ -138,6 +141,7 @@ pub fn unlike(lab: &Lab<'_>) -> Result<Vec<Table>> {
 
 /// Fig. 2b by class: probes on the representations of noised images.
 pub fn probed(lab: &Lab<'_>) -> Result<Vec<Table>> {
+    ahead(lab)?;
     let ways: [(&str, Of); 2] =
         [("joint", |models| &models.joint), ("diffusion alone", |models| &models.diffusion)];
     super::probed::table(lab, "fig2b", DATA, &ways.map(|(name, _)| name), |seed, way| {

@@ -15,11 +15,13 @@ mod probed;
 mod process;
 mod samples;
 pub mod table;
+mod trainings;
 
 use crate::cli::{Cli, Experiment};
 use crate::io::files::{self, Kind};
 use duet::{Error, Result};
 use lab::{Lab, TABLES};
+use plan::Plan;
 use std::path::{Path, PathBuf};
 use table::Table;
 
@@ -34,6 +36,8 @@ pub struct Entry {
     pub about: &'static str,
     /// The plan's name and text. Those of one plan share its trainings.
     plan: (&'static str, &'static str),
+    /// The plan's names of the data sets that it reads.
+    data: &'static [&'static str],
     run: fn(&Lab<'_>) -> Result<Vec<Table>>,
 }
 
@@ -44,83 +48,117 @@ macro_rules! plan {
 }
 
 /// All there are, in the order in which "all" runs them.
-pub static EXPERIMENTS: [Entry; 13] = [
+pub static EXPERIMENTS: [Entry; 16] = [
     Entry {
         name: "table1",
         about: "joint model, classifier alone, diffusion alone, a head on its frozen features; three seeds",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: joint::run,
     },
     Entry {
         name: "table2",
         about: "what these models generate: likeness to real images, with and without guidance",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: samples::table2,
     },
     Entry {
         name: "alpha",
         about: "the step size of Algorithm 1, and the probability of the class along the chain (Figures 4 to 6)",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: samples::alpha,
     },
     Entry {
         name: "noised",
         about: "a classifier that sees clean images, noised ones or both (Eq. 5 to 10)",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: noised::run,
     },
     Entry {
         name: "fig2b",
         about: "what representations of noised images hold, by timestep: logistic probes by class",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: measured::probed,
     },
     Entry {
         name: "robustness",
         about: "joint model and classifier alone on noisy, faint and turned images",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: measured::robustness,
     },
     Entry {
         name: "calibration",
         about: "whether their probabilities are what they say",
         plan: plan!("fashion"),
+        data: &["fashion-mnist"],
         run: measured::calibration,
     },
     Entry {
         name: "unlike",
         about: "images unlike the training data, by noise error and by free energy",
         plan: plan!("fashion"),
+        data: &["fashion-mnist", "mnist"],
         run: measured::unlike,
     },
     Entry {
         name: "table5",
         about: "few labels: joint model against a classifier with the same labels and steps",
         plan: plan!("few-labels"),
+        data: &["fashion-mnist"],
         run: few_labels::run,
     },
     Entry {
         name: "table6",
         about: "another domain without its labels: USPS and MNIST, both ways",
         plan: plan!("adaptation"),
-        run: adaptation::run,
+        data: &["usps", "mnist"],
+        run: |lab| adaptation::run(lab, "table6", &adaptation::PAPER),
+    },
+    Entry {
+        name: "table6-digits",
+        about: "the same from 1,797 digits of 8×8 pixels to MNIST",
+        plan: plan!("adaptation-digits"),
+        data: &["digits", "mnist"],
+        run: |lab| adaptation::run(lab, "table6-digits", &adaptation::DIGITS),
+    },
+    Entry {
+        name: "table6-svhn",
+        about: "the same from house numbers in colour to MNIST",
+        plan: plan!("adaptation-svhn"),
+        data: &["svhn", "mnist"],
+        run: |lab| adaptation::run(lab, "table6-svhn", &adaptation::SVHN),
     },
     Entry {
         name: "labels",
         about: "any number of labels per image: told one by one, guided to, added and removed; probes by label",
         plan: plan!("blood-cells"),
-        run: labels::run,
+        data: &["blood-cells"],
+        run: |lab| labels::run(lab, "labels", "blood-cells"),
+    },
+    Entry {
+        name: "celeba",
+        about: "the same of the 40 attributes of CelebA's faces (Figures 2b and 10)",
+        plan: plan!("celeba"),
+        data: &["celeba"],
+        run: |lab| labels::run(lab, "celeba", "celeba"),
     },
     Entry {
         name: "counterfactuals",
         about: "what would have to change for a cell to be called infected, or not (Figure 7)",
         plan: plan!("malaria"),
+        data: &["by-patient"],
         run: cells::counterfactuals,
     },
     Entry {
         name: "leakage",
         about: "cells held out against whole patients held out",
         plan: plan!("malaria"),
+        data: &["by-patient"],
         run: cells::leakage,
     },
 ];
@@ -146,6 +184,16 @@ pub fn chosen(names: &[String]) -> Result<Vec<&'static Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// Places of data that an experiment needs and that are not there.
+///
+/// # Errors
+/// A bad plan.
+pub fn missing(options: &Experiment, entry: &Entry) -> Result<Vec<PathBuf>> {
+    let plan = Plan::parse(entry.plan.0, entry.plan.1)?;
+    let places = entry.data.iter().map(|name| Ok(plan.data_in(&options.data, name)?.path));
+    Ok(places.collect::<Result<Vec<PathBuf>>>()?.into_iter().filter(|path| !path.exists()).collect())
 }
 
 /// Runs an experiment and writes its tables, as JSON and as Markdown.
@@ -219,7 +267,6 @@ fn tables(out: &Path) -> Result<Vec<Table>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plan::Plan;
 
     #[test]
     fn every_plan_has_three_scales_with_whole_recipes() {
@@ -228,6 +275,7 @@ mod tests {
             for name in ["tiny", "small", "paper"] {
                 let scale = plan.scale(name).unwrap();
                 assert!(!scale.seeds.is_empty(), "{}: {name}", entry.name);
+                assert!(entry.data.iter().all(|name| plan.data.contains_key(*name)), "{}", entry.name);
                 for (stage, data) in
                     plan.stages().flat_map(|stage| plan.data.keys().map(move |data| (stage, data)))
                 {
@@ -237,6 +285,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn data_that_are_not_there_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mnist")).unwrap();
+        let options = Experiment {
+            names: vec!["all".into()],
+            data: folder.path().to_owned(),
+            scale: "tiny".into(),
+            seeds: None,
+            jobs: 1,
+            set: Vec::new(),
+            out: folder.path().join("out"),
+        };
+        let lacks = |name: &str| {
+            let entry = EXPERIMENTS.iter().find(|entry| entry.name == name).unwrap();
+            missing(&options, entry).unwrap()
+        };
+        assert_eq!(lacks("table6"), [folder.path().join("usps")]);
+        assert_eq!(lacks("table6-svhn"), [folder.path().join("svhn")]);
+        std::fs::create_dir(folder.path().join("usps")).unwrap();
+        assert!(lacks("table6").is_empty());
     }
 
     #[test]

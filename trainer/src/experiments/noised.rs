@@ -20,6 +20,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
         ("noised images (Eq. 9 and 10)", "noised"),
         ("both", "joint"),
     ];
+    lab.ahead(&["clean", "noised", "joint", "alone"].map(|stage| (stage, DATA)))?;
     let mut rows = Vec::new();
     let mut timesteps = [0; 4];
     for (name, stage) in stages {

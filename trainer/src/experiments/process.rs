@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -19,11 +20,18 @@ const ERRORS: &str = "errors.txt";
 /// How often it is asked whether to stop.
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Runs `duet` with `words`; each line of its answer is kept in `folder` and given to `heard`. Its last line.
+/// Runs `duet` with `words` until it ends or is to stop; each line of its answer is kept in `folder` and given to `heard`. Its
+/// last line.
 ///
 /// # Errors
 /// What the process says is wrong; [`Error::Aborted`] where it was stopped; a folder that cannot be written to.
-pub fn run(arguments: &Cli, words: &[String], folder: &Path, mut heard: impl FnMut(&Value)) -> Result<Value> {
+pub fn run(
+    arguments: &Cli,
+    words: &[String],
+    folder: &Path,
+    stop: &AtomicBool,
+    mut heard: impl FnMut(&Value),
+) -> Result<Value> {
     let failed = |path: &Path, error: std::io::Error| Error::Write {
         what: "log",
         path: path.to_owned(),
@@ -73,13 +81,13 @@ pub fn run(arguments: &Cli, words: &[String], folder: &Path, mut heard: impl FnM
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if interrupted() && !asked {
+        if (interrupted() || stop.load(Relaxed)) && !asked {
             asked = true;
             child.stop();
         }
     }
     let status = child.0.wait().map_err(|error| failed(&program, error))?;
-    if interrupted() {
+    if interrupted() || asked {
         return Err(Error::Aborted);
     }
     if status.success() {

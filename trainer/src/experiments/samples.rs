@@ -1,6 +1,6 @@
 //! Table 2 and Figures 4 to 6: what the models generate, with and without guidance, and the way to the class.
 
-use super::joint::{DATA, Models, train};
+use super::joint::{DATA, Models, ahead, train};
 use super::lab::{Lab, Trained};
 use super::table::{Cell, Column, Row, Table};
 use crate::cli::{ChainArgs, Data, GuidanceKind, Model, Study, WeightSet};
@@ -145,6 +145,7 @@ pub fn table2(lab: &Lab<'_>) -> Result<Vec<Table>> {
         ("joint, gradient on the noised image (Eq. 12)", |models| &models.joint, GuidanceKind::Gradient),
         ("joint, Algorithm 1", |models| &models.joint, GuidanceKind::Representation),
     ];
+    ahead(lab)?;
     let mut cells: Vec<[Vec<f64>; 4]> = vec![Default::default(); ways.len()];
     for seed in lab.seeds() {
         let models = train(lab, seed)?;
@@ -179,6 +180,7 @@ pub fn table2(lab: &Lab<'_>) -> Result<Vec<Table>> {
 pub fn alpha(lab: &Lab<'_>) -> Result<Vec<Table>> {
     let [per_class, steps] = [lab.scale.number("samples_per_class")?, lab.scale.number("sample_steps")?];
     let alphas = [0.0f32, 5.0, 10.0, 20.0, 40.0];
+    ahead(lab)?;
     let mut cells: Vec<[Vec<f64>; 4]> = vec![Default::default(); alphas.len()];
     let mut curves: Vec<Series> = Vec::new();
     for seed in lab.seeds() {

@@ -18,13 +18,7 @@ impl Recipe {
         let failed = |detail: String| Error::config("set", detail);
         let mut table = Table::try_from(&self).map_err(|error| failed(error.to_string()))?;
         for assignment in assignments {
-            let (name, text) = assignment.split_once('=').ok_or_else(|| {
-                failed(format!("must be NAME=VALUE, as in train.steps=500; is {assignment:?}"))
-            })?;
-            let (name, text) = (name.trim(), text.trim());
-            let value = toml::from_str::<Table>(&format!("value = {text}")).ok();
-            let value = value.and_then(|mut table| table.remove("value"));
-            put(&mut table, name, value.unwrap_or_else(|| Value::String(text.to_owned()))).map_err(failed)?;
+            assign(&mut table, assignment).map_err(failed)?;
             // One by one, so that an error is of this one.
             table.clone().try_into::<Recipe>().map_err(|error| {
                 let detail = error.to_string();
@@ -35,6 +29,20 @@ impl Recipe {
         recipe.data.written = written;
         Ok(recipe)
     }
+}
+
+/// Sets what an assignment names, `section.name=value`, in a table of sections.
+///
+/// # Errors
+/// What is wrong with the assignment.
+pub fn assign(table: &mut Table, assignment: &str) -> std::result::Result<(), String> {
+    let (name, text) = assignment
+        .split_once('=')
+        .ok_or_else(|| format!("must be NAME=VALUE, as in train.steps=500; is {assignment:?}"))?;
+    let (name, text) = (name.trim(), text.trim());
+    let value = toml::from_str::<Table>(&format!("value = {text}")).ok();
+    let value = value.and_then(|mut table| table.remove("value"));
+    put(table, name, value.unwrap_or_else(|| Value::String(text.to_owned())))
 }
 
 /// Sets what a name with dots leads to.

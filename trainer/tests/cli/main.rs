@@ -10,12 +10,14 @@ mod classes;
 mod counterfactuals;
 mod data_get;
 mod data_info;
+mod diffusers;
 mod experiments;
 mod explaining;
 mod few_labels;
 mod files;
 #[cfg(unix)]
 mod hammer;
+mod interchange;
 mod lasting;
 mod measuring;
 mod networks;

@@ -138,6 +138,20 @@ fn usps_in_both_forms() {
 }
 
 #[test]
+fn optdigits_of_one_part() {
+    let case = Case::new();
+    let levels = noise(64 * 40);
+    let line = |(image, digit): (&[u8], usize)| {
+        let counts: String = image.iter().map(|level| format!("{},", level % 17)).collect();
+        format!("{counts}{}\n", digit % 10)
+    };
+    let lines: String = levels.chunks(64).zip(0..).map(line).collect();
+    case.write("digits.csv.gz", gz(lines.as_bytes()));
+    case.recipe("optdigits", "test_share = 0.3", 1, 10);
+    case.says(&["40 images of 10 classes", "are held out by their contents"]);
+}
+
+#[test]
 fn cifar() {
     let records = |labels: &[&[u8]]| -> Vec<u8> {
         let image = |n: usize| noise(3072 * (n + 1))[3072 * n..].to_vec();
