@@ -60,6 +60,10 @@ pub struct TorchFile<'a> {
 impl<'a> TorchFile<'a> {
     /// Whether a file that begins so is one that [`TorchFile::read`] is for.
     pub fn recognise(bytes: &[u8]) -> bool {
+        // A safetensors file begins with its header's length, which may look like anything, then the header.
+        if bytes.get(8) == Some(&b'{') && !bytes.starts_with(container::ZIP) {
+            return false;
+        }
         bytes.starts_with(container::ZIP) || matches!(bytes, [0x80, 2..=5, ..])
     }
 

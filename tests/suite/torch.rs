@@ -23,6 +23,17 @@ fn bits(host: &HostTensor) -> Vec<u32> {
 }
 
 #[test]
+fn a_safetensors_file_whose_length_looks_like_a_pickle_is_none() {
+    for length in [0x280u64, 0x380, 0x480, 0x580] {
+        let bytes = [&length.to_le_bytes()[..], b"{\"fc.bias\":"].concat();
+        assert!(!TorchFile::recognise(&bytes), "{length:x}");
+    }
+    for name in ["types.pt", "types-legacy.pt"] {
+        assert!(TorchFile::recognise(&fixture(name).1), "{name}");
+    }
+}
+
+#[test]
 fn every_type_and_layout_is_read_from_both_formats() {
     for name in ["types.pt", "types-legacy.pt"] {
         let (path, bytes) = fixture(name);

@@ -5,18 +5,26 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// `duet import`.
+///
+/// What it reads executes nothing: a PyTorch file is a program, of which only the instructions and names are followed that tensors
+/// need; all else is refused by its name.
+///
+/// The network's shape is found in the names and shapes of its tensors (channels, widths, levels, blocks, attention, classes, learned sigma). No
+/// tensor says the image's size, the number of heads, the order of q, k and v, the groups of GroupNorm, the kind of head, or
+/// anything of the diffusion process: these are taken as the reference's code has them by default, listed, and said otherwise
+/// with --set or --config.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Import {
-    /// Another network's weights.
+    /// Weights of a network that features are measured with.
     #[command(subcommand)]
     pub network: Option<ImportNetwork>,
-    /// A model.
+    /// Or a model.
     #[command(flatten)]
     pub model: Option<ImportModel>,
 }
 
-/// A model of another program's.
+/// A model of another program's, and what it becomes.
 #[derive(Debug, Args)]
 pub struct ImportModel {
     /// The model: a checkpoint or state_dict of the reference as PyTorch wrote it (.pt, .pth; either format) or as a safetensors

@@ -1,6 +1,7 @@
 //! `duet import`: a model of another program's.
 
-use crate::cli::{Cli, ImportModel};
+use super::network;
+use crate::cli::{Cli, Import, ImportModel};
 use crate::data::ending;
 use crate::interchange::diffusers::{self, Imported};
 use crate::interchange::head::{NewHead, TOPIC, UNTRAINED, drop_head};
@@ -32,7 +33,16 @@ struct Read {
 ///
 /// # Errors
 /// Files that cannot be read or are not such a model; settings that contradict it; a file that cannot be written.
-pub fn run(arguments: &Cli, options: &ImportModel) -> Result<()> {
+pub fn run(arguments: &Cli, options: &Import) -> Result<()> {
+    match (&options.network, &options.model) {
+        (Some(what), _) => network::run(arguments, what),
+        (None, Some(model)) => import(arguments, model),
+        // The command line's parser does not let this be.
+        (None, None) => Err(Error::config("import", "say which file")),
+    }
+}
+
+fn import(arguments: &Cli, options: &ImportModel) -> Result<()> {
     if ending(&options.out) != "safetensors" {
         let detail = format!("{} must end in .safetensors", options.out.display());
         return Err(Error::config("out", detail));

@@ -24,7 +24,7 @@ mod study;
 mod train;
 mod tune;
 
-use crate::cli::{Cli, Command, Import};
+use crate::cli::{Cli, Command};
 use duet::Result;
 
 /// What a command answers beyond what it prints.
@@ -55,12 +55,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Serve(options) => serve::run(arguments, options),
         Command::Info(options) => info::run(arguments, options),
         Command::Export(options) => export::run(arguments, options),
-        Command::Import(Import { network: Some(network), .. }) => network::run(arguments, network),
-        Command::Import(Import { model: Some(model), .. }) => import::run(arguments, model),
-        // The command line asks for one of the two.
-        Command::Import(Import { network: None, model: None }) => {
-            Err(duet::Error::config("import", "name a file, or a network"))
-        }
+        Command::Import(options) => import::run(arguments, options),
         Command::ExportImages(options) => export_images::run(arguments, options),
         Command::Data(task) => data::run(arguments, task),
         Command::Augment(options) => augment::run(arguments, options),

@@ -16,8 +16,8 @@ use std::path::Path;
 /// torch-fidelity has too.
 const FID_WEIGHTS: &str = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2";
 /// [`contents`] of the reference's `lenet_MNIST` and `lenet_Omniglot`.
-const LENET_MNIST: &str = "";
-const LENET_OMNIGLOT: &str = "";
+const LENET_MNIST: &str = "62bba4b70cd313f43c0a7fdbf3b4b1ae7afd1abee9664643928be87f8bf2c55e";
+const LENET_OMNIGLOT: &str = "f366f48c86251886296473d8aec837b12669a5afcaccc66728fef09eda37bea3";
 /// Most images of Inception at a time: it takes a dozen megabytes for each, and no time is won by more.
 const INCEPTION_BATCH: usize = 8;
 /// Key of [`Origin`] in a file's header.
