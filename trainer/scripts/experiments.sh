@@ -14,14 +14,18 @@ mkdir -p $folder/pictures
 {
     echo "# Experiments, scale tiny"
     echo
-    echo "By \`make experiments-tiny DATA=...\`, measured on $(date +%Y-%m-%d) with software Vulkan on $(nproc) processor cores: small networks"
+    echo "By \`make experiments-tiny DATA=...\`, measured on $(date +%Y-%m-%d) with software Vulkan on $(nproc) processor cores, ${JOBS:-2} trainings at a time: small networks"
     echo "that have seen little, at 16×16 pixels, to show that every experiment runs and what it says; no figure for a paper."
+    seen=
     for name in $("$duet" experiment list | cut -d" " -f1); do
         for table in "$out"/tables/"$name"-tiny.md "$out"/tables/"$name"-*-tiny.md; do
             [ -f "$table" ] || continue
+            stem=$(basename "$table" .md)
+            # A name may begin as another one does.
+            case " $seen " in *" $stem "*) continue ;; esac
+            seen="$seen $stem"
             echo
             cat "$table"
-            stem=$(basename "$table" .md)
             for picture in "$out"/tables/"$stem"-*.svg "$out"/tables/"$stem"-*.png; do
                 [ -f "$picture" ] || continue
                 cp "$picture" $folder/pictures/

@@ -13,7 +13,7 @@ use crate::io::session::Session;
 use crate::recipe::Recipe;
 use crate::training::CHECKPOINT;
 use duet::Result;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -36,9 +36,8 @@ pub struct Lab<'a> {
     /// Its trainings lie here.
     folder: PathBuf,
     splits: RefCell<BTreeMap<String, Rc<Split>>>,
-    /// Time that the trainings took that were asked for, whenever that was.
-    seconds: Cell<f64>,
-    trained: Cell<usize>,
+    /// The checkpoints that were asked for, and how long their trainings took, whenever that was.
+    trained: RefCell<BTreeMap<PathBuf, f64>>,
 }
 
 /// A trained model.
@@ -96,8 +95,7 @@ impl<'a> Lab<'a> {
             scale,
             folder,
             splits: RefCell::default(),
-            seconds: Cell::new(0.0),
-            trained: Cell::new(0),
+            trained: RefCell::default(),
         })
     }
 
@@ -155,8 +153,7 @@ impl<'a> Lab<'a> {
         self.train_all(&[Order { stage, data, seed, begin }])?;
         let (trained, state) = self.look(&Order { stage, data, seed, begin })?;
         if let State::Done(seconds) = state {
-            self.seconds.set(self.seconds.get() + seconds);
-            self.trained.set(self.trained.get() + 1);
+            self.trained.borrow_mut().insert(trained.checkpoint.clone(), seconds);
         }
         Ok(trained)
     }
@@ -307,7 +304,8 @@ impl<'a> Lab<'a> {
         let seeds: Vec<String> = self.scale.seeds.iter().map(u64::to_string).collect();
         let spread = if seeds.len() > 1 { "; mean ± standard deviation over them" } else { "" };
         facts.push(("seeds".into(), format!("{}{spread}", seeds.join(", "))));
-        let trainings = format!("{} in {}", self.trained.get(), time(self.seconds.get()));
+        let trained = self.trained.borrow();
+        let trainings = format!("{} in {}", trained.len(), time(trained.values().sum()));
         facts.push(("trainings behind it".into(), trainings));
         Ok(Table {
             name: name.into(),
@@ -354,7 +352,6 @@ fn published(kind: &str) -> Option<[usize; 2]> {
     match kind {
         "mnist" | "fashion-mnist" => Some([60_000, 10_000]),
         "usps" => Some([7_291, 2_007]),
-        "celeba" => Some([162_770, 19_962]),
         "cifar10" | "cifar100" => Some([50_000, 10_000]),
         "svhn" => Some([73_257, 26_032]),
         _ => None,
