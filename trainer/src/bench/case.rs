@@ -72,6 +72,11 @@ impl<'a> Cases<'a> {
         self.list.push(Case { name, variant, sizes: buffers.sizes, launches, naive: None });
     }
 
+    /// The family that the device chooses.
+    pub fn chosen(&self, key: &Key) -> Family {
+        self.choices.family(key)
+    }
+
     /// An operation in the family that the device chooses.
     pub fn add_chosen(
         &mut self,
@@ -79,7 +84,7 @@ impl<'a> Cases<'a> {
         key: &Key,
         make: impl FnOnce(&mut Buffers, Family) -> (Vec<Launch>, Option<Vec<Launch>>),
     ) {
-        let family = self.choices.family(key);
+        let family = self.chosen(key);
         let mut buffers = Buffers::default();
         let (launches, naive) = make(&mut buffers, family);
         let variant = family.name();

@@ -108,7 +108,7 @@ fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2],
     });
 }
 
-/// A convolution of one image, in the direct family too.
+/// A convolution of one image, in the direct family too where the device chooses another.
 fn window(cases: &mut Cases, side: usize, [c_in, c_out]: [usize; 2], window: Window) {
     let Ok(size) = Conv2d::new([1, side, side, c_in], c_out, window) else { return };
     let [x, weight, y] = size.operands();
@@ -116,10 +116,12 @@ fn window(cases: &mut Cases, side: usize, [c_in, c_out]: [usize; 2], window: Win
     let name =
         |kind| format!("conv2d {height}x{width} {c_in}->{c_out} {side}x{side} s{} {kind}", window.stride[0]);
     let rows = |m: &mut Buffers| [x, weight, y].map(|[rows, columns]| m.rows(rows, columns));
-    cases.add_variant(name("forward"), "direct", |m| {
-        let [x, weight, y] = rows(m);
-        conv2d::forward(Family::Direct, &size, x, weight, None, y)
-    });
+    if cases.chosen(&size.key(KeyKind::Conv2dForward)) != Family::Direct {
+        cases.add_variant(name("forward"), "direct", |m| {
+            let [x, weight, y] = rows(m);
+            conv2d::forward(Family::Direct, &size, x, weight, None, y)
+        });
+    }
     cases.add_chosen(name("forward"), &size.key(KeyKind::Conv2dForward), |m, family| {
         let [x, weight, y] = rows(m);
         (conv2d::forward(family, &size, x, weight, None, y), None)

@@ -126,8 +126,8 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{self, figures, numbers};
     use super::*;
+    use crate::metrics::golden::{self, figures, numbers};
 
     #[test]
     fn figures_as_numpy_has_them() {

@@ -65,8 +65,8 @@ fn ratio(part: u64, all: u64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{figures, numbers};
     use super::*;
+    use crate::metrics::golden::{figures, numbers};
 
     #[test]
     fn a_table_as_scikit_learn_has_it() {

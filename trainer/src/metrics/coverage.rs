@@ -89,9 +89,9 @@ pub fn compare(
 
 #[cfg(test)]
 mod tests {
-    use super::super::distances::nobody;
-    use super::super::golden::{close, figures, numbers};
     use super::*;
+    use crate::metrics::distances::nobody;
+    use crate::metrics::golden::{close, figures, numbers};
 
     fn all(real: &[f32], generated: &[f32], columns: usize, k: usize) -> (Quality, Coverage) {
         let of = |points: &[f32]| Manifold::new(points.to_vec(), columns, k).unwrap();

@@ -222,8 +222,8 @@ fn across([real_1, real_2]: [Vec<f32>; 2], [made_1, made_2]: [Vec<f32>; 2], colu
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{close, figures, golden, numbers};
     use super::*;
+    use crate::metrics::golden::{close, figures, golden, numbers};
 
     fn distance(a: &[f32], b: &[f32], columns: usize) -> f64 {
         let of = |rows: &[f32]| Gaussian::of(rows, columns).unwrap();

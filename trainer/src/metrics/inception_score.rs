@@ -61,8 +61,8 @@ fn of_part(logits: &[f32], classes: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{close, figures, numbers};
     use super::*;
+    use crate::metrics::golden::{close, figures, numbers};
 
     #[test]
     fn scores_as_scipy_has_them() {

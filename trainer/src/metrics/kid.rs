@@ -94,9 +94,9 @@ pub fn kid(
 
 #[cfg(test)]
 mod tests {
-    use super::super::distances::nobody;
-    use super::super::golden::{close, figures, numbers};
     use super::*;
+    use crate::metrics::distances::nobody;
+    use crate::metrics::golden::{close, figures, numbers};
     use std::ops::ControlFlow;
 
     fn subsets(count: usize, size: usize) -> Subsets {

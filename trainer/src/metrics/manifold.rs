@@ -129,8 +129,8 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::golden;
     use super::*;
+    use crate::metrics::golden::golden;
     use duet::rng::{Seed, Stream, normal_fill};
 
     fn quality(real: &[f32], generated: &[f32], columns: usize, k: usize) -> Quality {

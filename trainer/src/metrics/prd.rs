@@ -147,8 +147,8 @@ impl From<&Curve> for Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::golden;
     use super::*;
+    use crate::metrics::golden::golden;
 
     /// Curves of given histograms, as the reference computes them.
     #[test]

@@ -34,7 +34,7 @@ fn short(value: f64) -> String {
 /// Which features a figure is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// [`super::super::features::Features::name`].
+    /// [`crate::eval::features::Features::name`].
     pub features: String,
     /// Whether figures measured with them go by their plain names.
     pub standard: bool,
