@@ -32,7 +32,7 @@ mod write;
 pub use atomic::{check_writable, remove_temporaries, write_atomic};
 pub use metadata::FORMAT;
 pub use names::check_names;
-pub use state_dict::StateDict;
+pub use state_dict::{StateDict, state_dict};
 
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
@@ -328,22 +328,6 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
-}
-
-/// The tensors of a `state_dict` saved as a plain safetensors file, whatever its names, as f32. `num_batches_tracked` counters,
-/// which nothing uses, are left out. `path` only names the file in errors.
-///
-/// # Errors
-/// As [`Checkpoint::from_reference`].
-pub fn state_dict(bytes: &[u8], path: &Path) -> Result<Tensors> {
-    let decode = || {
-        let container = read::Container::open(bytes)?;
-        if container.text(metadata::KEY).is_some() {
-            return Err("is a checkpoint with a configuration of its own, not a plain state_dict".to_owned());
-        }
-        container.tensors(|name| !state_dict::is_counter(name))
-    };
-    decode().map_err(|detail| error_at(path, detail))
 }
 
 /// The error of the file at `path`.

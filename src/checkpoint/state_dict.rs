@@ -1,9 +1,9 @@
 //! Tensors by name without a configuration of ours: weights of networks that only measure.
 
-use super::error_at;
 #[cfg(not(target_arch = "wasm32"))]
 use super::foreign;
 use super::read::{Container, refuse_impossible};
+use super::{error_at, metadata};
 use crate::error::Result;
 use crate::tensor::Tensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -39,12 +39,17 @@ impl StateDict {
     /// [`crate::Error::Checkpoint`] for a file that is truncated, damaged or of another format, and for values that are not
     /// finite, or negative variances.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<StateDict> {
-        let decode = || -> std::result::Result<StateDict, String> {
-            let container = Container::open(bytes)?;
-            let tensors = container.tensors(|name| !is_counter(name))?;
-            Ok(StateDict { tensors, texts: container.texts() })
-        };
-        decode().map_err(|detail| error_at(path, detail))
+        Self::decode(bytes, false).map_err(|detail| error_at(path, detail))
+    }
+
+    /// Reads a file; where it must be `plain`, none with a configuration of ours.
+    fn decode(bytes: &[u8], plain: bool) -> std::result::Result<StateDict, String> {
+        let container = Container::open(bytes)?;
+        if plain && container.text(metadata::KEY).is_some() {
+            return Err("is a checkpoint with a configuration of its own, not a plain state_dict".to_owned());
+        }
+        let tensors = container.tensors(|name| !is_counter(name))?;
+        Ok(StateDict { tensors, texts: container.texts() })
     }
 
     /// Reads the file at `path`.
@@ -82,7 +87,17 @@ impl StateDict {
     }
 }
 
+/// The tensors of a `state_dict` saved as a plain safetensors file, whatever its names, as f32. `num_batches_tracked` counters,
+/// which nothing uses, are left out. `path` only names the file in errors.
+///
+/// # Errors
+/// As [`super::Checkpoint::from_reference`].
+pub fn state_dict(bytes: &[u8], path: &Path) -> Result<Tensors> {
+    let read = StateDict::decode(bytes, true).map_err(|detail| error_at(path, detail))?;
+    Ok(read.tensors)
+}
+
 /// Whether a tensor only counts batches of training.
-pub(super) fn is_counter(name: &str) -> bool {
+fn is_counter(name: &str) -> bool {
     name.rsplit('.').next() == Some("num_batches_tracked")
 }

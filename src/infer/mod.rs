@@ -71,27 +71,36 @@ fn without_timestep(rows: &[f32], columns: usize) -> Vec<f32> {
     rows.chunks_exact(columns.max(1)).flat_map(|row| row.iter().take(features).copied()).collect()
 }
 
-/// A plan that makes a row of numbers of each image in its buffer "x", loaded.
-struct RowsOf {
-    loaded: Loaded,
-    images: Images,
+/// What a plan makes of an image: rows of numbers in a buffer.
+#[derive(Clone, Copy)]
+struct RowsIn {
     name: &'static str,
+    /// Rows of an image, and numbers of one.
+    rows: usize,
     columns: usize,
 }
 
-impl RowsOf {
-    /// The rows of any number of images \[N,C,H,W\], a batch at a time; the last one is filled up with zeros.
-    async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
-        self.get_through(images, None).await
-    }
+/// A plan that makes rows of numbers of each image in its buffer "x", loaded.
+struct RowsOf<const RESULTS: usize> {
+    loaded: Loaded,
+    images: Images,
+    results: [RowsIn; RESULTS],
+}
 
-    /// As [`RowsOf::get`], read through memory that is there already.
-    async fn get_through(&self, images: &[f32], staging: Option<&Staging>) -> Result<Vec<f32>> {
-        let mut rows = Vec::new();
+impl<const RESULTS: usize> RowsOf<RESULTS> {
+    /// The rows of any number of images \[N,C,H,W\], a batch at a time; the last one is filled up with zeros. They are read through
+    /// `staging` where that is there already. `what` names them in errors.
+    async fn get(
+        &self,
+        what: &'static str,
+        images: &[f32],
+        staging: Option<&Staging>,
+    ) -> Result<[Vec<f32>; RESULTS]> {
+        let mut all = [const { Vec::new() }; RESULTS];
         let len = self.images.image_len();
         if len == 0 || !images.len().is_multiple_of(len) {
             let detail = format!("{} values are no whole number of images of {len}", images.len());
-            return Err(Error::shape(self.name, detail));
+            return Err(Error::shape(what, detail));
         }
         for part in images.chunks(self.images.len().max(1)) {
             let count = part.len() / len;
@@ -99,19 +108,22 @@ impl RowsOf {
             padded.resize(self.images.len(), 0.0);
             self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
             self.loaded.run();
-            let read = match staging {
-                Some(staging) => {
-                    let buffer = self.loaded.require(self.name)?;
-                    let [rows] = staging.read_parts([(buffer, 0, buffer.bytes())]).await?;
-                    rows
-                }
-                None => self.loaded.read(self.name).await?,
-            };
-            let read = unpad_rows(&read, self.columns);
-            rows.extend(read.into_iter().take(count * self.columns));
+            for (RowsIn { name, rows, columns }, all) in self.results.iter().zip(&mut all) {
+                let read = match staging {
+                    Some(staging) => {
+                        let buffer = self.loaded.require(name)?;
+                        let [read] = staging.read_parts([(buffer, 0, buffer.bytes())]).await?;
+                        read
+                    }
+                    None => self.loaded.read(name).await?,
+                };
+                all.extend(unpad_rows(&read, *columns).into_iter().take(count * rows * columns));
+            }
         }
-        finite(&rows, self.columns, self.name)?;
-        Ok(rows)
+        for (RowsIn { name, rows, columns }, all) in self.results.iter().zip(&all) {
+            finite(all, rows * columns, name)?;
+        }
+        Ok(all)
     }
 }
 
@@ -134,7 +146,7 @@ impl RowsOf {
 /// # Ok(()) }) }
 /// ```
 pub struct ImageClassifier {
-    rows: RowsOf,
+    rows: RowsOf<1>,
     config: ModelConfig,
 }
 
@@ -148,7 +160,8 @@ impl ImageClassifier {
         let (batch, loaded) = weights.load_fitting(batch, plan).await?;
         let config = weights.model().config.clone();
         let images = config.images(batch);
-        let rows = RowsOf { loaded, images, name: "logits", columns: config.num_classes };
+        let results = [RowsIn { name: "logits", rows: 1, columns: config.num_classes }];
+        let rows = RowsOf { loaded, images, results };
         Ok(ImageClassifier { rows, config })
     }
 
@@ -162,12 +175,13 @@ impl ImageClassifier {
     /// # Errors
     /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose answer is no number; device errors.
     pub async fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
-        self.rows.get(images).await
+        let [logits] = self.rows.get("logits", images, None).await?;
+        Ok(logits)
     }
 
     /// As [`ImageClassifier::probabilities`], read through `staging`: nothing is allocated.
     pub(crate) async fn probabilities_through(&self, images: &[f32], staging: &Staging) -> Result<Vec<f32>> {
-        let logits = self.rows.get_through(images, Some(staging)).await?;
+        let [logits] = self.rows.get("logits", images, Some(staging)).await?;
         self.config.head.probabilities(&logits, self.config.num_classes)
     }
 
@@ -199,7 +213,9 @@ impl ImageClassifier {
 /// # Ok(()) }) }
 /// ```
 pub struct ImageFeatures {
-    rows: RowsOf,
+    rows: RowsOf<1>,
+    /// Numbers of an image's row, the timestep among them.
+    columns: usize,
 }
 
 impl ImageFeatures {
@@ -214,12 +230,13 @@ impl ImageFeatures {
         let columns = one.graph.shape(features).last().copied().unwrap_or(0);
         let (batch, loaded) = weights.load_fitting(batch, |batch| features_plan(model, batch, set)).await?;
         let images = model.config.images(batch);
-        Ok(ImageFeatures { rows: RowsOf { loaded, images, name: "features", columns } })
+        let results = [RowsIn { name: "features", rows: 1, columns }];
+        Ok(ImageFeatures { rows: RowsOf { loaded, images, results }, columns })
     }
 
     /// Numbers per image.
     pub fn columns(&self) -> usize {
-        self.rows.columns.saturating_sub(1)
+        self.columns.saturating_sub(1)
     }
 
     /// Representations \[N,F\] of `images` \[N,C,H,W\] in −1..1.
@@ -227,7 +244,7 @@ impl ImageFeatures {
     /// # Errors
     /// As [`ImageClassifier::logits`].
     pub async fn get(&self, images: &[f32]) -> Result<Vec<f32>> {
-        let rows = self.rows.get(images).await?;
-        Ok(without_timestep(&rows, self.rows.columns))
+        let [rows] = self.rows.get("features", images, None).await?;
+        Ok(without_timestep(&rows, self.columns))
     }
 }

@@ -1,11 +1,11 @@
 //! All that a model knows of clean images, in one pass.
 
-use super::{clean_features, finite, without_timestep};
+use super::{RowsIn, RowsOf, clean_features, without_timestep};
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, WeightSet};
-use crate::tensor::{Images, check_batch, unpad_rows};
-use crate::weights::{Loaded, Weights};
+use crate::tensor::check_batch;
+use crate::weights::Weights;
 
 /// What [`ImageRepresentations`] gives of images.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,12 +63,10 @@ fn plan(model: &JointModel, batch: usize, set: WeightSet) -> Result<Plan> {
 /// # Ok(()) }) }
 /// ```
 pub struct ImageRepresentations {
-    loaded: Loaded,
-    images: Images,
+    rows: RowsOf<3>,
     /// Numbers of an image's row of features, the timestep among them.
     columns: usize,
     bottleneck: [usize; 3],
-    classes: usize,
 }
 
 impl ImageRepresentations {
@@ -85,8 +83,13 @@ impl ImageRepresentations {
             return Err(Error::shape("bottleneck", "is no image"));
         };
         let (batch, loaded) = weights.load_fitting(batch, |batch| plan(model, batch, set)).await?;
-        let (images, classes) = (model.config.images(batch), model.config.num_classes);
-        Ok(ImageRepresentations { loaded, images, columns, bottleneck: [height, width, channels], classes })
+        let results = [
+            RowsIn { name: "features", rows: 1, columns },
+            RowsIn { name: "bottleneck", rows: height * width, columns: channels },
+            RowsIn { name: "logits", rows: 1, columns: model.config.num_classes },
+        ];
+        let rows = RowsOf { loaded, images: model.config.images(batch), results };
+        Ok(ImageRepresentations { rows, columns, bottleneck: [height, width, channels] })
     }
 
     /// Numbers of an image's pooled features.
@@ -105,32 +108,7 @@ impl ImageRepresentations {
     /// [`Error::Shape`] for part of an image; [`Error::NotFinite`] naming the image whose representation is no number; device
     /// errors.
     pub async fn get(&self, images: &[f32]) -> Result<Represented> {
-        let len = self.images.image_len();
-        if len == 0 || !images.len().is_multiple_of(len) {
-            let detail = format!("{} values are no whole number of images of {len}", images.len());
-            return Err(Error::shape("representations", detail));
-        }
-        let [height, width, channels] = self.bottleneck;
-        let of_map = height * width * channels;
-        let mut found = Represented::default();
-        for part in images.chunks(self.images.len().max(1)) {
-            let count = part.len() / len;
-            // The last batch is filled up with images that are dropped.
-            let mut padded = part.to_vec();
-            padded.resize(self.images.len(), 0.0);
-            self.loaded.write("x", bytemuck::cast_slice(&self.images.to_device(&padded)?))?;
-            self.loaded.run();
-            let features = unpad_rows(&self.loaded.read("features").await?, self.columns);
-            let features: Vec<f32> = features.into_iter().take(count * self.columns).collect();
-            found.features.extend(without_timestep(&features, self.columns));
-            let map = unpad_rows(&self.loaded.read("bottleneck").await?, channels);
-            found.bottleneck.extend(map.into_iter().take(count * of_map));
-            let logits = unpad_rows(&self.loaded.read("logits").await?, self.classes);
-            found.logits.extend(logits.into_iter().take(count * self.classes));
-        }
-        finite(&found.features, self.columns(), "features")?;
-        finite(&found.bottleneck, of_map, "bottleneck")?;
-        finite(&found.logits, self.classes, "logits")?;
-        Ok(found)
+        let [rows, bottleneck, logits] = self.rows.get("representations", images, None).await?;
+        Ok(Represented { features: without_timestep(&rows, self.columns), bottleneck, logits })
     }
 }

@@ -86,7 +86,7 @@ impl Operation for Bilinear {
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
-        Ok(Some(graph.push_like(at.target(), BilinearGrad(*self), vec![at.dy])))
+        Ok(Some(graph.push_like(at.target(), BilinearGrad(self.0), vec![at.dy])))
     }
 
     fn recomputable(&self) -> bool {
@@ -96,12 +96,11 @@ impl Operation for Bilinear {
 
 /// Of dy.
 #[derive(Debug)]
-struct BilinearGrad(Bilinear);
+struct BilinearGrad(Resize);
 
 impl Operation for BilinearGrad {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let BilinearGrad(Bilinear(size)) = self;
-        grad(size, context.inputs[0], context.output)
+        grad(&self.0, context.inputs[0], context.output)
     }
 }
 

@@ -272,9 +272,8 @@ impl Sampler {
         if !alpha.is_finite() {
             return Err(Error::config("alpha", format!("must be a finite number, is {alpha}")));
         }
-        if self.step.buffer("alpha").is_some() {
-            self.step.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
-        }
+        self.step.write("alpha", bytemuck::bytes_of(&[alpha, 0.0, 0.0, 0.0]))?;
+        // Objectives that read no labels are given none.
         if self.step.buffer("labels").is_none() {
             return Ok(());
         }

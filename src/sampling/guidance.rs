@@ -3,7 +3,7 @@
 use super::objective::{Input, Objective, Of, Parts, check_inputs};
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place};
-use crate::model::{Builder, Encoded, Head, JointModel};
+use crate::model::{Builder, Encoded, Head, JointModel, ModelConfig};
 use crate::tensor::Tensors;
 use crate::weights::{Weights, timestep_variance};
 
@@ -33,7 +33,6 @@ pub(crate) struct Gradients {
 }
 
 /// What a step has before it is guided.
-#[derive(Clone)]
 pub(crate) struct Unguided {
     pub x: NodeId,
     pub logits: NodeId,
@@ -50,6 +49,27 @@ pub(crate) struct Guided {
     pub model_out: Option<NodeId>,
     /// Of [`Guidance::Gradient`], minus the gradient on x.
     pub ascent: Option<NodeId>,
+}
+
+/// The sum over the batch of the losses of `seen`, by those objectives that read it.
+fn summed_loss(
+    b: &mut Builder<'_>,
+    config: &ModelConfig,
+    objectives: &[&dyn Objective],
+    (of, seen): (Of, NodeId),
+    inputs: &mut Vec<Input>,
+) -> Result<Option<NodeId>> {
+    let batch = b.graph.shape(seen).first().copied().unwrap_or(0);
+    let mut sum = None;
+    for objective in objectives.iter().filter(|objective| objective.of() == of) {
+        let values = objective.loss(&mut Parts::new(&mut b.graph, config, batch, inputs), seen)?;
+        let loss = b.graph.weighted_sum(values, 1.0);
+        sum = Some(match sum {
+            None => loss,
+            Some(before) => b.graph.add(before, loss)?,
+        });
+    }
+    Ok(sum)
 }
 
 impl Guidance {
@@ -73,73 +93,74 @@ impl Guidance {
             let weights = b.graph.leaf(&[batch, config.num_classes], Place::whole("label_weights"));
             logits = b.graph.weigh_gradient(logits, weights)?;
         }
+        let of_logits = summed_loss(b, config, objectives, (Of::Logits, logits), inputs)?;
         // The image is predicted only where an objective reads it.
-        let decoded = match coefficients {
-            Some(coefficients) if objectives.iter().any(|o| o.of() == Of::XStart) => {
-                let model_out = model.unet.decode(b, &encoded)?;
-                Some((model_out, b.graph.predicted_x_start(x, model_out, coefficients)?))
-            }
-            _ => None,
-        };
-        let mut sum = |of: Of, b: &mut Builder<'_>| -> Result<Option<NodeId>> {
-            let seen = match of {
-                Of::Logits => Some(logits),
-                Of::XStart => decoded.map(|(_, x_start)| x_start),
-            };
-            let mut sum = None;
-            for objective in objectives.iter().filter(|objective| objective.of() == of) {
-                let Some(seen) = seen else {
-                    return Err(Error::config("objective", "the predicted image is not at hand here"));
-                };
-                let values = objective.loss(&mut Parts::new(&mut b.graph, config, batch, inputs), seen)?;
-                let loss = b.graph.weighted_sum(values, 1.0);
-                sum = Some(match sum {
-                    None => loss,
-                    Some(before) => b.graph.add(before, loss)?,
-                });
-            }
-            Ok(sum)
-        };
-        let (of_logits, of_image) = (sum(Of::Logits, b)?, sum(Of::XStart, b)?);
-        check_inputs(inputs)?;
-        let normalized = |b: &mut Builder<'_>, gradient: NodeId| {
-            if how.normalize { b.graph.normalize(gradient) } else { gradient }
-        };
-        if self == Guidance::Gradient {
-            let loss = match (of_logits, of_image) {
-                (Some(a), Some(c)) => Some(b.graph.add(a, c)?),
-                (a, c) => a.or(c),
-            };
-            let gradient = loss.map(|loss| b.graph.grad(loss, &[x])).transpose()?;
-            // The loss is minus the log probability.
-            let ascent = gradient.and_then(|list| list.into_iter().next()).map(|gradient| {
-                let gradient = normalized(b, gradient);
-                b.graph.scale(gradient, -1.0)
-            });
-            return Ok(Guided { encoded, model_out: decoded.map(|(out, _)| out), ascent });
+        let (mut of_image, mut model_out) = (None, None);
+        if objectives.iter().any(|objective| objective.of() == Of::XStart) {
+            let coefficients = coefficients
+                .ok_or_else(|| Error::config("objective", "the predicted image is not at hand here"))?;
+            let out = model.unet.decode(b, &encoded)?;
+            let x_start = b.graph.predicted_x_start(x, out, coefficients)?;
+            of_image = summed_loss(b, config, objectives, (Of::XStart, x_start), inputs)?;
+            model_out = Some(out);
         }
-        let mut targets = vec![encoded.bottleneck];
-        targets.extend(&encoded.skips);
+        check_inputs(inputs)?;
+        match self {
+            Guidance::None | Guidance::Representation => {
+                let encoded = how.moved(b, encoded, [of_logits, of_image])?;
+                Ok(Guided { encoded, model_out: None, ascent: None })
+            }
+            Guidance::Gradient => {
+                let loss = match (of_logits, of_image) {
+                    (Some(a), Some(c)) => Some(b.graph.add(a, c)?),
+                    (a, c) => a.or(c),
+                };
+                // The loss is minus the log probability.
+                let ascent = match loss {
+                    Some(loss) => b.graph.grad(loss, &[x])?.first().map(|gradient| {
+                        let gradient = how.taken(b, *gradient);
+                        b.graph.scale(gradient, -1.0)
+                    }),
+                    None => None,
+                };
+                Ok(Guided { encoded, model_out, ascent })
+            }
+        }
+    }
+}
+
+impl Gradients {
+    /// A gradient as it is to be taken.
+    fn taken(self, b: &mut Builder<'_>, gradient: NodeId) -> NodeId {
+        if self.normalize { b.graph.normalize(gradient) } else { gradient }
+    }
+
+    /// Bottleneck and skips moved by "alpha": along the gradient of the loss of the logits, against that of the image's.
+    fn moved(
+        self,
+        b: &mut Builder<'_>,
+        encoded: Encoded,
+        [of_logits, of_image]: [Option<NodeId>; 2],
+    ) -> Result<Encoded> {
+        let batch = b.graph.shape(encoded.bottleneck).first().copied().unwrap_or(0);
+        let mut maps = vec![encoded.bottleneck];
+        maps.extend(&encoded.skips);
+        let targets = maps.clone();
         let along = of_logits.map(|loss| b.graph.grad(loss, &targets)).transpose()?;
         let against = of_image.map(|loss| b.graph.grad(loss, &targets)).transpose()?;
-        let alpha = b.graph.leaf(&[if how.each { batch } else { 1 }], Place::whole("alpha"));
-        let mut moved = Vec::with_capacity(targets.len());
-        for (number, target) in targets.into_iter().enumerate() {
-            let mut at = target;
-            for (gradients, sign) in [(&along, 1.0f32), (&against, -1.0)] {
-                let Some(gradient) = gradients.as_ref().and_then(|list| list.get(number)) else { continue };
-                let mut gradient = normalized(b, *gradient);
-                if sign < 0.0 {
-                    gradient = b.graph.scale(gradient, sign);
-                }
-                at = b.graph.axpy(at, gradient, alpha)?;
-            }
-            moved.push(at);
+        let alpha = b.graph.leaf(&[if self.each { batch } else { 1 }], Place::whole("alpha"));
+        for (map, gradient) in maps.iter_mut().zip(along.into_iter().flatten()) {
+            let gradient = self.taken(b, gradient);
+            *map = b.graph.axpy(*map, gradient, alpha)?;
         }
-        let mut moved = moved.into_iter();
-        let bottleneck = moved.next().unwrap_or(encoded.bottleneck);
-        let encoded = Encoded { bottleneck, skips: moved.collect(), ..encoded };
-        Ok(Guided { encoded, model_out: None, ascent: None })
+        for (map, gradient) in maps.iter_mut().zip(against.into_iter().flatten()) {
+            let gradient = self.taken(b, gradient);
+            let descent = b.graph.scale(gradient, -1.0);
+            *map = b.graph.axpy(*map, descent, alpha)?;
+        }
+        let mut maps = maps.into_iter();
+        let bottleneck = maps.next().unwrap_or(encoded.bottleneck);
+        Ok(Encoded { bottleneck, skips: maps.collect(), ..encoded })
     }
 }
 

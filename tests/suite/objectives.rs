@@ -1,30 +1,17 @@
 //! Guidance by any function: what the step of a chain makes of losses of the logits and of the predicted image.
 
-use super::harness::{as_trained_on_noise, assert_close, device, tiny_config, values};
+use super::harness::{assert_close, device, outspoken_weights, tiny_config, values};
 use duet::diffusion::{DiffusionConfig, Solver};
 use duet::error::Error;
 use duet::graph::NodeId;
-use duet::model::{JointModel, Labels, ModelConfig, WeightSet};
+use duet::model::{Labels, ModelConfig, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{
     ChainOptions, Class, Guidance, Mixture, Near, Objective, Of, Parts, Sampler, StepSpec, Watch,
 };
 use duet::weights::Weights;
-use std::sync::Arc;
 
 const BATCH: usize = 2;
-
-fn weights(config: &ModelConfig) -> Weights {
-    let model = Arc::new(JointModel::new(config).unwrap());
-    let mut tensors = model.params.initial(Seed(2));
-    as_trained_on_noise(&mut tensors);
-    for (number, (name, tensor)) in tensors.iter_mut().enumerate() {
-        if tensor.data.iter().all(|v| *v == 0.0) && !name.contains("running") {
-            tensor.data = values(number as u64, tensor.data.len()).iter().map(|v| 0.1 * v).collect();
-        }
-    }
-    pollster::block_on(Weights::upload(device(), model, &tensors, None)).unwrap()
-}
 
 fn toward(weights: &Weights, respacing: &str, spec: StepSpec, objectives: &[&dyn Objective]) -> Sampler {
     let diffusion = DiffusionConfig::default();
@@ -50,7 +37,7 @@ fn none() -> Labels {
 
 #[test]
 fn a_mixture_of_one_class_is_that_class() {
-    let weights = weights(&tiny_config());
+    let weights = outspoken_weights(device(), &tiny_config());
     let classes = weights.model().config.num_classes;
     for guidance in [Guidance::Representation, Guidance::Gradient] {
         let spec = spec(guidance, Solver::default());
@@ -90,7 +77,7 @@ fn distance(sampler: &Sampler, x: &[f32], index: usize, near: &[f32], nearness: 
 #[test]
 fn the_gradient_of_a_loss_of_the_image_goes_through_the_whole_network() {
     for learn_sigma in [false, true] {
-        let weights = weights(&ModelConfig { learn_sigma, ..tiny_config() });
+        let weights = outspoken_weights(device(), &ModelConfig { learn_sigma, ..tiny_config() });
         let unguided = toward(&weights, "4", spec(Guidance::None, Solver::ddim(0.0)), &[]);
         let guided = toward(&weights, "4", spec(Guidance::Gradient, Solver::ddim(0.0)), &[&Near]);
         let len = BATCH * weights.model().config.images(1).image_len();
@@ -125,7 +112,7 @@ fn the_gradient_of_a_loss_of_the_image_goes_through_the_whole_network() {
 
 #[test]
 fn images_stay_near_another_by_either_guidance_and_every_solver() {
-    let weights = weights(&tiny_config());
+    let weights = outspoken_weights(device(), &tiny_config());
     let len = BATCH * weights.model().config.images(1).image_len();
     let near = vec![0.5; len];
     for method in Solver::methods() {
@@ -150,7 +137,7 @@ fn images_stay_near_another_by_either_guidance_and_every_solver() {
 
 #[test]
 fn several_objectives_add_up_and_masks_hold_on_every_solver() {
-    let weights = weights(&tiny_config());
+    let weights = outspoken_weights(device(), &tiny_config());
     let config = weights.model().config.clone();
     let len = BATCH * config.images(1).image_len();
     let original = values(9, len);
@@ -186,7 +173,7 @@ fn what_objectives_are_not_told_or_wrongly_is_named() {
             parts.graph.mse(x_start, target)
         }
     }
-    let weights = weights(&tiny_config());
+    let weights = outspoken_weights(device(), &tiny_config());
     let sampler = toward(&weights, "4", spec(Guidance::Gradient, Solver::default()), &[&Near]);
     let says = |error: Error, words: &[&str]| {
         let text = error.to_string();

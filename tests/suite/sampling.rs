@@ -1,34 +1,24 @@
 //! Chains on a device: they allocate and read nothing, stop soon when told to, remember what a multistep solver needs, and
 //! give back an image whose noise was kept.
 
-use super::harness::{as_trained_on_noise, assert_close, device, tiny_config, values, wide};
+use super::harness::{assert_close, device, outspoken_weights, tiny_config, values, wide};
 use duet::diffusion::{DiffusionConfig, Prediction, Solver};
 use duet::error::Error;
 use duet::explain::{ExplainOptions, Explainer, Explanation, Method, Paper, Request};
 use duet::gpu::{Counters, Device, DeviceOptions};
 use duet::infer::{DenoisingError, ImageClassifier, NoisePredictor};
-use duet::model::{JointModel, Labels, WeightSet};
+use duet::model::{Labels, WeightSet};
 use duet::rng::{Seed, Stream, normal_fill};
 use duet::sampling::{ChainOptions, Finish, Guidance, Sampler, StepSpec, Watch};
 use duet::weights::Weights;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 const BATCH: usize = 2;
 /// Values of one image of the tiny model.
 const LEN: usize = 64;
 
 fn weights(device: &Device) -> Weights {
-    let model = Arc::new(JointModel::new(&tiny_config()).unwrap());
-    let mut tensors = model.params.initial(Seed(2));
-    as_trained_on_noise(&mut tensors);
-    for (number, (name, tensor)) in tensors.iter_mut().enumerate() {
-        if tensor.data.iter().all(|v| *v == 0.0) && !name.contains("running") {
-            let fresh = values(number as u64, tensor.data.len());
-            tensor.data = fresh.iter().map(|v| 0.1 * v).collect();
-        }
-    }
-    pollster::block_on(Weights::upload(device, model, &tensors, None)).unwrap()
+    outspoken_weights(device, &tiny_config())
 }
 
 fn sampler(weights: &Weights, respacing: &str, spec: StepSpec) -> Sampler {
