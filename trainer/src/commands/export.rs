@@ -3,7 +3,7 @@
 
 use super::export_onnx;
 use crate::cli::{Cli, Export};
-use crate::data::{Dataset, ending};
+use crate::data::Dataset;
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
 use crate::interchange::diffusers;
 use crate::io::files::{self, Kind};
@@ -15,7 +15,7 @@ use duet::model::JointModel;
 use duet::tensor::Tensors;
 use duet::typicality::{LEAST_IMAGES, Protocol, Reference};
 use duet::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Images measured together.
 const PART: usize = 8;
@@ -31,15 +31,12 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
     }
     let inputs = [Some(&options.model.model), options.data.recipe.as_ref(), arguments.tuning.as_ref()];
     let inputs: Vec<_> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
-    let ends = |path: &Option<PathBuf>, option: &str, allowed: &[&str]| match path {
-        Some(path) if !allowed.contains(&ending(path).as_str()) => {
-            let detail = format!("{} must end in .{}", path.display(), allowed.join(" or ."));
-            Err(Error::config(option, detail))
-        }
-        _ => Ok(()),
-    };
-    ends(&options.out, "out", &["safetensors"])?;
-    ends(&options.pt, "pt", &["pt", "pth"])?;
+    if let Some(out) = &options.out {
+        files::must_end("out", out, &["safetensors"])?;
+    }
+    if let Some(pt) = &options.pt {
+        files::must_end("pt", pt, &["pt", "pth"])?;
+    }
     let outputs: Vec<(Kind, &Path)> =
         [&options.out, &options.pt].into_iter().flatten().map(|path| (Kind::Model, path.as_path())).collect();
     files::check(&outputs, &inputs)?;
@@ -49,17 +46,21 @@ pub fn run(arguments: &Cli, options: &Export) -> Result<()> {
         // The accuracy that training noted is the average's.
         checkpoint.info.retain(|topic, _| ![TEST_ACCURACY, TEST_IMAGES].contains(&topic.as_str()));
     }
-    if let Some(folder) = &options.diffusers {
-        for_diffusers(arguments, &checkpoint.clone().into_inference(), folder, &inputs)?;
-    }
-    if let Some(path) = &options.pt {
-        for_pytorch(arguments, &checkpoint.clone().into_inference().weights, &model, path)?;
+    if options.diffusers.is_some() || options.pt.is_some() {
+        let inference = checkpoint.clone().into_inference();
+        if let Some(folder) = &options.diffusers {
+            for_diffusers(arguments, &inference, folder, &inputs)?;
+        }
+        if let Some(path) = &options.pt {
+            for_pytorch(arguments, &inference.weights, &model, path)?;
+        }
     }
     match &options.out {
         Some(out) => for_shipping(arguments, options, &checkpoint, &model, out),
         None => Ok(()),
     }
 }
+
 /// Writes a model for inference: the average where there is one, or the weights.
 fn for_shipping(
     arguments: &Cli,

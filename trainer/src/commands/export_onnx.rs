@@ -1,7 +1,6 @@
 //! `duet export --onnx`: a model as a file for other programs.
 
 use crate::cli::{Cli, Export, OnnxKind};
-use crate::data::ending;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::session::{averaged, load_checkpoint};
@@ -17,9 +16,7 @@ use duet::{Error, Result};
 pub fn run(arguments: &Cli, options: &Export, kind: OnnxKind) -> Result<()> {
     let model = &options.model.model;
     let out = options.out.as_ref().ok_or_else(|| Error::config("out", "names the .onnx file to write"))?;
-    if ending(out) != "onnx" {
-        return Err(Error::config("out", format!("{} must end in .onnx", out.display())));
-    }
+    files::must_end("out", out, &["onnx"])?;
     files::check(&[(Kind::Model, out)], &[model])?;
     let (checkpoint, network) = load_checkpoint(model)?;
     let ema = averaged(&checkpoint, options.model.weights, model)?;

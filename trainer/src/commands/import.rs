@@ -2,7 +2,6 @@
 
 use super::network;
 use crate::cli::{Cli, Import, ImportModel};
-use crate::data::ending;
 use crate::interchange::diffusers::{self, Imported};
 use crate::interchange::head::{NewHead, TOPIC, UNTRAINED, drop_head};
 use crate::interchange::settings::{Said, Settings};
@@ -43,10 +42,7 @@ pub fn run(arguments: &Cli, options: &Import) -> Result<()> {
 }
 
 fn import(arguments: &Cli, options: &ImportModel) -> Result<()> {
-    if ending(&options.out) != "safetensors" {
-        let detail = format!("{} must end in .safetensors", options.out.display());
-        return Err(Error::config("out", detail));
-    }
+    files::must_end("out", &options.out, &["safetensors"])?;
     let inputs = [Some(&options.file), options.ema.as_ref(), options.config.as_ref()];
     let inputs: Vec<&Path> = inputs.into_iter().flatten().map(|path| path.as_path()).collect();
     files::check(&[(Kind::Model, &options.out)], &inputs)?;

@@ -1,7 +1,6 @@
 //! `duet import inception` and `duet import lenet`: weights of networks that features are measured with.
 
 use crate::cli::{Cli, ImportNetwork, NetworkFile};
-use crate::data::ending;
 use crate::eval::features::Weights;
 use crate::io::files::{self, Kind};
 use crate::io::output::{bytes, say};
@@ -16,9 +15,7 @@ use duet::{Error, Result};
 pub fn run(arguments: &Cli, what: &ImportNetwork) -> Result<()> {
     let (ImportNetwork::Inception(options) | ImportNetwork::Lenet(options)) = what;
     let NetworkFile { file, out } = options;
-    if ending(out) != "safetensors" {
-        return Err(Error::config("out", format!("{} must end in .safetensors", out.display())));
-    }
+    files::must_end("out", out, &["safetensors"])?;
     files::check(&[(Kind::Model, out)], &[file])?;
     let weights = Weights::read(file)?;
     let other = match (what, weights.network) {

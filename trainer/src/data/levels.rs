@@ -1,7 +1,9 @@
 //! Images in files of numbers, all of one size: as a model reads them, by the way that pictures go.
 
-use super::{DataSpec, bad};
+use super::idx::DIGITS;
+use super::{DataSpec, Dataset, Summary, bad};
 use duet::Result;
+use duet::model::Labels;
 use duet::picture::{Picture, PixelLayout, Preparation};
 use std::path::Path;
 
@@ -63,6 +65,25 @@ impl Levels {
             return Ok(Fitted { images: self.data, resize_to, note });
         }
         Ok(Fitted { images: self.prepared(path, &preparation)?, resize_to, note })
+    }
+
+    /// Digits as a data set, with the pixels a side that they were resized to; the summary is told what was done to them.
+    ///
+    /// # Errors
+    /// As [`Levels::fit`].
+    pub fn digits(
+        self,
+        path: &Path,
+        spec: &DataSpec,
+        [channels, size]: [usize; 2],
+        classes: Vec<u32>,
+        summary: &mut Summary,
+    ) -> Result<(Dataset, Option<usize>)> {
+        let Fitted { images, resize_to, note } = self.fit(path, spec, channels, size)?;
+        summary.note_once(note);
+        let class_names = DIGITS.map(str::to_owned).to_vec();
+        let labels = Labels::Classes(classes);
+        Ok((Dataset { images: images.into(), labels, channels, size, class_names }, resize_to))
     }
 
     /// Each image by itself, on all cores.

@@ -4,11 +4,10 @@
 //! `digits.csv.gz`: of that a share is held out, by the pictures' contents, for no writer is known.
 
 use super::decode::share;
-use super::levels::{Fitted, Levels};
+use super::levels::Levels;
 use super::split::{Parts, held};
-use super::{DataSpec, Dataset, Summary, bad, idx, packed, shared};
+use super::{DataSpec, Dataset, Summary, bad, packed, shared};
 use duet::Result;
-use duet::model::Labels;
 use std::path::Path;
 
 /// Pixels a side, and of an image.
@@ -28,11 +27,9 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     let mut part = |path: &Path| -> Result<Dataset> {
         let (data, classes) = read(path)?;
         let levels = Levels { data, channels: 1, sides: [SIDE; 2], together: false };
-        let Fitted { images, resize_to: side, note } = levels.fit(path, spec, channels, size)?;
+        let (digits, side) = levels.digits(path, spec, [channels, size], classes, &mut summary)?;
         resize_to = side;
-        summary.note_once(note);
-        let class_names = idx::DIGITS.map(str::to_owned).to_vec();
-        Ok(Dataset { images: images.into(), labels: Labels::Classes(classes), channels, size, class_names })
+        Ok(digits)
     };
     let (train, test) = match (find("optdigits.tra"), find("optdigits.tes"), find("digits.csv")) {
         (Some(train), Some(test), _) => (part(&train)?, part(&test)?),

@@ -1,12 +1,11 @@
 //! SVHN's cropped digits: `train_32x32.mat` and `test_32x32.mat`, each with `X`, bytes \[32,32,3,N\] of which rows lie together, and
 //! `y`, labels 1 to 10 where 10 is the digit 0.
 
-use super::levels::{Fitted, Levels};
+use super::levels::Levels;
 use super::mat::{self, Array, Values};
 use super::split::Parts;
-use super::{DataSpec, Dataset, Summary, bad, idx, shared};
+use super::{DataSpec, Dataset, Summary, bad, shared};
 use duet::Result;
-use duet::model::Labels;
 use std::path::Path;
 
 /// Pixels a side, of a channel and levels of an image.
@@ -24,11 +23,9 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
         let path = spec.path.join(name);
         let (data, classes) = read(&path)?;
         let levels = Levels { data, channels: 3, sides: [SIDE; 2], together: false };
-        let Fitted { images, resize_to: side, note } = levels.fit(&path, spec, channels, size)?;
+        let (digits, side) = levels.digits(&path, spec, [channels, size], classes, summary)?;
         resize_to = side;
-        summary.note_once(note);
-        let class_names = idx::DIGITS.map(str::to_owned).to_vec();
-        Ok(Dataset { images: images.into(), labels: Labels::Classes(classes), channels, size, class_names })
+        Ok(digits)
     };
     let train = part("train_32x32.mat", &mut summary)?;
     let test = part("test_32x32.mat", &mut summary)?;

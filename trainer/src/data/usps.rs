@@ -4,11 +4,10 @@
 //! −1..1, row by row, −1 the ground. LIBSVM's form, `usps.bz2` and `usps.t.bz2`: a line is the digit + 1 and `index:value` with
 //! indices 1 to 256. Both hold the same digits but not the same pixels: the latter's are smoothed.
 
-use super::levels::{Fitted, Levels};
+use super::levels::Levels;
 use super::split::Parts;
-use super::{DataSpec, Dataset, Summary, bad, idx, packed, shared};
+use super::{DataSpec, Dataset, Summary, bad, packed, shared};
 use duet::Result;
-use duet::model::Labels;
 use std::path::Path;
 
 /// Pixels a side, and of an image.
@@ -59,11 +58,9 @@ pub fn load(spec: &DataSpec, channels: usize, size: usize) -> Result<Parts> {
     let mut part = |path: &Path, summary: &mut Summary| -> Result<Dataset> {
         let (data, classes) = read(path, form)?;
         let levels = Levels { data, channels: 1, sides: [SIDE; 2], together: false };
-        let Fitted { images, resize_to: side, note } = levels.fit(path, spec, channels, size)?;
+        let (digits, side) = levels.digits(path, spec, [channels, size], classes, summary)?;
         resize_to = side;
-        summary.note_once(note);
-        let class_names = idx::DIGITS.map(str::to_owned).to_vec();
-        Ok(Dataset { images: images.into(), labels: Labels::Classes(classes), channels, size, class_names })
+        Ok(digits)
     };
     let (train, test) = (part(train, &mut summary)?, part(test, &mut summary)?);
     summary.warnings.extend(shared(&train, &test, |of_train, of_test| {
@@ -135,6 +132,7 @@ fn sparse(line: &str, values: &mut [f32; PIXELS]) -> std::result::Result<u32, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::idx;
     use crate::data::{Split, load as load_checked};
     use std::io::Write as _;
 

@@ -3,6 +3,7 @@
 use super::{Measured, Task};
 use crate::data::Dataset;
 use crate::io::output::progress;
+use crate::io::session::go_on;
 use duet::infer::{ImageClassifier, NoisedClassifier};
 use duet::model::{Head, Labels, ModelConfig, UNLABELLED, WeightSet, argmax};
 use duet::rng::Seed;
@@ -124,6 +125,32 @@ pub fn share(head: Head, labels: Labels, logits: &[f32], classes: usize) -> Resu
     let mut tally = Tally::new(classes);
     tally.answers(head, labels, logits)?;
     Ok(Accuracy::of(head, tally)?.share)
+}
+
+/// The logits \[N,K\] of the images of `rows`, `batch` of them at a time.
+///
+/// # Errors
+/// [`Error::Aborted`] after Ctrl-C; device errors.
+pub fn logits(
+    weights: &Weights,
+    set: WeightSet,
+    test: &Dataset,
+    rows: &[usize],
+    batch: usize,
+    quiet: bool,
+) -> Result<Vec<f32>> {
+    let classifier = pollster::block_on(ImageClassifier::new(weights, batch.max(1), set))?;
+    let bar = progress(rows.len() as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", quiet);
+    let mut logits = Vec::new();
+    for part in rows.chunks(batch.max(1)) {
+        logits.extend(pollster::block_on(classifier.logits(&test.images_f32(part)))?);
+        bar.inc(part.len() as u64);
+        if go_on().is_break() {
+            return Err(Error::Aborted);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(logits)
 }
 
 /// Accuracy on `count` images of [`Dataset::spread`].

@@ -7,7 +7,36 @@ use duet::model::{Labels, argmax};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Sampler, StepSpec, Watch};
 use duet::{Error, Result};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
+
+/// Runs chains from the noise of `seed` until there are `count` images, guided with `alpha` towards the labels of each batch's rows. The
+/// last batch is filled up with images like the last one, which are dropped. `on_step` hears of each step of a batch and may stop it,
+/// `take` is given the images \[N,C,H,W\] of each batch and their rows.
+///
+/// # Errors
+/// [`Error::Aborted`]; those of `labels` and `take`; device errors.
+pub fn from_noise(
+    sampler: &Sampler,
+    count: usize,
+    (seed, alpha): (Seed, f32),
+    labels: impl Fn(&[usize]) -> Result<Labels>,
+    mut on_step: impl FnMut() -> ControlFlow<()>,
+    mut take: impl FnMut(&[f32], Range<usize>) -> Result<()>,
+) -> Result<()> {
+    let (batch, steps) = (sampler.batch(), sampler.schedule().len());
+    for first in (0..count).step_by(batch) {
+        let kept = first..count.min(first + batch);
+        let rows: Vec<usize> = (first..first + batch).map(|row| row.min(count - 1)).collect();
+        let first_row = first as u32;
+        let options = ChainOptions { seed, first_row, labels: labels(&rows)?, alpha };
+        sampler.start_from_noise(seed, first_row)?;
+        let mut step = |_| on_step();
+        pollster::block_on(sampler.run(steps, &options, Watch::Progress(&mut step)))?;
+        let made = pollster::block_on(sampler.get_images())?;
+        take(&made[..kept.len() * (made.len() / batch)], kept)?;
+    }
+    Ok(())
+}
 
 /// What is compiled once for all step sizes.
 pub struct Chains {
@@ -99,32 +128,26 @@ impl Chains {
     ///
     /// # Errors
     /// [`Error::Aborted`]; [`Error::NotFinite`] where the step size is too large; device errors.
-    pub fn generate(&self, alpha: f32, mut on_step: impl FnMut() -> ControlFlow<()>) -> Result<Generated> {
+    pub fn generate(&self, alpha: f32, on_step: impl FnMut() -> ControlFlow<()>) -> Result<Generated> {
         let steps = self.sampler.schedule().len();
         let mut images = Vec::new();
         let mut curve = vec![Vec::new(); steps + 1];
-        for (number, part) in self.labels.chunks(self.batch).enumerate() {
-            let first_row = (number * self.batch) as u32;
-            // The last batch is filled up with images that are dropped.
-            let labels: Vec<u32> = (0..self.batch).map(|i| part[i.min(part.len() - 1)] as u32).collect();
-            let labels = Labels::Classes(labels);
-            let options = ChainOptions { seed: self.seed, first_row, labels, alpha };
-            self.sampler.start_from_noise(self.seed, first_row)?;
-            let mut step = |_| on_step();
-            pollster::block_on(self.sampler.run(steps, &options, Watch::Progress(&mut step)))?;
+        let labels =
+            |rows: &[usize]| Ok(Labels::Classes(rows.iter().map(|row| self.labels[*row] as u32).collect()));
+        let take = |made: &[f32], rows: Range<usize>| {
             let logits = pollster::block_on(self.sampler.trace(steps))?;
             for (row, logits) in curve.iter_mut().zip(&logits) {
-                row.extend(self.of_labels(logits, part)?);
+                row.extend(self.of_labels(logits, &self.labels[rows.clone()])?);
             }
-            let made = pollster::block_on(self.sampler.get_images())?;
-            let made = &made[..part.len() * (made.len() / self.batch)];
             // Before clipping, which would make an infinite pixel an honest white one.
             if made.iter().any(|v| !v.is_finite()) {
                 let detail = format!("sampling with the step size {alpha} gave NaN; leave it out");
                 return Err(Error::NotFinite { detail });
             }
             images.extend(made.iter().map(|v| v.clamp(-1.0, 1.0)));
-        }
+            Ok(())
+        };
+        from_noise(&self.sampler, self.labels.len(), (self.seed, alpha), labels, on_step, take)?;
         let logits = pollster::block_on(self.classifier.logits(&images))?;
         curve[steps] = self.of_labels(&logits, &self.labels)?;
         let answers = argmax(&logits, self.config.num_classes)?;

@@ -28,7 +28,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Vec<Table>> {
                 orders.push(Order { stage, data, seed, begin });
             }
         }
-        lab.train_all(&orders).map(drop)
+        lab.train_all(&orders)
     };
     lab.ahead(&[("diffusion", data)])?;
     let diffusion = lab.of_seeds(|seed| lab.train("diffusion", data, seed, Begin::default()))?;

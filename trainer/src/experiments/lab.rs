@@ -150,11 +150,12 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// What the training says is wrong; [`duet::Error::Aborted`] where it was stopped.
     pub fn train(&self, stage: &str, data: &str, seed: u64, begin: Begin<'_>) -> Result<Trained> {
-        self.train_all(&[Order { stage, data, seed, begin }])?;
         let (trained, state) = self.look(&Order { stage, data, seed, begin })?;
-        if let State::Done(seconds) = state {
-            self.trained.borrow_mut().insert(trained.checkpoint.clone(), seconds);
-        }
+        let seconds = match state {
+            State::Done(seconds) => seconds,
+            State::Wanted(job) => self.run(&[job])?,
+        };
+        self.trained.borrow_mut().insert(trained.checkpoint.clone(), seconds);
         Ok(trained)
     }
 
@@ -173,26 +174,28 @@ impl<'a> Lab<'a> {
                 stages.iter().copied().map(order)
             })
             .collect();
-        self.train_all(&orders).map(drop)
+        self.train_all(&orders)
     }
 
     /// Trains all of these that are not done, as many at a time as there may be. None may begin with another of them.
     ///
     /// # Errors
     /// As [`Lab::train`], of the first that fails.
-    pub fn train_all(&self, orders: &[Order<'_>]) -> Result<Vec<Trained>> {
-        let (mut all, mut jobs) = (Vec::new(), Vec::new());
+    pub fn train_all(&self, orders: &[Order<'_>]) -> Result<()> {
+        let mut jobs = Vec::new();
         for order in orders {
-            let (trained, state) = self.look(order)?;
-            all.push(trained);
-            if let State::Wanted(job) = state
+            if let (_, State::Wanted(job)) = self.look(order)?
                 && !jobs.iter().any(|known: &Job| known.folder == job.folder)
             {
                 jobs.push(job);
             }
         }
-        trainings::run(self.arguments, &jobs, usize::from(self.options.jobs), self.quiet())?;
-        Ok(all)
+        self.run(&jobs).map(drop)
+    }
+
+    /// Does trainings; how long they took together, in seconds.
+    fn run(&self, jobs: &[Job]) -> Result<f64> {
+        trainings::run(self.arguments, jobs, usize::from(self.options.jobs), self.quiet())
     }
 
     /// How a training stands.

@@ -3,14 +3,17 @@
 use super::lab::{Begin, Lab, Trained};
 use super::table::{Cell, Column, Row, Table};
 use crate::eval::accuracy::accuracy;
+use crate::eval::chains::from_noise;
+use crate::io::session::go_on;
 use crate::metrics::statistics::mean_of_known;
 use crate::report::explained::Explained;
 use duet::diffusion::Solver;
 use duet::infer::ImageClassifier;
 use duet::model::Labels;
 use duet::rng::Seed;
-use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
+use duet::sampling::{Guidance, Sampler, StepSpec};
 use duet::{Error, Result};
+use std::ops::Range;
 
 /// Images at once.
 const BATCH: usize = 25;
@@ -118,19 +121,14 @@ impl Subject<'_> {
                 let respacing = steps.to_string();
                 let sampler = Sampler::fitting(&joint.weights, diffusion, &respacing, spec, joint.set);
                 let sampler = pollster::block_on(sampler)?;
+                let labels = |numbers: &[usize]| {
+                    let rows: Vec<usize> = numbers.iter().map(|number| rows[*number]).collect();
+                    split.train.labels.pick(&rows, classes)
+                };
                 let (mut right, mut whole, mut done) = (0usize, 0usize, 0usize);
-                for (number, part) in rows.chunks(sampler.batch()).enumerate() {
-                    let mut padded = part.to_vec();
-                    padded.resize(sampler.batch(), part[0]);
-                    let labels = split.train.labels.pick(&padded, classes)?;
-                    let first_row = (number * sampler.batch()) as u32;
-                    let options = ChainOptions { seed: Seed(seed), first_row, labels: labels.clone(), alpha };
-                    sampler.start_from_noise(Seed(seed), first_row)?;
-                    pollster::block_on(sampler.run(sampler.schedule().len(), &options, Watch::None))?;
-                    let images = pollster::block_on(sampler.get_images())?;
-                    let len = images.len() / padded.len();
-                    let seen = pollster::block_on(judge.probabilities(&images[..part.len() * len]))?;
-                    let Labels::MultiLabel(wanted) = labels else {
+                let take = |made: &[f32], kept: Range<usize>| {
+                    let seen = pollster::block_on(judge.probabilities(made))?;
+                    let Labels::MultiLabel(wanted) = labels(&kept.collect::<Vec<usize>>())? else {
                         return Err(Error::config("data", "have one class per image"));
                     };
                     for (seen, wanted) in seen.chunks_exact(classes).zip(wanted.chunks_exact(classes)) {
@@ -140,7 +138,9 @@ impl Subject<'_> {
                         whole += usize::from(same == classes);
                         done += 1;
                     }
-                }
+                    Ok(())
+                };
+                from_noise(&sampler, rows.len(), (Seed(seed), alpha), labels, go_on, take)?;
                 Ok([right as f64 / (done * classes).max(1) as f64, whole as f64 / done.max(1) as f64])
             };
             let [unguided, guided] = [answered(Guidance::None)?, answered(Guidance::Representation)?];

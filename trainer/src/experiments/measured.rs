@@ -4,10 +4,10 @@
 use super::joint::{DATA, Models, ahead, train};
 use super::lab::{Begin, Lab, Trained};
 use super::table::{Cell, Column, Row, Table};
+use crate::eval::accuracy;
 use crate::eval::corrupted::{self, LEVELS};
 use crate::eval::unlike::{Apart, Scorer, Scores, compare, default_timesteps};
 use crate::metrics::calibration::Calibration;
-use duet::infer::ImageClassifier;
 use duet::rng::Seed;
 use duet::{Error, Result};
 
@@ -66,15 +66,12 @@ pub fn calibration(lab: &Lab<'_>) -> Result<Vec<Table>> {
             let session = lab.open(of(&models))?;
             let split = lab.split(&session, DATA)?;
             let rows = split.test.spread(images);
-            let classifier = pollster::block_on(ImageClassifier::new(&session.weights, BATCH, session.set))?;
-            let mut probabilities = Vec::new();
-            for part in rows.chunks(BATCH) {
-                let images = split.test.images_f32(part);
-                probabilities.extend(pollster::block_on(classifier.probabilities(&images))?);
-            }
+            let (set, config) = (session.set, session.config());
+            let logits = accuracy::logits(&session.weights, set, &split.test, &rows, BATCH, lab.quiet())?;
+            let probabilities = config.head.probabilities(&logits, config.num_classes)?;
             let classes = split.test.classes()?;
             let classes: Vec<u32> = rows.iter().filter_map(|row| classes.get(*row)).copied().collect();
-            let found = Calibration::of(&probabilities, &classes, session.config().num_classes)?;
+            let found = Calibration::of(&probabilities, &classes, config.num_classes)?;
             let figures = [found.accuracy, found.confidence, found.ece, found.nll, found.brier];
             for (cell, figure) in row.iter_mut().zip(figures) {
                 cell.values.push(figure);

@@ -122,7 +122,7 @@ pub static EXPERIMENTS: [Entry; 16] = [
     Entry {
         name: "table6-digits",
         about: "the same from 1,797 digits of 8×8 pixels to MNIST",
-        plan: plan!("adaptation-digits"),
+        plan: plan!("adaptation"),
         data: &["digits", "mnist"],
         run: |lab| adaptation::run(lab, "table6-digits", &adaptation::DIGITS),
     },

@@ -102,20 +102,22 @@ fn fingerprint(path: &Path) -> Result<String> {
     Ok(blake3::hash(&files::whole(path).map_err(failed)?).to_hex().to_string())
 }
 
-/// Does them, `at_once` at a time. Where one fails, the others are asked to save and end, and none is begun.
+/// Does them, `at_once` at a time; how long they took together, in seconds. Where one fails, the others are asked to save and end,
+/// and none is begun.
 ///
 /// # Errors
 /// What the first one says that fails; [`Error::Aborted`] where they were stopped.
-pub fn run(arguments: &Cli, jobs: &[Job], at_once: usize, quiet: bool) -> Result<()> {
+pub fn run(arguments: &Cli, jobs: &[Job], at_once: usize, quiet: bool) -> Result<f64> {
     let steps = jobs.iter().map(|job| job.steps).sum();
     let what = match jobs {
-        [] => return Ok(()),
+        [] => return Ok(0.0),
         [job] => job.name.clone(),
         _ => format!("{} trainings", jobs.len()),
     };
     let bar = progress(steps, 0, &format!("{what} {{wide_bar}} {{pos}}/{{len}} steps {{eta}}"), quiet);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let failure: Mutex<Option<Error>> = Mutex::new(None);
+    let taken = Mutex::new(0.0);
     let work = || {
         while !stop.load(Relaxed)
             && let Some(job) = jobs.get(next.fetch_add(1, Relaxed))
@@ -126,10 +128,14 @@ pub fn run(arguments: &Cli, jobs: &[Job], at_once: usize, quiet: bool) -> Result
                 before = before.max(step);
             });
             match done {
-                Ok(seconds) if !quiet => bar.suspend(|| {
-                    tell!("duet: {}: {} steps in {}", job.name, job.steps, time(seconds));
-                }),
-                Ok(_) => {}
+                Ok(seconds) => {
+                    *taken.lock().unwrap_or_else(PoisonError::into_inner) += seconds;
+                    if !quiet {
+                        bar.suspend(|| {
+                            tell!("duet: {}: {} steps in {}", job.name, job.steps, time(seconds));
+                        });
+                    }
+                }
                 Err(error) => {
                     stop.store(true, Relaxed);
                     let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +150,10 @@ pub fn run(arguments: &Cli, jobs: &[Job], at_once: usize, quiet: bool) -> Result
         }
     });
     bar.finish_and_clear();
-    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(taken.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    }
 }
 
 impl Job {

@@ -11,7 +11,7 @@ pub const TOPIC: &str = "classifier";
 pub const UNTRAINED: &str = "new and untrained: its answers mean nothing before it is trained";
 
 /// How the reference's names of the classifier begin.
-const CLASSIFIER: &str = "clasifier.";
+pub(super) const CLASSIFIER: &str = "clasifier.";
 
 /// How many classes a new head has, and what they are called.
 #[derive(Clone, Debug, PartialEq)]

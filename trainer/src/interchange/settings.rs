@@ -1,6 +1,6 @@
 //! From what a file's shapes say and what its user says to a whole configuration, with a list of what neither said.
 
-use super::shapes::Facts;
+use super::shapes::{Facts, places};
 use crate::data::{ending, whole};
 use crate::recipe::{Recipe, assign};
 use duet::diffusion::DiffusionConfig;
@@ -288,11 +288,6 @@ impl Said {
         }
         list
     }
-}
-
-/// Levels that are marked.
-fn places(levels: &[bool]) -> Vec<usize> {
-    levels.iter().enumerate().filter(|(_, there)| **there).map(|(level, _)| level).collect()
 }
 
 fn contradiction(field: &str, found: String, said: String) -> Error {

@@ -26,6 +26,11 @@ pub struct Facts {
     pub num_classes: Option<usize>,
 }
 
+/// Levels that are marked.
+pub(super) fn places(levels: &[bool]) -> Vec<usize> {
+    levels.iter().enumerate().filter(|(_, there)| **there).map(|(level, _)| level).collect()
+}
+
 /// A `state_dict`, asked by name.
 struct Shapes<'t>(&'t Tensors);
 
@@ -146,13 +151,7 @@ impl Facts {
 
     /// In words.
     pub fn line(&self) -> String {
-        let at: Vec<String> = self
-            .attention
-            .iter()
-            .enumerate()
-            .filter(|(_, a)| **a)
-            .map(|(level, _)| level.to_string())
-            .collect();
+        let at: Vec<String> = places(&self.attention).iter().map(usize::to_string).collect();
         let attention = match at.len() {
             0 => "attention in the middle alone".to_owned(),
             1 => format!("attention at level {}", at.join("")),

@@ -22,13 +22,14 @@ pub fn bad(path: &Path, detail: impl Into<String>) -> Error {
 pub fn read(path: &Path, key: Option<&str>) -> Result<Tensors> {
     let bytes = whole(path).map_err(|error| bad(path, format!("cannot be read: {error}")))?;
     let tensors = if TorchFile::recognise(&bytes) {
-        let hint = |error: Error| match error {
-            Error::Checkpoint { path, detail } if detail.contains("say which") => {
+        let file = TorchFile::read(&bytes, path)?;
+        let several = matches!(file.sections().as_slice(), [first, _, ..] if !first.is_empty());
+        file.state_dict(key).map_err(|error| match error {
+            Error::Checkpoint { path, detail } if key.is_none() && several => {
                 bad(&path, format!("{detail} with --key NAME"))
             }
             other => other,
-        };
-        TorchFile::read(&bytes, path)?.state_dict(key).map_err(hint)?
+        })?
     } else if let Some(key) = key {
         let detail = format!(
             "is no file of PyTorch, which alone hold dictionaries by name: --key {key:?} has no place"

@@ -178,6 +178,17 @@ fn existing(folder: &Path) -> Option<PathBuf> {
     above.into_iter().find_map(|path| std::fs::canonicalize(path).ok())
 }
 
+/// Refuses a path of the option `option` that has none of these endings.
+///
+/// # Errors
+/// [`Error::Config`] naming them.
+pub fn must_end(option: &str, path: &Path, endings: &[&str]) -> Result<()> {
+    if endings.contains(&ending(path).as_str()) {
+        return Ok(());
+    }
+    Err(Error::config(option, format!("{} must end in .{}", path.display(), endings.join(" or ."))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ pub mod given;
 pub mod outlined;
 pub mod output;
 pub mod pictures;
+pub mod proto;
 pub mod render;
 pub mod session;
 pub mod strips;

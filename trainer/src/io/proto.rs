@@ -1,4 +1,5 @@
-//! Protocol Buffers' wire format, as much of it as is needed to write: numbers, floats, bytes and messages in messages.
+//! Protocol Buffers' wire format, as much of it as is needed to write: numbers, floats, bytes and messages in messages. ONNX files
+//! and TensorBoard's event files are made of it.
 
 /// A message as its bytes.
 #[derive(Debug, Default)]
@@ -22,6 +23,12 @@ impl Message {
     pub fn number(&mut self, field: u64, value: i64) {
         self.varint(field << 3);
         self.varint(value as u64);
+    }
+
+    /// A 64-bit float.
+    pub fn double(&mut self, field: u64, value: f64) {
+        self.varint(field << 3 | 1);
+        self.0.extend(value.to_le_bytes());
     }
 
     /// A 32-bit float.

@@ -3,6 +3,7 @@
 //! classes, where each answer is sure and all are equally many.
 
 use super::distances::rows_of;
+use super::statistics::mean_and_deviation;
 use duet::{Error, Result};
 use serde::Serialize;
 
@@ -33,9 +34,8 @@ impl Score {
             of_part(&logits[from..to], classes)
         };
         let scores: Vec<f64> = (0..splits).map(part).collect();
-        let mean = scores.iter().sum::<f64>() / splits as f64;
-        let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / splits as f64;
-        Ok(Score { mean, deviation: (splits > 1).then(|| variance.sqrt()), splits })
+        let [mean, deviation] = mean_and_deviation(&scores);
+        Ok(Score { mean, deviation: (splits > 1).then_some(deviation), splits })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::distances::{Listener, rows_of};
 use super::draws::Draws;
+use super::statistics::mean_and_deviation;
 use duet::rng::Seed;
 use duet::{Error, Result};
 use faer::Mat;
@@ -87,9 +88,8 @@ pub fn kid(
             return Err(Error::Aborted);
         }
     }
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
-    Ok(Kid { mean, deviation: variance.sqrt() })
+    let [mean, deviation] = mean_and_deviation(&values);
+    Ok(Kid { mean, deviation })
 }
 
 #[cfg(test)]

@@ -79,13 +79,17 @@ impl Manifold {
                 format!("must be from 1 to {}, is {k}", self.neighbours),
             ));
         };
-        Ok(self.nearest.iter().skip(at).step_by(self.neighbours).copied().collect())
+        Ok(self.distances(at))
+    }
+
+    /// The squared distance of each point's neighbour at a place of [`Manifold::nearest`].
+    fn distances(&self, at: usize) -> Vec<f32> {
+        self.nearest.iter().skip(at).step_by(self.neighbours).copied().collect()
     }
 
     /// Share of the other set's points that lie inside of a ball.
     fn share_of(&self, other: &Manifold) -> f64 {
-        let radii: Vec<f32> =
-            self.nearest.iter().skip(self.neighbours - 1).step_by(self.neighbours).copied().collect();
+        let radii = self.distances(self.neighbours - 1);
         let inside = |point: &[f32]| {
             let centres = self.points.chunks_exact(self.columns);
             centres.zip(&radii).any(|(centre, radius)| apart(point, centre) <= *radius)

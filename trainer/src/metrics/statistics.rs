@@ -33,6 +33,14 @@ impl Mean {
     }
 }
 
+/// Mean and standard deviation of all there are (divided by their number, not by one less); not of none.
+pub fn mean_and_deviation(values: &[f64]) -> [f64; 2] {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+    [mean, variance.sqrt()]
+}
+
 /// The exact sign test, two-sided: how likely it is that `gains` and `losses` are as far apart or farther, if either were as
 /// likely as the other in each pair that differs (binomial with ½). 1 where no pair differs.
 pub fn sign_test(gains: usize, losses: usize) -> f64 {

@@ -2,7 +2,7 @@
 
 use super::graph::{BATCH, Constant, Graph, Node, Port, Value};
 use super::operator::OPSET;
-use super::proto::Message;
+use crate::io::proto::Message;
 
 /// The version of the format: the one of opset 15 to 18.
 const IR: i64 = 8;

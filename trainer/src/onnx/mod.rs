@@ -6,7 +6,6 @@ mod gradient;
 mod graph;
 mod network;
 mod operator;
-mod proto;
 mod step;
 
 use crate::cli::{OnnxArgs, OnnxKind};

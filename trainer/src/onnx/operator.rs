@@ -1,6 +1,6 @@
 //! ONNX's operators (opset 17), as many as the network needs, with their attributes.
 
-use super::proto::Message;
+use crate::io::proto::Message;
 
 /// The version of the operators' set.
 pub const OPSET: i64 = 17;

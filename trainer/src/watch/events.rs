@@ -3,6 +3,7 @@
 //! A record is its length (u64), a checksum of that, an `Event`, a checksum of that; all little-endian. The messages are those
 //! of TensorFlow's `event.proto` and `summary.proto`, of which few fields are needed.
 
+use crate::io::proto::Message;
 use duet::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What the first record says it is.
 const VERSION: &str = "brain.Event:2";
 /// `SessionLog.START`: readers forget what an earlier file says of this step and later ones.
-const START: u64 = 1;
+const START: i64 = 1;
 
 /// Fields of `Event`.
 mod event {
@@ -47,7 +48,7 @@ impl EventFile {
         let mut version = Message::default();
         version.double(event::WALL_TIME, now());
         version.bytes(event::FILE_VERSION, VERSION.as_bytes());
-        events.add(&version.0)?;
+        events.add(&version.into_bytes())?;
         if step > 0 {
             let mut start = Message::default();
             start.number(1, START);
@@ -66,7 +67,7 @@ impl EventFile {
             let mut value = Message::default();
             value.bytes(1, tag(name).as_bytes());
             value.float(2, *number as f32);
-            summary.bytes(1, &value.0);
+            summary.message(1, &value);
         }
         self.event(step, event::SUMMARY, &summary)
     }
@@ -83,18 +84,18 @@ impl EventFile {
         image.bytes(4, png);
         let mut value = Message::default();
         value.bytes(1, tag.as_bytes());
-        value.bytes(4, &image.0);
+        value.message(4, &image);
         let mut summary = Message::default();
-        summary.bytes(1, &value.0);
+        summary.message(1, &value);
         self.event(step, event::SUMMARY, &summary)
     }
 
     fn event(&mut self, step: u64, field: u64, what: &Message) -> Result<()> {
         let mut made = Message::default();
         made.double(event::WALL_TIME, now());
-        made.number(event::STEP, step);
-        made.bytes(field, &what.0);
-        self.add(&made.0)
+        made.number(event::STEP, step as i64);
+        made.message(field, what);
+        self.add(&made.into_bytes())
     }
 
     /// Adds a record as a whole, or nothing of it.
@@ -138,41 +139,6 @@ fn tag(name: &str) -> String {
     match name {
         "seconds" | "images_per_second" | "data_share" => format!("speed/{name}"),
         _ => format!("train/{name}"),
-    }
-}
-
-/// A message of protocol buffers as it grows.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn number(&mut self, field: u64, value: u64) {
-        self.varint(field << 3);
-        self.varint(value);
-    }
-
-    fn double(&mut self, field: u64, value: f64) {
-        self.varint(field << 3 | 1);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-    }
-
-    fn float(&mut self, field: u64, value: f32) {
-        self.varint(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! The file's name is a hash of the images' levels and of all that decides their features, so that what has changed is another file.
 
-use super::real::Rows;
+use super::real::{Rows, moments};
 use crate::data::{Array, Arrays, pack};
 use crate::eval::features::{Features, Pixels};
 use crate::io::files::Kind;
@@ -114,13 +114,7 @@ fn read(path: &Path) -> Result<Rows> {
     let logits = if has_logits { Some(table("logits")?) } else { None };
     let spatial = match arrays.has("mu_s") {
         false => None,
-        true => {
-            let mut numbers = |name: &str| -> Result<Vec<f64>> {
-                let array = arrays.get(name)?;
-                array.numbers().map_err(|detail| arrays.wrong(name, detail))
-            };
-            Some(Gaussian::from_parts(numbers("mu_s")?, &numbers("sigma_s")?)?)
-        }
+        true => Some(moments(&mut arrays, ["mu_s", "sigma_s"])?),
     };
     Ok(Rows { pooled, len, logits, spatial })
 }

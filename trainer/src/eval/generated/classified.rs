@@ -3,12 +3,9 @@
 use super::figure::Figure;
 use super::real::Real;
 use crate::cli::Metric;
-use crate::eval::Task;
-use crate::io::output::progress;
-use crate::io::session::go_on;
+use crate::eval::{Task, accuracy};
 use crate::metrics::calibration::{BINS, Calibration};
 use crate::metrics::confusion::Confusion;
-use duet::infer::ImageClassifier;
 use duet::model::{Labels, argmax};
 use duet::{Error, Result};
 use serde_json::{Value, json};
@@ -37,19 +34,9 @@ fn logits(task: &Task<'_>, real: Option<&Real>) -> Result<(Vec<f32>, Vec<usize>)
         return Ok((logits.clone(), rows.clone()));
     }
     let count = if task.options.images == 0 { test.len() } else { task.options.images };
-    let (rows, batch) = (test.spread(count), task.options.batch.max(1));
-    let new = ImageClassifier::new(&session.weights, batch, session.set);
-    let classifier = pollster::block_on(new)?;
-    let bar = progress(rows.len() as u64, 0, "classifying {wide_bar} {pos}/{len} {eta}", task.quiet);
-    let mut logits = Vec::new();
-    for part in rows.chunks(batch) {
-        logits.extend(pollster::block_on(classifier.logits(&test.images_f32(part)))?);
-        bar.inc(part.len() as u64);
-        if go_on().is_break() {
-            return Err(Error::Aborted);
-        }
-    }
-    bar.finish_and_clear();
+    let rows = test.spread(count);
+    let logits =
+        accuracy::logits(&session.weights, session.set, test, &rows, task.options.batch, task.quiet)?;
     Ok((logits, rows))
 }
 

@@ -179,7 +179,7 @@ impl Real {
 }
 
 /// A mean and a covariance of a file.
-fn moments(arrays: &mut Arrays, [mean, covariance]: [&str; 2]) -> Result<Gaussian> {
+pub(super) fn moments(arrays: &mut Arrays, [mean, covariance]: [&str; 2]) -> Result<Gaussian> {
     let mut numbers = |name: &str| -> Result<Vec<f64>> {
         let array: Array = arrays.get(name)?;
         array.numbers().map_err(|detail| arrays.wrong(name, detail))

@@ -2,6 +2,7 @@
 
 use crate::cli::Metrics;
 use crate::data::Arrays;
+use crate::eval::chains::from_noise;
 use crate::eval::features::Pixels;
 use crate::io::output::progress;
 use crate::io::render::level;
@@ -9,7 +10,7 @@ use crate::io::session::{Session, go_on};
 use duet::diffusion::Solver;
 use duet::model::{Head, Labels, WeightSet};
 use duet::rng::Seed;
-use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
+use duet::sampling::{Guidance, Sampler, StepSpec};
 use duet::{Error, Result};
 use std::path::Path;
 
@@ -75,30 +76,22 @@ pub fn generate(
     let work = (options.samples.div_ceil(batch) * steps) as u64;
     let bar = progress(work, 0, "generating {wide_bar} {pos}/{len} steps {eta}", quiet);
     let mut planes = Vec::with_capacity(options.samples * config.images(1).image_len());
-    for first in (0..options.samples).step_by(batch) {
-        let first_row = first as u32;
-        // The last batch is filled up with images that are dropped.
-        let kept = batch.min(options.samples - first);
-        let classes = (first..first + batch).map(|row| (row % config.num_classes) as u32).collect();
-        let alpha = options.sample_alpha;
-        let chain = ChainOptions { seed: Seed(seed), first_row, labels: Labels::Classes(classes), alpha };
-        sampler.start_from_noise(chain.seed, first_row)?;
-        let mut step = |_| {
-            bar.inc(1);
-            go_on()
-        };
-        pollster::block_on(sampler.run(steps, &chain, Watch::Progress(&mut step)))?;
-        let made = pollster::block_on(sampler.get_images())?;
-        let made = made.iter().take(kept * config.images(1).image_len());
-        for value in made {
-            if !value.is_finite() {
-                let detail =
-                    "generating images gave NaN; try more --sample-steps or a smaller --sample-alpha";
-                return Err(Error::NotFinite { detail: detail.into() });
-            }
-            planes.push(level(*value));
+    let labels = |rows: &[usize]| {
+        Ok(Labels::Classes(rows.iter().map(|row| (row % config.num_classes) as u32).collect()))
+    };
+    let step = || {
+        bar.inc(1);
+        go_on()
+    };
+    let take = |made: &[f32], _| {
+        if made.iter().any(|value| !value.is_finite()) {
+            let detail = "generating images gave NaN; try more --sample-steps or a smaller --sample-alpha";
+            return Err(Error::NotFinite { detail: detail.into() });
         }
-    }
+        planes.extend(made.iter().map(|value| level(*value)));
+        Ok(())
+    };
+    from_noise(&sampler, options.samples, (Seed(seed), options.sample_alpha), labels, step, take)?;
     bar.finish_and_clear();
     let size = config.image_size;
     let pixels = Pixels::from_planes(&planes, [config.in_channels, size, size])?;

@@ -9,6 +9,7 @@ mod scheduler;
 
 use super::source::{self, bad};
 use crate::data::whole;
+use duet::checkpoint::StateDict;
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
 use duet::tensor::Tensors;
@@ -60,10 +61,8 @@ pub fn export(
         "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"],
     });
     let tensors = names::export(model, weights)?;
-    let views = tensors.iter().map(|(name, tensor)| (name.as_str(), View(tensor)));
-    let format = Some([("format".to_owned(), "pt".to_owned())].into());
-    let written = safetensors::serialize(views, format)
-        .map_err(|error| Error::config("diffusers", format!("the weights cannot be written: {error}")))?;
+    let texts = [("format".to_owned(), "pt".to_owned())].into();
+    let written = StateDict { tensors, texts }.to_bytes(Path::new(WEIGHTS))?;
     let text = |value: &Value| format!("{value:#}\n").into_bytes();
     Ok(vec![
         ("model_index.json", text(&index)),
@@ -105,27 +104,6 @@ pub fn import(folder: &Path) -> Result<Imported> {
 fn object(path: &Path) -> Result<serde_json::Map<String, Value>> {
     let bytes = whole(path).map_err(|error| bad(path, format!("cannot be read: {error}")))?;
     serde_json::from_slice(&bytes).map_err(|error| bad(path, format!("is no configuration: {error}")))
-}
-
-/// A tensor as safetensors writes it.
-struct View<'t>(&'t duet::tensor::HostTensor);
-
-impl safetensors::View for View<'_> {
-    fn dtype(&self) -> safetensors::Dtype {
-        safetensors::Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        self.0.data.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.0.data.len()
-    }
 }
 
 /// Reads settings one by one, and collects what is wrong with them.

@@ -1,12 +1,10 @@
 //! The same weights under two names: which block of one network is which of the other, and how attention's projections lie.
 
+use crate::interchange::head::CLASSIFIER;
 use duet::model::{JointModel, ModelConfig};
 use duet::tensor::{HostTensor, Tensors};
 use duet::{Error, Result};
 use std::collections::BTreeMap;
-
-/// How the reference's names of the classifier begin.
-const CLASSIFIER: &str = "clasifier.";
 
 /// Weights listed of each kind that does not fit.
 const LISTED: usize = 5;
