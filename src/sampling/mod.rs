@@ -16,7 +16,7 @@ pub use finish::{Finish, Finished};
 pub(crate) use guidance::{Gradients, Unguided};
 pub use guidance::{Guidance, guidable, guidable_by};
 pub use interpolate::slerp;
-pub use objective::{Class, Mixture, Near, Objective, Of, Parts};
+pub use objective::{Attributes, Class, Mixture, Near, Objective, Of, Parts};
 pub(crate) use pace::Pace;
 pub use step::{NoiseSource, StepSpec, step_plan};
 pub use watch::{ChainOptions, Progress, Watch};

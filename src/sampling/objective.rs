@@ -189,6 +189,28 @@ impl Objective for Mixture {
     }
 }
 
+/// A vector of labels of a model that has any number per image, of which some may be left to the model: binary cross-entropies against
+/// "attributes" \[N,K\], 0 to 1, each times its weight in "attribute_weights" \[N,K\]; 0: that label is not guided.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes;
+
+impl Objective for Attributes {
+    fn of(&self) -> Of {
+        Of::Logits
+    }
+
+    fn loss(&self, parts: &mut Parts<'_>, logits: NodeId) -> Result<NodeId> {
+        if parts.config.head != Head::MultiLabel {
+            let detail = "this model has one class per image: give shares of its classes";
+            return Err(Error::config("attributes", detail));
+        }
+        let wanted = parts.row_input("attributes", parts.config.num_classes);
+        let weights = parts.row_input("attribute_weights", parts.config.num_classes);
+        let weighed = parts.graph.weigh_gradient(logits, weights)?;
+        Head::MultiLabel.loss(parts.graph, weighed, wanted, AcrossLabels::Sum)
+    }
+}
+
 /// An image to stay near: the predicted image's mean squared distance from it, times a weight. Inputs "near" (images) and
 /// "nearness" \[N\], the weights.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@ mod metrics;
 mod network;
 mod onnx;
 mod place;
+mod sample;
 mod serve;
 mod train;
 
@@ -25,6 +26,7 @@ pub use metrics::{Metric, Metrics};
 pub use network::{FeatureChoice, ImportNetwork, NetworkFile};
 pub use onnx::{OnnxArgs, OnnxKind};
 pub use place::Place;
+pub use sample::Sample;
 pub use serve::Serve;
 pub use train::{Preset, Resume, Train};
 
@@ -76,7 +78,7 @@ pub enum Command {
     Frontier(Frontier),
     /// Whether explanations of labels change the pixels in the data's boxes: a table and a picture.
     Place(Place),
-    /// Generate images, a row per class.
+    /// Generate images: a row per class, per mixture of classes, or from one class to another; parts of a picture; near a picture.
     Sample(Sample),
     /// Explain a decision by a counterfactual image.
     Explain(Explain),
@@ -156,14 +158,22 @@ pub struct Data {
 }
 
 /// How pictures are made into what the model reads.
-#[derive(Debug, Args)]
-pub struct PictureArgs {
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Reading {
     /// Invert the pictures' colours: of a dark thing on white, or drawn on nothing, a light one on black.
     #[arg(long)]
     pub invert: bool,
     /// How a picture that is not square becomes square; by default as the model's training pictures did.
     #[arg(long, value_parser = fits())]
     pub fit: Option<Fit>,
+}
+
+/// Pictures that a model is asked about.
+#[derive(Debug, Args)]
+pub struct PictureArgs {
+    /// How they are read.
+    #[command(flatten)]
+    pub reading: Reading,
     /// Do not measure whether pictures are unlike the training data: of many pictures it takes most of the time.
     #[arg(long)]
     pub no_typicality: bool,
@@ -253,33 +263,6 @@ pub struct ChainArgs {
     /// Guide even by a classifier that never saw noised images.
     #[arg(long)]
     pub force: bool,
-}
-
-/// `duet sample`.
-#[derive(Debug, Args)]
-pub struct Sample {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// The chain.
-    #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Picture to write: PNG or, where its name ends so, JPEG.
-    #[arg(long, short, default_value = "samples.png")]
-    pub out: PathBuf,
-    /// Only these classes, by name (in any case) or number; by default all. Several are separated by commas, or the option is
-    /// repeated; a name that holds commas is given whole. What is both a name and a number is the name.
-    #[arg(long)]
-    pub class: Vec<String>,
-    /// Images per class.
-    #[arg(long, short = 'n', default_value_t = 8)]
-    pub count: usize,
-    /// Step size of Algorithm 1, or scale of Eq. 12: −1,000,000 to 1,000,000.
-    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
-    pub alpha: f32,
-    /// Images at a time; their noise belongs to the images, so they are the same for any number.
-    #[arg(long, default_value_t = 16)]
-    pub batch: usize,
 }
 
 /// `duet study`.

@@ -97,7 +97,7 @@ fn images(
         };
         return Ok((of_data(set, options.per_class)?, failures));
     }
-    let preparation = preparation(session, &options.picture);
+    let preparation = preparation(session, &options.picture.reading);
     let Pictures { read, bad, .. } = pictures::read(given, |path| load_image(path, &preparation));
     for (at, error) in bad {
         failures.add(&given[at], error);

@@ -23,7 +23,7 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
     let paths = pictures::expand(&options.images)?;
     let session = Session::open(arguments, &options.model)?;
     let config = session.config();
-    let preparation = preparation(&session, &options.picture);
+    let preparation = preparation(&session, &options.picture.reading);
     let batch = paths.len().min(BATCH);
     let classifier = pollster::block_on(ImageClassifier::new(&session.weights, batch, session.set))?;
     if !arguments.json {

@@ -20,6 +20,7 @@ mod network;
 mod place;
 mod sample;
 mod serve;
+mod signed;
 mod study;
 mod train;
 mod tune;

@@ -10,8 +10,8 @@ use duet::{Error, Result};
 use std::ops::{ControlFlow, Range};
 
 /// Runs chains from the noise of `seed` until there are `count` images, guided with `alpha` towards the labels of each batch's rows. The
-/// last batch is filled up with images like the last one, which are dropped. `on_step` hears of each step of a batch and may stop it,
-/// `take` is given the images \[N,C,H,W\] of each batch and their rows.
+/// last batch is filled up with images like the last one, which are dropped. `labels` is asked when the noise is there, and may change it;
+/// `on_step` hears of each step of a batch and may stop it, `take` is given the images \[N,C,H,W\] of each batch and their rows.
 ///
 /// # Errors
 /// [`Error::Aborted`]; those of `labels` and `take`; device errors.
@@ -19,7 +19,7 @@ pub fn from_noise(
     sampler: &Sampler,
     count: usize,
     (seed, alpha): (Seed, f32),
-    labels: impl Fn(&[usize]) -> Result<Labels>,
+    mut labels: impl FnMut(&[usize]) -> Result<Labels>,
     mut on_step: impl FnMut() -> ControlFlow<()>,
     mut take: impl FnMut(&[f32], Range<usize>) -> Result<()>,
 ) -> Result<()> {
@@ -28,8 +28,8 @@ pub fn from_noise(
         let kept = first..count.min(first + batch);
         let rows: Vec<usize> = (first..first + batch).map(|row| row.min(count - 1)).collect();
         let first_row = first as u32;
-        let options = ChainOptions { seed, first_row, labels: labels(&rows)?, alpha };
         sampler.start_from_noise(seed, first_row)?;
+        let options = ChainOptions { seed, first_row, labels: labels(&rows)?, alpha };
         let mut step = |_| on_step();
         pollster::block_on(sampler.run(steps, &options, Watch::Progress(&mut step)))?;
         let made = pollster::block_on(sampler.get_images())?;

@@ -1,8 +1,8 @@
 //! What is to be said of the pictures a command is given: how like the model's training data they are, what was cut off, and
 //! whether they lie on the opposite of the model's ground.
 
-use crate::cli::PictureArgs;
-use crate::data::Prepared;
+use crate::cli::{PictureArgs, Reading};
+use crate::data::{Prepared, load_image};
 use crate::io::output::tell;
 use crate::io::session::Session;
 use duet::picture::{Fit, Preparation};
@@ -15,9 +15,18 @@ use std::path::Path;
 const MUCH: f64 = 0.1;
 
 /// What a picture becomes for a model, unless the command line says otherwise.
-pub fn preparation(session: &Session, options: &PictureArgs) -> Preparation {
+pub fn preparation(session: &Session, options: &Reading) -> Preparation {
     let own = session.checkpoint.preparation();
     Preparation { invert: options.invert, fit: options.fit.unwrap_or(own.fit), ..own }
+}
+
+/// A grey picture as the share \[H,W\] by which each pixel may change, fitted as `images` are. What is transparent may not.
+///
+/// # Errors
+/// As [`load_image`].
+pub fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
+    let mask = load_image(path, &Preparation { channels: 1, ground: 0, invert: false, ..*images })?;
+    Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 
 /// What is to be said of one picture.

@@ -28,7 +28,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 /// The project as one of three labels, two of whose names begin with a sign.
-fn labelled() -> Project {
+pub(crate) fn labelled() -> Project {
     let project = Project::new();
     let mut table = "file,WBC,-low,+high\n".to_owned();
     for i in 0..24 {

@@ -29,6 +29,7 @@ mod preparation;
 mod printing;
 mod readers;
 mod real_data;
+mod sampling;
 mod serving;
 mod training;
 

@@ -120,7 +120,7 @@ impl Source {
 
     /// Of pictures in files, whose classes must be known.
     fn of_pictures(session: &Session, options: &Explain) -> Result<Source> {
-        let (config, preparation) = (session.config(), preparation(session, &options.picture));
+        let (config, preparation) = (session.config(), preparation(session, &options.picture.reading));
         let given = pictures::expand(&options.images)?;
         let classes = config.num_classes;
         let (mut names, mut levels, mut truths) = (Vec::new(), Vec::new(), Vec::new());
@@ -343,7 +343,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     session.checkpoint.require_denoising()?;
     let (config, names) = (session.config(), Names::of(session.config()));
     check_folder(&session, options, root)?;
-    let explain = chain(options, &preparation(&session, &options.picture))?;
+    let explain = chain(options, &preparation(&session, &options.picture.reading))?;
     let judge = judge(&session, options)?;
     let source = match options.images.is_empty() {
         true => Source::of_data(&session.data(&options.data)?.test, options.count),

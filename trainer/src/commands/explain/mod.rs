@@ -6,9 +6,9 @@ mod targets;
 
 use crate::cli::how::words;
 use crate::cli::{Cli, Explain};
-use crate::data::load_image;
 use crate::eval::judge::{Identity, Judge};
 use crate::eval::row::Names;
+use crate::io::given::load_mask;
 use crate::io::session::Session;
 use crate::report::page::Settings;
 use duet::explain::{ExplainOptions, Explainer, Method};
@@ -32,12 +32,6 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         }
     }
     if options.all { all::run(arguments, options) } else { pictures::run(arguments, options) }
-}
-
-/// A grey picture as the share by which each pixel may change, fitted as the images are. What is transparent may not.
-fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
-    let mask = load_image(path, &Preparation { channels: 1, ground: 0, invert: false, ..*images })?;
-    Ok(mask.values().map(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0)).collect())
 }
 
 /// What the library is told.

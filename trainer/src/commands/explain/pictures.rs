@@ -157,7 +157,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     session.checkpoint.require_denoising()?;
     let (config, names) = (session.config(), Names::of(session.config()));
     let wanted = targets::wanted(config, options, given.len())?;
-    let preparation = preparation(&session, &options.picture);
+    let preparation = preparation(&session, &options.picture.reading);
     let explain = chain(options, &preparation)?;
     let columns = 3 + usize::from(shows_noised(&explain)) + usize::from(options.variants > 1);
     let grid =

@@ -1,19 +1,12 @@
 //! What images are to become, as the command line says it.
 
 use crate::cli::Explain;
+use crate::commands::signed::{parts, signed};
 use duet::model::{Head, ModelConfig, Target};
 use duet::{Error, Result};
 
 /// Instead of a class: the second most probable one of each image.
 const SECOND: &str = "second";
-/// What stands before a label that is to be added or taken away; the last one is what word processors make of a hyphen.
-const SIGNS: [(char, bool); 3] = [('+', true), ('-', false), ('−', false)];
-
-/// What follows a sign, and what the sign says.
-fn signed(text: &str) -> Option<(&str, bool)> {
-    SIGNS.into_iter().find_map(|(sign, present)| Some((text.trim().strip_prefix(sign)?, present)))
-}
-
 /// A class that was asked for, or a label with its sign; `None`: each image's second.
 fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<Target>> {
     // A class may be called so itself.
@@ -42,14 +35,6 @@ fn wanted_class(config: &ModelConfig, text: &str) -> Result<Option<Target>> {
         return Err(Error::config("to", detail));
     }
     Ok(Some(target))
-}
-
-/// The parts of a list: the whole text where it is a class, or one behind its sign, for names may hold commas.
-fn parts<'t>(config: &ModelConfig, text: &'t str) -> Vec<&'t str> {
-    match signed(text) {
-        Some((name, _)) if config.find_class(name).is_ok() => vec![text],
-        _ => config.split_classes(text),
-    }
 }
 
 /// The target for each of `count` images.
