@@ -92,6 +92,34 @@ pub fn uniform_from(seed: Seed, stream: Stream, step: u32, row: u32, first: u32,
     }
 }
 
+/// ln u of a normal number u above zero, operation by operation as `wgsl/random.wgsl` computes it.
+fn natural_log(u: f32) -> f32 {
+    let exponent = (u.to_bits() as i32 - 0x3f35_04f3) >> 23;
+    let e = exponent as f32;
+    let f = f32::from_bits((u.to_bits() as i32 - (exponent << 23)) as u32) - 1.0;
+    let z = f * f;
+    let high = [1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1];
+    let low = [-2.4999993993e-1, 3.3333331174e-1];
+    let p = high.into_iter().chain(low).fold(7.0376836292e-2 * f - 1.1514610310e-1, |p, c| p * f + c);
+    let rest = p * f * z - 2.12194440e-4 * e - 0.5 * z;
+    f + rest + 0.693359375 * e
+}
+
+/// Cosine and sine of 2π turns, turns in \[0, 1), as the shader computes them.
+fn on_circle(turns: f32) -> [f32; 2] {
+    let quarters = (4.0 * turns + 0.5).floor();
+    let x = std::f32::consts::FRAC_PI_2 * (4.0 * turns - quarters);
+    let z = x * x;
+    let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
+    let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * x + x;
+    match quarters as u32 & 3 {
+        0 => [c, s],
+        1 => [-s, c],
+        2 => [-c, -s],
+        _ => [s, -c],
+    }
+}
+
 /// Fills a row with standard normal numbers (Box and Muller, two per pair of words).
 pub fn normal_fill(seed: Seed, stream: Stream, step: u32, row: u32, out: &mut [f32]) {
     for (number, part) in out.chunks_mut(4).enumerate() {
@@ -99,10 +127,10 @@ pub fn normal_fill(seed: Seed, stream: Stream, step: u32, row: u32, out: &mut [f
         let mut values = [0.0f32; 4];
         for pair in 0..2 {
             // Half a unit above zero: the logarithm stays finite.
-            let radius = (-2.0 * (unit(words[2 * pair]) + 0.5 / 16_777_216.0).ln()).sqrt();
-            let angle = std::f32::consts::TAU * unit(words[2 * pair + 1]);
-            values[2 * pair] = radius * angle.cos();
-            values[2 * pair + 1] = radius * angle.sin();
+            let radius = (-2.0 * natural_log(unit(words[2 * pair]) + 0.5 / 16_777_216.0)).sqrt();
+            let [cosine, sine] = on_circle(unit(words[2 * pair + 1]));
+            values[2 * pair] = radius * cosine;
+            values[2 * pair + 1] = radius * sine;
         }
         part.copy_from_slice(&values[..part.len()]);
     }

@@ -7,7 +7,8 @@
 //            [rows, 4], and the last word of each is its row
 //   dropout  y: [rows, row_quads] = x * scale where the element's word >= threshold, else 0
 // An invocation writes one vec4.
-// The integers equal those of src/rng.rs bit for bit (Salmon et al. 2011).
+// The integers equal those of src/rng.rs bit for bit (Salmon et al. 2011). Logarithm, sine and cosine are written out, the same as there:
+// WGSL lets drivers' own be wrong by 1e-6, and noise is to be the same wherever it is drawn.
 
 override WG: u32;
 
@@ -61,13 +62,43 @@ fn unit(word: u32) -> f32 {
     return f32(word >> 8u) * 5.9604644775390625e-8;
 }
 
+/// ln u of a normal number u above zero: u = m * 2^e with m from sqrt(1/2) to sqrt(2), and a polynomial in m - 1 (Cephes' logf).
+fn natural_log(u: f32) -> f32 {
+    let exponent = (bitcast<i32>(u) - 0x3f3504f3i) >> 23u;
+    let e = f32(exponent);
+    let f = bitcast<f32>(bitcast<i32>(u) - (exponent << 23u)) - 1.0;
+    let z = f * f;
+    var p = 7.0376836292e-2 * f - 1.1514610310e-1;
+    p = p * f + 1.1676998740e-1;
+    p = p * f - 1.2420140846e-1;
+    p = p * f + 1.4249322787e-1;
+    p = p * f - 1.6668057665e-1;
+    p = p * f + 2.0000714765e-1;
+    p = p * f - 2.4999993993e-1;
+    p = p * f + 3.3333331174e-1;
+    let rest = p * f * z - 2.12194440e-4 * e - 0.5 * z;
+    return f + rest + 0.693359375 * e;
+}
+
+/// Cosine and sine of 2 pi turns, turns in [0, 1): of the nearest quarter turn, and polynomials of what is left (Cephes' cosf, sinf).
+fn on_circle(turns: f32) -> vec2<f32> {
+    let quarters = floor(4.0 * turns + 0.5);
+    let x = 1.57079632679 * (4.0 * turns - quarters);
+    let z = x * x;
+    let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
+    let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * x + x;
+    let quarter = u32(quarters) & 3u;
+    let turned = select(vec2<f32>(c, s), vec2<f32>(-s, c), (quarter & 1u) == 1u);
+    return select(turned, -turned, quarter >= 2u);
+}
+
 /// One of the four normal numbers of a block.
 fn normal_of(words: vec4<u32>, lane: u32) -> f32 {
     let first = select(words.z, words.x, lane < 2u);
     let second = select(words.w, words.y, lane < 2u);
-    let radius = sqrt(-2.0 * log(unit(first) + 2.98023223876953125e-8));
-    let angle = 6.283185307179586 * unit(second);
-    return radius * select(sin(angle), cos(angle), (lane & 1u) == 0u);
+    let radius = sqrt(-2.0 * natural_log(unit(first) + 2.98023223876953125e-8));
+    let place = on_circle(unit(second));
+    return radius * select(place.y, place.x, (lane & 1u) == 0u);
 }
 
 @compute @workgroup_size(WG)

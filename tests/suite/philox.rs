@@ -32,8 +32,8 @@ fn the_device_draws_the_host_s_numbers() {
                 }
             }
         }
-        // Integers are equal; logarithm, root and cosine differ in the last digits.
-        assert_close("noise", &got, &want, 1e-5);
+        // Integers are equal, and so are the operations; a device may fuse some of them, and its root is its own.
+        assert_close("noise", &got, &want, 1e-6);
     }
 }
 
@@ -52,7 +52,7 @@ fn rows_have_runs_of_their_own() {
         normal_fill(seed, Stream::Inversion, step, row, &mut image);
         let place = |i: usize| f64::from(image[i % channels * pixels + i / channels]);
         let want: Vec<f64> = (0..image.len()).map(place).collect();
-        assert_close("noise", got, &want, 1e-5);
+        assert_close("noise", got, &want, 1e-6);
     }
 }
 
