@@ -48,7 +48,7 @@ pub struct Sample {
     /// A picture to stay near: guidance also makes the predicted image's mean squared distance from it smaller.
     #[arg(long, value_name = "FILE")]
     pub near: Option<PathBuf>,
-    /// Weight of that distance beside the classifier's loss.
+    /// Weight of that distance beside the classifier's loss: 1 to 4 with Algorithm 1; too much of it overshoots.
     #[arg(long, value_name = "WEIGHT", default_value_t = 1.0, requires = "near")]
     pub nearness: f32,
     /// How these pictures are read.

@@ -5,7 +5,7 @@ use duet::picture::{Fit, Pictures};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-fn demo(name: &str) -> PathBuf {
+pub(crate) fn demo(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/demo/public").join(name)
 }
 
