@@ -6,6 +6,9 @@ import type { PlainError } from './errors.js';
 import type {
   Classification,
   Estimate,
+  EvaluateOptions,
+  EvaluateProgress,
+  Evaluation,
   ExplainAllOptions,
   ExplainOptions,
   Explanation,
@@ -34,6 +37,7 @@ export interface Calls {
   explainAll: [[image: ImageInput, options: Sent<ExplainAllOptions>], Explanation[]];
   invert: [[image: ImageInput, options: Sent<ExplainAllOptions>], void];
   train: [[options: Omit<TrainOptions, 'onStep' | 'signal'>], TrainResult];
+  evaluate: [[labels: ArrayLike<number | string>, options: Omit<EvaluateOptions, 'onProgress' | 'signal'>], Evaluation];
   export: [[options: { dtype?: 'f16' | 'f32' }], Uint8Array];
   estimate: [[options: { batch?: number }], Estimate];
   usage: [[], Usage];
@@ -42,15 +46,22 @@ export interface Calls {
 }
 
 /** Progress of a call. */
-export type Progress = StepProgress | TrainProgress | { loaded: number; total: number | undefined };
+export type Progress = StepProgress | TrainProgress | EvaluateProgress | { loaded: number; total: number | undefined };
+
+/** An image on its way, or what is wrong with it. */
+export type Supplied = ImageInput | { unreadable: string };
 
 /** To the worker. */
 export type Request =
   | { [K in keyof Calls]: { id: number; call: K; arguments: Calls[K][0] } }[keyof Calls]
-  | { id: number; abort: true };
+  | { id: number; abort: true }
+  /** The next images of a call that wanted some, or why one cannot be read; none: there are no more. */
+  | { id: number; images: Supplied[] };
 
 /** From the worker. */
 export type Response =
   | { id: number; progress: Progress }
+  /** So many more images at most. */
+  | { id: number; wants: number }
   | { id: number; result: unknown; info?: ModelInfo }
   | { id: number; error: PlainError; info?: ModelInfo };
