@@ -16,13 +16,10 @@ import type {
   Classification,
   DuetModel,
   Estimate,
-  EvaluateOptions,
-  Evaluation,
   ExplainAllOptions,
   ExplainOptions,
   Explanation,
   ImageInput,
-  ImageSource,
   LoadOptions,
   ModelInfo,
   SampleOptions,
@@ -30,6 +27,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** The label of an image that has none. */
 const UNLABELLED = 0xffffffff;

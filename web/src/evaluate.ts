@@ -5,7 +5,8 @@
 import { AbortedError, BadInputError, messageOf } from './errors.js';
 import { readImages } from './images.js';
 import { classNumber, ranged } from './options.js';
-import type { EvaluateOptions, ImageInput, ImageSource, ModelInfo } from './types.js';
+import type { ImageInput, ModelInfo } from './types.js';
+import type { EvaluateOptions, ImageSource } from './types-evaluate.js';
 
 /** What is asked, checked before any image is looked at. */
 export interface Asked {

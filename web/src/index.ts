@@ -21,3 +21,4 @@ export {
 export { findClass } from './options.js';
 export { readPicture } from './pixels.js';
 export type * from './types.js';
+export type * from './types-evaluate.js';

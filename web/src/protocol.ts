@@ -6,9 +6,6 @@ import type { PlainError } from './errors.js';
 import type {
   Classification,
   Estimate,
-  EvaluateOptions,
-  EvaluateProgress,
-  Evaluation,
   ExplainAllOptions,
   ExplainOptions,
   Explanation,
@@ -22,6 +19,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { EvaluateOptions, EvaluateProgress, Evaluation } from './types-evaluate.js';
 
 /** Options on their way; `watched`: whether steps are heard of. */
 export type Sent<T> = Omit<T, 'onStep' | 'signal'> & { watched: boolean };

@@ -12,14 +12,10 @@ import type {
   Classification,
   DuetModel,
   Estimate,
-  EvaluateOptions,
-  EvaluateProgress,
-  Evaluation,
   ExplainAllOptions,
   ExplainOptions,
   Explanation,
   ImageInput,
-  ImageSource,
   LoadOptions,
   ModelInfo,
   SampleOptions,
@@ -29,6 +25,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { EvaluateOptions, EvaluateProgress, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** Options of {@link DuetWorker.load}: a device cannot be given, for devices do not travel between threads. */
 export interface WorkerLoadOptions extends Omit<LoadOptions, 'device'> {
