@@ -283,7 +283,8 @@ mod tests {
     #[test]
     fn figures_do_not_depend_on_batches() {
         let options = EvaluationOptions { timesteps: 3, noise_images: 4, ..EvaluationOptions::default() };
-        let probabilities: Vec<f32> = (0..10).flat_map(|i| [0.05 + 0.1 * i as f32, 0.95 - 0.1 * i as f32]).collect();
+        let probabilities: Vec<f32> =
+            (0..10).flat_map(|i| [0.05 + 0.1 * i as f32, 0.95 - 0.1 * i as f32]).collect();
         let classes: Vec<u32> = (0..10).map(|i| u32::from(i % 3 == 0)).collect();
         let run = |batch: usize| {
             let mut evaluation = new(10, &options);

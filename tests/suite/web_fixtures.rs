@@ -80,8 +80,8 @@ fn web_fixtures_golden_model() {
     write("mnist28_c32.safetensors", &std::fs::read(path).unwrap());
 }
 
-#[test]
-fn web_fixtures_tiny_model() {
+/// A network of 8 × 8 pixels and three classes that was never trained.
+fn tiny() -> Checkpoint {
     let config = ModelConfig {
         attention_resolutions: vec![],
         classifier_dropout: 0.0,
@@ -92,8 +92,12 @@ fn web_fixtures_tiny_model() {
     let mut weights = model.params.initial(Seed(4));
     as_trained_on_noise(&mut weights);
     let info = BTreeMap::from([("data".to_owned(), "none".to_owned())]);
-    let diffusion = DiffusionConfig::default();
-    let checkpoint = Checkpoint { info, ..Checkpoint::new(config, diffusion, weights) };
+    Checkpoint { info, ..Checkpoint::new(config, DiffusionConfig::default(), weights) }
+}
+
+#[test]
+fn web_fixtures_tiny_model() {
+    let checkpoint = tiny();
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
     // One whose numbers leave their range on the way to the answer, as after a training that went wrong.
     let mut broken = checkpoint.clone();
@@ -330,8 +334,8 @@ fn evaluated(duet: &mut Duet, images: &[f32], classes: &[u32], options: &Evaluat
 #[test]
 fn web_fixtures_evaluations() {
     let options = LoadOptions { adopted: Some(device().clone()), ..LoadOptions::default() };
-    let load = |path: &Path| pollster::block_on(Duet::load_with(path, &options)).unwrap();
-    let mut duet = load(&root().join("web/demo/public/model.safetensors"));
+    let path = root().join("web/demo/public/model.safetensors");
+    let mut duet = pollster::block_on(Duet::load_with(path, &options)).unwrap();
     let index = std::fs::read(root().join("web/demo/public/images/index.json")).unwrap();
     let index: Vec<BTreeMap<String, String>> = serde_json::from_slice(&index).unwrap();
     let mut all: Vec<(String, u32)> = index
@@ -340,7 +344,8 @@ fn web_fixtures_evaluations() {
         .collect();
     // Two labels that are wrong: a set without mistakes shows nothing.
     (all[3].1, all[40].1) = (6, 9);
-    let pixels = |list: &[(String, u32)]| list.iter().flat_map(|(file, _)| picture(file)).collect::<Vec<f32>>();
+    let pixels =
+        |list: &[(String, u32)]| list.iter().flat_map(|(file, _)| picture(file)).collect::<Vec<f32>>();
     let classes = |list: &[(String, u32)]| list.iter().map(|(_, class)| *class).collect::<Vec<u32>>();
     let levels: Vec<u8> = pixels(&all).iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
@@ -362,8 +367,8 @@ fn web_fixtures_evaluations() {
     let noised = EvaluationOptions { timesteps: 5, seed: Seed(3), ..EvaluationOptions::default() };
     let folders = evaluated(&mut duet, &pixels(&few), &classes(&few), &noised);
 
-    web_fixtures_tiny_model();
-    let mut duet = load(&root().join("target/web-fixtures/tiny.safetensors"));
+    let tiny = tiny().to_bytes(Dtype::F32).unwrap();
+    let mut duet = pollster::block_on(Duet::from_bytes(&tiny, "tiny", &options)).unwrap();
     let levels: Vec<Vec<u8>> = (0..30usize)
         .map(|i| (0..64usize).map(|p| (((7 * i + 3) * p + 29 * i * (p / 8)) % 256) as u8).collect())
         .collect();
