@@ -1,6 +1,7 @@
 //! [`Duet`](crate::Duet) for programs without async: each call waits for its answer.
 
 use crate::error::Result;
+use crate::evaluation::Evaluation;
 use crate::explain::{ExplainOptions, Explanation, Variants};
 use crate::facade::{self, Classification, LoadOptions, SampleOptions};
 use crate::model::{Labels, Target};
@@ -53,6 +54,14 @@ impl Duet {
     /// As there.
     pub fn typicality(&mut self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
         block_on(self.0.typicality(images))
+    }
+
+    /// See [`Duet::evaluate`](crate::Duet::evaluate).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn evaluate(&mut self, evaluation: &mut Evaluation, images: &[f32], classes: &[u32]) -> Result<()> {
+        block_on(self.0.evaluate(evaluation, images, classes))
     }
 
     /// See [`Duet::explain`](crate::Duet::explain).

@@ -41,6 +41,8 @@ pub mod checkpoint;
 pub mod diffusion;
 pub mod error;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
+pub mod evaluation;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod explain;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 mod facade;

@@ -1,5 +1,6 @@
-//! A trained model in few lines: load, classify, explain, sample, save.
+//! A trained model in few lines: load, classify, evaluate, explain, sample, save.
 
+mod evaluate;
 mod explain;
 
 use crate::checkpoint::{Checkpoint, Dtype};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::explain::Explainer;
 use crate::families::{Choices, Tuning};
 use crate::gpu::{Device, DeviceOptions};
-use crate::infer::{ImageClassifier, NoisePredictor, NoiseProfiles};
+use crate::infer::{DenoisingError, ImageClassifier, NoisePredictor, NoiseProfiles};
 use crate::model::{Head, JointModel, Labels, ModelConfig, Target, WeightSet, argmax};
 use crate::picture::Picture;
 use crate::rng::Seed;
@@ -135,6 +136,7 @@ pub struct Duet {
     classifiers: BTreeMap<usize, ImageClassifier>,
     predictors: BTreeMap<usize, NoisePredictor>,
     profiles: BTreeMap<usize, NoiseProfiles>,
+    denoising: Option<DenoisingError>,
     explainer: Option<Explainer>,
     /// With the batch that was asked for.
     sampler: Option<(usize, Sampler)>,
@@ -204,6 +206,7 @@ impl Duet {
             classifiers: BTreeMap::new(),
             predictors: BTreeMap::new(),
             profiles: BTreeMap::new(),
+            denoising: None,
             explainer: None,
             sampler: None,
         })

@@ -6,6 +6,7 @@ use super::harness::{as_trained_on_noise, device, tiny_config, values};
 use super::{plans, programs};
 use duet::checkpoint::{Checkpoint, Dtype, write_atomic};
 use duet::diffusion::DiffusionConfig;
+use duet::evaluation::{BINS, EvaluationOptions, Report};
 use duet::explain::{ExplainOptions, Explainer, Request};
 use duet::gpu::{BufferId, Launch, Slice};
 use duet::model::{Head, JointModel, ModelConfig, WeightSet, argmax};
@@ -14,6 +15,7 @@ use duet::picture::{Fit, Picture, Pictures, PixelLayout, Preparation, Resize};
 use duet::rng::Seed;
 use duet::sampling::{Progress, Watch};
 use duet::weights::Weights;
+use duet::{Duet, LoadOptions};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -78,8 +80,8 @@ fn web_fixtures_golden_model() {
     write("mnist28_c32.safetensors", &std::fs::read(path).unwrap());
 }
 
-#[test]
-fn web_fixtures_tiny_model() {
+/// A network of 8 × 8 pixels and three classes that was never trained.
+fn tiny() -> Checkpoint {
     let config = ModelConfig {
         attention_resolutions: vec![],
         classifier_dropout: 0.0,
@@ -90,8 +92,12 @@ fn web_fixtures_tiny_model() {
     let mut weights = model.params.initial(Seed(4));
     as_trained_on_noise(&mut weights);
     let info = BTreeMap::from([("data".to_owned(), "none".to_owned())]);
-    let diffusion = DiffusionConfig::default();
-    let checkpoint = Checkpoint { info, ..Checkpoint::new(config, diffusion, weights) };
+    Checkpoint { info, ..Checkpoint::new(config, DiffusionConfig::default(), weights) }
+}
+
+#[test]
+fn web_fixtures_tiny_model() {
+    let checkpoint = tiny();
     write("tiny.safetensors", &checkpoint.to_bytes(Dtype::F32).unwrap());
     // One whose numbers leave their range on the way to the answer, as after a training that went wrong.
     let mut broken = checkpoint.clone();
@@ -306,6 +312,75 @@ fn web_fixtures_counterfactuals() {
     }
     write("parity.json", serde_json::Value::from(reports).to_string().as_bytes());
     write("parity.safetensors", &std::fs::read(path).unwrap());
+}
+
+/// What an evaluation finds; no confidence may lie so near a bin's end that another device's rounding moves it over.
+fn evaluated(duet: &mut Duet, images: &[f32], classes: &[u32], options: &EvaluationOptions) -> Report {
+    let rows = pollster::block_on(duet.probabilities(images)).unwrap();
+    for row in rows.chunks_exact(duet.config().num_classes) {
+        let confidence = row.iter().copied().fold(0.0, f32::max);
+        let off = confidence * BINS as f32;
+        assert!(confidence > 0.999 || (off - off.round()).abs() > 1e-3, "{confidence} is near a bin's end");
+    }
+    let mut evaluation = duet.evaluation(classes.len(), options).unwrap();
+    // Batches of another size than the page's.
+    for (images, classes) in images.chunks(5 * duet.image_len()).zip(classes.chunks(5)) {
+        pollster::block_on(duet.evaluate(&mut evaluation, images, classes)).unwrap();
+    }
+    evaluation.report().unwrap()
+}
+
+/// Evaluations of the shipped model on official test images, as idx files and as a folder of folders, and of a tiny one.
+#[test]
+fn web_fixtures_evaluations() {
+    let options = LoadOptions { adopted: Some(device().clone()), ..LoadOptions::default() };
+    let path = root().join("web/demo/public/model.safetensors");
+    let mut duet = pollster::block_on(Duet::load_with(path, &options)).unwrap();
+    let index = std::fs::read(root().join("web/demo/public/images/index.json")).unwrap();
+    let index: Vec<BTreeMap<String, String>> = serde_json::from_slice(&index).unwrap();
+    let mut all: Vec<(String, u32)> = index
+        .iter()
+        .map(|row| (row["file"].clone(), duet.config().find_class(&row["label"]).unwrap() as u32))
+        .collect();
+    // Two labels that are wrong: a set without mistakes shows nothing.
+    (all[3].1, all[40].1) = (6, 9);
+    let pixels =
+        |list: &[(String, u32)]| list.iter().flat_map(|(file, _)| picture(file)).collect::<Vec<f32>>();
+    let classes = |list: &[(String, u32)]| list.iter().map(|(_, class)| *class).collect::<Vec<u32>>();
+    let levels: Vec<u8> = pixels(&all).iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+    let count = all.len() as u32;
+    write("t10k-images-idx3-ubyte", &[words(&[0x0803, count, 28, 28]), levels].concat());
+    let labels = classes(&all).into_iter().map(|class| class as u8).collect();
+    write("t10k-labels-idx1-ubyte", &[words(&[0x0801, count]), labels].concat());
+    let none = EvaluationOptions { timesteps: 0, ..EvaluationOptions::default() };
+    let idx = evaluated(&mut duet, &pixels(&all), &classes(&all), &none);
+
+    // Folders are called as people call them, one of them by its class's number, and are read in the order of their paths.
+    let folder = |class: u32| match class {
+        7 => "7".to_owned(),
+        class => duet.config().class_name(class as usize).replace('/', "_").to_uppercase(),
+    };
+    let mut few = all[..20].to_vec();
+    few.sort_by_key(|(file, class)| format!("{}/{file}", folder(*class)));
+    let paths: Vec<String> = few.iter().map(|(file, class)| format!("{}/{file}", folder(*class))).collect();
+    let noised = EvaluationOptions { timesteps: 5, seed: Seed(3), ..EvaluationOptions::default() };
+    let folders = evaluated(&mut duet, &pixels(&few), &classes(&few), &noised);
+
+    let tiny = tiny().to_bytes(Dtype::F32).unwrap();
+    let mut duet = pollster::block_on(Duet::from_bytes(&tiny, "tiny", &options)).unwrap();
+    let levels: Vec<Vec<u8>> = (0..30usize)
+        .map(|i| (0..64usize).map(|p| (((7 * i + 3) * p + 29 * i * (p / 8)) % 256) as u8).collect())
+        .collect();
+    let images: Vec<f32> = levels.iter().flatten().map(|level| f32::from(*level) / 127.5 - 1.0).collect();
+    let classes: Vec<u32> = (0..30).map(|i| i % 3).collect();
+    let part = EvaluationOptions { timesteps: 4, noise_images: 11, seed: Seed(9) };
+    let tiny = evaluated(&mut duet, &images, &classes, &part);
+    let file = serde_json::json!({
+        "idx": idx, "folders": { "paths": paths, "report": folders },
+        "tiny": { "images": levels, "labels": classes, "report": tiny },
+    });
+    write("evaluations.json", file.to_string().as_bytes());
 }
 
 /// Tiny networks none of whose weights is zero, grey and coloured, of one class and of several labels, at odd sizes: an

@@ -4,6 +4,7 @@
  */
 import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
+import { Supply, askEvaluation, readBatch } from './evaluate.js';
 import { type Answers, type Likeness, explanations } from './explain.js';
 import { finite, guarded } from './guard.js';
 import { readImages, readMask, toImage } from './images.js';
@@ -26,6 +27,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** The label of an image that has none. */
 const UNLABELLED = 0xffffffff;
@@ -33,7 +35,7 @@ const UNLABELLED = 0xffffffff;
 const SAMPLE_ALPHA = 20;
 /** Most answers to one question. */
 const MOST_VARIANTS = 1000;
-/** Images classified, or looked at for noise, between two looks at the signal. */
+/** Images classified, measured or looked at for noise between two looks at the signal. */
 const IMAGE_BATCH = 8;
 
 /**
@@ -258,6 +260,45 @@ export class Duet implements DuetModel {
     });
   }
 
+  async evaluate(images: ImageSource, labels: ArrayLike<number | string>, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const { info } = this;
+    const { onProgress, signal, skipUnreadable = false } = options;
+    const { classes, text } = askEvaluation(images, labels, options, info);
+    const total = classes.length;
+    return this.#queued(signal, async () => {
+      const supply = new Supply(images, (error) => new Thrown(error));
+      const unreadable: Evaluation['unreadable'] = [];
+      try {
+        this.#engine.beginEvaluation(text);
+        let done = 0;
+        for (;;) {
+          const given = await supply.next(IMAGE_BATCH, signal);
+          this.#checkStopped(signal);
+          if (given.length === 0) break;
+          if (done + given.length > total) throw new BadInputError(`${total} labels, and more images than that`);
+          const part = await readBatch(given, done, classes, info, skipUnreadable);
+          unreadable.push(...part.unreadable);
+          if (part.numbers.length > 0) {
+            // What was added before stays, also where the device is lost on the way.
+            await this.#restarted(() => this.#engine.evaluate(joined(part.numbers), Uint32Array.from(part.classes)));
+          }
+          done += given.length;
+          try {
+            onProgress?.({ done, total });
+          } catch (error) {
+            throw new Thrown(error);
+          }
+        }
+        if (done < total) throw new BadInputError(`${total} labels for ${done} images`);
+        if (unreadable.length === total) throw new BadInputError(`no image can be read: ${unreadable[0]!.message}`);
+        return { ...(JSON.parse(this.#engine.endEvaluation()) as Evaluation), unreadable };
+      } finally {
+        this.#engine.dropEvaluation();
+        supply.close();
+      }
+    });
+  }
+
   export({ dtype = 'f16' }: { dtype?: 'f16' | 'f32' } = {}): Promise<Uint8Array> {
     return this.#queued(undefined, () => Promise.resolve(this.#engine.export(dtype === 'f32')));
   }
@@ -371,17 +412,20 @@ export class Duet implements DuetModel {
 
   /** As `#queued`, for calls that can start over on a new device where theirs was lost. */
   #again<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
-    return this.#queued(signal, async () => {
-      try {
-        return await call();
-      } catch (error) {
-        if (error instanceof Thrown) throw error;
-        const typed = fromModule(error);
-        if (!(typed instanceof DeviceLostError)) throw typed;
-        await this.#reopen(typed);
-        return await call();
-      }
-    });
+    return this.#queued(signal, () => this.#restarted(call));
+  }
+
+  /** Work that is done once more, on a new device, where its device was lost. */
+  async #restarted<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof Thrown) throw error;
+      const typed = fromModule(error);
+      if (!(typed instanceof DeviceLostError)) throw typed;
+      await this.#reopen(typed);
+      return await work();
+    }
   }
 
   /** Opens a new device with the weights of the host's copy, unless the lost one was the embedder's. */

@@ -1,5 +1,5 @@
 /**
- * Joint diffusion models in the browser: classify, generate, and explain by counterfactuals.
+ * Joint diffusion models in the browser: classify, generate, explain by counterfactuals, and measure how good a model is.
  *
  * {@link Duet} runs on the page's thread, {@link DuetWorker} in a worker; both are a {@link DuetModel}.
  * @module
@@ -18,5 +18,7 @@ export {
   OutOfMemoryError,
   type DuetErrorCode,
 } from './errors.js';
+export { findClass } from './options.js';
 export { readPicture } from './pixels.js';
 export type * from './types.js';
+export type * from './types-evaluate.js';

@@ -5,13 +5,37 @@
 import { AbortedError, BadInputError } from './errors.js';
 import type { ChainOptions, ExplainAllOptions, ExplainMethod, ExplainTarget, ModelInfo } from './types.js';
 
+/** Composed letters as one, without white space around: some systems store "é" as two characters. */
+function plain(name: string): string {
+  return name.trim().normalize('NFC');
+}
+
+/** The same for names that differ in case alone. Upper case first: it makes "ß" and "ss" alike. */
+function folded(name: string): string {
+  return plain(name).toUpperCase().toLowerCase().normalize('NFC');
+}
+
+/**
+ * The number of the class that is called `name`, by the rule of the command `duet`: as the model writes it, else in any case
+ * where only one is called so, else the number itself. Nothing where no class, or more than one, is called so.
+ */
+export function findClass(name: string, { classNames, numClasses }: Pick<ModelInfo, 'classNames' | 'numClasses'>): number | undefined {
+  for (const form of [plain, folded]) {
+    const wanted = form(name);
+    const found = classNames.flatMap((other, c) => (form(other) === wanted ? [c] : []));
+    if (found.length > 0) return found.length === 1 ? found[0] : undefined;
+  }
+  const number = /^\d+$/.test(name.trim()) ? Number(name) : NaN;
+  return number < numClasses ? number : undefined;
+}
+
 /** The number of a class given by number or name. */
 export function classNumber(which: number | string, info: ModelInfo): number {
   if (typeof which === 'number') {
     if (Number.isInteger(which) && which >= 0 && which < info.numClasses) return which;
   } else if (typeof which === 'string') {
-    const found = info.classNames.findIndex((name) => name.toLowerCase() === which.trim().toLowerCase());
-    if (found >= 0) return found;
+    const found = findClass(which, info);
+    if (found !== undefined) return found;
   }
   throw new BadInputError(`there is no class ${JSON.stringify(which) ?? 'undefined'}; there are: ${info.classNames.join(', ')}`);
 }

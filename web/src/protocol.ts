@@ -19,6 +19,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { EvaluateOptions, EvaluateProgress, Evaluation } from './types-evaluate.js';
 
 /** Options on their way; `watched`: whether steps are heard of. */
 export type Sent<T> = Omit<T, 'onStep' | 'signal'> & { watched: boolean };
@@ -34,6 +35,7 @@ export interface Calls {
   explainAll: [[image: ImageInput, options: Sent<ExplainAllOptions>], Explanation[]];
   invert: [[image: ImageInput, options: Sent<ExplainAllOptions>], void];
   train: [[options: Omit<TrainOptions, 'onStep' | 'signal'>], TrainResult];
+  evaluate: [[labels: ArrayLike<number | string>, options: Omit<EvaluateOptions, 'onProgress' | 'signal'>], Evaluation];
   export: [[options: { dtype?: 'f16' | 'f32' }], Uint8Array];
   estimate: [[options: { batch?: number }], Estimate];
   usage: [[], Usage];
@@ -42,15 +44,22 @@ export interface Calls {
 }
 
 /** Progress of a call. */
-export type Progress = StepProgress | TrainProgress | { loaded: number; total: number | undefined };
+export type Progress = StepProgress | TrainProgress | EvaluateProgress | { loaded: number; total: number | undefined };
+
+/** An image on its way, or what is wrong with it. */
+export type Supplied = ImageInput | { unreadable: string };
 
 /** To the worker. */
 export type Request =
   | { [K in keyof Calls]: { id: number; call: K; arguments: Calls[K][0] } }[keyof Calls]
-  | { id: number; abort: true };
+  | { id: number; abort: true }
+  /** The next images of a call that wanted some, or why one cannot be read; none: there are no more. */
+  | { id: number; images: Supplied[] };
 
 /** From the worker. */
 export type Response =
   | { id: number; progress: Progress }
+  /** So many more images at most. */
+  | { id: number; wants: number }
   | { id: number; result: unknown; info?: ModelInfo }
   | { id: number; error: PlainError; info?: ModelInfo };

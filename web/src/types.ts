@@ -2,6 +2,7 @@
  * The interface of a loaded model, the same on the main thread ({@link Duet}) and through a worker ({@link DuetWorker}).
  * @module
  */
+import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** Numbers in −1..1 (Float32Array) or grey levels 0..255, in the order channel, row, column. */
 export type Pixels = Float32Array | Uint8Array | Uint8ClampedArray;
@@ -58,6 +59,8 @@ export interface ModelInfo {
   parameters: number;
   /** Timesteps of the whole chain. */
   diffusionSteps: number;
+  /** Whether it tells noise; one that was trained to classify alone generates and explains nothing. */
+  denoises: boolean;
   /** Whether the classifier saw noised images, so that guiding by it works. */
   guidable: boolean;
   /** Grey level of the ground its pictures lie on, 0 (black) to 255: what shows through where a picture is transparent. */
@@ -375,6 +378,14 @@ export interface DuetModel {
    * learned; after one that fails (a lost device, a loss that is not finite) the model is as it was before.
    */
   train(options: TrainOptions): Promise<TrainResult>;
+  /**
+   * How good the model is on labelled images: accuracy, calibration, what classes are taken for, and how well it tells noise. `labels`
+   * has the class of each image, by number or name. Of models whose images have one class each.
+   *
+   * @throws {@link BadInputError} for no images, as many labels as there are not images, a label that is no class, a picture that
+   * cannot be read (see `skipUnreadable`), or a model of several labels.
+   */
+  evaluate(images: ImageSource, labels: ArrayLike<number | string>, options?: EvaluateOptions): Promise<Evaluation>;
   /** The model as a `.safetensors` file that every part of Duet reads. Default f16. */
   export(options?: { dtype?: 'f16' | 'f32' }): Promise<Uint8Array>;
   /** What calls need, before anything is allocated. */

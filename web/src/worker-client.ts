@@ -3,8 +3,9 @@
  * @module
  */
 import { AbortedError, BadInputError, DuetError, messageOf, typedError } from './errors.js';
+import { Supply, checkCounts } from './evaluate.js';
 import { pixelsOf } from './pixels.js';
-import type { Calls, Progress, Request, Response, Sent } from './protocol.js';
+import type { Calls, Progress, Request, Response, Sent, Supplied } from './protocol.js';
 import type {
   CallOptions,
   CheckpointSource,
@@ -24,6 +25,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { EvaluateOptions, EvaluateProgress, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** Options of {@link DuetWorker.load}: a device cannot be given, for devices do not travel between threads. */
 export interface WorkerLoadOptions extends Omit<LoadOptions, 'device'> {
@@ -35,6 +37,8 @@ interface Pending {
   resolve: (value: never) => void;
   reject: (error: unknown) => void;
   onProgress: ((progress: never) => void) | undefined;
+  /** Gives the next images, for a call that wants them as it goes. */
+  supply: ((most: number) => Promise<Supplied[]>) | undefined;
 }
 
 /** A model in a module worker: even the host's share of the work stays off the page's thread. */
@@ -128,6 +132,28 @@ export class DuetWorker implements DuetModel {
     return this.#call('train', [{ ...rest, images: images.map(portable) }], signal, onStep);
   }
 
+  async evaluate(images: ImageSource, labels: ArrayLike<number | string>, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const { onProgress, signal, ...rest } = options;
+    checkCounts(images, labels);
+    const supply = new Supply(images);
+    const travelling = (image: ImageInput): Supplied => {
+      try {
+        return portable(image);
+      } catch (error) {
+        if (!(error instanceof BadInputError)) throw error;
+        return { unreadable: error.message };
+      }
+    };
+    const next = async (most: number) => (await supply.next(most, signal)).map(travelling);
+    // Lists of one's own making need not travel as they are.
+    const sent = ArrayBuffer.isView(labels) ? labels : Array.from(labels);
+    try {
+      return await this.#call('evaluate', [sent, rest], signal, onProgress, next);
+    } finally {
+      supply.close();
+    }
+  }
+
   async export(options: { dtype?: 'f16' | 'f32' } = {}): Promise<Uint8Array> {
     return this.#call('export', [options]);
   }
@@ -160,14 +186,17 @@ export class DuetWorker implements DuetModel {
     call: K,
     input: Calls[K][0],
     signal?: AbortSignal,
-    onProgress?: ((progress: StepProgress & TrainProgress & { loaded: number; total: number | undefined }) => void) | undefined,
+    onProgress?:
+      | ((progress: StepProgress & TrainProgress & EvaluateProgress & { loaded: number; total: number | undefined }) => void)
+      | undefined,
+    supply?: Pending['supply'],
   ): Promise<Calls[K][1]> {
     if (this.#ended) return Promise.reject(this.#ended);
     if (signal?.aborted) return Promise.reject(new AbortedError());
     const id = this.#next++;
     const abort = () => this.#worker.postMessage({ id, abort: true } satisfies Request);
     return new Promise<Calls[K][1]>((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject, onProgress: onProgress as Pending['onProgress'] });
+      this.#pending.set(id, { resolve, reject, onProgress: onProgress as Pending['onProgress'], supply });
       signal?.addEventListener('abort', abort);
       try {
         this.#worker.postMessage({ id, call, arguments: input } as Request);
@@ -181,14 +210,15 @@ export class DuetWorker implements DuetModel {
   readonly #onMessage = ({ data }: MessageEvent<Response>) => {
     const pending = this.#pending.get(data.id);
     if (!pending) return;
+    if ('wants' in data) {
+      void this.#supply(data.id, pending, data.wants);
+      return;
+    }
     if ('progress' in data) {
       try {
         pending.onProgress?.(data.progress as Progress as never);
       } catch (error) {
-        // The caller's own error ends the call, as on the page's thread.
-        this.#pending.delete(data.id);
-        this.#worker.postMessage({ id: data.id, abort: true } satisfies Request);
-        pending.reject(error);
+        this.#give(data.id, pending, error);
       }
       return;
     }
@@ -197,6 +227,24 @@ export class DuetWorker implements DuetModel {
     if ('error' in data) pending.reject(typedError(data.error));
     else pending.resolve(data.result as never);
   };
+
+  /** Ends a call by an error of the caller's own, as on the page's thread. */
+  #give(id: number, pending: Pending, error: unknown): void {
+    this.#pending.delete(id);
+    this.#worker.postMessage({ id, abort: true } satisfies Request);
+    pending.reject(error);
+  }
+
+  /** Sends a call the images that it wants. */
+  async #supply(id: number, pending: Pending, wants: number): Promise<void> {
+    try {
+      const images = (await pending.supply?.(wants)) ?? [];
+      // The call may be over by then.
+      if (this.#pending.has(id)) this.#worker.postMessage({ id, images } satisfies Request);
+    } catch (error) {
+      if (this.#pending.has(id)) this.#give(id, pending, error);
+    }
+  }
 
   readonly #onFailure = (event: Event) => {
     const detail = (event as ErrorEvent).message || (event.type === 'messageerror' ? 'a message could not be read' : '');

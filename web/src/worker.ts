@@ -4,7 +4,9 @@
  */
 import { Duet } from './duet.js';
 import { DuetError, plainError } from './errors.js';
-import type { Progress, Request, Response } from './protocol.js';
+import { Unreadable } from './evaluate.js';
+import type { Progress, Request, Response, Supplied } from './protocol.js';
+import type { ImageInput } from './types.js';
 
 const scope = globalThis as unknown as {
   postMessage(message: Response): void;
@@ -12,14 +14,32 @@ const scope = globalThis as unknown as {
 };
 /** Calls that can be stopped, by number. */
 const running = new Map<number, AbortController>();
+/** Who waits for images, by the number of the call. */
+const waiting = new Map<number, (images: Supplied[]) => void>();
 let model: Duet | undefined;
+
+/** Images asked for at once: as many as are measured together. */
+const WANTED = 8;
+
+/** The images of a call, which the page is asked for as they are wanted. */
+async function* supplied(id: number): AsyncGenerator<ImageInput> {
+  for (;;) {
+    const images = await new Promise<Supplied[]>((resolve) => {
+      waiting.set(id, resolve);
+      scope.postMessage({ id, wants: WANTED });
+    });
+    if (images.length === 0) return;
+    // The call tells what is wrong with an image as it does of one that it reads itself.
+    for (const one of images) yield 'unreadable' in one ? (new Unreadable(one.unreadable) as unknown as ImageInput) : one;
+  }
+}
 
 /** Options with what does not travel put back: reading each step's probabilities is for who hears of them. */
 function received<T extends { watched: boolean }>({ watched, ...rest }: T, onStep: (progress: Progress) => void, signal: AbortSignal) {
   return { ...rest, signal, ...(watched && { onStep }) };
 }
 
-async function answer(request: Exclude<Request, { abort: true }>, signal: AbortSignal): Promise<unknown> {
+async function answer(request: Extract<Request, { call: unknown }>, signal: AbortSignal): Promise<unknown> {
   const onStep = (progress: Progress) => scope.postMessage({ id: request.id, progress });
   if (request.call === 'load') {
     const [source, options] = request.arguments;
@@ -45,6 +65,10 @@ async function answer(request: Exclude<Request, { abort: true }>, signal: AbortS
       return model.invert(request.arguments[0], received(request.arguments[1], onStep, signal));
     case 'train':
       return model.train({ ...request.arguments[0], onStep, signal });
+    case 'evaluate': {
+      const [labels, options] = request.arguments;
+      return model.evaluate(supplied(request.id), labels, { ...options, onProgress: onStep, signal });
+    }
     case 'export':
       return model.export(request.arguments[0]);
     case 'estimate':
@@ -63,6 +87,11 @@ scope.addEventListener('message', ({ data: request }) => {
     running.get(request.id)?.abort();
     return;
   }
+  if ('images' in request) {
+    waiting.get(request.id)?.(request.images);
+    waiting.delete(request.id);
+    return;
+  }
   const controller = new AbortController();
   running.set(request.id, controller);
   answer(request, controller.signal)
@@ -72,5 +101,8 @@ scope.addEventListener('message', ({ data: request }) => {
       (error: unknown) =>
         scope.postMessage({ id: request.id, error: plainError(error), ...(model && { info: model.info }) }),
     )
-    .finally(() => running.delete(request.id));
+    .finally(() => {
+      running.delete(request.id);
+      waiting.delete(request.id);
+    });
 });

@@ -10,7 +10,7 @@ import { demo } from './paths.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 900 } };
-const TABS = ['explain', 'generate', 'train'];
+const TABS = ['explain', 'generate', 'train', 'measure'];
 
 /** @param {import('./browser.mjs').Visit} visit */
 const focused = ({ page }) => page.evaluate(() => document.activeElement?.id ?? '');
@@ -25,10 +25,11 @@ test('tabs by keyboard alone', { timeout: SLOW }, async () => {
     const steps = [
       ['ArrowRight', 'generate'],
       ['ArrowRight', 'train'],
+      ['ArrowRight', 'measure'],
       ['ArrowRight', 'explain'],
-      ['ArrowLeft', 'train'],
+      ['ArrowLeft', 'measure'],
       ['Home', 'explain'],
-      ['End', 'train'],
+      ['End', 'measure'],
     ];
     for (const [key, name] of steps) {
       await page.keyboard.press(key);
@@ -85,7 +86,7 @@ test('every control has a name, every id is there once', { timeout: SLOW }, asyn
         twice: ids.filter((id, i) => ids.indexOf(id) !== i),
         missing: contract.filter((id) => !ids.includes(id)),
       };
-    }, 'status alert sample-grid upload draw probabilities target strength variants locality method noise alpha steps seed explain explain-all cancel explain-progress result result-original result-noised result-counterfactual result-difference result-link result-save compare outline gallery honesty verdict curve generate-class generate-count generate generate-cancel generate-grid train-add-sample train-list train-steps train train-cancel train-loss train-export open-model'.split(' '));
+    }, 'status alert sample-grid upload draw probabilities target strength variants locality method noise alpha steps seed explain explain-all cancel explain-progress result result-original result-noised result-counterfactual result-difference result-link result-save compare outline gallery honesty verdict curve generate-class generate-count generate generate-cancel generate-grid train-add-sample train-list train-steps train train-cancel train-loss train-export measure-folder measure-files measure-limit measure-timesteps measure-seed measure measure-cancel measure-result measure-confusion measure-save open-model'.split(' '));
     assert.deepEqual({ nameless, twice, missing }, { nameless: [], twice: [], missing: [] });
   });
 });

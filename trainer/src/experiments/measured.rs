@@ -7,7 +7,7 @@ use super::table::{Cell, Column, Row, Table};
 use crate::eval::accuracy;
 use crate::eval::corrupted::{self, LEVELS};
 use crate::eval::unlike::{Apart, Scorer, Scores, compare, default_timesteps};
-use crate::metrics::calibration::Calibration;
+use duet::evaluation::Calibration;
 use duet::rng::Seed;
 use duet::{Error, Result};
 

@@ -1,9 +1,7 @@
 //! Measures as numbers alone: slices in, numbers out, each by its source's definition. What takes a model on a device is in
 //! `eval`.
 
-pub mod calibration;
 pub mod change;
-pub mod confusion;
 pub mod cout;
 pub mod coverage;
 pub mod distances;

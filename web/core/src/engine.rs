@@ -3,6 +3,7 @@
 use crate::error::{bad_options, to_js};
 use duet::checkpoint::{Checkpoint, Dtype};
 use duet::diffusion::Solver;
+use duet::evaluation::Evaluation;
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
 use duet::rng::Seed;
@@ -35,6 +36,8 @@ pub struct Engine {
     duet: Option<Duet>,
     /// Steps that it was trained here.
     trained_further: u32,
+    /// What is measured at the moment.
+    pub(crate) evaluation: Option<Evaluation>,
 }
 
 /// Options of samples, as the TypeScript layer writes them.
@@ -88,6 +91,7 @@ impl Engine {
                 device: None,
                 duet: None,
                 trained_further: 0,
+                evaluation: None,
             })
         };
         open().map_err(|e| to_js(&e))
@@ -128,7 +132,8 @@ impl Engine {
         serde_json::json!({
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
-            "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "guidable": guidable,
+            "diffusionSteps": self.checkpoint.diffusion.diffusion_steps, "denoises": !self.checkpoint.classifier_only,
+            "guidable": guidable,
             "info": self.told(), "ground": self.checkpoint.pictures.ground,
             "fit": self.checkpoint.pictures.fit, "resize": self.checkpoint.pictures.resize,
             "resizeTo": self.checkpoint.preparation().inside()[0], "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),

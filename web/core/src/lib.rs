@@ -8,6 +8,7 @@
 mod check;
 mod engine;
 mod error;
+mod evaluate;
 mod explain;
 mod heap;
 mod panic;

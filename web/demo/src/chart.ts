@@ -1,4 +1,4 @@
-/** A line chart in SVG. */
+/** Charts in SVG. */
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -10,6 +10,8 @@ export interface ChartContent {
   start: number;
   /** Number of the last place of the horizontal axis, if more values are to come. */
   end?: number;
+  /** Where each value lies on the horizontal axis; by default one after the other. */
+  at?: ArrayLike<number>;
   /** Top of the vertical axis; by default the largest value. */
   top?: number;
   /** Names of the axes. */
@@ -21,7 +23,8 @@ export interface ChartContent {
   description: string;
 }
 
-function element(tag: string, attributes: Record<string, string | number>, text?: string): SVGElement {
+/** An element of SVG. */
+export function element(tag: string, attributes: Record<string, string | number>, text?: string): SVGElement {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   if (text !== undefined) made.textContent = text;
@@ -34,31 +37,55 @@ function roundUp(value: number): number {
   return power * ([1, 1.5, 2, 3, 4, 6, 8].find((step) => step * power >= value) ?? 10);
 }
 
-/** A chart in an element; drawn again whenever the element's width changes, so that its text keeps its size. */
-export class Chart {
-  private content: ChartContent | undefined;
+/** Axes of a drawing: what they are called, what stands at their marks, and where values lie between them. */
+export interface Axes {
+  /** Ends of the horizontal axis. */
+  from: number;
+  to: number;
+  /** Where it has marks. */
+  ticks: number[];
+  xFormat: (value: number) => string;
+  /** Top of the vertical axis, which begins at 0. */
+  top: number;
+  yFormat: (value: number) => string;
+  xLabel: string;
+  yLabel: string;
+}
+
+/** A drawing's places of values. */
+export interface Scales {
+  x: (value: number) => number;
+  y: (value: number) => number;
+}
+
+/** A drawing in an element; drawn again whenever the element's width changes, so that its text keeps its size. */
+export abstract class Drawing<Content extends { description: string }> {
+  private content: Content | undefined;
 
   constructor(private readonly box: HTMLElement) {
     new ResizeObserver(() => this.draw()).observe(box);
   }
 
-  /** Shows values. */
-  show(content: ChartContent): void {
+  /** Shows something. */
+  show(content: Content): void {
     this.content = content;
     this.draw();
   }
 
+  /** What stands at the axes. */
+  protected abstract axes(content: Content): Axes;
+  /** What stands between them. */
+  protected abstract marks(content: Content, scales: Scales): SVGElement[];
+
   private draw(): void {
     const { content, box } = this;
     const width = box.clientWidth;
-    // A chart in a hidden panel is drawn when the panel is shown.
+    // A drawing in a hidden panel is drawn when the panel is shown.
     if (!content || width === 0) return;
     const height = Math.round(Math.min(260, Math.max(180, width * 0.45)));
     const [left, right, upper, lower] = [66, 12, 14, 44];
-    const values = Array.from(content.values);
-    const top = content.top ?? roundUp(Math.max(...values.filter(Number.isFinite), 1e-6));
-    const last = Math.max(content.end ?? 0, content.start + values.length - 1, content.start + 1);
-    const x = (step: number): number => left + ((step - content.start) / (last - content.start)) * (width - left - right);
+    const { from, to, ticks, top, ...axes } = this.axes(content);
+    const x = (value: number): number => left + ((value - from) / (to - from)) * (width - left - right);
     const y = (value: number): number => height - lower - (value / top) * (height - lower - upper);
 
     const svg = element('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img' });
@@ -67,33 +94,56 @@ export class Chart {
       const level = y(share * top);
       svg.append(element('line', { class: share ? 'grid' : 'axis', x1: left, x2: width - right, y1: level, y2: level }));
       if ((4 * share) % 2 === 0) {
-        svg.append(
-          element('text', { x: left - 8, y: level + 4, 'text-anchor': 'end' }, content.format(share * top)),
-        );
+        svg.append(element('text', { x: left - 8, y: level + 4, 'text-anchor': 'end' }, axes.yFormat(share * top)));
       }
     }
-    const ticks = [...new Set([content.start, Math.round((content.start + last) / 2), last])];
-    for (const tick of ticks) {
-      svg.append(element('text', { x: x(tick), y: height - lower + 18, 'text-anchor': 'middle' }, String(tick)));
+    for (const tick of new Set(ticks)) {
+      svg.append(element('text', { x: x(tick), y: height - lower + 18, 'text-anchor': 'middle' }, axes.xFormat(tick)));
     }
     const middle = (height - lower + upper) / 2;
     svg.append(
-      element('text', { class: 'axis-name', x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, content.xLabel),
+      element('text', { class: 'axis-name', x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, axes.xLabel),
       element(
         'text',
         { class: 'axis-name', x: 12, y: middle, 'text-anchor': 'middle', transform: `rotate(-90 12 ${middle})` },
-        content.yLabel,
+        axes.yLabel,
       ),
+      ...this.marks(content, { x, y }),
     );
-    const points = values
-      .map((value, i) => [x(content.start + i), y(Math.max(0, Math.min(top, value)))] as const)
-      .filter(([, level]) => Number.isFinite(level));
-    if (points.length > 0) {
-      const path = points.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(' ');
-      svg.append(element('polyline', { class: 'line', points: path }));
-      const [endX, endY] = points[points.length - 1] ?? [0, 0];
-      svg.append(element('circle', { class: 'dot', cx: endX, cy: endY, r: 4 }));
-    }
     box.replaceChildren(svg);
+  }
+}
+
+/** A line chart. */
+export class Chart extends Drawing<ChartContent> {
+  protected override axes({ values, start, end, top, at, format, xLabel, yLabel }: ChartContent): Axes {
+    const furthest = at ? Math.max(...Array.from(at)) : start + values.length - 1;
+    const to = Math.max(end ?? 0, furthest, start + 1);
+    return {
+      from: start,
+      to,
+      ticks: [start, Math.round((start + to) / 2), to],
+      xFormat: String,
+      top: top ?? roundUp(Math.max(...Array.from(values).filter(Number.isFinite), 1e-6)),
+      yFormat: format,
+      xLabel,
+      yLabel,
+    };
+  }
+
+  protected override marks(content: ChartContent, { x, y }: Scales): SVGElement[] {
+    const { values, start, at } = content;
+    const { top } = this.axes(content);
+    const points = Array.from(values)
+      .map((value, i) => [x(at?.[i] ?? start + i), y(Math.max(0, Math.min(top, value)))] as const)
+      .filter(([, level]) => Number.isFinite(level));
+    if (points.length === 0) return [];
+    const path = points.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(' ');
+    // Of values at places of their own each has a mark, else the last one, where the line has come to.
+    const marked = at ? points : points.slice(-1);
+    return [
+      element('polyline', { class: 'line', points: path }),
+      ...marked.map(([cx, cy]) => element('circle', { class: 'dot', cx, cy, r: 4 })),
+    ];
   }
 }

@@ -7,6 +7,18 @@ export function percent(probability: number): string {
   return `${Math.round(100 * probability)}\u00a0%`;
 }
 
+/** A share to a tenth of a per cent: "91.3 %". */
+export function tenths(share: number): string {
+  return `${(100 * share).toFixed(1)}\u00a0%`;
+}
+
+/** A time to go: "about 3 min". */
+export function timeLeft(seconds: number): string {
+  if (seconds < 90) return `about ${Math.max(1, Math.round(seconds))}\u00a0s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 90 ? `about ${minutes}\u00a0min` : `about ${Math.round(minutes / 60)}\u00a0h`;
+}
+
 /** A percentile, never rounded up: "99.9 %". */
 export function share(percentile: number): string {
   return `${percentile === 100 ? '100' : (Math.floor(10 * percentile) / 10).toFixed(1)}\u00a0%`;

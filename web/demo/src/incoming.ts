@@ -1,4 +1,4 @@
-/** Files coming in: pictures by choosing, dropping and pasting, models by choosing and dropping. */
+/** Files coming in: pictures by choosing, dropping and pasting, models and whole folders by choosing and dropping. */
 
 import { DuetError } from 'duet-diffusion';
 import { plural } from './format';
@@ -110,6 +110,58 @@ export function takeModels(input: HTMLInputElement, zone: HTMLElement, take: (fi
     const here = event.target instanceof Node && zone.contains(event.target);
     const files = [...(event.dataTransfer?.files ?? [])].filter((file) => here || isModel(file));
     if (files.length > 0) take(files);
+  });
+}
+
+/** A file and the folders that it lies in, from the outermost that was given. */
+export interface Placed {
+  file: File;
+  folders: string[];
+}
+
+/** All files below an entry of a drop. */
+async function below(entry: FileSystemEntry, folders: string[]): Promise<Placed[]> {
+  if (entry.isFile) {
+    const file = await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject));
+    return [{ file, folders }];
+  }
+  const reader = (entry as FileSystemDirectoryEntry).createReader();
+  const all: Placed[] = [];
+  // A browser lists a hundred at a time, and none when there are no more.
+  for (;;) {
+    const part = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
+    if (part.length === 0) return all;
+    for (const inner of part) all.push(...(await below(inner, [...folders, entry.name])));
+  }
+}
+
+/** Takes whole folders, and files beside each other, by file inputs and dropped on a zone; in the order of their paths. */
+export function takeFolders(inputs: HTMLInputElement[], zone: HTMLElement, take: (files: Placed[]) => Promise<void>): void {
+  const path = ({ file, folders }: Placed): string => [...folders, file.name].join('/');
+  const taken = (files: Placed[]): Promise<void> => take(files.sort((a, b) => (path(a) < path(b) ? -1 : 1)));
+
+  for (const input of inputs) {
+    input.addEventListener('change', () => {
+      const files = [...(input.files ?? [])].map((file) => ({ file, folders: file.webkitRelativePath.split('/').slice(0, -1) }));
+      // Choosing the same again must be a change again.
+      input.value = '';
+      if (files.length > 0) whileBusy(() => taken(files)).catch(report);
+    });
+  }
+  markDrags(zone);
+  zone.addEventListener('drop', (event) => {
+    const { files = [], items = [] } = event.dataTransfer ?? {};
+    // A model is one wherever it is dropped.
+    if (files.length === 0 || [...files].some(isModel)) return;
+    event.preventDefault();
+    // The entries are gone once the event is over.
+    const entries = [...items].flatMap((item) => item.webkitGetAsEntry() ?? []);
+    const loose = [...files].map((file) => ({ file, folders: [] }));
+    const read = async (): Promise<void> => {
+      const parts = await Promise.all(entries.map((entry) => below(entry, [])));
+      await taken(entries.length > 0 ? parts.flat() : loose);
+    };
+    whileBusy(read).catch(report);
   });
 }
 

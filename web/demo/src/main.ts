@@ -4,6 +4,7 @@ import { startAbout } from './about';
 import { startExplain } from './explain';
 import { startGenerate } from './generate';
 import { ignoreStrayDrops } from './incoming';
+import { startMeasure } from './measure';
 import { startMenu } from './menu';
 import { report } from './notice';
 import { startTabs } from './tabs';
@@ -21,6 +22,7 @@ if (tabList) startTabs(tabList);
 startExplain();
 startGenerate();
 startTrain();
+startMeasure();
 startAbout();
 ignoreStrayDrops();
 

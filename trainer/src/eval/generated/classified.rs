@@ -4,8 +4,7 @@ use super::figure::Figure;
 use super::real::Real;
 use crate::cli::Metric;
 use crate::eval::{Task, accuracy};
-use crate::metrics::calibration::{BINS, Calibration};
-use crate::metrics::confusion::Confusion;
+use duet::evaluation::{Calibration, Confusion};
 use duet::model::{Labels, argmax};
 use duet::{Error, Result};
 use serde_json::{Value, json};
@@ -65,24 +64,22 @@ pub fn measure(task: &Task<'_>, wanted: &[Metric], real: Option<&Real>) -> Resul
             name: "ECE".into(),
             value: calibration.ece,
             deviation: None,
-            protocol: format!("{BINS} bins (low, high] of the largest softmax probability; {of}"),
+            protocol: format!("{}; {of}", Calibration::protocol()),
         });
         found.calibration = json!(calibration);
     }
     let table = Confusion::of(&argmax(&logits, classes)?, &truths, classes)?;
     if wanted.contains(&Metric::PerClass) {
-        let rows = names.iter().zip(table.per_class()).zip(table.precision()).zip(&table.counts);
-        let each = rows.map(|(((name, recall), precision), row)| {
-            json!({ "class": name, "recall": recall, "precision": precision, "images": row.iter().sum::<u64>() })
+        let each = names.iter().zip(table.per_class()).map(|(name, of)| {
+            json!({ "class": name, "recall": of.recall, "precision": of.precision, "images": of.images })
         });
         found.per_class = each.collect();
         found.lines.push(format!("  recall and precision of each class; {of}"));
         let percent =
             |share: Option<f64>| share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(12, 40);
-        let lines = names.iter().zip(table.per_class()).zip(table.precision());
-        found.lines.extend(lines.map(|((name, recall), precision)| {
-            format!("      {name:<width$} {:>8} {:>8}", percent(recall), percent(precision))
+        found.lines.extend(names.iter().zip(table.per_class()).map(|(name, of)| {
+            format!("      {name:<width$} {:>8} {:>8}", percent(of.recall), percent(of.precision))
         }));
     }
     if wanted.contains(&Metric::Confusion) {

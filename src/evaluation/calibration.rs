@@ -1,8 +1,8 @@
 //! How far a classifier's probabilities can be taken at their word: expected calibration error, negative log-likelihood,
 //! Brier score, and the table that a reliability diagram draws.
 
-use duet::model::{UNLABELLED, argmax};
-use duet::{Error, Result};
+use crate::error::{Error, Result};
+use crate::model::{UNLABELLED, argmax};
 use serde::Serialize;
 
 /// Bins of the confidence, all of one width, as Guo et al. ("On calibration of modern neural networks", 2017) have them.
@@ -24,6 +24,17 @@ pub struct Bin {
 }
 
 /// Probabilities against what images are.
+///
+/// ```
+/// use duet::evaluation::Calibration;
+///
+/// // Two images of two classes [N,K]: nine tenths sure and right, eight tenths sure and wrong.
+/// let found = Calibration::of(&[0.9, 0.1, 0.2, 0.8], &[0, 0], 2)?;
+/// assert_eq!(found.accuracy, 0.5);
+/// // Each in a bin of its own: half of |0.9 − 1| and half of |0.8 − 0|.
+/// assert!((found.ece - 0.45).abs() < 1e-6);
+/// # Ok::<(), duet::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Calibration {
     /// Images that have a class; all below is of them.
@@ -44,7 +55,7 @@ pub struct Calibration {
 }
 
 /// Sums over a bin's images.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     count: usize,
     right: usize,
@@ -57,14 +68,20 @@ fn bin_of(confidence: f32) -> usize {
     (0..BINS - 1).take_while(above).count()
 }
 
-impl Calibration {
-    /// Of probabilities \[N,K\] of images whose classes are `classes` \[N\]; images without a class
-    /// ([`duet::model::UNLABELLED`]) are passed over.
+/// What calibration is computed from, added up batch after batch: the figures do not depend on how images are cut into them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sums {
+    bins: [Sum; BINS],
+    nll: f64,
+    brier: f64,
+}
+
+impl Sums {
+    /// Adds the probabilities \[N,K\] of images whose classes are `classes` \[N\]; where they do not fit, none of them.
     ///
     /// # Errors
-    /// [`Error::Shape`] where those are not a row for each image; [`Error::Config`] for a class that is none of the K, a number
-    /// that is no probability, or where no image has a class.
-    pub fn of(probabilities: &[f32], classes: &[u32], columns: usize) -> Result<Calibration> {
+    /// As [`Calibration::of`], but for images without a class.
+    pub(super) fn add(&mut self, probabilities: &[f32], classes: &[u32], columns: usize) -> Result<()> {
         if columns == 0 || Some(probabilities.len()) != classes.len().checked_mul(columns) {
             let detail = format!("{} values for {} images of {columns}", probabilities.len(), classes.len());
             return Err(Error::shape("calibration", detail));
@@ -72,8 +89,7 @@ impl Calibration {
         if let Some(bad) = probabilities.iter().find(|p| !(0.0..=1.0 + 1e-5).contains(*p)) {
             return Err(Error::config("probabilities", format!("must be from 0 to 1, one is {bad}")));
         }
-        let mut sums = [Sum::default(); BINS];
-        let (mut nll, mut brier) = (0.0, 0.0);
+        let mut sums = self.clone();
         let answers = argmax(probabilities, columns)?;
         for ((row, class), answer) in probabilities.chunks_exact(columns).zip(classes).zip(answers) {
             if *class == UNLABELLED {
@@ -83,30 +99,60 @@ impl Calibration {
             let Some(own) = row.get(class) else {
                 return Err(Error::config("classes", format!("{class} is none of {columns}")));
             };
-            let sum = &mut sums[bin_of(row[answer])];
-            sum.count += 1;
-            sum.right += usize::from(answer == class);
-            sum.confidence += f64::from(row[answer]);
-            nll -= f64::from(own.max(f32::MIN_POSITIVE)).ln();
+            let confidence = row.get(answer).copied().unwrap_or(0.0);
+            if let Some(sum) = sums.bins.get_mut(bin_of(confidence)) {
+                sum.count += 1;
+                sum.right += usize::from(answer == class);
+                sum.confidence += f64::from(confidence);
+            }
+            sums.nll -= f64::from(own.max(f32::MIN_POSITIVE)).ln();
             let apart = |(k, p): (usize, &f32)| (f64::from(*p) - f64::from(u8::from(k == class))).powi(2);
-            brier += row.iter().enumerate().map(apart).sum::<f64>();
+            sums.brier += row.iter().enumerate().map(apart).sum::<f64>();
         }
-        let images: usize = sums.iter().map(|sum| sum.count).sum();
+        *self = sums;
+        Ok(())
+    }
+
+    /// The figures.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where no image had a class.
+    pub(super) fn figures(&self) -> Result<Calibration> {
+        let images: usize = self.bins.iter().map(|sum| sum.count).sum();
         if images == 0 {
             return Err(Error::config("classes", "no image has one: nothing is known to be right"));
         }
         let mean = |sum: f64| sum / images as f64;
-        let right: usize = sums.iter().map(|sum| sum.right).sum();
+        let right: usize = self.bins.iter().map(|sum| sum.right).sum();
         Ok(Calibration {
             images,
             accuracy: mean(right as f64),
-            confidence: mean(sums.iter().map(|sum| sum.confidence).sum()),
+            confidence: mean(self.bins.iter().map(|sum| sum.confidence).sum()),
             // Of a bin share · |confidence − accuracy| is the distance of the sums by all images.
-            ece: mean(sums.iter().map(|sum| (sum.confidence - sum.right as f64).abs()).sum()),
-            nll: mean(nll),
-            brier: mean(brier),
-            bins: sums.iter().enumerate().map(|(bin, sum)| sum.bin(bin)).collect(),
+            ece: mean(self.bins.iter().map(|sum| (sum.confidence - sum.right as f64).abs()).sum()),
+            nll: mean(self.nll),
+            brier: mean(self.brier),
+            bins: self.bins.iter().enumerate().map(|(bin, sum)| sum.bin(bin)).collect(),
         })
+    }
+}
+
+impl Calibration {
+    /// Of probabilities \[N,K\] of images whose classes are `classes` \[N\]; images without a class
+    /// ([`UNLABELLED`]) are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where those are not a row for each image; [`Error::Config`] for a class that is none of the K, a number
+    /// that is no probability, or where no image has a class.
+    pub fn of(probabilities: &[f32], classes: &[u32], columns: usize) -> Result<Calibration> {
+        let mut sums = Sums::default();
+        sums.add(probabilities, classes, columns)?;
+        sums.figures()
+    }
+
+    /// How the calibration error is measured, in words: they belong beside the figure, which other bins would change.
+    pub fn protocol() -> String {
+        format!("{BINS} bins (low, high] of the largest softmax probability")
     }
 }
 
@@ -127,13 +173,13 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::golden::{self, figures, numbers};
+    use crate::evaluation::golden::{self, figures, numbers};
 
     #[test]
     fn figures_as_numpy_has_them() {
         let want = figures();
         let probabilities =
-            duet::model::Head::Multiclass.probabilities(&numbers(&want["logits"]), 5).unwrap();
+            crate::model::Head::Multiclass.probabilities(&numbers(&want["logits"]), 5).unwrap();
         let truths: Vec<u32> = numbers(&want["labels"]).into_iter().map(|label| label as u32).collect();
         let got = Calibration::of(&probabilities, &truths, 5).unwrap();
         golden::close(got.ece, &want["calibration"]["ece"], 1e-6);

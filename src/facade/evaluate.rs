@@ -1,0 +1,81 @@
+//! How good the model is on labelled images, a batch at a time.
+
+use super::{BATCH, Duet};
+use crate::error::{Error, Result};
+use crate::evaluation::{Evaluation, EvaluationOptions};
+use crate::infer::DenoisingError;
+
+impl Duet {
+    /// An evaluation of `images` labelled images, for [`Duet::evaluate`] to add them to.
+    ///
+    /// # Errors
+    /// As [`Evaluation::new`]; as [`Checkpoint::require_denoising`](crate::checkpoint::Checkpoint::require_denoising) where the
+    /// options ask for a noise error.
+    pub fn evaluation(&self, images: usize, options: &EvaluationOptions) -> Result<Evaluation> {
+        if options.timesteps > 0 {
+            self.checkpoint.require_denoising()?;
+        }
+        Evaluation::new(self.config(), &self.checkpoint.diffusion, images, options)
+    }
+
+    /// Adds images \[N,C,H,W\] whose classes are `classes` \[N\] to an evaluation; where that fails it is as it was before, and may go on.
+    /// What comes of all images does not depend on how they are cut into batches.
+    ///
+    /// ```
+    /// # fn main() -> duet::Result<()> {
+    /// # pollster::block_on(async {
+    /// use duet::Duet;
+    /// use duet::evaluation::EvaluationOptions;
+    ///
+    /// let mut duet = Duet::load("web/demo/public/model.safetensors").await?;
+    /// let options = EvaluationOptions { timesteps: 2, ..EvaluationOptions::default() };
+    /// let mut evaluation = duet.evaluation(3, &options)?;
+    /// // Three black images that are said to be bags: two, and then one.
+    /// let images = vec![-1.0; 2 * duet.image_len()];
+    /// duet.evaluate(&mut evaluation, &images, &[8, 8]).await?;
+    /// duet.evaluate(&mut evaluation, &images[..duet.image_len()], &[8]).await?;
+    /// let report = evaluation.report()?;
+    /// assert_eq!((report.calibration.images, report.per_class[8].images), (3, 3));
+    /// // Little noise is harder to tell than much.
+    /// assert!(report.noise_error[0].error > report.noise_error[1].error);
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where those are not one for each; [`Error::Config`] for a class that the model does not have;
+    /// [`Error::NotFinite`]; device errors.
+    pub async fn evaluate(
+        &mut self,
+        evaluation: &mut Evaluation,
+        images: &[f32],
+        classes: &[u32],
+    ) -> Result<()> {
+        let len = self.image_len();
+        if Some(images.len()) != classes.len().checked_mul(len) {
+            let detail = format!("{} values for {} images of {len}", images.len(), classes.len());
+            return Err(Error::shape("evaluate", detail));
+        }
+        let probabilities = self.probabilities(images).await?;
+        let (mut noised, mut timesteps) = (Vec::new(), Vec::new());
+        for place in evaluation.noised(classes.len()) {
+            let image = images.get(place * len..(place + 1) * len).unwrap_or_default();
+            for timestep in evaluation.timesteps() {
+                noised.extend_from_slice(image);
+                timesteps.push(*timestep);
+            }
+        }
+        let mut errors = Vec::new();
+        if !timesteps.is_empty() {
+            let denoising = match self.denoising.take() {
+                Some(known) => known,
+                None => {
+                    let diffusion = &self.checkpoint.diffusion;
+                    DenoisingError::new(&self.weights, diffusion, BATCH, self.set).await?
+                }
+            };
+            let (seed, first) = (evaluation.seed(), evaluation.first_row());
+            errors = self.denoising.insert(denoising).measure(&noised, &timesteps, seed, first).await?;
+        }
+        evaluation.add(&probabilities, classes, &errors)
+    }
+}
