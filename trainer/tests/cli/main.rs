@@ -15,6 +15,7 @@ mod experiments;
 mod explaining;
 mod few_labels;
 mod files;
+mod generated;
 #[cfg(unix)]
 mod hammer;
 mod interchange;
