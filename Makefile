@@ -108,8 +108,8 @@ pictures: setup
 	$(BUILD)
 	sh trainer/scripts/pictures.sh web/demo/pictures
 
-# Measures what the step size of guidance does, into the folder study, and renews the README's pictures of it: about
-# seven minutes on a software device with two cores. MODEL=… takes another model.
+# Measures what the step size of guidance does, then what solvers do in few steps, into the folder study, and renews the README's pictures
+# of it: about twenty-five minutes on a software device with two cores. MODEL=… takes another model.
 MODEL ?= web/demo/public/model.safetensors
 study: setup
 	$(BUILD)

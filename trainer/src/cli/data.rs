@@ -12,7 +12,7 @@ pub enum DataTask {
     Get(DataGet),
     /// The published data sets there are: their size, licence, where they are from, what to cite.
     List,
-    /// The decoded pictures that are kept: where, how large, when they were last used.
+    /// The decoded pictures, and the features of real images, that are kept: where, how large, when they were last used.
     Cache(DataCache),
 }
 

@@ -13,6 +13,7 @@ mod onnx;
 mod place;
 mod sample;
 mod serve;
+mod study;
 mod train;
 
 pub use audit::{Audit, SplitKind};
@@ -28,6 +29,7 @@ pub use onnx::{OnnxArgs, OnnxKind};
 pub use place::Place;
 pub use sample::Sample;
 pub use serve::Serve;
+pub use study::Study;
 pub use train::{Preset, Resume, Train};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -82,7 +84,7 @@ pub enum Command {
     Sample(Sample),
     /// Explain a decision by a counterfactual image.
     Explain(Explain),
-    /// Compare step sizes of guidance: precision and recall, the way to the class, pictures.
+    /// Compare step sizes of guidance, or solvers by their numbers of steps: precision and recall, the way to the class, pictures.
     Study(Study),
     /// The paper's experiments, and what its readers ask: trainings, then a table. What is done is not done again.
     Experiment(Experiment),
@@ -240,7 +242,7 @@ impl GuidanceKind {
 }
 
 /// Options of the chain.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ChainArgs {
     /// Steps of the whole chain: "100", "10,10,5", "ddim25"; empty for all.
     #[arg(long, default_value = "100")]
@@ -263,35 +265,6 @@ pub struct ChainArgs {
     /// Guide even by a classifier that never saw noised images.
     #[arg(long)]
     pub force: bool,
-}
-
-/// `duet study`.
-#[derive(Debug, Args)]
-pub struct Study {
-    /// Which model.
-    #[command(flatten)]
-    pub model: Model,
-    /// Which data.
-    #[command(flatten)]
-    pub data: Data,
-    /// The chain.
-    #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Step sizes of Algorithm 1 (or scales of Eq. 12) to compare.
-    #[arg(long, value_delimiter = ',', default_value = "0,5,10,20,40,80", allow_negative_numbers = true)]
-    pub step_sizes: Vec<f32>,
-    /// Images generated of each class and step size, and test images of each class they are compared with.
-    #[arg(long, short = 'n', default_value_t = 10)]
-    pub per_class: usize,
-    /// Neighbours that decide how wide the manifolds of precision and recall are.
-    #[arg(long, default_value_t = 3)]
-    pub neighbours: usize,
-    /// Images at a time.
-    #[arg(long, default_value_t = 25)]
-    pub batch: usize,
-    /// Folder for tables (CSV, JSON), plots (SVG) and pictures (PNG).
-    #[arg(long, short, value_name = "FOLDER", default_value = "study")]
-    pub out: PathBuf,
 }
 
 /// `duet info`.

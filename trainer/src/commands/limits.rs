@@ -16,7 +16,7 @@ const ALPHA: RangeInclusive<f32> = -1e6..=1e6;
 const VARIANTS: RangeInclusive<usize> = 1..=1000;
 /// Pixels a side of images.
 const SIZE: RangeInclusive<usize> = 1..=1024;
-/// Seeds of an experiment.
+/// Seeds of an experiment or a study.
 const SEEDS: RangeInclusive<usize> = 1..=1000;
 /// Seconds to measure a line for.
 const SECONDS: RangeInclusive<f64> = 0.0..=3600.0;
@@ -85,6 +85,7 @@ pub fn check(arguments: &Cli) -> Result<()> {
             chain(&options.chain)?;
             within("per_class", &options.per_class, &COUNT)?;
             within("batch", &options.batch, &BATCH)?;
+            within("seeds", &options.seeds, &SEEDS)?;
             if let Some(bad) = options.step_sizes.iter().find(|alpha| !alpha.is_finite()) {
                 return Err(Error::config("step_sizes", format!("must be finite, one is {bad}")));
             }
@@ -161,6 +162,7 @@ mod tests {
             ("eval --model m --alpha nan", "alpha"),
             ("study --model m --step-sizes 1,nan", "step_sizes"),
             ("study --model m --step-sizes 1,2e6", "step_sizes"),
+            ("study --model m --solvers ddim:5 --seeds 0", "seeds"),
             ("study --model m -n 18446744073709551615", "per_class"),
             ("audit --model m -n 0", "per_class"),
             ("audit --model m --strength nan", "strength"),

@@ -16,6 +16,7 @@
 
 use super::decode::Broken;
 use super::images::Mapped;
+use super::kept::{Kept, PARTIAL, Shelf, remove, use_now};
 use super::threads::{each, lock};
 use duet::picture::Preparation;
 use std::fs::{self, File};
@@ -24,7 +25,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// How a file begins. Another number for other levels of the same pictures, too, not only for another layout.
 const MAGIC: &[u8; 16] = b"duet pictures 1\n";
@@ -34,12 +35,6 @@ const LEVELS: usize = 128;
 const CHECKSUM: std::ops::Range<usize> = 72..104;
 /// What files' names end in, after the key.
 const ENDING: &str = ".pictures";
-/// What files end in while they are made, after their name and what tells writers apart.
-const PARTIAL: &str = ".partial";
-/// What nobody used for so long is removed.
-const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
-/// What a writer that was killed left behind is removed after this time; one at work changes its file more often.
-const ABANDONED: Duration = Duration::from_secs(3600);
 
 type Outcome<T> = Result<T, String>;
 
@@ -68,10 +63,6 @@ impl Key {
     fn header(&self) -> Header {
         let &Key { hash, channels, size, .. } = self;
         Header { key: *hash.as_bytes(), pictures: self.contents.len(), channels, size, list: 0 }
-    }
-
-    fn name(&self) -> String {
-        format!("{}{ENDING}", self.hash.to_hex())
     }
 }
 
@@ -141,34 +132,21 @@ pub struct Entry {
     pub broken: Vec<Broken>,
 }
 
-/// A file of the cache, by its header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-    /// When it was last used.
-    pub used: SystemTime,
-    /// How many pictures, of how many channels and pixels a side; `None` of what is not whole.
-    pub pictures: Option<[usize; 3]>,
-}
-
 /// A folder with decoded pictures.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    folder: PathBuf,
+    shelf: Shelf,
 }
 
 impl Cache {
     /// The cache of a folder, which is made when something is kept.
     pub fn new(folder: &Path) -> Cache {
-        Cache { folder: folder.to_owned() }
+        Cache { shelf: Shelf::new(folder, ENDING) }
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.shelf.folder()
     }
 
     /// What there is of a key. What is damaged is none.
@@ -176,7 +154,7 @@ impl Cache {
     /// # Errors
     /// In words with its path: a file that is damaged or cannot be read.
     pub fn find(&self, key: &Key) -> Outcome<Option<Entry>> {
-        let path = self.folder.join(key.name());
+        let path = self.shelf.place(&key.hash);
         let failed = |why: String| format!("{} {why}", path.display());
         match fs::metadata(&path) {
             // A file in the folder's place is told when something is to be written.
@@ -187,8 +165,7 @@ impl Cache {
             Ok(_) => {}
         }
         let (entry, file) = open(&path, key).map_err(failed)?;
-        // By that it is known what is in use; of a folder of somebody else's it is not.
-        let _ = file.set_modified(SystemTime::now());
+        use_now(&file);
         Ok(Some(entry))
     }
 
@@ -198,16 +175,19 @@ impl Cache {
     /// In words: a folder or a file that cannot be made.
     pub fn begin(&self, key: &Key) -> Outcome<Writer> {
         static WRITERS: AtomicU64 = AtomicU64::new(0);
-        make_folder(&self.folder)
-            .map_err(|e| format!("the folder {} cannot be made: {e}", self.folder.display()))?;
-        self.remove_old();
+        self.shelf
+            .make_folder()
+            .map_err(|e| format!("the folder {} cannot be made: {e}", self.folder().display()))?;
+        self.shelf.remove_old();
         let header = key.header();
         let number = WRITERS.fetch_add(1, Ordering::Relaxed);
-        let place = self.folder.join(key.name());
+        let place = self.shelf.place(&key.hash);
         // Numbers of processes are not enough: machines that share a folder have the same ones.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let unique = format!("{}-{number}-{now}", std::process::id());
-        let partial = self.folder.join(format!("{}.{unique}{PARTIAL}", key.name()));
+        let mut partial = place.clone().into_os_string();
+        partial.push(format!(".{unique}{PARTIAL}"));
+        let partial = PathBuf::from(partial);
         let failed = |e: io::Error| format!("{} cannot be written: {e}", partial.display());
         let (Some(len), Some(end)) = (header.image_len(), header.end()) else {
             return Err(format!("{} would be too long", partial.display()));
@@ -232,25 +212,12 @@ impl Cache {
     /// # Errors
     /// A folder that cannot be read; none is one without files.
     pub fn kept(&self) -> io::Result<Vec<Kept>> {
-        let list = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            list => list?,
-        };
-        let mut kept = Vec::new();
-        for entry in list {
-            let path = entry?.path();
-            // What was removed in between is not there.
-            let Some(meta) = is_ours(&path).then(|| fs::symlink_metadata(&path).ok()).flatten() else {
-                continue;
-            };
-            if meta.is_file() {
-                let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                let pictures = shape(&path, meta.len());
-                kept.push(Kept { path, bytes: meta.len(), used, pictures });
-            }
-        }
-        kept.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.path.cmp(&b.path)));
-        Ok(kept)
+        self.shelf.kept()
+    }
+
+    /// How many pictures, of how many channels and pixels a side, a file of the cache says that it holds; `None` of what is not whole.
+    pub fn pictures(kept: &Kept) -> Option<[usize; 3]> {
+        shape(&kept.path, kept.bytes)
     }
 
     /// Removes all files of the cache, and nothing else; those that were removed.
@@ -259,18 +226,8 @@ impl Cache {
     /// A file that cannot be removed.
     pub fn clear(&self) -> io::Result<Vec<Kept>> {
         let kept = self.kept()?;
-        kept.iter().try_for_each(|kept| fs::remove_file(&kept.path))?;
+        remove(&kept)?;
         Ok(kept)
-    }
-
-    /// Removes what nobody used for long and what killed writers left. What cannot be removed stays.
-    fn remove_old(&self) {
-        for Kept { path, used, .. } in self.kept().unwrap_or_default() {
-            let most = if path.to_string_lossy().ends_with(PARTIAL) { ABANDONED } else { UNUSED };
-            if used.elapsed().is_ok_and(|unused| unused > most) {
-                let _ = fs::remove_file(path);
-            }
-        }
     }
 }
 
@@ -385,24 +342,6 @@ fn shape(path: &Path, length: u64) -> Option<[usize; 3]> {
     let header = Header::parse(&start)?;
     let whole = u64::try_from(header.end()?.checked_add(header.list)?).ok()?;
     (whole == length).then_some([header.pictures, header.channels, header.size])
-}
-
-/// Whether a file's name is one that the cache gives.
-fn is_ours(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-    let hex = name.bytes().take_while(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).count();
-    let ending = name.get(hex..).unwrap_or_default();
-    let made = ending.strip_prefix(ENDING).is_some_and(|rest| rest.is_empty() || rest.ends_with(PARTIAL));
-    hex == 64 && made
-}
-
-/// Makes a folder for the user alone: pictures may be nobody else's business.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }
 
 /// Makes a file for the user alone, to be written and mapped.

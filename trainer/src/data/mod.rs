@@ -15,6 +15,7 @@ mod idx;
 mod images;
 mod index;
 mod jpeg;
+pub mod kept;
 mod labels_csv;
 mod levels;
 mod look;
@@ -36,7 +37,7 @@ mod usps;
 
 pub use arrays::{Array, Arrays, pack};
 pub use boxes::{Boxed, boxes};
-pub use cache::{Cache, Kept};
+pub use cache::Cache;
 pub use decode::{Reading, Told};
 pub use file::{ending, whole};
 pub use foreign::foreign;

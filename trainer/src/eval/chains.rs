@@ -1,6 +1,6 @@
 //! Guided chains of many images, and what the classifier thinks on the way.
 
-use crate::cli::Study;
+use crate::cli::ChainArgs;
 use crate::io::session::{Session, guidance, solver};
 use duet::infer::{ImageClassifier, ImageFeatures};
 use duet::model::{Labels, argmax};
@@ -8,6 +8,7 @@ use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Sampler, StepSpec, Watch};
 use duet::{Error, Result};
 use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
 
 /// Runs chains from the noise of `seed` until there are `count` images, guided with `alpha` towards the labels of each batch's rows. The
 /// last batch is filled up with images like the last one, which are dropped. `labels` is asked when the noise is there, and may change it;
@@ -38,7 +39,15 @@ pub fn from_noise(
     Ok(())
 }
 
-/// What is compiled once for all step sizes.
+/// How many rows of scores \[N,K\] are highest at their label.
+///
+/// # Errors
+/// Scores that are no whole rows.
+pub fn recognised(scores: &[f32], classes: usize, labels: &[usize]) -> Result<usize> {
+    Ok(argmax(scores, classes)?.iter().zip(labels).filter(|(answer, label)| answer == label).count())
+}
+
+/// What is compiled once for all step sizes and seeds.
 pub struct Chains {
     sampler: Sampler,
     timesteps: Vec<f32>,
@@ -48,10 +57,9 @@ pub struct Chains {
     /// Class of each image: all of the first class, then all of the second, …
     labels: Vec<usize>,
     batch: usize,
-    seed: Seed,
 }
 
-/// What came of one step size.
+/// What came of one step size and seed.
 #[derive(Clone, Debug)]
 pub struct Generated {
     /// The step size.
@@ -63,28 +71,36 @@ pub struct Generated {
     pub curve: Vec<Vec<f32>>,
     /// Images whose most probable class is theirs.
     pub recognised: usize,
+    /// How long the chain of an image took, as one of a batch: of the fastest, since what else a machine does only adds to it.
+    pub seconds_per_image: f64,
 }
 
 impl Chains {
-    /// Compiles and loads, for images of the model's `classes`.
+    /// Compiles and loads, for `per_class` images of each of the model's `classes`, up to `batch` at a time.
     ///
     /// # Errors
     /// A bad chain; device errors.
-    pub fn new(session: &Session, options: &Study, classes: &[usize]) -> Result<Chains> {
+    pub fn new(
+        session: &Session,
+        chain: &ChainArgs,
+        classes: &[usize],
+        per_class: usize,
+        batch: usize,
+    ) -> Result<Chains> {
         let config = session.config().clone();
         let labels: Vec<usize> =
-            classes.iter().flat_map(|class| std::iter::repeat_n(*class, options.per_class)).collect();
-        let batch = options.batch.min(labels.len());
+            classes.iter().flat_map(|class| std::iter::repeat_n(*class, per_class)).collect();
+        let batch = batch.min(labels.len());
         let spec = StepSpec {
-            solver: solver(&options.chain)?,
-            guidance: guidance(&options.chain),
-            clip: !options.chain.no_clip,
-            force: options.chain.force,
+            solver: solver(chain)?,
+            guidance: guidance(chain),
+            clip: !chain.no_clip,
+            force: chain.force,
             trace: true,
             ..StepSpec::new(batch)
         };
         let (weights, diffusion) = (&session.weights, &session.checkpoint.diffusion);
-        let sampler = Sampler::fitting(weights, diffusion, &options.chain.steps, spec, session.set);
+        let sampler = Sampler::fitting(weights, diffusion, &chain.steps, spec, session.set);
         let sampler = pollster::block_on(sampler)?;
         let batch = sampler.batch();
         let indices: Vec<usize> = (0..sampler.schedule().len()).rev().collect();
@@ -98,7 +114,6 @@ impl Chains {
             config,
             labels,
             batch,
-            seed: Seed(options.chain.seed),
         })
     }
 
@@ -118,23 +133,30 @@ impl Chains {
         self.timesteps.clone()
     }
 
-    /// Steps of all batches of one step size.
+    /// Steps of all batches of one step size and seed.
     pub fn work(&self) -> usize {
         self.labels.len().div_ceil(self.batch) * self.sampler.schedule().len()
     }
 
-    /// Generates all images with one step size. The noise is the same for every step size. `on_step` hears of each step
-    /// of a batch and may stop it.
+    /// Generates all images with one step size from the noise of `seed`, which is the same for every step size, solver and number of
+    /// steps. `on_step` hears of each step of a batch and may stop it.
     ///
     /// # Errors
     /// [`Error::Aborted`]; [`Error::NotFinite`] where the step size is too large; device errors.
-    pub fn generate(&self, alpha: f32, on_step: impl FnMut() -> ControlFlow<()>) -> Result<Generated> {
+    pub fn generate(
+        &self,
+        seed: Seed,
+        alpha: f32,
+        on_step: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<Generated> {
         let steps = self.sampler.schedule().len();
         let mut images = Vec::new();
         let mut curve = vec![Vec::new(); steps + 1];
         let labels =
             |rows: &[usize]| Ok(Labels::Classes(rows.iter().map(|row| self.labels[*row] as u32).collect()));
+        let (mut begun, mut fastest) = (Instant::now(), Duration::MAX);
         let take = |made: &[f32], rows: Range<usize>| {
+            fastest = fastest.min(begun.elapsed());
             let logits = pollster::block_on(self.sampler.trace(steps))?;
             for (row, logits) in curve.iter_mut().zip(&logits) {
                 row.extend(self.of_labels(logits, &self.labels[rows.clone()])?);
@@ -145,14 +167,25 @@ impl Chains {
                 return Err(Error::NotFinite { detail });
             }
             images.extend(made.iter().map(|v| v.clamp(-1.0, 1.0)));
+            begun = Instant::now();
             Ok(())
         };
-        from_noise(&self.sampler, self.labels.len(), (self.seed, alpha), labels, on_step, take)?;
+        from_noise(&self.sampler, self.labels.len(), (seed, alpha), labels, on_step, take)?;
         let logits = pollster::block_on(self.classifier.logits(&images))?;
         curve[steps] = self.of_labels(&logits, &self.labels)?;
-        let answers = argmax(&logits, self.config.num_classes)?;
-        let recognised = answers.iter().zip(&self.labels).filter(|(answer, label)| answer == label).count();
-        Ok(Generated { alpha, images, curve, recognised })
+        let recognised = recognised(&logits, self.config.num_classes, &self.labels)?;
+        // A batch that is not full is filled up, and takes as long.
+        let seconds_per_image = fastest.as_secs_f64() / self.batch as f64;
+        Ok(Generated { alpha, images, curve, recognised, seconds_per_image })
+    }
+
+    /// How many images \[N,C,H,W\] the model's own classifier takes for what they are.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn recognised(&self, images: &[f32], labels: &[usize]) -> Result<usize> {
+        let logits = pollster::block_on(self.classifier.logits(images))?;
+        recognised(&logits, self.config.num_classes, labels)
     }
 
     /// Probability of each image's class.

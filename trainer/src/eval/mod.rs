@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod place;
 pub mod probes;
 pub mod row;
+pub mod solvers;
 pub mod unlike;
 
 use crate::cli::Eval;

@@ -3,15 +3,15 @@
 use super::joint::{DATA, Models, ahead, train};
 use super::lab::{Lab, Trained};
 use super::table::{Cell, Column, Row, Table};
-use crate::cli::{ChainArgs, Data, GuidanceKind, Model, Study, WeightSet};
-use crate::eval::chains::Chains;
+use crate::cli::{ChainArgs, GuidanceKind};
+use crate::eval::chains::{Chains, recognised};
 use crate::io::session::{Session, go_on};
 use crate::metrics::frechet::{Gaussian, Reference};
 use crate::metrics::manifold::{Manifold, Scale};
 use crate::report::plot::{Figure, Panel, Series, rising};
 use duet::Result;
 use duet::infer::{ImageClassifier, ImageFeatures};
-use duet::model::argmax;
+use duet::rng::Seed;
 
 /// Images at once.
 const BATCH: usize = 25;
@@ -19,24 +19,15 @@ const BATCH: usize = 25;
 const NEIGHBOURS: usize = 3;
 
 /// The options of a chain of `steps` steps.
-fn options(trained: &Trained, guidance: GuidanceKind, steps: usize, per_class: usize, seed: u64) -> Study {
-    Study {
-        model: Model { model: trained.checkpoint.clone(), weights: WeightSet::default() },
-        data: Data { recipe: None, data: None },
-        chain: ChainArgs {
-            steps: steps.to_string(),
-            sampler: "ddim".into(),
-            eta: 1.0,
-            guidance,
-            no_clip: false,
-            seed,
-            force: false,
-        },
-        step_sizes: Vec::new(),
-        per_class,
-        neighbours: NEIGHBOURS,
-        batch: BATCH,
-        out: std::path::PathBuf::new(),
+fn options(guidance: GuidanceKind, steps: usize) -> ChainArgs {
+    ChainArgs {
+        steps: steps.to_string(),
+        sampler: "ddim".into(),
+        eta: 1.0,
+        guidance,
+        no_clip: false,
+        seed: 0,
+        force: false,
     }
 }
 
@@ -107,17 +98,16 @@ impl Judge {
         let columns = self.features.columns();
         let frechet = self.reference.distance(&Gaussian::of(&rows, columns)?)?;
         let quality = self.real.quality_of(&Manifold::new(self.scale.apply(rows), columns, NEIGHBOURS)?);
-        let answers = argmax(&pollster::block_on(self.classifier.logits(images))?, self.classes)?;
-        let right = answers.iter().zip(labels).filter(|(answer, label)| answer == label).count();
+        let right = recognised(&pollster::block_on(self.classifier.logits(images))?, self.classes, labels)?;
         let recognised = right as f64 / labels.len().max(1) as f64;
         Ok(Found { frechet, precision: quality.precision, recall: quality.recall, recognised })
     }
 }
 
 /// Chains of a model, of as many images of each class.
-fn chains(session: &Session, study: &Study) -> Result<Chains> {
+fn chains(session: &Session, chain: &ChainArgs, per_class: usize) -> Result<Chains> {
     let classes: Vec<usize> = (0..session.config().num_classes).collect();
-    Chains::new(session, study, &classes)
+    Chains::new(session, chain, &classes, per_class, BATCH)
 }
 
 /// The share of a model's guided samples that a judge takes for their class; a classifier guides though it never saw noised images.
@@ -127,10 +117,9 @@ fn chains(session: &Session, study: &Study) -> Result<Chains> {
 pub fn taken_for_its_class(lab: &Lab<'_>, trained: &Trained, judge: &Judge, seed: u64) -> Result<f64> {
     let [per_class, steps] = [lab.scale.number("samples_per_class")?, lab.scale.number("sample_steps")?];
     let session = lab.open(trained)?;
-    let mut study = options(trained, GuidanceKind::Representation, steps, per_class, seed);
-    study.chain.force = true;
-    let chains = chains(&session, &study)?;
-    let made = chains.generate(lab.scale.number("alpha")? as f32, go_on)?;
+    let chain = ChainArgs { force: true, ..options(GuidanceKind::Representation, steps) };
+    let chains = chains(&session, &chain, per_class)?;
+    let made = chains.generate(Seed(seed), lab.scale.number("alpha")? as f32, go_on)?;
     Ok(judge.look(&made.images, chains.labels())?.recognised)
 }
 
@@ -152,11 +141,10 @@ pub fn table2(lab: &Lab<'_>) -> Result<Vec<Table>> {
         let judge = Judge::new(lab, &models.alone, 10 * per_class)?;
         for ((_, of, guidance), cells) in ways.iter().zip(&mut cells) {
             let session = lab.open(of(&models))?;
-            let study = options(of(&models), *guidance, steps, per_class, seed);
-            let chains = chains(&session, &study)?;
+            let chains = chains(&session, &options(*guidance, steps), per_class)?;
             // The scale of Eq. 12 multiplies the gradient itself, Algorithm 1's step size a direction.
             let alpha = if *guidance == GuidanceKind::Gradient { 1.0 } else { alpha };
-            let made = chains.generate(alpha, go_on)?;
+            let made = chains.generate(Seed(seed), alpha, go_on)?;
             let found = judge.look(&made.images, chains.labels())?;
             found.add_to(cells);
         }
@@ -187,11 +175,10 @@ pub fn alpha(lab: &Lab<'_>) -> Result<Vec<Table>> {
         let models = train(lab, seed)?;
         let judge = Judge::new(lab, &models.alone, 10 * per_class)?;
         let session = lab.open(&models.joint)?;
-        let study = options(&models.joint, GuidanceKind::Representation, steps, per_class, seed);
-        let chains = chains(&session, &study)?;
+        let chains = chains(&session, &options(GuidanceKind::Representation, steps), per_class)?;
         let first = curves.is_empty();
         for (number, (alpha, cells)) in alphas.iter().zip(&mut cells).enumerate() {
-            let made = chains.generate(*alpha, go_on)?;
+            let made = chains.generate(Seed(seed), *alpha, go_on)?;
             let found = judge.look(&made.images, chains.labels())?;
             found.add_to(cells);
             if first {

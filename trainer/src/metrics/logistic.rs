@@ -8,7 +8,7 @@
 use super::lbfgs;
 use duet::model::{Labels, UNLABELLED};
 use duet::{Error, Result};
-use nalgebra::DMatrix;
+use faer::{Mat, MatRef};
 
 /// λ, from the strongest: a fit begins where the one before ended, and of equal ones the strongest is taken.
 pub const STRENGTHS: [f64; 6] = [1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4];
@@ -34,8 +34,8 @@ pub struct Points<'a> {
 #[derive(Clone, Debug)]
 pub struct Probe {
     scale: Scale,
-    /// Weights \[outputs, F\] of scaled features, then intercepts.
-    weights: DMatrix<f64>,
+    /// Weights \[F + 1, outputs\] of scaled features, the intercepts last.
+    weights: Vec<f64>,
     /// λ of each output; of classes all are one.
     pub strengths: Vec<f64>,
 }
@@ -70,23 +70,20 @@ impl Scale {
     }
 
     /// Scaled features \[F,N\], a point a column.
-    fn apply(&self, rows: &[f32]) -> DMatrix<f64> {
+    fn apply(&self, rows: &[f32]) -> Mat<f64> {
         let columns = self.means.len();
-        let scaled = |row: &[f32]| {
-            let features = row.iter().zip(&self.means).zip(&self.factors);
-            features.map(|((v, mean), factor)| (f64::from(*v) - mean) * factor).collect::<Vec<f64>>()
-        };
-        let all: Vec<f64> = rows.chunks_exact(columns).flat_map(scaled).collect();
-        DMatrix::from_vec(columns, rows.len() / columns, all)
+        Mat::from_fn(columns, rows.len() / columns, |feature, point| {
+            (f64::from(rows[point * columns + feature]) - self.means[feature]) * self.factors[feature]
+        })
     }
 }
 
 /// Points as fits read them.
 struct Data {
     /// \[F,N\].
-    features: DMatrix<f64>,
+    features: Mat<f64>,
     /// \[outputs,N\], 0 or 1: the one class, or all labels that hold.
-    targets: DMatrix<f64>,
+    targets: Mat<f64>,
     /// Whether one of the outputs holds, or any number of them.
     one: bool,
 }
@@ -113,7 +110,7 @@ impl Points<'_> {
         if count == 0 {
             return Err(Error::config("images", format!("none of the {what} images has a label")));
         }
-        let targets = match self.labels {
+        let targets: Vec<f64> = match self.labels {
             Labels::MultiLabel(list) => list.iter().map(|v| f64::from(u8::from(*v > 0.5))).collect(),
             Labels::Classes(list) => {
                 let mut targets = vec![0.0; count * self.outputs];
@@ -128,7 +125,8 @@ impl Points<'_> {
                 targets
             }
         };
-        let targets = DMatrix::from_vec(self.outputs, count, targets);
+        let targets =
+            Mat::from_fn(self.outputs, count, |output, point| targets[point * self.outputs + output]);
         Ok(Data { features: scale.apply(&rows), targets, one })
     }
 
@@ -145,56 +143,63 @@ impl Points<'_> {
 }
 
 impl Data {
-    /// Logits \[outputs,N\]; `weights` is \[outputs, F + 1\], the intercept at the end.
-    fn logits(&self, weights: &DMatrix<f64>) -> DMatrix<f64> {
-        let features = self.features.nrows();
-        let mut logits = weights.columns(0, features) * &self.features;
-        let intercepts = weights.column(features);
-        logits.column_iter_mut().for_each(|mut column| column += intercepts);
+    /// Logits \[outputs,N\]; `weights` is \[F + 1, outputs\], the intercepts at the end.
+    fn logits(&self, weights: &[f64]) -> Mat<f64> {
+        let (outputs, features) = (self.targets.nrows(), self.features.nrows());
+        let (slopes, intercepts) = weights.split_at(features * outputs);
+        let mut logits = MatRef::from_column_major_slice(slopes, outputs, features) * &self.features;
+        for point in 0..logits.ncols() {
+            let column = logits.col_as_slice_mut(point);
+            column.iter_mut().zip(intercepts).for_each(|(value, intercept)| *value += intercept);
+        }
         logits
     }
 
     /// Each output's mean loss, of one class together the first's; logits become the loss's gradient by them (not divided by N).
-    fn loss(&self, logits: &mut DMatrix<f64>) -> Vec<f64> {
+    fn loss(&self, logits: &mut Mat<f64>) -> Vec<f64> {
         let mut losses = vec![0.0; self.targets.nrows()];
-        for (mut column, target) in logits.column_iter_mut().zip(self.targets.column_iter()) {
+        for point in 0..logits.ncols() {
+            let (column, targets) = (logits.col_as_slice_mut(point), self.targets.col_as_slice(point));
             if self.one {
-                let largest = column.max();
-                let own = column.dot(&target);
-                column.apply(|v| *v = (*v - largest).exp());
-                let sum = column.sum();
+                let largest = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let own: f64 = column.iter().zip(targets).map(|(value, target)| value * target).sum();
+                column.iter_mut().for_each(|value| *value = (*value - largest).exp());
+                let sum: f64 = column.iter().sum();
                 losses[0] += largest + sum.ln() - own;
-                column /= sum;
+                column.iter_mut().for_each(|value| *value /= sum);
             } else {
-                for ((value, target), loss) in column.iter_mut().zip(target.iter()).zip(&mut losses) {
+                for ((value, target), loss) in column.iter_mut().zip(targets).zip(&mut losses) {
                     *loss += value.max(0.0) - *value * target + (-value.abs()).exp().ln_1p();
                     *value = 1.0 / (1.0 + (-*value).exp());
                 }
             }
-            column -= target;
+            column.iter_mut().zip(targets).for_each(|(value, target)| *value -= target);
         }
         let count = self.targets.ncols() as f64;
         losses.iter().map(|loss| loss / count).collect()
     }
 
-    /// The weights \[outputs, F + 1\] that minimise the mean loss plus `strength`/2 · ‖weights‖², from `start`. `transposed` is the
-    /// features \[N,F\].
-    fn fit(&self, strength: f64, start: DMatrix<f64>, transposed: &DMatrix<f64>) -> DMatrix<f64> {
-        let (outputs, width) = start.shape();
-        let (features, count) = (width - 1, self.targets.ncols() as f64);
-        let objective = |values: &[f64]| {
-            let weights = DMatrix::from_column_slice(outputs, width, values);
-            let mut residuals = self.logits(&weights);
+    /// The weights \[F + 1, outputs\] that minimise the mean loss plus `strength`/2 · ‖weights‖², from `start`.
+    fn fit(&self, strength: f64, start: Vec<f64>) -> Vec<f64> {
+        let (outputs, count) = (self.targets.nrows(), self.targets.ncols() as f64);
+        let slopes = self.features.nrows() * outputs;
+        let objective = |weights: &[f64]| {
+            let mut residuals = self.logits(weights);
             let loss: f64 = self.loss(&mut residuals).iter().sum();
-            residuals /= count;
-            let bent = weights.columns(0, features);
-            let mut gradient = DMatrix::zeros(outputs, width);
-            gradient.columns_mut(0, features).copy_from(&(&residuals * transposed + strength * bent));
-            gradient.set_column(features, &residuals.column_sum());
-            (loss + 0.5 * strength * bent.norm_squared(), gradient.as_slice().to_vec())
+            let product = &residuals * self.features.transpose();
+            let bent = &weights[..slopes];
+            let mut gradient = Vec::with_capacity(weights.len());
+            let columns = (0..product.ncols()).flat_map(|feature| product.col_as_slice(feature));
+            gradient.extend(columns.zip(bent).map(|(sum, weight)| sum / count + strength * weight));
+            gradient.resize(weights.len(), 0.0);
+            for point in 0..residuals.ncols() {
+                let sums = gradient[slopes..].iter_mut().zip(residuals.col_as_slice(point));
+                sums.for_each(|(sum, residual)| *sum += residual / count);
+            }
+            let squares: f64 = bent.iter().map(|weight| weight * weight).sum();
+            (loss + 0.5 * strength * squares, gradient)
         };
-        let found = lbfgs::minimise(objective, start.as_slice().to_vec(), STEPS, SLOPE);
-        DMatrix::from_vec(outputs, width, found)
+        lbfgs::minimise(objective, start, STEPS, SLOPE)
     }
 }
 
@@ -215,20 +220,20 @@ impl Probe {
         if fitted.one != held.one {
             return Err(Error::config("labels", "training points and validation points have other kinds"));
         }
-        let transposed = fitted.features.transpose();
-        let mut weights = DMatrix::zeros(train.outputs, train.columns + 1);
+        let mut weights = vec![0.0; train.outputs * (train.columns + 1)];
         let mut best = weights.clone();
         let mut least = vec![f64::INFINITY; train.outputs];
         let mut strengths = vec![STRENGTHS[0]; train.outputs];
         for strength in STRENGTHS {
-            weights = fitted.fit(strength, weights, &transposed);
+            weights = fitted.fit(strength, weights);
             let losses = held.loss(&mut held.logits(&weights));
             for output in 0..train.outputs {
                 // Of classes the first loss is that of all of them.
                 let loss = losses[if fitted.one { 0 } else { output }];
                 if loss < least[output] {
                     (least[output], strengths[output]) = (loss, strength);
-                    best.set_row(output, &weights.row(output));
+                    let of_output = best.iter_mut().zip(&weights).skip(output).step_by(train.outputs);
+                    of_output.for_each(|(best, weight)| *best = *weight);
                 }
             }
         }
@@ -246,10 +251,11 @@ impl Probe {
             return Err(Error::shape("logistic regression", detail));
         }
         let features = self.scale.apply(rows);
-        let targets = DMatrix::zeros(self.weights.nrows(), 0);
+        let targets = Mat::zeros(self.strengths.len(), 0);
         let logits = Data { features, targets, one: false }.logits(&self.weights);
         // A point a column, one after the other: rows, as they are read here.
-        Ok(logits.iter().map(|v| *v as f32).collect())
+        let points = (0..logits.ncols()).flat_map(|point| logits.col_as_slice(point));
+        Ok(points.map(|v| *v as f32).collect())
     }
 }
 
@@ -271,8 +277,7 @@ mod tests {
         let (rows, _) = points();
         let scale = Scale::of(&rows, COLUMNS);
         let data = Points { rows: &rows, columns: COLUMNS, labels, outputs }.data(&scale, "all").unwrap();
-        let zero = DMatrix::zeros(outputs, COLUMNS + 1);
-        let weights = data.fit(strength, zero, &data.features.transpose());
+        let weights = data.fit(strength, vec![0.0; outputs * (COLUMNS + 1)]);
         Probe { scale, weights, strengths: vec![strength; outputs] }
     }
 

@@ -61,7 +61,7 @@ impl Kept {
     fn file(&self) -> PathBuf {
         let kept = self.cache().kept().unwrap();
         let [only] = &kept[..] else { panic!("{kept:?}") };
-        assert_eq!(only.pictures, Some([20, 3, self.size]));
+        assert_eq!(Cache::pictures(only), Some([20, 3, self.size]));
         only.path.clone()
     }
 }
@@ -230,7 +230,7 @@ fn what_is_cut_short_leaves_nothing_and_what_is_old_goes() {
         assert_eq!(folder.join(name).exists(), *stays, "{name}");
     }
     // Use is what counts, and what is read is not young by itself.
-    let made = cache.kept().unwrap().into_iter().find(|kept| kept.pictures.is_some()).unwrap();
+    let made = cache.kept().unwrap().into_iter().find(|kept| Cache::pictures(kept).is_some()).unwrap();
     std::fs::File::open(&made.path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(kept.load().1, 0);
     let used = std::fs::metadata(&made.path).unwrap().modified().unwrap();

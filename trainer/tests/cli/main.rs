@@ -15,6 +15,7 @@ mod experiments;
 mod explaining;
 mod few_labels;
 mod files;
+mod generated;
 #[cfg(unix)]
 mod hammer;
 mod interchange;
@@ -31,6 +32,7 @@ mod readers;
 mod real_data;
 mod sampling;
 mod serving;
+mod study;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -230,109 +232,6 @@ fn explanations_become_a_report() {
     fails(&bad[1..], &["batch"]);
     std::fs::write(project.path("images/index.json"), "nothing").unwrap();
     fails(&explain[1..], &["index.json"]);
-}
-
-#[test]
-fn a_study_compares_step_sizes() {
-    let project = Project::new();
-    project.train("run", &["--steps", "6"]);
-    let (model, out) = (project.text("run/checkpoint.safetensors"), project.text("study"));
-    let study = |more: &[&'static str]| {
-        let mut arguments =
-            vec!["study".to_owned(), "--model".into(), model.clone(), "--out".into(), out.clone()];
-        let rest = ["-n", "2", "--steps", "4", "--neighbours", "2"];
-        arguments.extend(rest.iter().chain(more).map(|a| (*a).to_owned()));
-        arguments
-    };
-    let run = |more: &[&'static str]| -> serde_json::Value {
-        let arguments = study(more);
-        let arguments: Vec<&str> =
-            std::iter::once("--json").chain(arguments.iter().map(String::as_str)).collect();
-        serde_json::from_str(&ok(&arguments)).unwrap()
-    };
-    let json = run(&["--step-sizes", "2,0,2", "--batch", "50"]);
-    let sizes = json["step_sizes"].as_array().unwrap();
-    assert_eq!(
-        sizes.iter().map(|s| s["alpha"].as_f64().unwrap()).collect::<Vec<_>>(),
-        [0.0, 2.0],
-        "sorted, once"
-    );
-    for size in sizes {
-        assert_eq!(size["images"], 4);
-        assert_eq!(size["probability"].as_array().unwrap().len(), 5, "before each step and at the end");
-        for space in ["model", "pixels"] {
-            let share = |what: &str| size["quality"][space][what].as_f64().unwrap();
-            assert!((0.0..=1.0).contains(&share("precision")) && (0.0..=1.0).contains(&share("recall")));
-        }
-        let by_class = |c: usize| size["probability_by_class"][c][2].as_f64().unwrap();
-        let mean = size["probability"][2].as_f64().unwrap();
-        assert!((0.5 * (by_class(0) + by_class(1)) - mean).abs() < 1e-6, "{size}");
-    }
-    assert!(json["other_test_images"]["pixels"]["precision"].is_number(), "{json}");
-    let text = |name: &str| std::fs::read_to_string(project.path("study").join(name)).unwrap();
-    assert_eq!(text("precision_recall.csv").lines().count(), 1 + 2 * 3);
-    assert_eq!(text("probability.csv").lines().count(), 1 + 2 * 3 * 5);
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&text("study.json")).unwrap(), json);
-    for plot in ["precision_recall.svg", "probability.svg", "probability_by_class.svg"] {
-        assert!(text(plot).contains("<polyline"), "{plot}");
-    }
-    for picture in ["samples.png", "samples_0_dark.png", "samples_1_light.png"] {
-        assert!(image::open(project.path("study").join(picture)).unwrap().height() > 30, "{picture}");
-    }
-    // The noise belongs to the image: other batches, the same images.
-    let again = run(&["--step-sizes", "0,2", "--batch", "3"]);
-    let at = |json: &serde_json::Value, i: usize| json["step_sizes"][i]["probability"][3].as_f64().unwrap();
-    assert!((0..2).all(|i| (at(&json, i) - at(&again, i)).abs() < 1e-4), "{json} {again}");
-
-    let refused = |more: &[&'static str], words: &[&str]| {
-        let arguments = study(more);
-        fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), words);
-    };
-    refused(&["--step-sizes", "nan"], &["step_sizes", "finite"]);
-    refused(&["--batch", "0"], &["batch"]);
-    refused(&["--data", "/nonexistent"], &["/nonexistent"]);
-    refused(&["--sampler", "ddim", "--eta", "7"], &["eta"]);
-    let wrong = |name: &str, value: &str, words: &[&str]| {
-        let mut arguments = study(&[]);
-        let place = arguments.iter().position(|a| a == name).unwrap();
-        arguments[place + 1] = value.into();
-        fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), words);
-    };
-    wrong("--neighbours", "4", &["neighbours", "from 1 to 3"]);
-    wrong("-n", "0", &["per_class"]);
-    wrong("-n", "9999", &["per_class", "dark"]);
-    wrong("--out", &model, &["checkpoint.safetensors", "cannot be created"]);
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupted_study_leaves_what_is_done() {
-    let project = Project::new();
-    project.train("run", &["--steps", "6"]);
-    let file = project.path("study/study.json");
-    let mut child = program()
-        .args([
-            "study",
-            "--model",
-            &project.text("run/checkpoint.safetensors"),
-            "--out",
-            &project.text("study"),
-        ])
-        .args(["-n", "2", "--steps", "500", "--step-sizes", "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let begin = Instant::now();
-    while !file.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "nothing happened");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(1), "what is not whole is no success");
-    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    let done = json["step_sizes"].as_array().unwrap().len();
-    assert!((1..15).contains(&done), "{done}");
 }
 
 #[test]

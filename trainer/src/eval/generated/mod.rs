@@ -9,12 +9,12 @@ mod likelihood;
 mod real;
 mod samples;
 
-pub use cache::Cache;
+pub use cache::{Cache, MOST as MOST_KEPT};
 pub use figure::{Figure, Named};
 pub use likelihood::{Likelihood, Stretch};
 pub use real::{Real, Rows, Source, extract};
 
-use super::features::{self, Features};
+use super::features::{self, Features, Pixels};
 use super::{Measured, Task};
 use crate::cli::{Metric, Metrics};
 use crate::io::session::{Session, watch_interrupts};
@@ -148,13 +148,18 @@ fn compared(task: &Task<'_>, features: &mut dyn Features, asked: &mut Asked) -> 
     let &Task { session, options, split, quiet, .. } = task;
     let more = &options.more;
     // A file that cannot be used is told of before minutes are spent.
-    let samples = more.samples_npz.as_deref().map(samples::of_file).transpose()?;
+    let samples = more.samples_npz.as_deref().map(|path| samples::of_file(features, path)).transpose()?;
     let source = match &more.reference {
         Some(path) => Source::File(path),
         None => Source::Data(&split.test, more.real_images),
     };
     let cache = session.cache_folder().map(Cache::new);
     let real = Real::of(source, features, cache.as_ref(), quiet)?;
+    if let (Some(path), None) = (&more.reference, &real.rows) {
+        let (size, channels) = (session.config().image_size, session.config().in_channels);
+        let blank = Pixels::new(vec![0; size * size * channels], [size, size, channels])?;
+        real.check(&features.extract(&blank)?, path)?;
+    }
     let samples = match samples {
         Some(samples) => samples,
         None => samples::generate(session, more, options.how.seed, options.batch, quiet)?,

@@ -120,7 +120,7 @@ impl Real {
                 let mut arrays = Arrays::open(path)?;
                 let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if arrays.has("arr_0") {
-                    let pixels = samples::read(&mut arrays)?;
+                    let pixels = samples::read_for(features, &mut arrays)?;
                     let source = format!("{} images of {file}", pixels.count);
                     return Self::of_images(&pixels, source, None, features, cache, quiet);
                 }
@@ -158,6 +158,24 @@ impl Real {
         let hash = blake3::hash(&pixels.bytes).to_hex();
         let source = format!("{source} (blake3:{})", &hash[..12]);
         Ok(Real { rows: Some(rows), pooled: None, spatial: None, source, of_test })
+    }
+
+    /// Checks that the moments of the file at `path` are of features as an image's `of` are.
+    ///
+    /// # Errors
+    /// Moments of other numbers of features, by their names in the file.
+    pub fn check(&self, of: &Extracted, path: &Path) -> Result<()> {
+        let spatial = of.spatial.as_ref().map(|(_, columns)| *columns);
+        for (name, moments, has) in [("mu", &self.pooled, Some(of.len)), ("mu_s", &self.spatial, spatial)] {
+            if let (Some(moments), Some(has)) = (moments, has)
+                && moments.mean().len() != has
+            {
+                let detail =
+                    format!("{name}: of {} numbers; these features have {has}", moments.mean().len());
+                return Err(Error::Data { path: path.to_owned(), detail });
+            }
+        }
+        Ok(())
     }
 
     /// Moments of the pooled features.

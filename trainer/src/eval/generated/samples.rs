@@ -3,7 +3,7 @@
 use crate::cli::Metrics;
 use crate::data::Arrays;
 use crate::eval::chains::from_noise;
-use crate::eval::features::Pixels;
+use crate::eval::features::{Features, Pixels};
 use crate::io::output::progress;
 use crate::io::render::level;
 use crate::io::session::{Session, go_on};
@@ -37,12 +37,25 @@ pub fn read(arrays: &mut Arrays) -> Result<Pixels> {
     Pixels::new(images.bytes, [height, width, channels])
 }
 
-/// Images of the file at `path`.
+/// The same, of a size that the features read: one image is looked at.
 ///
 /// # Errors
-/// As [`read`].
-pub fn of_file(path: &Path) -> Result<Samples> {
-    let pixels = read(&mut Arrays::open(path)?)?;
+/// As [`read`]; images of another size; device errors.
+pub fn read_for(features: &mut dyn Features, arrays: &mut Arrays) -> Result<Pixels> {
+    let pixels = read(arrays)?;
+    match features.extract(&pixels.part(0..1)) {
+        Ok(_) => Ok(pixels),
+        Err(error @ Error::Shape { .. }) => Err(arrays.wrong("arr_0", error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Images of the file at `path`, of a size that the features read.
+///
+/// # Errors
+/// As [`read_for`].
+pub fn of_file(features: &mut dyn Features, path: &Path) -> Result<Samples> {
+    let pixels = read_for(features, &mut Arrays::open(path)?)?;
     let hash = blake3::hash(&pixels.bytes).to_hex();
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(Samples { source: format!("of {file} (blake3:{})", &hash[..12]), pixels })
