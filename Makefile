@@ -10,12 +10,13 @@ export CARGO_TERM_COLOR ?= auto
 # selected, and a single package, or the root alone, would have most dependencies compiled a second time.
 BUILD = $(CARGO) build --release --workspace --bin duet
 
-.PHONY: test demo pictures web study card packs experiments-tiny train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test fuzz cases clean
+.PHONY: test demo pictures web study card packs experiments-tiny train setup lint web-build web-fixtures web-test browser-test web-docs bench peers shortcuts gpu-hour gpu-hour-tiny slow-test second-driver fuzz cases clean
 
 setup:
 	@sh trainer/scripts/setup.sh vulkan data
 
 test: setup lint
+	@sh trainer/scripts/setup.sh shaders
 	$(CARGO) test --release --workspace
 	$(MAKE) --no-print-directory browser-test
 
@@ -25,6 +26,13 @@ slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python ta
 	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python DUET_PYTORCH=$(CURDIR)/target/pytorch/bin/python \
 		DUET_ONNX=$(CURDIR)/target/onnx/bin/python DUET_ONNX_WEB=$(CURDIR)/target/onnx \
 		$(CARGO) test --release --workspace -- --include-ignored
+	$(MAKE) --no-print-directory second-driver
+
+# The suite on a second Vulkan driver: SwiftShader's, which Chromium brings. Its subgroups are of four, so that it runs what a GPU runs.
+SWIFTSHADER ?= /usr/lib/chromium/vk_swiftshader_icd.json
+second-driver: setup
+	@sh trainer/scripts/setup.sh browser
+	VK_ICD_FILENAMES=$(SWIFTSHADER) VK_DRIVER_FILES=$(SWIFTSHADER) $(CARGO) test --release --workspace --test suite
 
 # TensorBoard's own reader of event files, for the test that gives it ours.
 target/tensorboard/bin/tensorboard:

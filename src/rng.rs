@@ -110,7 +110,8 @@ fn on_circle(turns: f32) -> [f32; 2] {
     let quarters = (4.0 * turns + 0.5).floor();
     let x = std::f32::consts::FRAC_PI_2 * (4.0 * turns - quarters);
     let z = x * x;
-    let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
+    let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z
+        + 1.0;
     let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * x + x;
     match quarters as u32 & 3 {
         0 => [c, s],

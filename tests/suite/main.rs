@@ -3,6 +3,7 @@
 mod activations;
 mod attention;
 mod augment;
+mod backends;
 mod batches;
 mod channels;
 mod checkpoint;

@@ -5,6 +5,7 @@
 #   wasm    Debian's compiler for WebAssembly, where rustup cannot add the target
 #   web     Node.js, to build the page
 #   browser a browser, to test the page
+#   shaders compilers of the languages that shaders are translated to, to test that they read them
 #   python  Python with virtual environments, to compare with other projects
 # Runs apt-get as root or through sudo; where neither is possible it prints the command and stops.
 set -eu
@@ -41,6 +42,10 @@ for part in "$@"; do
             [ -n "$found" ] || found=$(command -v "$name" || true)
         done
         [ -n "$found" ] || want chromium
+        ;;
+    shaders)
+        command -v glslangValidator >/dev/null 2>&1 || want glslang-tools
+        command -v spirv-val >/dev/null 2>&1 || want spirv-tools
         ;;
     python)
         command -v python3 >/dev/null 2>&1 || want python3

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod check;
 mod data;
 mod experiment;
 mod explain;
@@ -17,6 +18,7 @@ mod study;
 mod train;
 
 pub use audit::{Audit, SplitKind};
+pub use check::Check;
 pub use data::{DataCache, DataGet, DataInfo, DataTask};
 pub use experiment::Experiment;
 pub use explain::Explain;
@@ -120,8 +122,8 @@ pub enum Command {
     Bench(Bench),
     /// Measure which kernels are faster here for a model's shapes, and keep the table for later commands.
     Tune(Tune),
-    /// Test the GPU: a small training step against stored numbers.
-    Check,
+    /// Test the GPU: a small training step against stored numbers; with --full every operation in every family of kernels.
+    Check(Check),
 }
 
 /// Which weights of a checkpoint to use.

@@ -115,7 +115,7 @@ pub fn check(arguments: &Cli) -> Result<()> {
         Command::Experiment(options) => {
             options.seeds.iter().try_for_each(|seeds| within("seeds", seeds, &SEEDS))
         }
-        Command::Export(_) | Command::ExportImages(_) | Command::Import(_) | Command::Check => Ok(()),
+        Command::Export(_) | Command::ExportImages(_) | Command::Import(_) | Command::Check(_) => Ok(()),
     }
 }
 

@@ -62,7 +62,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Augment(options) => augment::run(arguments, options),
         Command::Bench(options) => bench::run(arguments, options),
         Command::Tune(options) => tune::run(arguments, options),
-        Command::Check => check::run(arguments),
+        Command::Check(options) => check::run(arguments, options),
         Command::Audit(options) => return audit::run(arguments, options),
     }?;
     Ok(Answer::Done)

@@ -1,5 +1,11 @@
 //! A device's self-test: one small training step whose loss and gradients are compared with stored numbers. Some
-//! drivers compile every shader and then return zeros; whoever trains on one for a night wants to know before.
+//! drivers compile every shader and then return zeros; whoever trains on one for a night wants to know before. And every
+//! operation by itself, in every family of kernels, for who has a device that nobody tried.
+
+mod full;
+mod operations;
+
+pub use full::{Checked, Print, check_operations, operation_prints};
 
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};

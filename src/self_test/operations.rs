@@ -1,0 +1,279 @@
+//! The operations that a device is checked by: each a small graph at odd sizes, with its gradients.
+
+use crate::error::Result;
+use crate::graph::{Graph, NodeId, Place, Plan};
+use crate::ops::conv2d::Window;
+use crate::ops::features::Pooling;
+use crate::ops::pointwise::Activation;
+use crate::rng::{Seed, Stream, uniform};
+use crate::tensor::{pad_rows, pitch};
+
+/// What a case is made of.
+pub(super) struct Case {
+    graph: Graph,
+    /// Of each input, in order, the bytes of its buffer.
+    inputs: Vec<Vec<u8>>,
+    /// Of each result, in order, the values of a row.
+    results: Vec<usize>,
+}
+
+/// Name and maker of a case.
+type Maker = (&'static str, fn(&mut Case) -> Result<()>);
+
+impl Case {
+    /// The buffer of an input.
+    pub(super) fn input_name(number: usize) -> String {
+        format!("in {number}")
+    }
+
+    /// The buffer of a result.
+    pub(super) fn result_name(number: usize) -> String {
+        format!("out {number}")
+    }
+
+    /// The graph compiled, the bytes of its inputs, and of each result the values of a row.
+    pub(super) fn compiled(make: fn(&mut Case) -> Result<()>) -> Result<(Plan, Vec<Vec<u8>>, Vec<usize>)> {
+        let mut case = Case { graph: Graph::new(), inputs: Vec::new(), results: Vec::new() };
+        make(&mut case)?;
+        Ok((case.graph.compile()?, case.inputs, case.results))
+    }
+
+    fn given(&mut self, shape: &[usize], bytes: Vec<u8>) -> NodeId {
+        let leaf = self.graph.leaf(shape, Place::whole(Self::input_name(self.inputs.len())));
+        self.inputs.push(bytes);
+        leaf
+    }
+
+    /// Values in `middle` ± `width` that depend on the input's number alone.
+    fn spread(&self, count: usize, middle: f32, width: f32) -> Vec<f32> {
+        let mut values = vec![0.0; count];
+        uniform(Seed(17), Stream::Init, 3, self.inputs.len() as u32, &mut values);
+        values.iter_mut().for_each(|value| *value = middle + width * (2.0 * *value - 1.0));
+        values
+    }
+
+    fn floats(&mut self, shape: &[usize], values: &[f32]) -> NodeId {
+        let columns = shape.last().copied().unwrap_or(1);
+        self.given(shape, bytemuck::cast_slice(&pad_rows(values, columns)).to_vec())
+    }
+
+    fn values(&mut self, shape: &[usize], middle: f32, width: f32) -> NodeId {
+        let values = self.spread(shape.iter().product(), middle, width);
+        self.floats(shape, &values)
+    }
+
+    fn words(&mut self, words: &[u32]) -> NodeId {
+        let mut padded = words.to_vec();
+        padded.resize(pitch(words.len()), 0);
+        self.given(&[words.len()], bytemuck::cast_slice(&padded).to_vec())
+    }
+
+    /// A weight of `taps` matrices, whose rows beyond the inputs are zero.
+    fn weight(&mut self, taps: &[usize], inputs: usize, outputs: usize) -> NodeId {
+        let count = taps.iter().product::<usize>();
+        let mut values = self.spread(count * pitch(inputs) * outputs, 0.0, 1.0 / (count * inputs) as f32);
+        for (row, values) in values.chunks_mut(outputs).enumerate() {
+            if row % pitch(inputs) >= inputs {
+                values.fill(0.0);
+            }
+        }
+        let shape: Vec<usize> = taps.iter().copied().chain([pitch(inputs), outputs]).collect();
+        self.floats(&shape, &values)
+    }
+
+    fn result(&mut self, node: NodeId) {
+        let place = Place::whole(Self::result_name(self.results.len()));
+        self.results.push(self.graph.shape(node).last().copied().unwrap_or(1));
+        self.graph.place(node, place);
+    }
+
+    /// A result and the gradients of its weighted sum for `targets`.
+    fn both(&mut self, y: NodeId, targets: &[NodeId]) -> Result<()> {
+        let shape = self.graph.shape(y).to_vec();
+        let dy = self.values(&shape, 0.0, 1.0);
+        self.result(y);
+        for gradient in self.graph.grad_from(y, dy, targets)? {
+            self.result(gradient);
+        }
+        Ok(())
+    }
+}
+
+fn conv3x3(case: &mut Case, shape: [usize; 4], outputs: usize, stride: usize) -> Result<()> {
+    let x = case.values(&shape, 0.0, 1.0);
+    let weight = case.weight(&[9], shape[3], outputs);
+    let bias = case.values(&[outputs], 0.0, 0.5);
+    let y = case.graph.conv3x3(x, weight, stride, Some(bias), None)?;
+    case.both(y, &[x, weight, bias])
+}
+
+fn matmul(case: &mut Case, rows: usize, inputs: usize, outputs: usize) -> Result<()> {
+    let x = case.values(&[rows, inputs], 0.0, 1.0);
+    let weight = case.weight(&[], inputs, outputs);
+    let bias = case.values(&[outputs], 0.0, 0.5);
+    let residual = case.values(&[rows, outputs], 0.0, 1.0);
+    let y = case.graph.matmul(x, weight, Some(bias), Some(residual))?;
+    case.both(y, &[x, weight, bias, residual])
+}
+
+fn attention(case: &mut Case, channels: usize, heads: usize, new_order: bool) -> Result<()> {
+    let qkv = case.values(&[2, 7, 7, 3 * channels], 0.0, 1.5);
+    let y = case.graph.attention(qkv, heads, new_order)?;
+    case.both(y, &[qkv])
+}
+
+fn group_norm(case: &mut Case, channels: usize, groups: usize) -> Result<()> {
+    let x = case.values(&[3, 7, 9, channels], 0.3, 1.0);
+    let gamma = case.values(&[channels], 1.0, 0.3);
+    let beta = case.values(&[channels], 0.0, 0.3);
+    let scale_shift = case.values(&[3, 2 * channels], 0.0, 0.4);
+    let y = case.graph.group_norm(x, gamma, beta, groups, Some(scale_shift), true)?;
+    case.both(y, &[x, gamma, beta, scale_shift])
+}
+
+fn batch_norm(case: &mut Case, learn: bool) -> Result<()> {
+    let x = case.values(&[5, 13], 0.3, 1.0);
+    let weight = case.values(&[13], 1.0, 0.3);
+    let bias = case.values(&[13], 0.0, 0.3);
+    let running = case.values(&[2, 13], 1.0, 0.5);
+    let learn = if learn { Some(case.floats(&[1], &[1.0])) } else { None };
+    let y = case.graph.batch_norm(x, weight, bias, running, learn)?;
+    case.both(y, &[x, weight, bias])
+}
+
+fn window() -> Window {
+    Window { kernel: [3, 5], stride: [1, 2], padding: [1, 2] }
+}
+
+/// All cases.
+pub(super) const CASES: &[Maker] = &[
+    ("convolution 3×3, few channels", |case| conv3x3(case, [2, 9, 7, 6], 10, 1)),
+    ("convolution 3×3, tiles", |case| conv3x3(case, [2, 14, 14, 36], 40, 1)),
+    ("convolution 3×3, stride 2", |case| conv3x3(case, [2, 9, 14, 20], 12, 2)),
+    ("convolution of any window", |case| {
+        let x = case.values(&[2, 9, 7, 6], 0.0, 1.0);
+        let weight = case.weight(&[15], 6, 10);
+        let y = case.graph.conv2d(x, weight, window(), None)?;
+        case.both(y, &[x, weight])
+    }),
+    ("matrix product, few rows", |case| matmul(case, 3, 13, 10)),
+    ("matrix product, tiles", |case| matmul(case, 150, 36, 70)),
+    ("attention, narrow heads", |case| attention(case, 15, 3, false)),
+    ("attention, wide heads", |case| attention(case, 64, 1, false)),
+    ("attention, the new order", |case| attention(case, 32, 4, true)),
+    ("GroupNorm, groups of one vector", |case| group_norm(case, 12, 3)),
+    ("GroupNorm, odd groups", |case| group_norm(case, 15, 5)),
+    ("BatchNorm, training", |case| batch_norm(case, true)),
+    ("BatchNorm, running statistics", |case| batch_norm(case, false)),
+    ("SiLU", |case| {
+        let x = case.values(&[2, 5, 3, 6], 0.0, 20.0);
+        let y = case.graph.silu(x);
+        case.both(y, &[x])
+    }),
+    ("LeakyReLU", |case| {
+        let x = case.values(&[2, 5, 3, 6], 0.0, 2.0);
+        let y = case.graph.activate(x, Activation::LeakyRelu { slope: 0.1 });
+        case.both(y, &[x])
+    }),
+    ("sums", |case| {
+        let (a, b) = (case.values(&[3, 7], 0.0, 1.0), case.values(&[3, 7], 0.0, 1.0));
+        let sum = case.graph.add(a, b)?;
+        let y = case.graph.scale(sum, -0.7);
+        case.both(y, &[a, b])
+    }),
+    ("a step along a gradient", |case| {
+        let (x, g) = (case.values(&[2, 3, 3, 5], 0.0, 1.0), case.values(&[2, 3, 3, 5], 0.0, 1.0));
+        let alpha = case.values(&[1], 2.0, 1.0);
+        let y = case.graph.axpy(x, g, alpha)?;
+        case.result(y);
+        Ok(())
+    }),
+    ("each divided by its root mean square", |case| {
+        let x = case.values(&[3, 5, 7, 6], 0.0, 1.0);
+        let y = case.graph.normalize(x);
+        case.result(y);
+        Ok(())
+    }),
+    ("to twice the size", |case| {
+        let x = case.values(&[2, 5, 3, 6], 0.0, 1.0);
+        let y = case.graph.upsample(x)?;
+        case.both(y, &[x])
+    }),
+    ("to half the size", |case| {
+        let x = case.values(&[2, 6, 10, 5], 0.0, 1.0);
+        let y = case.graph.average_pool(x)?;
+        case.both(y, &[x])
+    }),
+    ("to any size", |case| {
+        let x = case.values(&[2, 9, 7, 5], 0.0, 1.0);
+        let y = case.graph.resize_bilinear(x, [5, 20])?;
+        case.both(y, &[x])
+    }),
+    ("maximum of windows", |case| {
+        let x = case.values(&[2, 9, 7, 6], 0.0, 1.0);
+        let y = case.graph.max_pool2d(x, window())?;
+        case.both(y, &[x])
+    }),
+    ("mean of windows", |case| {
+        let x = case.values(&[2, 9, 7, 6], 0.0, 1.0);
+        let y = case.graph.avg_pool2d(x, window(), false)?;
+        case.both(y, &[x])
+    }),
+    ("pooled features", |case| {
+        let maps = [case.values(&[3, 7, 7, 9], 0.0, 1.0), case.values(&[3, 4, 4, 20], 0.0, 1.0)];
+        let t = case.values(&[3], 500.0, 400.0);
+        let y = case.graph.features(&maps, t, Pooling::Average)?;
+        case.both(y, &maps)
+    }),
+    ("concatenation", |case| {
+        let (a, b) = (case.values(&[2, 5, 5, 6], 0.0, 1.0), case.values(&[2, 5, 5, 9], 0.0, 1.0));
+        let both = case.graph.concat(a, b)?;
+        let y = case.graph.slice_channels(both, 4, 7)?;
+        case.both(y, &[a, b])
+    }),
+    ("rows added to pixels", |case| {
+        let (x, m) = (case.values(&[2, 5, 5, 6], 0.0, 1.0), case.values(&[2, 6], 0.0, 1.0));
+        let y = case.graph.add_rowwise(x, m)?;
+        case.both(y, &[x, m])
+    }),
+    ("normal noise", |case| {
+        let run = case.words(&[0x89ab_cdef, 0x0123_4567, 7, 5]);
+        let y = case.graph.normal(run, [3, 7, 5, 3], Stream::TrainNoise as u32);
+        case.result(y);
+        Ok(())
+    }),
+    ("dropout", |case| {
+        let run = case.words(&[99, 0, 4, 10]);
+        let x = case.values(&[3, 20], 0.0, 1.0);
+        let y = case.graph.dropout(x, run, 0.3);
+        case.both(y, &[x])
+    }),
+    ("noising", |case| {
+        let (x, noise) = (case.values(&[3, 7, 5, 3], 0.0, 1.0), case.values(&[3, 7, 5, 3], 0.0, 1.0));
+        let coefficients = case.values(&[6], 0.5, 0.5);
+        let y = case.graph.q_sample(x, noise, coefficients)?;
+        case.result(y);
+        Ok(())
+    }),
+    ("squared error", |case| {
+        let (x, y) = (case.values(&[3, 7, 5, 3], 0.0, 1.0), case.values(&[3, 7, 5, 3], 0.0, 1.0));
+        let loss = case.graph.mse(x, y)?;
+        case.both(loss, &[x])
+    }),
+    ("cross-entropy", |case| {
+        let logits = case.values(&[3, 5], 0.0, 6.0);
+        let labels = case.words(&[0, 4, 2]);
+        let loss = case.graph.cross_entropy(logits, labels)?;
+        case.both(loss, &[logits])
+    }),
+    ("cross-entropy against shares", |case| {
+        let (logits, shares) = (case.values(&[3, 5], 0.0, 6.0), case.values(&[3, 5], 0.2, 0.2));
+        let loss = case.graph.soft_cross_entropy(logits, shares)?;
+        case.both(loss, &[logits])
+    }),
+    ("binary cross-entropies", |case| {
+        let (logits, targets) = (case.values(&[3, 5], 0.0, 6.0), case.values(&[3, 5], 0.5, 0.5));
+        let loss = case.graph.bce(logits, targets, false)?;
+        case.both(loss, &[logits])
+    }),
+];
