@@ -93,6 +93,7 @@ pub fn uniform_from(seed: Seed, stream: Stream, step: u32, row: u32, first: u32,
 }
 
 /// ln u of a normal number u above zero, operation by operation as `wgsl/random.wgsl` computes it.
+#[expect(clippy::excessive_precision, reason = "as they are published, and stand in the shader")]
 fn natural_log(u: f32) -> f32 {
     let exponent = (u.to_bits() as i32 - 0x3f35_04f3) >> 23;
     let e = exponent as f32;
@@ -106,6 +107,7 @@ fn natural_log(u: f32) -> f32 {
 }
 
 /// Cosine and sine of 2π turns, turns in \[0, 1), as the shader computes them.
+#[expect(clippy::excessive_precision, reason = "as they are published, and stand in the shader")]
 fn on_circle(turns: f32) -> [f32; 2] {
     let quarters = (4.0 * turns + 0.5).floor();
     let x = std::f32::consts::FRAC_PI_2 * (4.0 * turns - quarters);

@@ -9,10 +9,10 @@
 
 mod calibration;
 mod confusion;
-mod evaluation;
 #[cfg(test)]
 mod golden;
+mod report;
 
 pub use calibration::{BINS, Bin, Calibration};
 pub use confusion::{Confusion, OfClass};
-pub use evaluation::{Evaluation, EvaluationOptions, NoiseError, Report, evenly_spaced};
+pub use report::{Evaluation, EvaluationOptions, NoiseError, Report, evenly_spaced};
