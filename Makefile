@@ -117,7 +117,8 @@ pictures: setup
 	sh trainer/scripts/pictures.sh web/demo/pictures
 
 # Measures what the step size of guidance does, then what solvers do in few steps, into the folder study, and renews the README's pictures
-# of it: about twenty-five minutes on a software device with two cores. MODEL=… takes another model.
+# of it: step sizes take about seven minutes on a software device with two cores, solvers have 2.4 times as many steps of images to make.
+# MODEL=… takes another model.
 MODEL ?= web/demo/public/model.safetensors
 study: setup
 	$(BUILD)
