@@ -4,6 +4,7 @@ use super::{BATCH, Duet};
 use crate::error::{Error, Result};
 use crate::evaluation::{Evaluation, EvaluationOptions};
 use crate::infer::DenoisingError;
+use std::ops::ControlFlow;
 
 impl Duet {
     /// An evaluation of `images` labelled images, for [`Duet::evaluate`] to add them to.
@@ -50,6 +51,20 @@ impl Duet {
         images: &[f32],
         classes: &[u32],
     ) -> Result<()> {
+        self.evaluate_watched(evaluation, images, classes, &mut || ControlFlow::Continue(())).await
+    }
+
+    /// As [`Duet::evaluate`]; `go_on` is asked between parts of the work, and may stop it: nothing is added then.
+    ///
+    /// # Errors
+    /// As [`Duet::evaluate`]; [`Error::Aborted`].
+    pub async fn evaluate_watched(
+        &mut self,
+        evaluation: &mut Evaluation,
+        images: &[f32],
+        classes: &[u32],
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<()> {
         let len = self.image_len();
         if Some(images.len()) != classes.len().checked_mul(len) {
             let detail = format!("{} values for {} images of {len}", images.len(), classes.len());
@@ -73,8 +88,15 @@ impl Duet {
                     DenoisingError::new(&self.weights, diffusion, BATCH, self.set).await?
                 }
             };
-            let (seed, first) = (evaluation.seed(), evaluation.first_row());
-            errors = self.denoising.insert(denoising).measure(&noised, &timesteps, seed, first).await?;
+            let denoising = self.denoising.insert(denoising);
+            let mut row = evaluation.first_row();
+            for (part, steps) in noised.chunks(BATCH * len).zip(timesteps.chunks(BATCH)) {
+                if go_on().is_break() {
+                    return Err(Error::Aborted);
+                }
+                errors.extend(denoising.measure(part, steps, evaluation.seed(), row).await?);
+                row = row.wrapping_add(steps.len() as u32);
+            }
         }
         evaluation.add(&probabilities, classes, &errors)
     }

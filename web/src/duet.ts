@@ -280,7 +280,8 @@ export class Duet implements DuetModel {
           unreadable.push(...part.unreadable);
           if (part.numbers.length > 0) {
             // What was added before stays, also where the device is lost on the way.
-            await this.#restarted(() => this.#engine.evaluate(joined(part.numbers), Uint32Array.from(part.classes)));
+            const goOn = () => !this.#disposed && !signal?.aborted;
+            await this.#restarted(() => this.#engine.evaluate(joined(part.numbers), Uint32Array.from(part.classes), goOn));
           }
           done += given.length;
           try {

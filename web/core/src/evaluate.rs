@@ -1,10 +1,11 @@
 //! How good the model is on labelled images, batch after batch: the sums lie here, and outlive the device.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, tell};
 use crate::error::{bad_options, to_js};
 use duet::evaluation::{EvaluationOptions, Report};
 use duet::rng::Seed;
 use duet::{Error, Result};
+use js_sys::Function;
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
@@ -38,13 +39,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds the next images \[N,C,H,W\] and the class of each. Where it fails, the evaluation is as it was before.
+    /// Adds the next images \[N,C,H,W\] and the class of each; `go_on` is asked between parts of the work. Where it fails or is
+    /// stopped, the evaluation is as it was before.
     pub async fn evaluate(
         &mut self,
         images: Vec<f32>,
         classes: Vec<u32>,
+        go_on: Function,
     ) -> std::result::Result<(), JsValue> {
-        let outcome = self.run_evaluation(&images, &classes).await;
+        let outcome = self.run_evaluation(&images, &classes, &go_on).await;
         self.finish(outcome)
     }
 
@@ -67,11 +70,14 @@ fn none() -> Error {
 }
 
 impl Engine {
-    async fn run_evaluation(&mut self, images: &[f32], classes: &[u32]) -> Result<()> {
+    async fn run_evaluation(&mut self, images: &[f32], classes: &[u32], go_on: &Function) -> Result<()> {
         // Put back whatever comes of it: it can go on where the device was lost.
         let mut evaluation = self.evaluation.take().ok_or_else(none)?;
         let outcome = match self.duet() {
-            Ok(duet) => duet.evaluate(&mut evaluation, images, classes).await,
+            Ok(duet) => {
+                let mut go_on = || tell(go_on, &[]);
+                duet.evaluate_watched(&mut evaluation, images, classes, &mut go_on).await
+            }
             Err(error) => Err(error),
         };
         self.evaluation = Some(evaluation);

@@ -98,7 +98,10 @@ export abstract class Drawing<Content extends { description: string }> {
       }
     }
     for (const tick of new Set(ticks)) {
-      svg.append(element('text', { x: x(tick), y: height - lower + 18, 'text-anchor': 'middle' }, axes.xFormat(tick)));
+      const text = axes.xFormat(tick);
+      // A long word at the right end would be cut by the edge.
+      const [anchor, at] = tick === to && text.length > 3 ? ['end', x(tick) + right] : ['middle', x(tick)];
+      svg.append(element('text', { x: at, y: height - lower + 18, 'text-anchor': anchor }, text));
     }
     const middle = (height - lower + upper) / 2;
     svg.append(
