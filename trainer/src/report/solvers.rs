@@ -66,7 +66,9 @@ impl SolverFiles {
         Kind::Table.write(&csv, self.table().as_bytes())?;
         Kind::Table.write(&markdown, self.markdown().as_bytes())?;
         Kind::Table.write(&plot, self.plot().svg().as_bytes())?;
-        let names: Vec<String> = self.rows.iter().map(|row| row.entry.words()).collect();
+        // The font of pictures has no Greek.
+        let names = self.rows.iter().map(|row| row.entry.words().replace('η', "eta"));
+        let names: Vec<String> = names.collect();
         self.grid.save_rows(&picture, &self.pictures(), &names)
     }
 
