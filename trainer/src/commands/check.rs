@@ -99,7 +99,8 @@ fn operations(device: &Device, quiet: bool) -> Result<Vec<Checked>> {
     names.dedup();
     for name in names {
         let of = |family: &Family| checked.iter().find(|one| one.name == name && one.family == *family);
-        let cell = |family: &Family| of(family).map_or("–".into(), |one| format!("{:.0e}", one.off));
+        let off = |off: f64| if off == 0.0 { "0".into() } else { format!("{off:.0e}") };
+        let cell = |family: &Family| of(family).map_or("–".into(), |one| off(one.off));
         let cells: String = families.iter().map(|family| format!("{:>10}", cell(family))).collect();
         say!("{name:<36}{cells}");
         for one in checked.iter().filter(|one| one.name == name) {

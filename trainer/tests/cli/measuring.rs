@@ -1,6 +1,6 @@
-//! `duet bench` and `duet tune`.
+//! `duet bench`, `duet tune` and `duet check`.
 
-use super::{Project, fails, ok};
+use super::{Project, duet, fails, ok};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -210,4 +210,23 @@ fn tune_keeps_a_table_that_later_commands_read() {
         "{refused:?}"
     );
     assert!(!run(&["check", "--tuning", &project.text("none.json")]).0);
+}
+
+#[test]
+fn every_operation_is_checked_and_reported() {
+    let project = Project::new();
+    let report = project.text("report.json");
+    let said = ok(&["check", "--full", "--report", &report]);
+    assert!(said.contains("convolution 3×3") && said.contains("normal noise"), "{said}");
+    assert!(!said.contains("WRONG"), "{said}");
+    let found: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+    let operations = found["operations"].as_array().unwrap();
+    assert!(operations.len() > 30 && operations.iter().all(|one| one["wrong"].is_null()), "{found}");
+    for field in ["adapter", "driver", "backend", "version"] {
+        assert!(found[field].is_string(), "{field}: {found}");
+    }
+    assert!(found["limits"]["workgroup_bytes"].as_u64().unwrap() >= 16_384, "{found}");
+    fails(&["check", "--full", "--report", "/nonexistent/report.json"], &["/nonexistent/report.json"]);
+    let output = duet(&["check", "--report", &report]);
+    assert_eq!(output.status.code(), Some(2), "a report is of the full check");
 }
