@@ -9,7 +9,7 @@ import path from 'node:path';
 import { TESTS, chromium } from './paths.mjs';
 
 /** Far above what the whole takes; only a browser that hangs gets here. */
-const LIMIT = 20 * 60_000;
+const LIMIT = 30 * 60_000;
 
 try {
   chromium();
