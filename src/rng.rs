@@ -99,9 +99,18 @@ fn natural_log(u: f32) -> f32 {
     let e = exponent as f32;
     let f = f32::from_bits((u.to_bits() as i32 - (exponent << 23)) as u32) - 1.0;
     let z = f * f;
-    let high = [1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1];
-    let low = [-2.4999993993e-1, 3.3333331174e-1];
-    let p = high.into_iter().chain(low).fold(7.0376836292e-2 * f - 1.1514610310e-1, |p, c| p * f + c);
+    let polynomial = [
+        7.0376836292e-2,
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
+    ];
+    let p = polynomial.into_iter().fold(0.0, |p, c| p * f + c);
     let rest = p * f * z - 2.12194440e-4 * e - 0.5 * z;
     f + rest + 0.693359375 * e
 }
