@@ -2,6 +2,7 @@
 
 use super::goals::{Goal, Row};
 use crate::cli::Sample;
+use crate::io::session::guidance;
 use duet::model::{Head, Labels, ModelConfig};
 use duet::rng::Seed;
 use duet::sampling::{Attributes, Class, Guidance, Mixture, Near, Objective, Sampler, slerp};
@@ -33,7 +34,7 @@ impl Target {
     /// Options that need guidance where there is none.
     pub fn of(config: &ModelConfig, options: &Sample, rows: &[Row]) -> Result<Target> {
         let near = options.near.is_some();
-        if options.chain.guidance.guidance() == Guidance::None {
+        if guidance(&options.chain) == Guidance::None {
             let asked = [
                 ("toward", !options.toward.is_empty()),
                 ("between", !options.between.is_empty()),

@@ -13,7 +13,7 @@ use crate::io::files::{self, Kind};
 use crate::io::given::{load_mask, preparation};
 use crate::io::output::{progress, say};
 use crate::io::render::{Grid, level};
-use crate::io::session::{Session, go_on, solver, watch_interrupts};
+use crate::io::session::{Session, go_on, guidance, solver, watch_interrupts};
 use duet::infer::ImageClassifier;
 use duet::model::{Head, ModelConfig};
 use duet::rng::Seed;
@@ -44,9 +44,8 @@ fn check_outputs(arguments: &Cli, options: &Sample) -> Result<()> {
 ///
 /// # Errors
 /// More than a picture can hold, where it is to hold all.
-fn shown(options: &Sample, grid: Grid, rows: &[Row]) -> Result<usize> {
-    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
-    let most = grid.most_columns(rows.len(), &names);
+fn shown(options: &Sample, grid: Grid, names: &[String]) -> Result<usize> {
+    let most = grid.most_columns(names.len(), names);
     if options.npz.is_some() {
         return Ok(options.count.min(most).min(SHOWN));
     }
@@ -119,14 +118,15 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let rows = goals::rows(&config, &options.class, &options.toward, &options.between)?;
     let target = Target::of(&config, options, &rows)?;
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 2 };
-    let shown = shown(options, grid, &rows)?;
+    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let shown = shown(options, grid, &names)?;
     let near = options.near.as_deref().map(|path| picture(&session, options, path)).transpose()?;
     let kept = Kept::load(&session, options)?;
     watch_interrupts()?;
     let total = rows.len() * options.count;
     let spec = StepSpec {
         solver: solver(&options.chain)?,
-        guidance: options.chain.guidance.guidance(),
+        guidance: guidance(&options.chain),
         clip: !options.chain.no_clip,
         force: options.chain.force,
         masked: kept.is_some(),
@@ -181,7 +181,6 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     from_noise(&sampler, total, chain, |numbers| guide.prepare(numbers), step, take)?;
     bar.finish_and_clear();
     session.close();
-    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
     grid.save_rows(&options.out, &drawn, &names)?;
     if let Some(npz) = &options.npz {
         Kind::Table.write(npz, &archive(&config, &rows, &planes)?)?;
