@@ -190,24 +190,23 @@ mod tests {
 
     #[test]
     fn what_killed_processes_left_is_removed_of_the_caller_s_files_alone() {
-        let folder = std::env::temp_dir().join(format!("duet-temporaries-{}", process_token()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         let live = temporary_name(OsStr::new("a"));
         let names = [".a.1-2-3.tmp", ".a.b.1-2-3.tmp", ".b.1-2-3.tmp", "a", live.to_str().unwrap()];
         names.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
-        remove_temporaries(&folder, |name| name.starts_with('a'));
+        remove_temporaries(folder, |name| name.starts_with('a'));
         let left = names.map(|name| folder.join(name).exists());
         assert_eq!(left, [false, false, true, true, true]);
         write_atomic(&folder.join("b"), b"").unwrap();
         assert!(!folder.join(names[2]).exists());
         remove_temporaries(&folder.join("none"), |_| true);
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn a_failing_writer_leaves_the_old_file_and_no_temporary() {
-        let folder = std::env::temp_dir().join(format!("duet-atomic-{}", process_token()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         let path = folder.join("file");
         write_atomic(&path, b"old").unwrap();
         let failed = replace("picture", 200_000, &path, |sink| {
@@ -220,9 +219,8 @@ mod tests {
         check_writable(&path).unwrap();
         check_writable(&folder.join("new")).unwrap();
         assert!(check_writable(&folder.join("none/new")).is_err());
-        assert!(check_writable(&folder).is_err(), "a folder");
+        assert!(check_writable(folder).is_err(), "a folder");
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
     }
 }

@@ -182,11 +182,10 @@ fn compile(program: &str, arguments: &[&str], path: &Path, bytes: &[u8]) -> Resu
 
 /// The pipelines, several at a time; `look` gives what is wrong with one.
 fn each(pipelines: &[Pipeline], look: impl Fn(&Pipeline, &Path) -> Result<(), String> + Sync) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("backends-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let wrong: Vec<String> = std::thread::scope(|scope| {
-        let (look, folder) = (&look, &folder);
+        let (look, folder) = (&look, folder.path());
         let work = |thread: usize| {
             let path = folder.join(thread.to_string());
             let mine = pipelines.iter().skip(thread).step_by(threads);
@@ -196,7 +195,6 @@ fn each(pipelines: &[Pipeline], look: impl Fn(&Pipeline, &Path) -> Result<(), St
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    std::fs::remove_dir_all(&folder).unwrap();
     assert!(wrong.is_empty(), "{} of {}: {}", wrong.len(), pipelines.len(), wrong.join("\n"));
 }
 

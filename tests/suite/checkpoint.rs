@@ -11,39 +11,32 @@ use duet::tensor::{HostTensor, Tensors};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
 
 const MEAN: &str = "clasifier.bn_1.running_mean";
 
 /// A folder of one test, removed at its end.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Folder {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("duet-checkpoint-{}-{count}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join("model.safetensors")
+        self.path().join("model.safetensors")
     }
 
     /// Names of the files in it, in order.
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
+        let entries = fs::read_dir(self.path()).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -434,9 +427,9 @@ fn a_killed_writer_leaves_the_old_file() {
     let stale = ".model.safetensors.2a-17f00-0.tmp";
     let neighbours =
         [".model.safetensors.best.2a-17f00-0.tmp", "model.safetensors.tmp", ".model.safetensors"];
-    fs::write(folder.0.join(stale), &full().to_bytes(Dtype::F32).unwrap()[..300]).unwrap();
+    fs::write(folder.path().join(stale), &full().to_bytes(Dtype::F32).unwrap()[..300]).unwrap();
     for name in neighbours {
-        fs::write(folder.0.join(name), "neighbour").unwrap();
+        fs::write(folder.path().join(name), "neighbour").unwrap();
     }
     assert_eq!(Checkpoint::load(&folder.file()).unwrap(), full());
     inference_only().save(&folder.file()).unwrap();
@@ -450,12 +443,12 @@ fn a_killed_writer_leaves_the_old_file() {
 #[test]
 fn paths_that_cannot_be_written_are_errors() {
     let folder = Folder::new();
-    let missing = folder.0.join("missing").join("model.safetensors");
+    let missing = folder.path().join("missing").join("model.safetensors");
     let error = cause(full().save(&missing), missing.to_str().unwrap());
     assert!(error.contains("cannot be written"), "{error}");
     assert!(cause(Checkpoint::load(&missing), missing.to_str().unwrap()).contains("cannot be read"));
     // A folder in the file's place, and no name at all.
-    let error = cause(full().save(&folder.0), folder.0.to_str().unwrap());
+    let error = cause(full().save(folder.path()), folder.path().to_str().unwrap());
     assert!(error.contains("not a regular file"), "{error}");
     assert!(write_atomic(Path::new(""), b"x").is_err());
     assert_eq!(folder.names(), Vec::<String>::new());

@@ -167,7 +167,8 @@ fn what_is_written_is_read_again() {
 fn pytorch_reads_what_is_written() {
     let python = std::env::var("DUET_PYTORCH").expect("DUET_PYTORCH names a Python with PyTorch");
     let tensors = samples();
-    let path = std::env::temp_dir().join(format!("duet-written-{}.pt", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("written.pt");
     let bytes = torch::to_bytes(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))).unwrap();
     std::fs::write(&path, &bytes).unwrap();
     let script = "\
@@ -177,7 +178,6 @@ for mmap in [False, True]:
     print(json.dumps({name: [list(t.shape), t.is_contiguous(), str(t.dtype), t.flatten().view(torch.int32).tolist()]
                       for name, t in read.items()}))";
     let output = std::process::Command::new(python).args(["-c", script]).arg(&path).output().unwrap();
-    std::fs::remove_file(&path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 2);

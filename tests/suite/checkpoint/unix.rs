@@ -9,14 +9,14 @@ const TARGET: &str = "DUET_TEST_SAVE_TO";
 #[test]
 fn links_are_followed_and_devices_left_alone() {
     let folder = Folder::new();
-    let link = folder.0.join("latest");
+    let link = folder.path().join("latest");
     write_atomic(&folder.file(), b"old").unwrap();
     symlink("model.safetensors", &link).unwrap();
     write_atomic(&link, b"new").unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read(folder.file()).unwrap(), b"new");
 
-    let device = folder.0.join("device");
+    let device = folder.path().join("device");
     symlink("/dev/null", &device).unwrap();
     for path in [device.as_path(), Path::new("/dev/null")] {
         let error = cause(full().save(path), path.to_str().unwrap());
@@ -82,11 +82,11 @@ fn a_read_only_folder_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     full().save(&folder.file()).unwrap();
-    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o555)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
     // The superuser may write everywhere: then there is nothing to test.
-    let binds = fs::write(folder.0.join("probe"), "").is_err();
+    let binds = fs::write(folder.path().join("probe"), "").is_err();
     let result = inference_only().save(&folder.file());
-    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     if binds {
         assert!(cause(result, folder.file().to_str().unwrap()).contains("cannot be written"));
         assert_eq!(Checkpoint::load(&folder.file()).unwrap(), full());
