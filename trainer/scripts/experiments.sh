@@ -15,7 +15,9 @@ mkdir -p $folder/pictures
     echo "# Experiments, scale tiny"
     echo
     echo "By \`make experiments-tiny DATA=...\`, measured on $(date +%Y-%m-%d) with software Vulkan on $(nproc) processor cores, ${JOBS:-2} trainings at a time: small networks"
-    echo "that have seen little, at 16×16 pixels, to show that every experiment runs and what it says; no figure for a paper."
+    echo "that have seen 200 to 500 batches, at 16×16 pixels, to show that every experiment runs and what it says; no figure for a paper. All of"
+    echo "them take an hour here. Networks that have seen so little change whole pictures where a decision is to change; counterfactuals of trained"
+    echo "ones are in the [README](../../README.md) of the project."
     seen=
     for name in $("$duet" experiment list | cut -d" " -f1); do
         for table in "$out"/tables/"$name"-tiny.md "$out"/tables/"$name"-*-tiny.md; do
