@@ -1,7 +1,7 @@
 // 3x3 convolution with stride 2 and padding 1, and its gradient for the input. Direct register tiles, no barriers.
 //
 //   forward     y[n,i,j,k]  = b[k] + r[n,i,j,k] + sum x[n, 2i+u-1, 2j+v-1, c] * w[u*3+v, c, k]
-//   grad_input  dx[n,i,j,c] = sum dy[n, (i+1-u)/2, (j+1-v)/2, k] * w[u*3+v, c, k]   (whole quotients only)
+//   grad_input  dx[n,i,j,c] = r[n,i,j,c] + sum dy[n, (i+1-u)/2, (j+1-v)/2, k] * w[u*3+v, c, k]   (whole quotients only)
 // Layouts (P: rounded up to 4): x [N,H,W,P(C)]; y, r, dy [N,H',W',P(K)]; w [9,P(C),P(K)]; b [P(K)].
 // An invocation of `forward` makes 2 x 7 pixels of 8 channels: 54 loads for 1,344 multiply-adds per tap row and input
 // vec4. One of `grad_input` makes 14 pixels of two rows of one parity: even rows have one tap row, odd ones two, even
@@ -43,8 +43,9 @@ alias Gradient = vec4<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
-@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
-@group(0) @binding(3) var<uniform> gradient_size: Size;
+@group(0) @binding(2) var<storage, read> addend: array<Residual>;
+@group(0) @binding(3) var<storage, read_write> gradient: array<Gradient>;
+@group(0) @binding(4) var<uniform> gradient_size: Size;
 
 const ZERO = vec4<f32>(0.0);
 
@@ -69,9 +70,17 @@ fn put(at: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>, bias0: vec
 }
 
 fn put_gradient(at: u32, has_next: bool, value0: vec4<f32>, value1: vec4<f32>) {
-    gradient[at] = Gradient(value0);
+    var v0 = value0;
+    var v1 = value1;
+    if (gradient_size.has_residual != 0u) {
+        v0 += vec4<f32>(addend[at]);
+        if (has_next) {
+            v1 += vec4<f32>(addend[at + 1u]);
+        }
+    }
+    gradient[at] = Gradient(v0);
     if (has_next) {
-        gradient[at + 1u] = Gradient(value1);
+        gradient[at + 1u] = Gradient(v1);
     }
 }
 

@@ -1,8 +1,9 @@
-// Gradient of the weight of a 3x3 convolution with padding 1, any stride, as a product over tiles in workgroup memory, for
-// GPUs.
+// Gradients of the weight and the bias of a 3x3 convolution with padding 1, any stride, as a product over tiles in workgroup
+// memory, for GPUs.
 //
-//   dw[u*3+v, c, k] = sum x[n, i*s+u-1, j*s+v-1, c] * dy[n, i, j, k]
-// Layouts (P: rounded up to 4): x [N,H,W,P(C)]; dy [N,H',W',P(K)]; partials [slices, 9, P(C), P(K)].
+//   dw[u*3+v, c, k] = sum x[n, i*s+u-1, j*s+v-1, c] * dy[n, i, j, k],  db[k] = sum dy[n, i, j, k]
+// Layouts (P: rounded up to 4): x [N,H,W,P(C)]; dy [N,H',W',P(K)]; partials [slices, 9, P(C), P(K)]; bias_partials
+// [slices, P(K)], which the workgroups of the first rows add up of what they load.
 // Rows of the product are (tap, c), columns k, and the sum runs over the pixels of one slice, four in a row of the image
 // at a time; the last four of a row may reach past it, where x counts as zero. A workgroup makes 8*WG_Y rows x 8*WG_X
 // columns, an invocation 8 x 8 of them. A step of the sum is STEP times four pixels: every invocation loads four of one
@@ -43,7 +44,8 @@ alias Upstream = vec4<f32>;
 @group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> size: Size;
+@group(0) @binding(3) var<storage, read_write> bias_partials: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> size: Size;
 
 // Pixel 4g + p of a step, quad y of the tile's rows: rows_p[g*2*WG_Y + y].
 var<workgroup> rows0: array<vec4<f32>, 2u * STEP * WG_Y>;
@@ -108,6 +110,7 @@ fn tiled(
     var up_line = four_y / size.fours;
     let last = lines * size.out_width - 1u;
 
+    var bias = ZERO;
     var a000 = ZERO;
     var a001 = ZERO;
     var a010 = ZERO;
@@ -155,6 +158,12 @@ fn tiled(
             d1 = vec4<f32>(upstream[min(start + 1u, last) * size.out_quads + quad]);
             d2 = vec4<f32>(upstream[min(start + 2u, last) * size.out_quads + quad]);
             d3 = vec4<f32>(upstream[min(start + 3u, last) * size.out_quads + quad]);
+            if (row0 == 0u) {
+                // Pixels of the row that are left from here on; none behind the last row.
+                let left = select(0u, size.out_width - up_four * 4u, up_line < lines);
+                bias += select(ZERO, d0, left > 0u) + select(ZERO, d1, left > 1u);
+                bias += select(ZERO, d2, left > 2u) + select(ZERO, d3, left > 3u);
+            }
         }
         up_four += size.step_fours;
         up_line += size.step_images * size.out_height + size.step_rows;
@@ -259,6 +268,20 @@ fn tiled(
             a121 += x31.z * y31;
             a130 += x31.w * y30;
             a131 += x31.w * y31;
+        }
+    }
+    if (row0 == 0u) {
+        workgroupBarrier();
+        if (fills_columns) {
+            columns0[local] = bias;
+        }
+        workgroupBarrier();
+        if (local < 2u * WG_X && quad0 + local < size.out_quads && slice < size.slices) {
+            var sum = columns0[local];
+            for (var g = 1u; g < STEP; g++) {
+                sum += columns0[g * 2u * WG_X + local];
+            }
+            bias_partials[slice * size.out_quads + quad0 + local] = sum;
         }
     }
     if (slice < size.slices) {

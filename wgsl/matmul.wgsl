@@ -2,7 +2,7 @@
 // barriers.
 //
 //   forward      y[m,k]  = b[k] + r[m,k] + sum_c x[m,c] * w[c,k]
-//   grad_input   dx[m,c] = sum_k dy[m,k] * w[c,k]
+//   grad_input   dx[m,c] = r[m,c] + sum_k dy[m,k] * w[c,k]
 //   grad_weight  dw[c,k] = sum_m x[m,c] * dy[m,k]
 // Layouts (P: rounded up to 4): x [M,P(C)]; y, r, dy [M,P(K)]; w [P(C),P(K)]; b [P(K)].
 // An invocation of `forward` and `grad_input` makes 8 rows of 8 columns: 16 loads for 256 multiply-adds. One of
@@ -36,8 +36,9 @@ alias Upstream = vec4<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<Result>;
 @group(0) @binding(5) var<uniform> size: Size;
 
-@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
-@group(0) @binding(3) var<uniform> gradient_size: Size;
+@group(0) @binding(2) var<storage, read> addend: array<Residual>;
+@group(0) @binding(3) var<storage, read_write> gradient: array<Gradient>;
+@group(0) @binding(4) var<uniform> gradient_size: Size;
 
 @group(0) @binding(1) var<storage, read> upstream: array<Upstream>;
 @group(0) @binding(2) var<storage, read_write> partials: array<vec4<f32>>;
@@ -69,9 +70,17 @@ fn put_gradient(row: u32, quad: u32, has_next: bool, value0: vec4<f32>, value1: 
         return;
     }
     let at = row * gradient_size.in_quads + quad;
-    gradient[at] = Gradient(value0);
+    var v0 = value0;
+    var v1 = value1;
+    if (gradient_size.has_residual != 0u) {
+        v0 += vec4<f32>(addend[at]);
+        if (has_next) {
+            v1 += vec4<f32>(addend[at + 1u]);
+        }
+    }
+    gradient[at] = Gradient(v0);
     if (has_next) {
-        gradient[at + 1u] = Gradient(value1);
+        gradient[at + 1u] = Gradient(v1);
     }
 }
 

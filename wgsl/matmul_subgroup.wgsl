@@ -2,7 +2,7 @@
 // the rows that eight lanes load pass from lane to lane instead of being loaded by each. A workgroup is one subgroup.
 //
 //   forward      y[m,k]  = b[k] + r[m,k] + sum_c x[m,c] * w[c,k]
-//   grad_input   dx[m,c] = sum_k dy[m,k] * w[c,k]
+//   grad_input   dx[m,c] = r[m,c] + sum_k dy[m,k] * w[c,k]
 //   grad_weight  dw[c,k] = sum_m x[m,c] * dy[m,k]
 // Layouts (P: rounded up to 4): x [M,P(C)]; y, r, dy [M,P(K)]; w [P(C),P(K)]; b [P(K)]. TRANSPOSED = 1 is grad_input:
 // source is dy, result is dx.

@@ -1,11 +1,11 @@
 // Matrix product of rows with a weight, and its gradients, in tiles of workgroup memory: for devices with fast barriers.
 //
 //   forward      y[m,k]  = b[k] + r[m,k] + sum_c x[m,c] * w[c,k]
-//   grad_input   dx[m,c] = sum_k dy[m,k] * w[c,k]
-//   grad_weight  dw[c,k] = sum_m x[m,c] * dy[m,k]
-// Layouts (P: rounded up to 4): x [M,P(C)]; y, r, dy [M,P(K)]; w [P(C),P(K)]; b [P(K)].
-// A workgroup makes 64 x 64 results (`grad_weight`: their sum over one slice of rows, into partial [slices, P(C), P(K)],
-// which reduce_rows.wgsl adds), 16 terms at a time; an invocation 8 rows of two quads. Terms of `left_tile` come in
+//   grad_input   dx[m,c] = r[m,c] + sum_k dy[m,k] * w[c,k]
+//   grad_weight  dw[c,k] = sum_m x[m,c] * dy[m,k],  db[k] = sum_m dy[m,k]
+// Layouts (P: rounded up to 4): x [M,P(C)], of `forward` and `grad_weight` perhaps two tensors side by side; y, r, dy [M,P(K)]; w [P(C),P(K)]; b [P(K)].
+// A workgroup makes 64 x 64 results (`grad_weight`: their sum over one slice of rows, into partial [slices, P(C), P(K)] and
+// [slices, P(K)], which reduce_rows.wgsl adds), 16 terms at a time; an invocation 8 rows of two quads. Terms of `left_tile` come in
 // quads: [quad of terms][row]; `right_tile` is [term][quad of columns]. Fills read clamped places; terms beyond the end
 // are zero in `left_tile`.
 
@@ -23,11 +23,13 @@ struct Size {
     has_residual: u32,
     slices: u32,
     slice_rows: u32,
-    pad0: u32,
+    // Quads of x's rows that lie in `left`; the others lie in `other`, a tensor of its own.
+    first_quads: u32,
 }
 
 // How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
 alias Left = vec4<f32>;
+alias Other = vec4<f32>;
 alias Right = vec4<f32>;
 alias Residual = vec4<f32>;
 alias Result = vec4<f32>;
@@ -38,11 +40,18 @@ alias Gradient = vec4<f32>;
 // forward
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> residual: array<Residual>;
-@group(0) @binding(4) var<storage, read_write> result: array<Result>;
-@group(0) @binding(5) var<uniform> forward_size: Size;
-// grad_input and grad_weight
-@group(0) @binding(2) var<storage, read_write> gradient: array<Gradient>;
-@group(0) @binding(3) var<uniform> gradient_size: Size;
+@group(0) @binding(4) var<storage, read> other: array<Other>;
+@group(0) @binding(5) var<storage, read_write> result: array<Result>;
+@group(0) @binding(6) var<uniform> forward_size: Size;
+// grad_input
+@group(0) @binding(2) var<storage, read> addend: array<Residual>;
+@group(0) @binding(3) var<storage, read_write> gradient: array<Gradient>;
+@group(0) @binding(4) var<uniform> gradient_size: Size;
+// grad_weight
+@group(0) @binding(2) var<storage, read> other_left: array<Other>;
+@group(0) @binding(3) var<storage, read_write> weight_gradient: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> bias_gradient: array<vec4<f32>>;
+@group(0) @binding(5) var<uniform> weight_size: Size;
 
 // The last index is the invocation's: all its reads are one place and constants.
 var<workgroup> left_tile: array<array<array<vec4<f32>, GROUP>, 8>, STEP_QUADS>;
@@ -173,6 +182,31 @@ fn fill_left(rows: Rows, step: u32, pitch: u32) {
     left_tile[rows.terms + 2u][high + 4u][low] = select(ZERO, v3, far < pitch);
 }
 
+// A quad of terms of a row of x: of `left`, or of `other` behind it.
+fn term_of_both(row: u32, term: u32, size: Size) -> vec4<f32> {
+    let at = min(term, size.in_quads - 1u);
+    if (at < size.first_quads) {
+        return vec4<f32>(left[row * size.first_quads + at]);
+    }
+    return vec4<f32>(other[row * (size.in_quads - size.first_quads) + at - size.first_quads]);
+}
+
+// As `fill_left`, of x that may be two tensors; `rows.at0` and `at1` are rows.
+fn fill_left_of_both(rows: Rows, step: u32, size: Size) {
+    let high = rows.slot / GROUP;
+    let low = rows.slot % GROUP;
+    let near = step + rows.terms;
+    let far = near + 2u;
+    let v0 = term_of_both(rows.at0, near, size);
+    let v1 = term_of_both(rows.at0, far, size);
+    let v2 = term_of_both(rows.at1, near, size);
+    let v3 = term_of_both(rows.at1, far, size);
+    left_tile[rows.terms][high][low] = select(ZERO, v0, near < size.in_quads);
+    left_tile[rows.terms + 2u][high][low] = select(ZERO, v1, far < size.in_quads);
+    left_tile[rows.terms][high + 4u][low] = select(ZERO, v2, near < size.in_quads);
+    left_tile[rows.terms + 2u][high + 4u][low] = select(ZERO, v3, far < size.in_quads);
+}
+
 // Rows of `right` as they are, from flat place `at` on, four rows apart; `last` is the same column of the last row.
 fn fill_right(at: u32, last: u32, pitch: u32, local: u32) {
     let term = local / QUADS;
@@ -202,9 +236,20 @@ fn put(size: Size, row: u32, quad: u32, value: vec4<f32>) {
     }
 }
 
-fn put_gradient(rows: u32, quads: u32, offset: u32, row: u32, quad: u32, value: vec4<f32>) {
+fn put_gradient(size: Size, row: u32, quad: u32, value: vec4<f32>) {
+    if (row < size.rows && quad < size.in_quads) {
+        let at = row * size.in_quads + quad;
+        var sum = value;
+        if (size.has_residual != 0u) {
+            sum += vec4<f32>(addend[at]);
+        }
+        gradient[at] = Gradient(sum);
+    }
+}
+
+fn put_weight(rows: u32, quads: u32, offset: u32, row: u32, quad: u32, value: vec4<f32>) {
     if (row < rows && quad < quads) {
-        gradient[offset + row * quads + quad] = Gradient(value);
+        weight_gradient[offset + row * quads + quad] = value;
     }
 }
 
@@ -218,13 +263,13 @@ fn forward(
     let quad_tiles = (size.out_quads + QUADS - 1u) / QUADS;
     let row_tiles = (size.rows + ROWS - 1u) / ROWS;
     let place = locate(group.y * groups.x + group.x, row_tiles, quad_tiles);
-    let rows = left_rows(place, size.rows, size.in_quads, local);
+    let rows = left_rows(place, size.rows, 1u, local);
     let column = min(place.quad + local % QUADS, size.out_quads - 1u);
     let last = (4u * size.in_quads - 1u) * size.out_quads + column;
     var at = local / QUADS * size.out_quads + column;
     var tile: Tile;
     for (var step = 0u; step < size.in_quads; step += STEP_QUADS) {
-        fill_left(rows, step, size.in_quads);
+        fill_left_of_both(rows, step, size);
         fill_right(at, last, size.out_quads, local);
         at += 4u * STEP_QUADS * size.out_quads;
         workgroupBarrier();
@@ -285,22 +330,22 @@ fn grad_input(
     }
     let row = select(place.row, size.rows, place.slice > 0u) + local / 8u;
     let quad = place.quad + local % 8u;
-    put_gradient(size.rows, size.in_quads, 0u, row + 0u, quad, tile.a0);
-    put_gradient(size.rows, size.in_quads, 0u, row + 0u, quad + 8u, tile.b0);
-    put_gradient(size.rows, size.in_quads, 0u, row + 8u, quad, tile.a1);
-    put_gradient(size.rows, size.in_quads, 0u, row + 8u, quad + 8u, tile.b1);
-    put_gradient(size.rows, size.in_quads, 0u, row + 16u, quad, tile.a2);
-    put_gradient(size.rows, size.in_quads, 0u, row + 16u, quad + 8u, tile.b2);
-    put_gradient(size.rows, size.in_quads, 0u, row + 24u, quad, tile.a3);
-    put_gradient(size.rows, size.in_quads, 0u, row + 24u, quad + 8u, tile.b3);
-    put_gradient(size.rows, size.in_quads, 0u, row + 32u, quad, tile.a4);
-    put_gradient(size.rows, size.in_quads, 0u, row + 32u, quad + 8u, tile.b4);
-    put_gradient(size.rows, size.in_quads, 0u, row + 40u, quad, tile.a5);
-    put_gradient(size.rows, size.in_quads, 0u, row + 40u, quad + 8u, tile.b5);
-    put_gradient(size.rows, size.in_quads, 0u, row + 48u, quad, tile.a6);
-    put_gradient(size.rows, size.in_quads, 0u, row + 48u, quad + 8u, tile.b6);
-    put_gradient(size.rows, size.in_quads, 0u, row + 56u, quad, tile.a7);
-    put_gradient(size.rows, size.in_quads, 0u, row + 56u, quad + 8u, tile.b7);
+    put_gradient(size, row + 0u, quad, tile.a0);
+    put_gradient(size, row + 0u, quad + 8u, tile.b0);
+    put_gradient(size, row + 8u, quad, tile.a1);
+    put_gradient(size, row + 8u, quad + 8u, tile.b1);
+    put_gradient(size, row + 16u, quad, tile.a2);
+    put_gradient(size, row + 16u, quad + 8u, tile.b2);
+    put_gradient(size, row + 24u, quad, tile.a3);
+    put_gradient(size, row + 24u, quad + 8u, tile.b3);
+    put_gradient(size, row + 32u, quad, tile.a4);
+    put_gradient(size, row + 32u, quad + 8u, tile.b4);
+    put_gradient(size, row + 40u, quad, tile.a5);
+    put_gradient(size, row + 40u, quad + 8u, tile.b5);
+    put_gradient(size, row + 48u, quad, tile.a6);
+    put_gradient(size, row + 48u, quad + 8u, tile.b6);
+    put_gradient(size, row + 56u, quad, tile.a7);
+    put_gradient(size, row + 56u, quad + 8u, tile.b7);
 }
 
 @compute @workgroup_size(WG)
@@ -309,7 +354,7 @@ fn grad_weight(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let size = gradient_size;
+    let size = weight_size;
     let quad_tiles = (size.out_quads + QUADS - 1u) / QUADS;
     let row_tiles = (4u * size.in_quads + ROWS - 1u) / ROWS;
     let place = locate(group.y * groups.x + group.x, row_tiles, quad_tiles);
@@ -317,48 +362,88 @@ fn grad_weight(
     let end = min(first + size.slice_rows, size.rows);
     let channel = min(place.row / 4u + local % QUADS, size.in_quads - 1u);
     let terms = local / QUADS;
-    let last_channel = (size.rows - 1u) * size.in_quads + channel;
+    // Which of the two tensors holds the channel, where in a row, and how long its rows are.
+    let is_first = channel < size.first_quads;
+    let width = select(size.in_quads - size.first_quads, size.first_quads, is_first);
+    let offset_in_row = select(channel - size.first_quads, channel, is_first);
+    let last_channel = (size.rows - 1u) * width + offset_in_row;
     let column = min(place.quad + local % QUADS, size.out_quads - 1u);
     let last = (size.rows - 1u) * size.out_quads + column;
-    var channel_at = (first + 4u * terms) * size.in_quads + channel;
+    var channel_at = (first + 4u * terms) * width + offset_in_row;
     var at = (first + terms) * size.out_quads + column;
+    var bias_sum = ZERO;
     var tile: Tile;
     for (var step = first; step < end; step += 4u * STEP_QUADS) {
         let row = step + 4u * terms;
-        let v0 = vec4<f32>(left[min(channel_at, last_channel)]);
-        let v1 = vec4<f32>(left[min(channel_at + size.in_quads, last_channel)]);
-        let v2 = vec4<f32>(left[min(channel_at + 2u * size.in_quads, last_channel)]);
-        let v3 = vec4<f32>(left[min(channel_at + 3u * size.in_quads, last_channel)]);
+        let at0 = min(channel_at, last_channel);
+        let at1 = min(channel_at + width, last_channel);
+        let at2 = min(channel_at + 2u * width, last_channel);
+        let at3 = min(channel_at + 3u * width, last_channel);
+        var v0 = ZERO;
+        var v1 = ZERO;
+        var v2 = ZERO;
+        var v3 = ZERO;
+        if (is_first) {
+            v0 = vec4<f32>(left[at0]);
+            v1 = vec4<f32>(left[at1]);
+            v2 = vec4<f32>(left[at2]);
+            v3 = vec4<f32>(left[at3]);
+        } else {
+            v0 = vec4<f32>(other_left[at0]);
+            v1 = vec4<f32>(other_left[at1]);
+            v2 = vec4<f32>(other_left[at2]);
+            v3 = vec4<f32>(other_left[at3]);
+        }
         fill_left_transposed(
             terms, local % QUADS / GROUP, local % GROUP, select(ZERO, v0, row < end), select(ZERO, v1, row + 1u < end),
             select(ZERO, v2, row + 2u < end), select(ZERO, v3, row + 3u < end),
         );
         fill_right(at, last, size.out_quads, local);
-        channel_at += 4u * STEP_QUADS * size.in_quads;
+        if (place.row == 0u) {
+            // What this invocation has just filled in.
+            let half = local % QUADS / GROUP;
+            let quad = local % GROUP;
+            bias_sum += select(ZERO, right_tile[terms][half][quad], step + terms < end);
+            bias_sum += select(ZERO, right_tile[terms + 4u][half][quad], step + terms + 4u < end);
+            bias_sum += select(ZERO, right_tile[terms + 8u][half][quad], step + terms + 8u < end);
+            bias_sum += select(ZERO, right_tile[terms + 12u][half][quad], step + terms + 12u < end);
+        }
+        channel_at += 4u * STEP_QUADS * width;
         at += 4u * STEP_QUADS * size.out_quads;
         workgroupBarrier();
         tile = add_step(tile, local);
         workgroupBarrier();
+    }
+    if (place.row == 0u) {
+        right_tile[terms][local % QUADS / GROUP][local % GROUP] = bias_sum;
+        workgroupBarrier();
+        if (local < QUADS && place.quad + local < size.out_quads && place.slice < size.slices) {
+            let half = local / GROUP;
+            let quad = local % GROUP;
+            let low = right_tile[0][half][quad] + right_tile[1][half][quad];
+            let high = right_tile[2][half][quad] + right_tile[3][half][quad];
+            bias_gradient[place.slice * size.out_quads + place.quad + local] = low + high;
+        }
     }
     // The tile's slots hold the first lanes of 16 quads of channels, then the second ones, and so on.
     let rows = select(4u * size.in_quads, 0u, place.slice >= size.slices);
     let offset = place.slice * 4u * size.in_quads * size.out_quads;
     let row = place.row + local / 8u * 4u;
     let quad = place.quad + local % 8u;
-    put_gradient(rows, size.out_quads, offset, row + 0u, quad, tile.a0);
-    put_gradient(rows, size.out_quads, offset, row + 0u, quad + 8u, tile.b0);
-    put_gradient(rows, size.out_quads, offset, row + 32u, quad, tile.a1);
-    put_gradient(rows, size.out_quads, offset, row + 32u, quad + 8u, tile.b1);
-    put_gradient(rows, size.out_quads, offset, row + 1u, quad, tile.a2);
-    put_gradient(rows, size.out_quads, offset, row + 1u, quad + 8u, tile.b2);
-    put_gradient(rows, size.out_quads, offset, row + 33u, quad, tile.a3);
-    put_gradient(rows, size.out_quads, offset, row + 33u, quad + 8u, tile.b3);
-    put_gradient(rows, size.out_quads, offset, row + 2u, quad, tile.a4);
-    put_gradient(rows, size.out_quads, offset, row + 2u, quad + 8u, tile.b4);
-    put_gradient(rows, size.out_quads, offset, row + 34u, quad, tile.a5);
-    put_gradient(rows, size.out_quads, offset, row + 34u, quad + 8u, tile.b5);
-    put_gradient(rows, size.out_quads, offset, row + 3u, quad, tile.a6);
-    put_gradient(rows, size.out_quads, offset, row + 3u, quad + 8u, tile.b6);
-    put_gradient(rows, size.out_quads, offset, row + 35u, quad, tile.a7);
-    put_gradient(rows, size.out_quads, offset, row + 35u, quad + 8u, tile.b7);
+    put_weight(rows, size.out_quads, offset, row + 0u, quad, tile.a0);
+    put_weight(rows, size.out_quads, offset, row + 0u, quad + 8u, tile.b0);
+    put_weight(rows, size.out_quads, offset, row + 32u, quad, tile.a1);
+    put_weight(rows, size.out_quads, offset, row + 32u, quad + 8u, tile.b1);
+    put_weight(rows, size.out_quads, offset, row + 1u, quad, tile.a2);
+    put_weight(rows, size.out_quads, offset, row + 1u, quad + 8u, tile.b2);
+    put_weight(rows, size.out_quads, offset, row + 33u, quad, tile.a3);
+    put_weight(rows, size.out_quads, offset, row + 33u, quad + 8u, tile.b3);
+    put_weight(rows, size.out_quads, offset, row + 2u, quad, tile.a4);
+    put_weight(rows, size.out_quads, offset, row + 2u, quad + 8u, tile.b4);
+    put_weight(rows, size.out_quads, offset, row + 34u, quad, tile.a5);
+    put_weight(rows, size.out_quads, offset, row + 34u, quad + 8u, tile.b5);
+    put_weight(rows, size.out_quads, offset, row + 3u, quad, tile.a6);
+    put_weight(rows, size.out_quads, offset, row + 3u, quad + 8u, tile.b6);
+    put_weight(rows, size.out_quads, offset, row + 35u, quad, tile.a7);
+    put_weight(rows, size.out_quads, offset, row + 35u, quad + 8u, tile.b7);
 }

@@ -195,7 +195,7 @@ for batch in $batches; do
         size=$(stem "$model")-b$batch
         part "bench-$size" "$bench_share" "$bin/duet" --json bench --steps-only --model "$model" --batch "$batch" \
             --seconds "$bench_seconds"
-        part "profile-$size" "$profile_share" "$bin/duet" --json bench --profile --model "$model" --batch "$batch" \
+        part "profile-$size" "$profile_share" "$bin/duet" --json bench --roofline --model "$model" --batch "$batch" \
             --seconds "$bench_seconds"
     done
 done

@@ -5,7 +5,11 @@ use crate::error::{Error, Result};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// What [`DeviceOptions::seconds_per_submit`] is on a GPU where it isn't given: a quarter of what Windows waits.
+#[cfg(not(target_arch = "wasm32"))]
+const SECONDS_PER_SUBMIT: f64 = 0.5;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +23,9 @@ pub struct DeviceOptions {
     pub pipeline_cache: Option<std::path::PathBuf>,
     /// Dispatches per submission at most, so that a GPU that also draws a page is never held for long; 0: all at once.
     pub dispatches_per_submit: usize,
+    /// Natively: seconds that a submission may take, by what dispatches took before, so that no system resets a GPU that is slow;
+    /// 0: half a second on a GPU, no bound on software.
+    pub seconds_per_submit: f64,
 }
 
 /// What the device says of itself.
@@ -83,14 +90,18 @@ pub(super) struct Shared {
     pub info: DeviceInfo,
     pub tally: Arc<Tally>,
     pub dispatches_per_submit: usize,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub pace: super::pace::Pace,
+    /// Most bytes of buffers.
+    pub max_bytes: AtomicU64,
     traits: Traits,
     attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
-    /// By file, and what of it is f16.
-    modules: Mutex<HashMap<(&'static str, Vec<&'static str>), wgpu::ShaderModule>>,
-    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    /// By file, and what of it is f16; each is made once, by whoever needs it first.
+    pub modules: Mutex<HashMap<(&'static str, Vec<&'static str>), Arc<OnceLock<wgpu::ShaderModule>>>>,
+    pub pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     #[cfg(not(target_arch = "wasm32"))]
-    cache: Option<super::disk_cache::DiskCache>,
+    pub cache: Option<super::disk_cache::DiskCache>,
 }
 
 /// An error the device reported by itself.
@@ -270,6 +281,13 @@ impl Device {
                     0 => usize::MAX,
                     some => some,
                 },
+                #[cfg(not(target_arch = "wasm32"))]
+                pace: super::pace::Pace::new(match options.seconds_per_submit {
+                    seconds if seconds > 0.0 => seconds,
+                    _ if traits.software => f64::INFINITY,
+                    _ => SECONDS_PER_SUBMIT,
+                }),
+                max_bytes: AtomicU64::new(u64::MAX),
                 traits,
                 attachments: Mutex::default(),
                 failure,
@@ -318,6 +336,12 @@ impl Device {
         self.shared.device.limits().max_storage_buffer_binding_size
     }
 
+    /// Bounds what buffers may take together, in bytes, from now on: what would need more is refused with
+    /// [`Error::OutOfMemory`], as where the device has no more. For programs that share a GPU with others.
+    pub fn bound_memory(&self, bytes: u64) {
+        self.shared.max_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Counts since the device was opened.
     pub fn counters(&self) -> Counters {
         let tally = &self.shared.tally;
@@ -338,6 +362,11 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
+        // Of a lost device everything is wrong; that it is lost is heard of at the next look at it.
+        #[cfg(not(target_arch = "wasm32"))]
+        if matches!(*lock(&self.shared.failure), Some(Failure::Other(_))) {
+            let _ = self.shared.device.poll(wgpu::PollType::Poll);
+        }
         let mut failure = lock(&self.shared.failure);
         match failure.clone() {
             None => Ok(()),
@@ -357,6 +386,8 @@ impl Device {
     /// Gives the device up on purpose: everything on it fails with [`Error::DeviceLost`] from now on.
     pub fn destroy(&self) {
         self.shared.device.destroy();
+        // The callback that says so comes late.
+        *lock(&self.shared.failure) = Some(Failure::Lost("it was given up".into()));
     }
 
     /// Waits until everything submitted has run (natively; a browser's queue cannot be waited for this way).
@@ -366,6 +397,8 @@ impl Device {
             .device
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
+        #[cfg(not(target_arch = "wasm32"))]
+        self.shared.pace.idle();
         self.check()
     }
 
@@ -375,42 +408,6 @@ impl Device {
         if let Some(cache) = &self.shared.cache {
             cache.save();
         }
-    }
-
-    /// The compiled pipeline of `kernel`, made at its first use.
-    pub(super) fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
-        let shared = &*self.shared;
-        if let Some(pipeline) = lock(&shared.pipelines).get(kernel) {
-            return pipeline.clone();
-        }
-        let module = lock(&shared.modules)
-            .entry((kernel.file, kernel.halves.clone()))
-            .or_insert_with(|| {
-                shared.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                    label: Some(kernel.file),
-                    source: wgpu::ShaderSource::Wgsl(kernel.program()),
-                })
-            })
-            .clone();
-        #[cfg(not(target_arch = "wasm32"))]
-        let cache = shared.cache.as_ref().map(|cache| &cache.cache);
-        #[cfg(target_arch = "wasm32")]
-        let cache = None;
-        let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&kernel.to_string()),
-            layout: None,
-            module: &module,
-            entry_point: Some(kernel.entry),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &kernel.constants,
-                // Kernels write every element of workgroup memory before they read it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache,
-        });
-        shared.tally.pipelines.fetch_add(1, Ordering::Relaxed);
-        lock(&shared.pipelines).insert(kernel.clone(), pipeline.clone());
-        pipeline
     }
 }
 

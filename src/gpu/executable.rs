@@ -118,19 +118,22 @@ impl Device {
         if size > have {
             return Err(Error::LimitTooSmall { limit: "maxBufferSize", need: size, have });
         }
+        let together = shared.tally.live_bytes.load(Ordering::Relaxed).saturating_add(size);
+        if together > shared.max_bytes.load(Ordering::Relaxed) {
+            return Err(Error::OutOfMemory { need: together });
+        }
         let scope = shared.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         let inner = shared.device.create_buffer(&descriptor);
         if scope.pop().await.is_some() {
-            let alive = shared.tally.live_bytes.load(Ordering::Relaxed);
-            return Err(Error::OutOfMemory { need: alive.saturating_add(size) });
+            return Err(Error::OutOfMemory { need: together });
         }
         Ok(self.counted(inner))
     }
 
     /// A buffer whose memory is counted and freed with its last clone.
-    pub(super) fn counted(&self, buffer: wgpu::Buffer) -> Buffer {
+    fn counted(&self, buffer: wgpu::Buffer) -> Buffer {
         let tally = Arc::clone(&self.shared.tally);
         for counter in [&tally.buffers, &tally.live_buffers] {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +204,13 @@ impl Device {
                 }
             });
         }
-        let uniforms = self.upload_uniforms(program);
+        let uniforms = self.upload_uniforms(program).await?;
+        // What other threads find wrong with a shader is not in this one's scope, but known to the device.
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            self.compile(program);
+            self.check()?;
+        }
         let scope = self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut steps = Vec::with_capacity(program.launches.len());
         let mut offset = 0u64;
@@ -246,27 +255,17 @@ impl Device {
         Ok(Executable { device: self.clone(), steps, buffers, _uniforms: uniforms })
     }
 
-    /// Compiles the pipelines of `program` that do not exist yet, without allocating anything.
-    pub fn compile(&self, program: &Program) {
-        for kernel in program.kernels() {
-            self.pipeline(kernel);
-        }
-    }
-
-    fn upload_uniforms(&self, program: &Program) -> Buffer {
+    async fn upload_uniforms(&self, program: &Program) -> Result<Buffer> {
         let mut data = Vec::new();
         for launch in &program.launches {
             data.extend_from_slice(&launch.uniform);
             data.resize(data.len().next_multiple_of(UNIFORM_ALIGNMENT), 0);
         }
-        let buffer = self.shared.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("uniforms"),
-            size: data.len().max(UNIFORM_ALIGNMENT) as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.shared.queue.write_buffer(&buffer, 0, &data);
-        self.counted(buffer)
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let bytes = data.len().max(UNIFORM_ALIGNMENT) as u64;
+        let buffer = self.allocate("uniforms", bytes, usage).await?;
+        self.write(&buffer, 0, &data)?;
+        Ok(buffer)
     }
 }
 
@@ -312,7 +311,7 @@ pub struct Run<'a> {
 
 impl Device {
     /// Records runs one after the other and submits them at once, or in parts where
-    /// [`super::DeviceOptions::dispatches_per_submit`] asks for it. The mark is reached when all of them have run.
+    /// [`super::DeviceOptions::dispatches_per_submit`] or `seconds_per_submit` ask for it. The mark is reached when all of them have run.
     ///
     /// # Errors
     /// As [`Device::copy`].
@@ -326,13 +325,13 @@ impl Device {
 
     fn submit_all(&self, runs: &[Run<'_>]) -> wgpu::SubmissionIndex {
         let mut encoder = self.encoder();
-        let limit = self.shared.dispatches_per_submit;
+        let limit = self.dispatches_at_once();
         let mut recorded = 0usize;
         for Run { executable, before, after } in runs {
             Transfer::record(before, &mut encoder);
             for part in executable.steps.chunks(limit) {
                 if recorded > 0 && recorded.saturating_add(part.len()) > limit {
-                    self.submit(std::mem::replace(&mut encoder, self.encoder()));
+                    self.submit_dispatches(std::mem::replace(&mut encoder, self.encoder()), recorded);
                     recorded = 0;
                 }
                 recorded = recorded.saturating_add(part.len());
@@ -343,6 +342,22 @@ impl Device {
             }
             Transfer::record(after, &mut encoder);
         }
+        self.submit_dispatches(encoder, recorded)
+    }
+
+    /// Dispatches of the next submission at most.
+    fn dispatches_at_once(&self) -> usize {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.shared.dispatches_per_submit.min(self.shared.pace.limit());
+        #[cfg(target_arch = "wasm32")]
+        self.shared.dispatches_per_submit
+    }
+
+    fn submit_dispatches(&self, encoder: wgpu::CommandEncoder, dispatches: usize) -> wgpu::SubmissionIndex {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.shared.pace.submitted(dispatches);
+        #[cfg(target_arch = "wasm32")]
+        let _ = dispatches;
         self.submit(encoder)
     }
 }

@@ -11,6 +11,9 @@ mod device;
 #[cfg(not(target_arch = "wasm32"))]
 mod disk_cache;
 mod executable;
+#[cfg(not(target_arch = "wasm32"))]
+mod pace;
+mod pipelines;
 mod profile;
 mod program;
 mod readback;

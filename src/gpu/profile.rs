@@ -42,12 +42,8 @@ impl Executable {
             count,
         });
         let bytes = u64::from(count) * u64::from(wgpu::QUERY_SIZE);
-        let resolved = self.device().counted(shared.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("profile"),
-            size: bytes,
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        }));
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = self.device().allocate("profile", bytes, usage).await?;
         let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (i, step) in part.iter().enumerate() {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {

@@ -5,14 +5,17 @@
 //! [`Graph::compile`] drops what nothing needs, chooses kernels, plans memory and gives a [`Plan`]; the device a plan is
 //! loaded on may choose other families of kernels ([`crate::families`]).
 
+mod gather;
 mod memory;
 mod operation;
 mod plan;
+mod sums;
 
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub(crate) use operation::{Context, Operation, Upstream};
 use operation::{Leaf, Reserve};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
+pub(crate) use sums::Sum;
 
 use crate::error::{Error, Result};
 use std::sync::Arc;

@@ -55,6 +55,11 @@ pub(crate) trait Operation: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether it is the sum of its two inputs, made by one launch.
+    fn adds(&self) -> bool {
+        false
+    }
+
     /// The same operation which adds one further input, its last, to its result; `None`: it cannot.
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
         None

@@ -1,5 +1,6 @@
 //! A graph compiled: launches over planned memory.
 
+use super::gather::{Listing, arena_bytes};
 use super::memory::{Lifetime, MemoryPlan, plan_memory};
 use super::{Context, Graph, Node, NodeId};
 use crate::error::{Error, Result};
@@ -146,7 +147,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
-        self.compile_over(choices, true)
+        self.compile_over(choices, true, Some(DEFAULT_MAX_BINDING))
     }
 
     /// As [`Graph::compile_for`], but every tensor has memory of its own: the same launches and numbers for more memory.
@@ -155,10 +156,20 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_unshared(&self, choices: &Choices) -> Result<Plan> {
-        self.compile_over(choices, false)
+        self.compile_over(choices, false, Some(DEFAULT_MAX_BINDING))
     }
 
-    fn compile_over(&self, choices: &Choices, share: bool) -> Result<Plan> {
+    /// As [`Graph::compile_for`], but the launches are those that the operations made, no sums gathered: more launches, the same
+    /// bits.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn compile_as_made(&self, choices: &Choices) -> Result<Plan> {
+        self.compile_over(choices, true, None)
+    }
+
+    /// `most`: bytes that a launch of gathered sums may bind; `None`: none are gathered.
+    fn compile_over(&self, choices: &Choices, share: bool, most: Option<u64>) -> Result<Plan> {
         let needed = self.needed();
         let shapes =
             self.nodes.iter().zip(&needed).filter(|(node, needed)| **needed && !node.shape.is_empty());
@@ -178,6 +189,7 @@ impl Graph {
         };
         let mut launches: Vec<Launch> = Vec::new();
         let mut shapes: Vec<String> = Vec::new();
+        let mut additions: Vec<usize> = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
             if !needed[i] || node.is_memory() {
                 continue;
@@ -207,10 +219,19 @@ impl Graph {
                 );
                 return Err(Error::Gpu { detail });
             }
+            if node.op.adds() {
+                additions.push(launches.len());
+            }
             launches.extend(made);
             shapes.resize(launches.len(), self.shape_summary(node));
         }
-        Plan::new(launches, shapes, &compiler.virtual_bytes, compiler.externals, share)
+        let Compiler { mut virtual_bytes, externals, .. } = compiler;
+        if let Some(most) = most {
+            let given = externals.values().map(|(buffer, _)| *buffer).collect();
+            let (bytes, arena) = (&mut virtual_bytes, arena_bytes(choices.is_gpu(), most));
+            (launches, shapes) = Listing { launches, shapes, additions, bytes, given, arena, most }.gather();
+        }
+        Plan::new(launches, shapes, &virtual_bytes, externals, share)
     }
 }
 
@@ -342,9 +363,17 @@ impl Plan {
         device: &Device,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
-        let other = self.other_families(&Choices::of_device(device))?;
+        let choices = Choices::of_device(device);
+        let mut other = self.other_families(&choices)?;
+        let have = device.max_binding();
+        // Where little can be bound fewer sums are made at a time.
+        if let Some(graph) = &self.graph
+            && other.as_ref().unwrap_or(self).largest_binding() > have
+        {
+            other = Some(graph.compile_over(&choices, true, Some(have))?);
+        }
         let plan = other.as_ref().unwrap_or(self);
-        let (need, have) = (plan.largest_binding(), device.max_binding());
+        let need = plan.largest_binding();
         if need > have {
             return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });
         }

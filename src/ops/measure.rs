@@ -67,8 +67,8 @@ fn convolution(size: &Conv3x3, operation: KeyKind, family: Family) -> (Vec<u64>,
     ];
     let s = slices(&sizes);
     let launches = match operation {
-        KeyKind::ConvGradInput => conv3x3::grad_input(family, size, s[2], s[1], s[0]),
-        KeyKind::ConvGradWeight => conv3x3::grad_weight(family, size, s[0], s[2], s[3], s[1]),
+        KeyKind::ConvGradInput => conv3x3::grad_input(family, size, s[2], s[1], None, s[0]),
+        KeyKind::ConvGradWeight => conv3x3::grad_weight(family, size, s[0], s[2], s[3], s[1], None),
         _ => conv3x3::forward(family, size, s[0], s[1], Some(s[4]), None, s[2]),
     };
     (sizes, launches)
@@ -95,8 +95,8 @@ fn product(size: &MatMul, operation: KeyKind, family: Family) -> (Vec<u64>, Vec<
     ];
     let s = slices(&sizes);
     let launches = match operation {
-        KeyKind::MatmulGradInput => matmul::grad_input(family, size, s[2], s[1], s[0]),
-        KeyKind::MatmulGradWeight => matmul::grad_weight(family, size, s[0], s[2], s[3], s[1]),
+        KeyKind::MatmulGradInput => matmul::grad_input(family, size, s[2], s[1], None, s[0]),
+        KeyKind::MatmulGradWeight => matmul::grad_weight(family, size, s[0], s[2], s[3], s[1], None),
         _ => matmul::forward(family, size, s[0], s[1], Some(s[4]), None, s[2]),
     };
     (sizes, launches)

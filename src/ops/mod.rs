@@ -22,6 +22,7 @@ pub mod normalize;
 pub mod optimizer;
 pub mod pointwise;
 pub mod pool2d;
+pub mod probe;
 pub mod random;
 pub mod reduce_rows;
 pub mod resample;

@@ -130,6 +130,10 @@ impl Operation for Add {
         add(context.quads(), context.inputs[0], context.inputs[1], context.output)
     }
 
+    fn adds(&self) -> bool {
+        true
+    }
+
     fn reads_half(&self, _position: usize) -> bool {
         true
     }

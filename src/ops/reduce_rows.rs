@@ -1,43 +1,19 @@
-//! Column sums in a fixed order, for the gradients of biases and weights: `wgsl/reduce_rows.wgsl`.
+//! Column sums in a fixed order, for the gradients of biases and weights: `wgsl/reduce_rows.wgsl`, whose launches are
+//! [`Sum`]s.
 
-use super::kernel::{shader, split_rows};
-use crate::gpu::{Launch, Slice, spread};
-use crate::graph::{Context, Graph, NodeId, Operation};
+use super::kernel::split_rows;
+use crate::gpu::{Launch, Slice};
+use crate::graph::{Context, Graph, NodeId, Operation, Sum};
 use crate::tensor::pitch;
 
-shader!("reduce_rows");
-
-const WORKGROUP: u64 = 32;
 /// Invocations that the first of two passes aims at.
 const INVOCATIONS: usize = 1024;
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Size {
-    rows: u32,
-    quads: u32,
-    slices: u32,
-    slice_rows: u32,
-}
-
 /// Sums `rows` rows of `quads` vec4 into `slices` rows.
 pub(super) fn sum(rows: usize, quads: usize, slices: usize, x: Slice, y: Slice) -> Launch {
-    let uniform = Size {
-        rows: rows as u32,
-        quads: quads as u32,
-        slices: slices as u32,
-        slice_rows: rows.div_ceil(slices) as u32,
-    };
-    Launch {
-        kernel: kernel("forward", &[("WG", WORKGROUP as f64)]),
-        reads: vec![x],
-        writes: vec![y],
-        uniform: bytemuck::bytes_of(&uniform).to_vec(),
-        workgroups: spread(((slices * quads) as u64).div_ceil(WORKGROUP)),
-        multiply_adds: 0,
-    }
-    .stored(&["X"])
+    Sum { rows, quads, stride: quads, first: 0, x, y, copies: false }.launch(slices)
 }
+
 
 /// Bytes of scratch that `slices` partial sums of `elements` values need in [`add_slices`].
 pub(super) fn slice_bytes(slices: usize, elements: usize) -> u64 {
@@ -57,6 +33,41 @@ pub(super) fn add_slices(
         return vec![Launch { writes: vec![dw], ..partial }];
     }
     vec![Launch { writes: vec![scratch], ..partial }, sum(slices, elements / 4, 1, scratch, dw)]
+}
+
+/// As [`add_slices`] where `partial` also sums the gradient of a bias of `columns` values: `scratches` and `results` are of
+/// weight and bias. A bias that nobody asks for goes to the scratch.
+pub(super) fn add_slices_with_bias(
+    partial: Launch,
+    slices: usize,
+    [elements, columns]: [usize; 2],
+    scratches: [Slice; 2],
+    dw: Slice,
+    db: Option<Slice>,
+) -> Vec<Launch> {
+    if slices == 1 {
+        return vec![Launch { writes: vec![dw, db.unwrap_or(scratches[1])], ..partial }];
+    }
+    let mut launches = vec![Launch { writes: scratches.to_vec(), ..partial }];
+    launches.push(sum(slices, elements / 4, 1, scratches[0], dw));
+    launches.extend(db.map(|db| sum(slices, pitch(columns) / 4, 1, scratches[1], db)));
+    launches
+}
+
+/// Where the second of two scratches begins that lie in one: where it may be bound by itself.
+fn second_scratch(first: u64) -> u64 {
+    first.next_multiple_of(256)
+}
+
+/// Bytes of one scratch that holds two.
+pub(super) fn both_scratches([first, second]: [u64; 2]) -> u64 {
+    second_scratch(first) + second.max(16)
+}
+
+/// The two scratches that lie in one.
+pub(super) fn split_scratch(scratch: Slice, [first, second]: [u64; 2]) -> [Slice; 2] {
+    let offset = scratch.offset + second_scratch(first);
+    [Slice { bytes: first, ..scratch }, Slice { offset, bytes: second.max(16), ..scratch }]
 }
 
 fn slices(rows: usize, columns: usize) -> usize {
@@ -98,6 +109,32 @@ impl Operation for SumRows {
 }
 
 impl Graph {
+    /// Adds `op`, which makes the gradient of `weight` and, where there is a bias, updates that of the bias too.
+    pub(super) fn push_with_bias(
+        &mut self,
+        op: impl Operation,
+        bias: bool,
+        inputs: Vec<NodeId>,
+        weight: NodeId,
+    ) -> NodeId {
+        let shape = self.shape(weight).to_vec();
+        let columns = shape.last().copied().unwrap_or(0);
+        let updates = if bias { vec![self.reserve(&[columns])] } else { Vec::new() };
+        self.push_updating(op, inputs, updates, shape)
+    }
+
+    /// The gradient of a bias that was added to what `dy` is the gradient of: what `op` of `inputs` made beside the weight's, else
+    /// a sum of its own.
+    pub(super) fn gradient_of_bias<T: Operation + PartialEq>(
+        &mut self,
+        op: &T,
+        inputs: &[NodeId],
+        dy: NodeId,
+    ) -> NodeId {
+        let known = self.find(op, inputs).and_then(|node| self.node(node).updates.first().copied());
+        known.unwrap_or_else(|| self.sum_rows(dy))
+    }
+
     /// Column sums over all rows: the gradient of a bias.
     pub(super) fn sum_rows(&mut self, dy: NodeId) -> NodeId {
         let mut shape = self.shape(dy).to_vec();

@@ -149,10 +149,14 @@ fn convolution_gradients_match_finite_differences() {
         launches.extend(conv3x3::naive::grad_weight(&size, x_slice, d_slice, naive_dw.slice));
         let outputs = harness::families().into_iter().map(|family| {
             let (dx, dw) = (h.output(&in_shape), h.output(&weight_shape));
+            let db = h.output(&[size.out_channels]);
             let scratch = h.scratch(conv3x3::grad_weight_scratch(family, &size));
-            launches.extend(conv3x3::grad_input(family, &size, d_slice, w_slice, dx.slice));
-            launches.extend(conv3x3::grad_weight(family, &size, x_slice, d_slice, scratch, dw.slice));
-            (family, dx, dw)
+            let more = h.output(&in_shape);
+            launches.extend(conv3x3::grad_input(family, &size, d_slice, w_slice, None, dx.slice));
+            launches.extend(conv3x3::grad_input(family, &size, d_slice, w_slice, Some(x_slice), more.slice));
+            let bias = Some(db.slice);
+            launches.extend(conv3x3::grad_weight(family, &size, x_slice, d_slice, scratch, dw.slice, bias));
+            (family, [dx, more], dw, db)
         });
         let outputs: Vec<_> = outputs.collect();
         h.run(launches);
@@ -163,11 +167,16 @@ fn convolution_gradients_match_finite_differences() {
         assert_gradient(&format!("{name} naive dx"), &narrow(&naive_dx), &x, loss);
         let loss = |w: &[f64]| dot(&conv_twin(&size, &x, w, &[], &[]), &dy);
         assert_gradient(&format!("{name} naive dw"), &naive_dw, &weight, loss);
-        for (family, dx, dw) in outputs {
+        let of_channel = |k: usize| dy.iter().skip(k).step_by(size.out_channels).sum();
+        let want_db: Vec<f64> = (0..size.out_channels).map(of_channel).collect();
+        for (family, [dx, more], dw, db) in outputs {
             let name = format!("{family} {name}");
             // Every element by the naive twin, which the finite differences have confirmed.
             assert_close(&format!("{name} dx"), &h.read(&dx), &naive_dx, 1e-5);
+            let want: Vec<f64> = naive_dx.iter().zip(&x).map(|(dx, x)| dx + x).collect();
+            assert_close(&format!("{name} dx and x"), &h.read(&more), &want, 1e-5);
             assert_close(&format!("{name} dw"), &unpad_weight(&size, &h.read(&dw)), &wide(&naive_dw), 1e-5);
+            assert_close(&format!("{name} db"), &h.read(&db), &want_db, 1e-5);
         }
     }
 }
@@ -197,8 +206,8 @@ fn repeat_bit_for_bit(family: Family) {
     let runs = [0, 1].map(|_| {
         let (y, dx, dw) = (h.output(&out_shape), h.output(&in_shape), h.output(&weight_shape));
         let mut launches = conv3x3::forward(family, &size, x, w, None, None, y.slice);
-        launches.extend(conv3x3::grad_input(family, &size, dy, w, dx.slice));
-        launches.extend(conv3x3::grad_weight(family, &size, x, dy, scratch, dw.slice));
+        launches.extend(conv3x3::grad_input(family, &size, dy, w, None, dx.slice));
+        launches.extend(conv3x3::grad_weight(family, &size, x, dy, scratch, dw.slice, None));
         h.run(launches);
         [y, dx, dw].map(|tensor| h.read(&tensor).into_iter().map(f32::to_bits).collect::<Vec<_>>())
     });

@@ -76,7 +76,7 @@ fn products_in_tiles() {
     rows.resize(columns.next_multiple_of(4), 0.0);
     let w = h.input(&[rows.len(), 1], &rows).slice;
     let dx = h.output(&[1, columns]);
-    let launches = matmul::grad_input(Family::Tiled, &size, dy, w, dx.slice);
+    let launches = matmul::grad_input(Family::Tiled, &size, dy, w, None, dx.slice);
     is_folded(launches[0].workgroups);
     h.run(launches);
     let got = h.read(&dx);
@@ -100,7 +100,7 @@ fn convolutions_in_tiles() {
     let y = h.output(&[batch, 1, 1, 1]);
     for launches in [
         conv3x3::forward(Family::Tiled, &size, given, w, None, None, y.slice),
-        conv3x3::grad_input(Family::Tiled, &size, given, w, y.slice),
+        conv3x3::grad_input(Family::Tiled, &size, given, w, None, y.slice),
     ] {
         assert_eq!(launches[0].workgroups, [32_768, 2, 1]);
         h.run(launches);

@@ -1,6 +1,7 @@
 //! The library's tests: kernels against f64 twins and finite differences, golden data of the reference, end to end.
 
 mod activations;
+mod adverse;
 mod attention;
 mod augment;
 mod backends;

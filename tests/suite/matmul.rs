@@ -53,7 +53,10 @@ struct Outputs {
     plain: Vec<f32>,
     full: Vec<f32>,
     dx: Vec<f32>,
+    /// With x added.
+    dx_and_x: Vec<f32>,
     dw: Vec<f32>,
+    db: Vec<f32>,
 }
 
 fn run(family: Family, size: &MatMul, inputs: &Inputs) -> Outputs {
@@ -66,14 +69,18 @@ fn run(family: Family, size: &MatMul, inputs: &Inputs) -> Outputs {
     let residual = h.input(&y_shape, &inputs.residual).slice;
     let dy = h.input(&y_shape, &inputs.dy).slice;
     let (plain, full) = (h.output(&y_shape), h.output(&y_shape));
-    let (dx, dw) = (h.output(&x_shape), h.output(&weight_shape));
+    let (dx, dx_and_x) = (h.output(&x_shape), h.output(&x_shape));
+    let (dw, db) = (h.output(&weight_shape), h.output(&[size.out_features]));
     let scratch = h.scratch(matmul::grad_weight_scratch(family, size));
     let mut launches = matmul::forward(family, size, x, weight, None, None, plain.slice);
     launches.extend(matmul::forward(family, size, x, weight, Some(bias), Some(residual), full.slice));
-    launches.extend(matmul::grad_input(family, size, dy, weight, dx.slice));
-    launches.extend(matmul::grad_weight(family, size, x, dy, scratch, dw.slice));
+    launches.extend(matmul::grad_input(family, size, dy, weight, None, dx.slice));
+    launches.extend(matmul::grad_input(family, size, dy, weight, Some(x), dx_and_x.slice));
+    launches.extend(matmul::grad_weight(family, size, x, dy, scratch, dw.slice, Some(db.slice)));
     h.run(launches);
-    Outputs { plain: h.read(&plain), full: h.read(&full), dx: h.read(&dx), dw: h.read(&dw) }
+    let [plain, full, dx, dx_and_x, dw, db] =
+        [plain, full, dx, dx_and_x, dw, db].map(|tensor| h.read(&tensor));
+    Outputs { plain, full, dx, dx_and_x, dw, db }
 }
 
 fn product(size: &MatMul, x: &[f64], weight: &[f64], bias: &[f64], residual: &[f64]) -> Vec<f64> {
@@ -105,9 +112,14 @@ fn matrix_products_and_their_gradients_match() {
             let want = product(&size, &x, &weight, &bias, &residual);
             assert_close(&format!("{name} with bias and residual"), &got.full, &want, 1e-5);
             assert_gradient(&format!("{name} dx"), &got.dx, &x, |x| loss(x, &weight));
+            let want: Vec<f64> = wide(&got.dx).iter().zip(&x).map(|(dx, x)| dx + x).collect();
+            assert_close(&format!("{name} dx and x"), &got.dx_and_x, &want, 1e-6);
             let (dw, pads) = got.dw.split_at(whole);
             assert!(pads.iter().all(|v| *v == 0.0), "{name}: padded rows have a gradient");
             assert_gradient(&format!("{name} dw"), dw, &weight, |w| loss(&x, w));
+            let of_column = |k: usize| dy.iter().skip(k).step_by(out_features).sum();
+            let want: Vec<f64> = (0..out_features).map(of_column).collect();
+            assert_close(&format!("{name} db"), &got.db, &want, 1e-5);
         }
     }
 }

@@ -5,6 +5,7 @@ use duet::diffusion::DiffusionConfig;
 use duet::families::Choices;
 use duet::gpu::Traits;
 use duet::graph::Plan;
+use duet::infer::predict_plan;
 use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::train::{ClassifierInput, TrainOptions, TrainSpec, apply_plan, backward_plan, train_plan};
@@ -102,6 +103,26 @@ fn a_whole_step_is_its_two_plans() {
         let parts = [backward_plan(&model, &diffusion, &spec), apply_plan(&model, &spec)].map(Result::unwrap);
         let whole = train_plan(&model, &diffusion, &spec).unwrap();
         assert_eq!(kernels(&whole), parts.each_ref().map(kernels).concat());
+    }
+}
+
+/// Each costs a GPU microseconds with its barrier, whatever it does; one of a single workgroup leaves all cores but one without work.
+#[test]
+fn a_gpu_is_handed_few_launches() {
+    let model = JointModel::new(&config("fashion28")).unwrap();
+    let forward = predict_plan(&model, 8, WeightSet::Averaged).unwrap();
+    let plans = [
+        ("training step", plan("fashion28", "train"), 400, 20),
+        ("guided step", plan("fashion28", "guided"), 120, 12),
+        ("forward pass", forward, 60, 6),
+    ];
+    for (what, plan, most, most_small) in plans {
+        let plan = plan.chosen(&gpu()).unwrap();
+        let launches = &plan.program().launches;
+        let small = launches.iter().filter(|launch| launch.workgroups == [1, 1, 1]).count();
+        println!("{what}: {} launches, {small} of one workgroup", launches.len());
+        assert!(launches.len() <= most, "{what}: {} launches", launches.len());
+        assert!(small <= most_small, "{what}: {small} launches of one workgroup");
     }
 }
 

@@ -9,6 +9,7 @@ use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::ops::attention::{self, Attention};
 use duet::ops::conv2d::Window;
 use duet::ops::matmul::{self, MatMul};
+use duet::ops::probe;
 
 /// Plans that together use every operation of the models, in all families of kernels.
 pub fn programs() -> Vec<Program> {
@@ -74,7 +75,7 @@ pub fn programs() -> Vec<Program> {
     list.push(beyond_the_models());
     let families = Family::ALL.map(Choices::all);
     let chosen = |choices| list.iter().map(move |plan| plan.chosen(choices).unwrap().program().clone());
-    families.iter().flat_map(chosen).collect()
+    families.iter().flat_map(chosen).chain(probe::programs()).collect()
 }
 
 /// A plan of the operations that no model uses, with their gradients: each adds its results to `list`.
@@ -121,8 +122,8 @@ pub fn tiled() -> Vec<Launch> {
     });
     let size = MatMul { rows: 300, in_features: 5, out_features: 70 };
     let mut list = matmul::forward(Family::Tiled, &size, a, b, Some(c), None, d);
-    list.extend(matmul::grad_input(Family::Tiled, &size, a, b, c));
-    list.extend(matmul::grad_weight(Family::Tiled, &size, a, b, c, d));
+    list.extend(matmul::grad_input(Family::Tiled, &size, a, b, None, c));
+    list.extend(matmul::grad_weight(Family::Tiled, &size, a, b, c, d, Some(e)));
     for (channels, heads) in [(64, 4), (64, 1), (15, 3)] {
         let size = Attention { batch: 2, tokens: 49, channels, heads, new_order: false };
         list.extend(attention::forward(Family::Tiled, &size, a, b, c));

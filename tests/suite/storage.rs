@@ -120,13 +120,14 @@ fn convolutions() {
                 conv3x3::forward(family, &size, x, weight, Some(bias), Some(residual), y)
             });
             compare(&format!("{family} grad_input, stride {stride}"), |made| {
-                let (dy, weight, dx) = (made.map(&y_shape), made.vector(&weight), made.map_out(&x_shape));
-                conv3x3::grad_input(family, &size, dy, weight, dx)
+                let (dy, weight, addend) = (made.map(&y_shape), made.vector(&weight), made.map(&x_shape));
+                conv3x3::grad_input(family, &size, dy, weight, Some(addend), made.map_out(&x_shape))
             });
             compare(&format!("{family} grad_weight, stride {stride}"), |made| {
                 let scratch = made.harness.scratch(conv3x3::grad_weight_scratch(family, &size));
                 let (x, dy, dw) = (made.map(&x_shape), made.map(&y_shape), made.vector_out(&weight));
-                conv3x3::grad_weight(family, &size, x, dy, scratch, dw)
+                let db = made.vector_out(&[21]);
+                conv3x3::grad_weight(family, &size, x, dy, scratch, dw, Some(db))
             });
         }
     }
@@ -143,13 +144,14 @@ fn products() {
             matmul::forward(family, &size, x, weight, Some(bias), Some(residual), y)
         });
         compare(&format!("{family} grad_input"), |made| {
-            let (dy, weight, dx) = (made.map(&[37, 21]), made.vector(&weight), made.map_out(&[37, 18]));
-            matmul::grad_input(family, &size, dy, weight, dx)
+            let (dy, weight, addend) = (made.map(&[37, 21]), made.vector(&weight), made.map(&[37, 18]));
+            matmul::grad_input(family, &size, dy, weight, Some(addend), made.map_out(&[37, 18]))
         });
         compare(&format!("{family} grad_weight"), |made| {
             let scratch = made.harness.scratch(matmul::grad_weight_scratch(family, &size));
             let (x, dy, dw) = (made.map(&[37, 18]), made.map(&[37, 21]), made.vector_out(&weight));
-            matmul::grad_weight(family, &size, x, dy, scratch, dw)
+            let db = made.vector_out(&[21]);
+            matmul::grad_weight(family, &size, x, dy, scratch, dw, Some(db))
         });
     }
 }
@@ -279,7 +281,7 @@ fn a_step_moves_fewer_bytes_and_needs_less_memory() {
     let (model, spec) = plan_options();
     let [half, full] = [Precision::F16, Precision::F32].map(|precision| {
         // Many images: what does not depend on their number is small.
-        let spec = TrainSpec { precision, batch: 48, ..spec.clone() };
+        let spec = TrainSpec { precision, batch: 64, ..spec.clone() };
         train_plan(&model, &DiffusionConfig::default(), &spec).unwrap()
     });
     let activations = |plan: &duet::graph::Plan| plan.stats().slot_bytes;

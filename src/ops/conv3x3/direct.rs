@@ -65,15 +65,22 @@ pub(super) fn forward(
     vec![Launch { reads, writes: vec![y], ..launch }.stored(&FORWARD)]
 }
 
-/// dx of dy.
-pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    let uniform = size.transposed();
+/// dx of dy (+ addend).
+pub(super) fn grad_input(
+    size: &Conv3x3,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
+    let uniform = Size { has_residual: u32::from(addend.is_some()), ..size.transposed() };
     let invocations = match size.stride {
         1 => tiles(&uniform, TILE),
         _ => 2 * tiles(&uniform, TILE.map(|blocks| 2 * blocks)),
     };
     let launch = launch(size, "grad_input", uniform, invocations);
-    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }.stored(&["Source", "", "Gradient"])]
+    let reads = vec![dy, weight, addend.unwrap_or(dy)];
+    vec![Launch { reads, writes: vec![dx], ..launch }.stored(&["Source", "", "Residual", "Gradient"])]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.

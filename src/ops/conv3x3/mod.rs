@@ -13,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::families::{Family, Key, KeyKind};
 use crate::gpu::{Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::ops::reduce_rows;
 use crate::tensor::pitch;
+use std::sync::Arc;
 
 /// Sizes of one convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,10 @@ impl Conv3x3 {
         (self.width - 1) / self.stride + 1
     }
 
+    fn out_pixels(&self) -> usize {
+        self.batch * self.out_height() * self.out_width()
+    }
+
     /// Struct and bindings of a forward pass; what is absent is bound to what is there, and not read.
     pub(super) fn forward_operands(
         &self,
@@ -86,8 +92,7 @@ impl Conv3x3 {
     }
 
     pub(super) fn multiply_adds(&self) -> u64 {
-        let pixels = self.batch * self.out_height() * self.out_width();
-        9 * (pixels * self.in_channels * self.out_channels) as u64
+        9 * (self.out_pixels() * self.in_channels * self.out_channels) as u64
     }
 
     /// The struct of a pass that reads the input side and writes the output side.
@@ -162,26 +167,39 @@ pub fn forward(
     run(size, x, weight, bias, residual, y)
 }
 
-/// dx of dy.
-pub fn grad_input(family: Family, size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+/// dx of dy (+ addend).
+pub fn grad_input(
+    family: Family,
+    size: &Conv3x3,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
     let run = match family.or_direct(&size.key(KeyKind::ConvGradInput)) {
         Family::Direct => direct::grad_input,
         Family::Tiled => tiled::grad_input,
         Family::Subgroup => subgroup::grad_input,
     };
-    run(size, dy, weight, dx)
+    run(size, dy, weight, addend, dx)
+}
+
+/// Bytes of scratch that [`grad_weight`] needs for the weight, and for the bias.
+fn grad_weight_scratches(family: Family, size: &Conv3x3) -> [u64; 2] {
+    let weight = match family.or_direct(&size.key(KeyKind::ConvGradWeight)) {
+        Family::Direct => direct::grad_weight_scratch(size),
+        Family::Tiled => return tiled::grad_weight_scratch(size),
+        Family::Subgroup => subgroup::grad_weight_scratch(size),
+    };
+    [weight, reduce_rows::scratch(size.out_pixels(), size.out_channels)]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(family: Family, size: &Conv3x3) -> u64 {
-    match family.or_direct(&size.key(KeyKind::ConvGradWeight)) {
-        Family::Direct => direct::grad_weight_scratch(size),
-        Family::Tiled => tiled::grad_weight_scratch(size),
-        Family::Subgroup => subgroup::grad_weight_scratch(size),
-    }
+    reduce_rows::both_scratches(grad_weight_scratches(family, size))
 }
 
-/// dw of x and dy.
+/// dw of x and dy; the gradient of the bias too, where `db` is given.
 pub fn grad_weight(
     family: Family,
     size: &Conv3x3,
@@ -189,13 +207,18 @@ pub fn grad_weight(
     dy: Slice,
     scratch: Slice,
     dw: Slice,
+    db: Option<Slice>,
 ) -> Vec<Launch> {
+    let scratches = reduce_rows::split_scratch(scratch, grad_weight_scratches(family, size));
     let run = match family.or_direct(&size.key(KeyKind::ConvGradWeight)) {
         Family::Direct => direct::grad_weight,
-        Family::Tiled => tiled::grad_weight,
+        Family::Tiled => return tiled::grad_weight(size, x, dy, scratches, dw, db),
         Family::Subgroup => subgroup::grad_weight,
     };
-    run(size, x, dy, scratch, dw)
+    let mut launches = run(size, x, dy, scratches[0], dw);
+    let sum = |db| reduce_rows::launches(size.out_pixels(), size.out_channels, dy, scratches[1], db);
+    launches.extend(db.into_iter().flat_map(sum));
+    launches
 }
 
 /// Of x, weight, \[bias\], \[residual\].
@@ -218,9 +241,14 @@ impl Operation for Conv3x3Forward {
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
         let (x, weight, dy) = (at.inputs[0], at.inputs[1], at.dy);
         Ok(Some(match at.position {
-            0 => graph.push_like(x, Conv3x3GradInput(self.size), vec![dy, weight]),
-            1 => graph.push_like(weight, Conv3x3GradWeight(self.size), vec![x, dy]),
-            2 if self.bias => graph.sum_rows(dy),
+            0 => graph.push_like(x, Conv3x3GradInput { size: self.size, addend: false }, vec![dy, weight]),
+            1 => {
+                let op = Conv3x3GradWeight { size: self.size, bias: self.bias };
+                graph.push_with_bias(op, self.bias, vec![x, dy], weight)
+            }
+            2 if self.bias => {
+                graph.gradient_of_bias(&Conv3x3GradWeight { size: self.size, bias: true }, &[x, dy], dy)
+            }
             _ => dy,
         }))
     }
@@ -238,22 +266,31 @@ impl Operation for Conv3x3Forward {
     }
 }
 
-/// Of dy, weight.
-#[derive(Debug)]
-struct Conv3x3GradInput(Conv3x3);
+/// Of dy, weight, \[addend\].
+#[derive(Clone, Copy, Debug)]
+struct Conv3x3GradInput {
+    size: Conv3x3,
+    addend: bool,
+}
 
 impl Operation for Conv3x3GradInput {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let family = context.family(&self.0.key(KeyKind::ConvGradInput));
-        grad_input(family, &self.0, context.inputs[0], context.inputs[1], context.output)
+        let family = context.family(&self.size.key(KeyKind::ConvGradInput));
+        let addend = context.optional(self.addend, 2);
+        grad_input(family, &self.size, context.inputs[0], context.inputs[1], addend, context.output)
+    }
+
+    fn with_addend(&self) -> Option<Arc<dyn Operation>> {
+        let other: Arc<dyn Operation> = Arc::new(Conv3x3GradInput { addend: true, ..*self });
+        Some(other).filter(|_| !self.addend)
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![self.0.key(KeyKind::ConvGradInput)]
+        vec![self.size.key(KeyKind::ConvGradInput)]
     }
 
     fn reads_half(&self, position: usize) -> bool {
-        position == 0
+        position != 1
     }
 
     fn writes_half(&self) -> bool {
@@ -261,19 +298,24 @@ impl Operation for Conv3x3GradInput {
     }
 }
 
-/// Of x, dy.
-#[derive(Debug)]
-struct Conv3x3GradWeight(Conv3x3);
+/// Of x, dy; updates the gradient of the bias, where there is one.
+#[derive(Debug, PartialEq)]
+struct Conv3x3GradWeight {
+    size: Conv3x3,
+    bias: bool,
+}
 
 impl Operation for Conv3x3GradWeight {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let family = context.family(&self.0.key(KeyKind::ConvGradWeight));
-        let partial = context.scratch(grad_weight_scratch(family, &self.0));
-        grad_weight(family, &self.0, context.inputs[0], context.inputs[1], partial, context.output)
+        let size = &self.size;
+        let family = context.family(&size.key(KeyKind::ConvGradWeight));
+        let scratch = context.scratch(grad_weight_scratch(family, size));
+        let [x, dy] = context.first();
+        grad_weight(family, size, x, dy, scratch, context.output, context.updates.first().copied())
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![self.0.key(KeyKind::ConvGradWeight)]
+        vec![self.size.key(KeyKind::ConvGradWeight)]
     }
 
     fn reads_half(&self, _position: usize) -> bool {

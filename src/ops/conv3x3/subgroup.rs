@@ -46,9 +46,17 @@ pub(super) fn forward(
     vec![launch(size, uniform, reads, y).stored(&FORWARD)]
 }
 
-/// dx of dy.
-pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx).stored(&FORWARD)]
+/// dx of dy (+ addend).
+pub(super) fn grad_input(
+    size: &Conv3x3,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
+    let uniform = Size { has_residual: u32::from(addend.is_some()), ..size.transposed() };
+    let reads = vec![dy, weight, weight, addend.unwrap_or(dy)];
+    vec![launch(size, uniform, reads, dx).stored(&FORWARD)]
 }
 
 /// Subgroups of one slice of `grad_weight`, slices, and rows of each.

@@ -84,9 +84,17 @@ pub(super) fn forward(
     vec![launch(size, uniform, reads, y).stored(&FORWARD)]
 }
 
-/// dx of dy, at stride 1.
-pub(super) fn grad_input(size: &Conv3x3, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    vec![launch(size, size.transposed(), vec![dy, weight, weight, dy], dx).stored(&FORWARD)]
+/// dx of dy (+ addend), at stride 1.
+pub(super) fn grad_input(
+    size: &Conv3x3,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
+    let uniform = Size { has_residual: u32::from(addend.is_some()), ..size.transposed() };
+    let reads = vec![dy, weight, weight, addend.unwrap_or(dy)];
+    vec![launch(size, uniform, reads, dx).stored(&FORWARD)]
 }
 
 #[repr(C)]
@@ -120,14 +128,22 @@ fn slices(size: &Conv3x3) -> (usize, usize, usize) {
     (tiles, slices, slice_steps)
 }
 
-/// Bytes of scratch that [`grad_weight`] needs.
-pub(super) fn grad_weight_scratch(size: &Conv3x3) -> u64 {
+/// Bytes of scratch that [`grad_weight`] needs for the weight, and for the bias.
+pub(super) fn grad_weight_scratch(size: &Conv3x3) -> [u64; 2] {
     let (_, slices, _) = slices(size);
-    reduce_rows::slice_bytes(slices, size.weight_elements())
+    let bias = slices * pitch(size.out_channels) * 4;
+    [reduce_rows::slice_bytes(slices, size.weight_elements()), bias as u64]
 }
 
-/// dw of x and dy.
-pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, dw: Slice) -> Vec<Launch> {
+/// dw of x and dy, and db.
+pub(super) fn grad_weight(
+    size: &Conv3x3,
+    x: Slice,
+    dy: Slice,
+    scratches: [Slice; 2],
+    dw: Slice,
+    db: Option<Slice>,
+) -> Vec<Launch> {
     let tile = Tile::of(size.out_channels);
     let (tiles, slices, slice_steps) = slices(size);
     let there = size.uniform();
@@ -158,5 +174,6 @@ pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, d
         multiply_adds: size.multiply_adds(),
     };
     let partial = partial.stored(&GRAD_WEIGHT);
-    reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)
+    let elements = [size.weight_elements(), size.out_channels];
+    reduce_rows::add_slices_with_bias(partial, slices, elements, scratches, dw, db)
 }

@@ -54,10 +54,17 @@ pub(super) fn forward(
     vec![Launch { reads, writes: vec![y], ..launch }.stored(&["Source", "", "", "Residual", "Result"])]
 }
 
-/// dx = dy · weightᵀ.
-pub(super) fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    let launch = launch(size, "grad_input", size.uniform(), tiles(size, size.in_features));
-    vec![Launch { reads: vec![dy, weight], writes: vec![dx], ..launch }.stored(&["Source", "", "Gradient"])]
+/// dx = dy · weightᵀ (+ addend).
+pub(super) fn grad_input(
+    size: &MatMul,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
+    let (uniform, reads) = size.gradient_operands(dy, weight, addend);
+    let launch = launch(size, "grad_input", uniform, tiles(size, size.in_features));
+    vec![Launch { reads, writes: vec![dx], ..launch }.stored(&["Source", "", "Residual", "Gradient"])]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.

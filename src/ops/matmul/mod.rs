@@ -8,10 +8,12 @@ mod subgroup;
 mod tiled;
 
 use crate::error::Result;
-use crate::families::{Family, Key, KeyKind};
+use crate::families::{Choices, Family, Key, KeyKind};
 use crate::gpu::{Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::ops::reduce_rows;
 use crate::tensor::pitch;
+use std::sync::Arc;
 
 /// Sizes of one product \[rows, in\] · \[in, out\].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,8 @@ pub(super) struct Size {
     pub has_residual: u32,
     pub slices: u32,
     pub slice_rows: u32,
-    pub pad: u32,
+    /// Of the tiled family: quads of the rows of the first of two inputs.
+    pub first_quads: u32,
 }
 
 impl MatMul {
@@ -68,6 +71,12 @@ impl MatMul {
         (uniform, vec![x, weight, bias.unwrap_or(weight), residual.unwrap_or(x)])
     }
 
+    /// Struct and bindings of the gradient for the input, as [`MatMul::forward_operands`] but without a bias.
+    fn gradient_operands(&self, dy: Slice, weight: Slice, addend: Option<Slice>) -> (Size, Vec<Slice>) {
+        let uniform = Size { has_residual: u32::from(addend.is_some()), ..self.uniform() };
+        (uniform, vec![dy, weight, addend.unwrap_or(dy)])
+    }
+
     pub(super) fn multiply_adds(&self) -> u64 {
         (self.rows * self.in_features * self.out_features) as u64
     }
@@ -97,6 +106,11 @@ impl MatMul {
     fn keys(&self, first: usize, operation: KeyKind) -> Vec<Key> {
         let parts = self.split(first).into_iter().filter(|part| part.in_features > 0);
         parts.map(|part| part.key(operation)).collect()
+    }
+
+    /// Whether the products that [`MatMul::split`] gives run in tiles, of which one launch makes both.
+    fn both_in_tiles(&self, first: usize, choices: &Choices, operation: KeyKind) -> bool {
+        self.keys(first, operation).iter().all(|key| choices.family(key) == Family::Tiled)
     }
 }
 
@@ -130,26 +144,39 @@ pub fn forward(
     run(size, x, weight, bias, residual, y)
 }
 
-/// dx = dy · weightᵀ.
-pub fn grad_input(family: Family, size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
+/// dx = dy · weightᵀ (+ addend).
+pub fn grad_input(
+    family: Family,
+    size: &MatMul,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
     let run = match family {
         Family::Direct => direct::grad_input,
         Family::Tiled => tiled::grad_input,
         Family::Subgroup => subgroup::grad_input,
     };
-    run(size, dy, weight, dx)
+    run(size, dy, weight, addend, dx)
+}
+
+/// Bytes of scratch that [`grad_weight`] needs for the weight, and for the bias.
+fn grad_weight_scratches(family: Family, size: &MatMul) -> [u64; 2] {
+    let weight = match family {
+        Family::Direct => direct::grad_weight_scratch(size),
+        Family::Tiled => return tiled::grad_weight_scratch(size),
+        Family::Subgroup => subgroup::grad_weight_scratch(size),
+    };
+    [weight, reduce_rows::scratch(size.rows, size.out_features)]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.
 pub fn grad_weight_scratch(family: Family, size: &MatMul) -> u64 {
-    match family {
-        Family::Direct => direct::grad_weight_scratch(size),
-        Family::Tiled => tiled::grad_weight_scratch(size),
-        Family::Subgroup => subgroup::grad_weight_scratch(size),
-    }
+    reduce_rows::both_scratches(grad_weight_scratches(family, size))
 }
 
-/// dw = xᵀ · dy.
+/// dw = xᵀ · dy; the gradient of the bias too, where `db` is given.
 pub fn grad_weight(
     family: Family,
     size: &MatMul,
@@ -157,13 +184,18 @@ pub fn grad_weight(
     dy: Slice,
     scratch: Slice,
     dw: Slice,
+    db: Option<Slice>,
 ) -> Vec<Launch> {
+    let scratches = reduce_rows::split_scratch(scratch, grad_weight_scratches(family, size));
     let run = match family {
         Family::Direct => direct::grad_weight,
-        Family::Tiled => tiled::grad_weight,
+        Family::Tiled => return tiled::grad_weight(size, x, dy, scratches, dw, db),
         Family::Subgroup => subgroup::grad_weight,
     };
-    run(size, x, dy, scratch, dw)
+    let mut launches = run(size, x, dy, scratches[0], dw);
+    let sum = |db| reduce_rows::launches(size.rows, size.out_features, dy, scratches[1], db);
+    launches.extend(db.into_iter().flat_map(sum));
+    launches
 }
 
 /// Of x, weight, \[bias\], \[residual\], \[other\]: where the input is two tensors, `first` is the features of x.
@@ -188,6 +220,10 @@ impl Operation for MatMulForward {
         if b.in_features == 0 {
             return product(&self.size, inputs[0], inputs[1], bias, residual, y);
         }
+        if self.size.both_in_tiles(self.first, choices, KeyKind::MatmulForward) {
+            let both = [inputs[0], inputs[inputs.len() - 1]];
+            return tiled::forward_of_two(&self.size, self.first, both, inputs[1], bias, residual, y);
+        }
         // The second product adds the first one as its residual.
         let sum = context.scratch(y.quads() as u64 * 16);
         let [upper, lower] = split_weight(&self.size, self.first, inputs[1]);
@@ -200,14 +236,18 @@ impl Operation for MatMulForward {
         let (size, first, dy) = (self.size, self.first, at.dy);
         let (x, weight) = (at.inputs[0], at.inputs[1]);
         let other = at.inputs.last().filter(|_| first < size.in_features).copied();
-        let part = |from, count| MatMulGradInput { size, from, count };
+        let part = |from, count| MatMulGradInput { size, from, count, addend: false };
         Ok(Some(match at.position {
             0 => graph.push_like(x, part(0, first), vec![dy, weight]),
             1 => {
                 let list = [x, dy].into_iter().chain(other).collect();
-                graph.push_like(weight, MatMulGradWeight { size, first }, list)
+                let op = MatMulGradWeight { size, first, bias: self.bias };
+                graph.push_with_bias(op, self.bias, list, weight)
             }
-            2 if self.bias => graph.sum_rows(dy),
+            2 if self.bias => {
+                let list: Vec<NodeId> = [x, dy].into_iter().chain(other).collect();
+                graph.gradient_of_bias(&MatMulGradWeight { size, first, bias: true }, &list, dy)
+            }
             last if other.is_some() && last + 1 == at.inputs.len() => {
                 graph.push_like(at.target(), part(first, size.in_features - first), vec![dy, weight])
             }
@@ -228,12 +268,13 @@ impl Operation for MatMulForward {
     }
 }
 
-/// Of dy, weight: the gradient of the input's features `from..from + count`.
-#[derive(Debug)]
+/// Of dy, weight, \[addend\]: the gradient of the input's features `from..from + count`.
+#[derive(Clone, Copy, Debug)]
 struct MatMulGradInput {
     size: MatMul,
     from: usize,
     count: usize,
+    addend: bool,
 }
 
 impl MatMulGradInput {
@@ -247,7 +288,13 @@ impl Operation for MatMulGradInput {
         let part = self.part();
         let family = context.family(&part.key(KeyKind::MatmulGradInput));
         let [_, weight] = split_weight(&self.size, self.from, context.inputs[1]);
-        grad_input(family, &part, context.inputs[0], weight, context.output)
+        let addend = context.optional(self.addend, 2);
+        grad_input(family, &part, context.inputs[0], weight, addend, context.output)
+    }
+
+    fn with_addend(&self) -> Option<Arc<dyn Operation>> {
+        let other: Arc<dyn Operation> = Arc::new(MatMulGradInput { addend: true, ..*self });
+        Some(other).filter(|_| !self.addend)
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -255,7 +302,7 @@ impl Operation for MatMulGradInput {
     }
 
     fn reads_half(&self, position: usize) -> bool {
-        position == 0
+        position != 1
     }
 
     fn writes_half(&self) -> bool {
@@ -263,28 +310,39 @@ impl Operation for MatMulGradInput {
     }
 }
 
-/// Of x, dy, \[other\].
-#[derive(Debug)]
+/// Of x, dy, \[other\]; updates the gradient of the bias, where there is one.
+#[derive(Debug, PartialEq)]
 struct MatMulGradWeight {
     size: MatMul,
     first: usize,
+    bias: bool,
 }
 
 impl Operation for MatMulGradWeight {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         let (inputs, y) = (context.inputs, context.output);
-        let mut part = |size: &MatMul, x, dw| {
-            let family = context.family(&size.key(KeyKind::MatmulGradWeight));
-            let partial = context.scratch(grad_weight_scratch(family, size));
-            grad_weight(family, size, x, inputs[1], partial, dw)
-        };
+        let bias = context.updates.first().copied();
         let [a, b] = self.size.split(self.first);
+        if b.in_features > 0
+            && self.size.both_in_tiles(self.first, context.choices, KeyKind::MatmulGradWeight)
+        {
+            let bytes = tiled::grad_weight_scratch(&self.size);
+            let scratch = context.scratch(reduce_rows::both_scratches(bytes));
+            let scratches = reduce_rows::split_scratch(scratch, bytes);
+            let both = [inputs[0], inputs[inputs.len() - 1]];
+            return tiled::grad_weight_of_two(&self.size, self.first, both, inputs[1], scratches, y, bias);
+        }
+        let mut part = |size: &MatMul, x, dw, db| {
+            let family = context.family(&size.key(KeyKind::MatmulGradWeight));
+            let scratch = context.scratch(grad_weight_scratch(family, size));
+            grad_weight(family, size, x, inputs[1], scratch, dw, db)
+        };
         if b.in_features == 0 {
-            return part(&self.size, inputs[0], y);
+            return part(&self.size, inputs[0], y, bias);
         }
         let [upper, lower] = split_weight(&self.size, self.first, y);
-        let mut launches = part(&a, inputs[0], upper);
-        launches.extend(part(&b, inputs[inputs.len() - 1], lower));
+        let mut launches = part(&a, inputs[0], upper, bias);
+        launches.extend(part(&b, inputs[inputs.len() - 1], lower, None));
         launches
     }
 

@@ -49,9 +49,16 @@ pub(super) fn forward(
     vec![product(size, false, uniform, reads, y)]
 }
 
-/// dx = dy · weightᵀ.
-pub(super) fn grad_input(size: &MatMul, dy: Slice, weight: Slice, dx: Slice) -> Vec<Launch> {
-    vec![product(size, true, size.uniform(), vec![dy, weight, weight, dy], dx)]
+/// dx = dy · weightᵀ (+ addend).
+pub(super) fn grad_input(
+    size: &MatMul,
+    dy: Slice,
+    weight: Slice,
+    addend: Option<Slice>,
+    dx: Slice,
+) -> Vec<Launch> {
+    let (uniform, reads) = size.forward_operands(dy, weight, None, addend);
+    vec![product(size, true, uniform, reads, dx)]
 }
 
 /// Bytes of scratch that [`grad_weight`] needs.

@@ -8,6 +8,7 @@ mod network;
 use crate::harness::{device, families, pad, spread_indices, wide};
 use duet::families::Choices;
 use duet::gpu::{Buffer, BufferSpec, Launch, Program};
+use duet::graph::Place;
 use evaluate::evaluate;
 use network::{Network, Op};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -54,7 +55,7 @@ fn run(program: &Program, network: &Network) -> Results {
         executable.run();
         device().wait().unwrap();
         let results = buffers.iter().filter(|(name, _)| {
-            name.starts_with("gradient ") || number(name).is_some_and(|n| network.nodes[n].data.is_empty())
+            name.starts_with("gradient") || number(name).is_some_and(|n| network.nodes[n].data.is_empty())
         });
         let read = |buffer: &Buffer| pollster::block_on(device().read(buffer, 0, buffer.bytes())).unwrap();
         results.map(|(name, buffer)| (name.clone(), bytemuck::pod_collect_to_vec(&read(buffer)))).collect()
@@ -122,6 +123,18 @@ struct Tally {
     kinds: BTreeSet<String>,
 }
 
+/// Refuses other bits, and says where they are.
+fn same(what: &str, a: &Results, b: &Results) {
+    assert!(a.keys().eq(b.keys()));
+    for (name, words) in a {
+        let differs = words.iter().zip(&b[name]).position(|(a, b)| a != b);
+        if let Some(at) = differs {
+            let [one, other] = [words[at], b[name][at]].map(f32::from_bits);
+            panic!("other bits where {what}: {name}[{at}] is {one:e} instead of {other:e}");
+        }
+    }
+}
+
 /// Compares everything about one network.
 fn check(network: &Network, seed: u64, tally: &mut Tally) {
     let graph = network.graph().unwrap();
@@ -130,8 +143,10 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
     let (plan, apart) = (graph.compile_for(&choices).unwrap(), graph.compile_unshared(&choices).unwrap());
     memory::check(plan.program(), apart.program());
     let results = run(plan.program(), network);
-    assert!(results == run(apart.program(), network), "other bits where no memory is shared");
-    assert!(results == run(&folded(plan.program()), network), "other bits where workgroups are folded");
+    let plain = graph.compile_as_made(&choices).unwrap();
+    same("no sums are gathered", &results, &run(plain.program(), network));
+    same("no memory is shared", &results, &run(apart.program(), network));
+    same("workgroups are folded", &results, &run(&folded(plan.program()), network));
 
     let mut given: Vec<Vec<f64>> = network.nodes.iter().map(|n| wide(&n.data)).collect();
     let values = evaluate(network, &given);
@@ -143,7 +158,10 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
         assert!(difference <= VALUES * scale + 1e-12, "%{node}[{at}] is {value:e} instead of {want:e}");
     }
 
-    let gradient = |leaf: usize| logical(&results[&format!("gradient {leaf}")], &network.nodes[leaf].shape);
+    let gradient = |leaf: usize| {
+        let Place { buffer, offset } = network.gradient(leaf);
+        logical(&results[&buffer][offset as usize / 4..], &network.nodes[leaf].shape)
+    };
     let gradients: BTreeMap<usize, Vec<f32>> =
         network.leaves().into_iter().map(|l| (l, gradient(l))).collect();
     let largest = |list: &[f32]| list.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));

@@ -4,7 +4,7 @@ use duet::graph::{Graph, NodeId, Place};
 use duet::ops::conv2d::Window;
 use duet::ops::{Activation, Pooling};
 use duet::rng::philox4x32;
-use duet::tensor::pitch;
+use duet::tensor::{device_bytes, pitch};
 use std::fmt;
 
 /// What a tensor is. Numbers name the tensors before it.
@@ -142,6 +142,8 @@ struct Builder {
     nodes: Vec<Node>,
     /// Images so far.
     images: Vec<usize>,
+    /// Parameters so far: what their values are spread over, so that another use has the same kind.
+    parameters: Vec<(usize, [u32; 2])>,
     batch: usize,
 }
 
@@ -158,21 +160,36 @@ impl Builder {
     }
 
     fn leaf(&mut self, shape: &[usize], middle: f32, width: f32) -> usize {
-        let data = self.random.values(shape.iter().product(), middle, width);
-        self.given(Op::Leaf, shape.to_vec(), data)
+        self.parameter(shape, middle, width, |_| false)
+    }
+
+    /// A parameter, now and then one that is used already: its gradients are added.
+    fn parameter(
+        &mut self,
+        shape: &[usize],
+        middle: f32,
+        width: f32,
+        is_pad: impl Fn(usize) -> bool,
+    ) -> usize {
+        let kind = [middle, width].map(f32::to_bits);
+        let same = |(node, known): &&(usize, [u32; 2])| *known == kind && self.nodes[*node].shape == shape;
+        let list: Vec<usize> = self.parameters.iter().filter(same).map(|(node, _)| *node).collect();
+        if !list.is_empty() && self.random.coin() {
+            return self.random.of(&list);
+        }
+        let mut data = self.random.values(shape.iter().product(), middle, width);
+        data.iter_mut().enumerate().filter(|(i, _)| is_pad(*i)).for_each(|(_, value)| *value = 0.0);
+        let node = self.given(Op::Leaf, shape.to_vec(), data);
+        self.parameters.push((node, kind));
+        node
     }
 
     /// A weight of `taps` matrices whose rows beyond `inputs` are zero.
     fn weight(&mut self, taps: Option<usize>, inputs: usize, outputs: usize) -> usize {
         let width = 1.7 / ((taps.unwrap_or(1) * inputs) as f32).sqrt();
         let rows = pitch(inputs);
-        let mut data = self.random.values(taps.unwrap_or(1) * rows * outputs, 0.0, width);
-        for (i, value) in data.iter_mut().enumerate() {
-            if i / outputs % rows >= inputs {
-                *value = 0.0;
-            }
-        }
-        self.given(Op::Leaf, taps.into_iter().chain([rows, outputs]).collect(), data)
+        let shape: Vec<usize> = taps.into_iter().chain([rows, outputs]).collect();
+        self.parameter(&shape, 0.0, width, |i| i / outputs % rows >= inputs)
     }
 
     fn shape(&self, node: usize) -> [usize; 4] {
@@ -384,7 +401,8 @@ impl Network {
     pub fn random(seed: u64, operations: usize) -> Network {
         let mut random = Random { seed, count: 0 };
         let batch = 1 + random.below(3);
-        let mut builder = Builder { random, nodes: Vec::new(), images: Vec::new(), batch };
+        let (nodes, images, parameters) = (Vec::new(), Vec::new(), Vec::new());
+        let mut builder = Builder { random, nodes, images, parameters, batch };
         let (height, width) = (builder.random.of(&SIDES), builder.random.of(&SIDES));
         let channels = builder.random.of(&CHANNELS);
         let image = builder.leaf(&[batch, height, width, channels], 0.0, 1.0);
@@ -405,8 +423,19 @@ impl Network {
         format!("tensor {node}")
     }
 
+    /// Where the gradient of a leaf lies: those of parameters side by side, those of images by themselves.
+    pub fn gradient(&self, leaf: usize) -> Place {
+        let is_image = |i: &usize| self.nodes[*i].shape.len() == 4;
+        if is_image(&leaf) {
+            return Place::whole(format!("gradient {leaf}"));
+        }
+        let before = self.leaves().into_iter().filter(|i| *i < leaf && !is_image(i));
+        let bytes = before.map(|i| device_bytes(&self.nodes[i].shape).next_multiple_of(256));
+        Place { buffer: "gradients".into(), offset: bytes.sum() }
+    }
+
     /// The network as a graph, its loss differentiated for all leaves; what is compared has a place: the watched tensors by
-    /// their numbers, gradients in buffers "gradient N".
+    /// their numbers, gradients as [`Network::gradient`] says.
     pub fn graph(&self) -> duet::Result<Graph> {
         let mut g = Graph::new();
         let mut made: Vec<NodeId> = Vec::new();
@@ -460,7 +489,7 @@ impl Network {
         let leaves: Vec<NodeId> = self.leaves().into_iter().map(|i| made[i]).collect();
         let gradients = g.grad(made[made.len() - 1], &leaves)?;
         for (leaf, gradient) in self.leaves().into_iter().zip(gradients) {
-            g.place(gradient, Place::whole(format!("gradient {leaf}")));
+            g.place(gradient, self.gradient(leaf));
         }
         for node in &self.watched {
             g.place(made[*node], Place::whole(Network::buffer(*node)));

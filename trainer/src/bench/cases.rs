@@ -97,14 +97,14 @@ fn conv(cases: &mut Cases, batch: usize, side: usize, [c_in, c_out]: [usize; 2],
         let (dy, w) = (m.rows(output, c_out), m.rows(9 * pitch(c_in), c_out));
         let dx = m.rows(input, c_in);
         let naive = conv3x3::naive::grad_input(&size, dy, w, dx);
-        (conv3x3::grad_input(family, &size, dy, w, dx), Some(naive))
+        (conv3x3::grad_input(family, &size, dy, w, None, dx), Some(naive))
     });
     cases.add_chosen(name("grad_weight"), &size.key(KeyKind::ConvGradWeight), |m, family| {
         let (x, dy) = (m.rows(input, c_in), m.rows(output, c_out));
         let scratch = m.bytes(conv3x3::grad_weight_scratch(family, &size));
         let dw = m.rows(9 * pitch(c_in), c_out);
         let naive = conv3x3::naive::grad_weight(&size, x, dy, dw);
-        (conv3x3::grad_weight(family, &size, x, dy, scratch, dw), Some(naive))
+        (conv3x3::grad_weight(family, &size, x, dy, scratch, dw, None), Some(naive))
     });
 }
 
@@ -141,12 +141,12 @@ fn products(cases: &mut Cases, [rows, c_in, c_out]: [usize; 3]) {
     });
     cases.add_chosen(name("grad_input"), &size.key(KeyKind::MatmulGradInput), |m, family| {
         let (dy, w) = (m.rows(rows, c_out), m.rows(pitch(c_in), c_out));
-        (matmul::grad_input(family, &size, dy, w, m.rows(rows, c_in)), None)
+        (matmul::grad_input(family, &size, dy, w, None, m.rows(rows, c_in)), None)
     });
     cases.add_chosen(name("grad_weight"), &size.key(KeyKind::MatmulGradWeight), |m, family| {
         let (x, dy) = (m.rows(rows, c_in), m.rows(rows, c_out));
         let scratch = m.bytes(matmul::grad_weight_scratch(family, &size));
-        (matmul::grad_weight(family, &size, x, dy, scratch, m.rows(pitch(c_in), c_out)), None)
+        (matmul::grad_weight(family, &size, x, dy, scratch, m.rows(pitch(c_in), c_out), None), None)
     });
 }
 

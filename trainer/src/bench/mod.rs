@@ -8,6 +8,7 @@ mod kernels;
 mod models;
 mod profile;
 pub mod results;
+mod roofline;
 mod start_up;
 mod steps;
 pub mod table;
@@ -29,7 +30,11 @@ pub fn measure(arguments: &Cli, options: &Bench) -> Result<Results> {
     let subject = Subject::named(&options.model)?;
     let device = open_device(arguments)?;
     let mut results = Results::new(&device, &subject, options.batch);
-    if !options.profile && !options.steps_only {
+    let profiles = options.profile || options.roofline;
+    if options.roofline {
+        results.peaks = Some(roofline::peaks(&device, options.seconds)?);
+    }
+    if !profiles && !options.steps_only {
         for case in cases::all(options.batch, &Choices::of_device(&device)) {
             if wanted(options, &case.name) {
                 results.lines.push(kernels::line(&device, case, options.seconds)?);
@@ -41,13 +46,14 @@ pub fn measure(arguments: &Cli, options: &Bench) -> Result<Results> {
             continue;
         }
         let mut ready = Ready::load(&device, &subject, step, options.batch)?;
-        if options.profile {
-            results.profiles.push(profile::profile(&mut ready, options.seconds)?);
+        if profiles {
+            let peaks = results.peaks.as_ref();
+            results.profiles.push(profile::profile(&mut ready, options.seconds, peaks)?);
         } else {
             results.lines.push(ready.measure(options.batch, options.seconds)?);
         }
     }
-    if !options.profile {
+    if !profiles {
         results.lines.extend(start_up::lines(arguments, options, &subject)?);
     }
     device.save_pipeline_cache();

@@ -4,14 +4,15 @@ use super::results::{Profile, ProfileRow, Timed};
 use super::steps::Ready;
 use duet::Result;
 use duet::gpu::Launch;
+use duet::ops::probe::Peaks;
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// Times every launch of a step by itself, the shortest of at least three runs over at least `seconds`.
+/// Times every launch of a step by itself, the shortest of at least three runs over at least `seconds`, beside its bound by `peaks`.
 ///
 /// # Errors
 /// An adapter without timestamp queries; device errors.
-pub fn profile(ready: &mut Ready, seconds: f64) -> Result<Profile> {
+pub fn profile(ready: &mut Ready, seconds: f64, peaks: Option<&Peaks>) -> Result<Profile> {
     ready.run()?;
     let mut best: Vec<u64> = Vec::new();
     let (begin, mut runs) = (Instant::now(), 0);
@@ -30,38 +31,47 @@ pub fn profile(ready: &mut Ready, seconds: f64) -> Result<Profile> {
     let program = ready.plan.program();
     let entry = |launch: &Launch| format!("{}/{}", launch.kernel.file, launch.kernel.entry);
     let launches = || program.launches.iter().zip(&best);
-    let by_kernel = group(launches().map(|(launch, time)| (entry(launch), String::new(), launch, *time)));
+    let by_kernel =
+        group(launches().map(|(launch, time)| (entry(launch), String::new(), launch, *time)), peaks);
     let shapes = ready.plan.shapes();
     let by_shape = group(
         launches().zip(shapes).map(|((launch, time), shape)| (entry(launch), shape.clone(), launch, *time)),
+        peaks,
     );
+    let bound = |peaks: &Peaks| program.launches.iter().map(|launch| peaks.bound(launch)).sum();
     Ok(Profile {
         name: ready.name.clone(),
         seconds: best.iter().sum::<u64>() as f64 / 1e9,
         launches: best.len() as u64,
+        bound_seconds: peaks.map(bound),
         by_kernel,
         by_shape,
     })
 }
 
 /// Sums launches of the same kernel and shape; the longest total first.
-fn group<'a>(launches: impl Iterator<Item = (String, String, &'a Launch, u64)>) -> Vec<ProfileRow> {
-    let mut rows: HashMap<(String, String), (u64, u64, u64, u64)> = HashMap::new();
+fn group<'a>(
+    launches: impl Iterator<Item = (String, String, &'a Launch, u64)>,
+    peaks: Option<&Peaks>,
+) -> Vec<ProfileRow> {
+    let mut rows: HashMap<(String, String), (u64, u64, u64, u64, f64)> = HashMap::new();
     for (kernel, shape, launch, nanoseconds) in launches {
         let row = rows.entry((kernel, shape)).or_default();
         row.0 += 1;
         row.1 += nanoseconds;
         row.2 += launch.multiply_adds;
         row.3 += launch.bytes();
+        row.4 += peaks.map_or(0.0, |peaks| peaks.bound(launch));
     }
     let total: u64 = rows.values().map(|row| row.1).sum();
     let mut rows: Vec<ProfileRow> = rows
         .into_iter()
-        .map(|((kernel, shape), (calls, nanoseconds, multiply_adds, bytes))| ProfileRow {
+        .map(|((kernel, shape), (calls, nanoseconds, multiply_adds, bytes, bound))| ProfileRow {
             kernel,
             shape,
             calls,
             share: nanoseconds as f64 / total.max(1) as f64,
+            bound_seconds: peaks.map(|_| bound),
             timed: Timed::new(nanoseconds as f64 / 1e9, multiply_adds, bytes),
         })
         .collect();
@@ -89,7 +99,12 @@ mod tests {
             multiply_adds: 500,
         };
         let row = |kernel: &str, time| (kernel.to_owned(), String::new(), &launch, time);
-        let rows = group([row("short", 1000), row("long", 2000), row("long", 5000)].into_iter());
+        // A launch moves 2,000 bytes, 4 µs at this rate, and does 500 multiply-adds, 1 µs.
+        let peaks = Peaks { bytes_per_second: 5e8, multiply_adds_per_second: 5e8, launch_seconds: 0.0 };
+        let all = [row("short", 1000), row("long", 2000), row("long", 5000)];
+        assert_eq!(group(all.clone().into_iter(), None)[0].bound_seconds, None);
+        let rows = group(all.into_iter(), Some(&peaks));
+        assert!(rows[0].bound_seconds.is_some_and(|bound| (bound - 8e-6).abs() < 1e-12));
         assert_eq!((rows[0].kernel.as_str(), rows[0].calls, rows[1].calls), ("long", 2, 1));
         assert_eq!((rows[0].timed.bytes, rows[0].share), (4000, 0.875));
         assert!(

@@ -1,6 +1,7 @@
 //! What a run of the benchmark found: the JSON schema. `table.rs` prints the same for people.
 
 use duet::gpu::{Device, Launch};
+use duet::ops::probe::Peaks;
 use duet::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -35,6 +36,9 @@ pub struct Results {
     pub lines: Vec<Line>,
     /// Profiles by kernel, where asked for.
     pub profiles: Vec<Profile>,
+    /// What the device can do at most, where that was measured.
+    #[serde(default)]
+    pub peaks: Option<Peaks>,
 }
 
 /// What a line measures.
@@ -146,6 +150,9 @@ pub struct Profile {
     pub seconds: f64,
     /// Launches.
     pub launches: u64,
+    /// The least that their bytes and multiply-adds take at the device's peaks, launch by launch, where those were measured.
+    #[serde(default)]
+    pub bound_seconds: Option<f64>,
     /// Sums by kernel, the longest first.
     pub by_kernel: Vec<ProfileRow>,
     /// Sums by kernel and shape, the longest first.
@@ -163,6 +170,9 @@ pub struct ProfileRow {
     pub calls: u64,
     /// Share of the step's time.
     pub share: f64,
+    /// As [`Profile::bound_seconds`].
+    #[serde(default)]
+    pub bound_seconds: Option<f64>,
     /// Their time together.
     #[serde(flatten)]
     pub timed: Timed,
@@ -185,6 +195,7 @@ impl Results {
             batch: batch as u64,
             lines: Vec::new(),
             profiles: Vec::new(),
+            peaks: None,
         }
     }
 

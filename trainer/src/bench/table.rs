@@ -1,6 +1,7 @@
 //! The results as tables for people.
 
 use super::results::{Kind, Line, Profile, ProfileRow, Results};
+use super::roofline;
 use crate::io::output::{bytes, say, short};
 
 /// 12.3 µs, 1.23 ms or 4.56 s.
@@ -57,6 +58,11 @@ pub fn print(results: &Results) {
     for line in of(Kind::StartUp) {
         let pipelines = line.pipelines.map_or(String::new(), |count| format!("  {count} pipelines"));
         say!("{:<56} {:>10}{pipelines}", line.name, time(line.timed.seconds));
+    }
+    if let Some(peaks) = &results.peaks {
+        roofline::print_peaks(peaks);
+        results.profiles.iter().for_each(|profile| roofline::print(profile, peaks));
+        return;
     }
     results.profiles.iter().for_each(profile);
 }

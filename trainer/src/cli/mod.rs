@@ -382,6 +382,10 @@ pub struct Bench {
     /// Where the time of whole steps goes, by kernel, instead of the other lines.
     #[arg(long)]
     pub profile: bool,
+    /// As --profile, beside what the device could do at most: two small probes measure its bytes and multiply-adds per second, and each
+    /// kernel's time stands beside the least that its own take.
+    #[arg(long)]
+    pub roofline: bool,
     /// Compare with an earlier run's JSON.
     #[arg(long, value_name = "BEFORE")]
     pub against: Option<PathBuf>,

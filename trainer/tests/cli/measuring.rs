@@ -12,6 +12,10 @@ fn bench(project: &Project, more: &[&str]) -> serde_json::Value {
     serde_json::from_str(&ok(&arguments)).unwrap()
 }
 
+fn positive(line: &serde_json::Value, field: &str) {
+    assert!(line[field].as_f64().unwrap() > 0.0, "{}: {field}", line["name"]);
+}
+
 #[test]
 fn a_benchmark_has_every_line_in_positive_numbers() {
     let project = Project::new();
@@ -32,9 +36,6 @@ fn a_benchmark_has_every_line_in_positive_numbers() {
     ];
     assert_eq!(&names[..8], &steps);
     assert_eq!(names.len(), 11, "{names:?}");
-    let positive = |line: &serde_json::Value, field: &str| {
-        assert!(line[field].as_f64().unwrap() > 0.0, "{}: {field}", line["name"]);
-    };
     for line in &lines[..8] {
         let rates = ["gflops", "gigabytes_per_second", "images_per_second", "pipelines"];
         for field in ["seconds", "multiply_adds", "bytes", "dispatches"].iter().chain(&rates) {
@@ -44,8 +45,8 @@ fn a_benchmark_has_every_line_in_positive_numbers() {
         assert!(memory("lower_bound_bytes") > 0 && memory("lower_bound_bytes") <= memory("planned_bytes"));
         assert!(memory("planned_bytes") <= memory("unshared_bytes"));
         // Beside what was planned only the uniforms are allocated: at most 256 bytes a dispatch, and the few of the plan that
-        // applies gradients where no image has a label.
-        let uniforms = 256 * (line["dispatches"].as_u64().unwrap() + 8);
+        // applies gradients where no image has a label; of dispatches with a table some KiB.
+        let uniforms = 256 * (line["dispatches"].as_u64().unwrap() + 8) + (32 << 10);
         let more = memory("allocated_bytes") - memory("planned_bytes");
         assert!(more > 0 && more <= uniforms, "{}: {more} bytes of {uniforms}", line["name"]);
         assert_eq!(memory("live_bytes"), memory("allocated_bytes") + memory("named_bytes"));
@@ -111,6 +112,29 @@ fn a_profile_says_where_a_step_s_time_goes() {
         &direct,
     ]);
     assert!(text.contains("conv3x3/forward 8x8x8x1 -> 8x8x8x8"), "{text}");
+}
+
+#[test]
+fn a_roofline_says_how_far_kernels_are_from_what_the_device_can_do() {
+    let project = Project::new();
+    let report = bench(&project, &["--roofline", "--only", "eps"]);
+    for field in ["bytes_per_second", "multiply_adds_per_second"] {
+        positive(&report["peaks"], field);
+    }
+    let profile = &report["profiles"][0];
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let bound = number(&profile["bound_seconds"]);
+    assert!(bound > 0.0 && bound < number(&profile["seconds"]), "{profile}");
+    for table in ["by_kernel", "by_shape"] {
+        let rows = profile[table].as_array().unwrap();
+        let sum: f64 = rows.iter().map(|row| number(&row["bound_seconds"])).sum();
+        assert!((sum - bound).abs() < 1e-6 * bound, "{table}");
+    }
+    let recipe = project.text("recipe.toml");
+    let text = ok(&["bench", "--model", &recipe, "--roofline", "--only", "eps", "--seconds", "0"]);
+    for part in ["multiply-adds/s of f32", "a launch that does nothing takes", "could win", "bound by"] {
+        assert!(text.contains(part), "{part:?} is missing: {text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! Compiled pipelines, made once each, natively on all cores.
+
+use super::device::{Device, lock};
+use super::program::{Kernel, Program};
+use std::sync::Arc;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+impl Device {
+    /// Compiles the pipelines of `program` that do not exist yet, several at a time, without allocating anything. In a browser
+    /// the GPU process does so by itself, and this is no more than asking for them early.
+    pub fn compile(&self, program: &Program) {
+        let missing: Vec<&Kernel> = {
+            let known = lock(&self.shared.pipelines);
+            program.kernels().into_iter().filter(|kernel| !known.contains_key(*kernel)).collect()
+        };
+        #[cfg(target_arch = "wasm32")]
+        for kernel in missing {
+            self.pipeline(kernel);
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let next = AtomicUsize::new(0);
+            let work = || {
+                while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.pipeline(kernel);
+                }
+            };
+            let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+            std::thread::scope(|scope| {
+                for _ in 1..threads {
+                    scope.spawn(work);
+                }
+                work();
+            });
+        }
+    }
+
+    /// The compiled pipeline of `kernel`, made at its first use.
+    pub(super) fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+        let shared = &*self.shared;
+        if let Some(pipeline) = lock(&shared.pipelines).get(kernel) {
+            return pipeline.clone();
+        }
+        let place =
+            Arc::clone(lock(&shared.modules).entry((kernel.file, kernel.halves.clone())).or_default());
+        let module = place.get_or_init(|| {
+            shared.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(kernel.file),
+                source: wgpu::ShaderSource::Wgsl(kernel.program()),
+            })
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = shared.cache.as_ref().map(|cache| &cache.cache);
+        #[cfg(target_arch = "wasm32")]
+        let cache = None;
+        let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&kernel.to_string()),
+            layout: None,
+            module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &kernel.constants,
+                // Kernels write every element of workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache,
+        });
+        shared.tally.pipelines.fetch_add(1, Ordering::Relaxed);
+        lock(&shared.pipelines).insert(kernel.clone(), pipeline.clone());
+        pipeline
+    }
+}
