@@ -14,7 +14,6 @@ pub(super) fn sum(rows: usize, quads: usize, slices: usize, x: Slice, y: Slice) 
     Sum { rows, quads, stride: quads, first: 0, x, y, copies: false }.launch(slices)
 }
 
-
 /// Bytes of scratch that `slices` partial sums of `elements` values need in [`add_slices`].
 pub(super) fn slice_bytes(slices: usize, elements: usize) -> u64 {
     if slices == 1 { 0 } else { (slices * elements * 4) as u64 }
