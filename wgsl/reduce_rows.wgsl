@@ -1,7 +1,8 @@
 // Column sums in a fixed order: y[s, j] = sum of x[i, j] over the rows i of slice s.
 //
-// Layouts: x [rows, quads]; y [slices, quads], both of vec4. One launch with several slices and a second one over its
-// result sum many rows deterministically; the gradients of biases and weights end here.
+// Layouts: x rows of `quads` vec4 that begin `stride` apart, the first of them at `first`; y [slices, quads] of vec4. One launch
+// with several slices and a second one over its result sum many rows deterministically; the gradients of biases and weights end
+// here.
 // An invocation makes one vec4.
 
 override WG: u32;
@@ -11,6 +12,10 @@ struct Size {
     quads: u32,
     slices: u32,
     slice_rows: u32,
+    stride: u32,
+    first: u32,
+    pad0: u32,
+    pad1: u32,
 }
 
 // How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
@@ -36,7 +41,7 @@ fn forward(
     let end = min(first + size.slice_rows, size.rows);
     var sum = vec4<f32>(0.0);
     for (var row = first; row < end; row++) {
-        sum += vec4<f32>(x[row * size.quads + column]);
+        sum += vec4<f32>(x[size.first + row * size.stride + column]);
     }
     y[index] = sum;
 }

@@ -261,6 +261,11 @@ impl Choices {
         self.rule == Rule::Always(Family::Direct) && self.table.values().all(|f| *f == Family::Direct)
     }
 
+    /// Whether what runs by rule is made for a GPU, whose workgroups are several waves wide; else it is for a CPU.
+    pub fn is_gpu(&self) -> bool {
+        matches!(self.rule, Rule::Always(Family::Tiled) | Rule::ByShape(Family::Tiled))
+    }
+
     /// The family that runs `key`.
     pub fn family(&self, key: &Key) -> Family {
         let by_rule = || match self.rule {

@@ -18,15 +18,37 @@ struct Size {
     quads: u32,
     slices: u32,
     slice_rows: u32,
+    stride: u32,
+    first: u32,
+    pad: [u32; 2],
 }
 
 /// Sums `rows` rows of `quads` vec4 into `slices` rows.
 pub(super) fn sum(rows: usize, quads: usize, slices: usize, x: Slice, y: Slice) -> Launch {
+    launch([rows, quads, slices], [quads, 0], x, y)
+}
+
+/// Sums `rows` rows of `quads` vec4 that begin `stride_quads` apart, the first of them at `first_quad`, into one.
+pub(super) fn sum_strided(
+    rows: usize,
+    quads: usize,
+    stride_quads: usize,
+    first_quad: usize,
+    x: Slice,
+    y: Slice,
+) -> Launch {
+    launch([rows, quads, 1], [stride_quads, first_quad], x, y)
+}
+
+fn launch([rows, quads, slices]: [usize; 3], [stride, first]: [usize; 2], x: Slice, y: Slice) -> Launch {
     let uniform = Size {
         rows: rows as u32,
         quads: quads as u32,
         slices: slices as u32,
         slice_rows: rows.div_ceil(slices) as u32,
+        stride: stride as u32,
+        first: first as u32,
+        pad: [0; 2],
     };
     Launch {
         kernel: kernel("forward", &[("WG", WORKGROUP as f64)]),
