@@ -1,90 +1,95 @@
-// Group normalisation with optional scale-shift and SiLU, and its gradients.
+// Group normalisation with optional scale-shift and SiLU; its gradients are in groupnorm_grad.wgsl.
 //
 // xhat = (x - mean) * rstd over the pixels and channels of a group, u = xhat * gamma + beta,
-// v = u * (1 + scale) + shift (or u), y = v * sigmoid(v) (or v); rstd = 1 / sqrt(variance + 1e-5), biased variance.
-// dv = dy * dy/dv, A = sum over pixels of dv, B = sum of dv * xhat, g = gamma * (1 + scale):
-// dx = rstd * (g * dv - mean of g * dv - xhat * mean of g * dv * xhat), means over the group.
-// y, dy: [N, pixels, C]; gamma, beta: [C]; scale_shift: [N, 2C], scale in columns 0..C, shift in C..2C.
-// x, dx: [N, pixels, P], P consecutive channels of the C: where x is two tensors, each has launches of its own.
-// stats: [N, 2, C] mean and rstd of the channel's group; sums: [N, 6, C] A, B, the group's two means, and the gain
-// gamma * (1 + scale) and bias that make v of xhat.
+// v = u * factor + shift with factor = 1 + scale (or u), y = v * sigmoid(v) (or v); rstd = 1 / sqrt(variance + 1e-5), biased.
+// y: [N, pixels, C]; gamma, beta: [C]; scale_shift: [N, 2C], scale in columns 0..C, shift in C..2C.
+// x: [N, pixels, C]; of two tensors it is the first x_quads vec4s of each pixel, and `second` is the others.
+// stats: [N, 2 or 4, C] mean and rstd of the channel's group and, with a scale-shift, factor and shift; then gamma and beta:
+// all that the gradients need in one buffer.
 // Variances are combined from blocks (Chan, Golub and LeVeque 1979): no cancellation at large means.
-// `moments`, `grad_sums`: one workgroup per image and four channels, its lanes stride over the pixels, one tree.
-// `combine`, `group_means`: one invocation per image and group. `forward`, `grad_input`: one invocation per four
-// channels of BLOCK pixels. `grad_affine`: per value.
+// `forward`: an invocation has four channels of BLOCK pixels. The others: a workgroup has a run, whole vec4s of an image
+// that hold whole groups; its invocations share out the vec4s, then each vec4's pixels, and end in one tree.
+
+override WG: u32;
+override BLOCK: u32;
+// Whether the normalised tensor is two.
+override TWO: bool;
+
+const EPS: f32 = 1e-5;
+// Groups of a run at most.
+const GROUPS: u32 = 16u;
 
 struct Size {
     batch: u32,
     pixels: u32,
     channels: u32,
-    groups: u32,
-    // Length of a row of C, and of 2C, in vec4s.
+    per_group: u32,
+    // Length of a row of C and of x in vec4s; `grad_input`: the first of C that is x's.
     quads: u32,
-    modulation_quads: u32,
-    // 0 or 1.
+    x_quads: u32,
+    first_quad: u32,
+    // Length of a run in vec4s (the last may be shorter), and runs of an image.
+    run_quads: u32,
+    runs: u32,
+    // 0 or 1; the last: whether `second` is added to dx.
     silu: u32,
     scale_shift: u32,
-    // `grad_affine`: which gradient.
-    row: u32,
-    // First vec4 of x's channels, and how many x has.
-    first_quad: u32,
-    part_quads: u32,
-    // `grad_input`: whether `addend` is added.
     has_addend: u32,
 }
 
-const WG: u32 = 32u;
-const BLOCK: u32 = 16u;
-const EPS: f32 = 1e-5;
-
 // How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
 alias X = vec4<f32>;
+alias Second = vec4<f32>;
 alias Y = vec4<f32>;
-alias Dy = vec4<f32>;
-alias Upstream = vec4<f32>;
-alias Addend = vec4<f32>;
-alias Dx = vec4<f32>;
 
 @group(0) @binding(0) var<storage, read> x: array<X>;
+@group(0) @binding(1) var<storage, read> second: array<Second>;
 
-@group(0) @binding(1) var<storage, read_write> channel_moments: array<vec4<f32>>;
-@group(0) @binding(2) var<uniform> moments_size: Size;
-
-@group(0) @binding(0) var<storage, read_write> group_stats: array<f32>;
-@group(0) @binding(1) var<uniform> combine_size: Size;
-
-@group(0) @binding(1) var<storage, read> stats: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> gamma: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> beta: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> scale_shift: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<Y>;
-@group(0) @binding(6) var<uniform> forward_size: Size;
+@group(0) @binding(5) var<storage, read_write> new_stats: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> whole_y: array<Y>;
+@group(0) @binding(7) var<uniform> whole_size: Size;
 
-@group(0) @binding(5) var<storage, read> dy: array<Dy>;
-@group(0) @binding(6) var<storage, read_write> channel_sums: array<vec4<f32>>;
-@group(0) @binding(7) var<uniform> sums_size: Size;
+@group(0) @binding(6) var<uniform> statistics_size: Size;
 
-@group(0) @binding(0) var<storage, read_write> group_sums: array<f32>;
-@group(0) @binding(1) var<uniform> means_size: Size;
-
-@group(0) @binding(2) var<storage, read> upstream: array<Upstream>;
-@group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> addend: array<Addend>;
-@group(0) @binding(5) var<storage, read_write> dx: array<Dx>;
-@group(0) @binding(6) var<uniform> input_size: Size;
-
-@group(0) @binding(0) var<storage, read> affine_sums: array<f32>;
-@group(0) @binding(1) var<storage, read> factors: array<f32>;
-@group(0) @binding(2) var<storage, read> offsets: array<f32>;
-@group(0) @binding(3) var<storage, read_write> affine_gradient: array<f32>;
-@group(0) @binding(4) var<uniform> affine_size: Size;
+@group(0) @binding(2) var<storage, read> stats: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<Y>;
+@group(0) @binding(4) var<uniform> forward_size: Size;
 
 var<workgroup> tree_a: array<vec4<f32>, WG>;
 var<workgroup> tree_b: array<vec4<f32>, WG>;
+// Mean and rstd of each of the run's groups.
+var<workgroup> groups: array<vec2<f32>, GROUPS>;
 
-fn sigmoid(v: vec4<f32>) -> vec4<f32> {
-    // Bounded so that the exponential stays finite.
-    return 1.0 / (1.0 + exp(min(-v, vec4<f32>(80.0))));
+struct Pair {
+    a: vec4<f32>,
+    b: vec4<f32>,
+}
+
+// What a workgroup has: of an image the vec4s from `first` on. The same in all its invocations.
+struct Run {
+    image: u32,
+    first: u32,
+    quads: u32,
+    groups: u32,
+    // Workgroups beyond the last image read the last one's pixels and store nothing.
+    stores: bool,
+}
+
+// What an invocation has: of one vec4 every step-th pixel.
+struct Lane {
+    // Number of the vec4 in the run and in the tensor.
+    place: u32,
+    quad: u32,
+    pixel: u32,
+    step: u32,
+    count: u32,
+    // Where its first pixel lies in the tensor that has the vec4, and from pixel to pixel there.
+    in_second: bool,
+    at: u32,
+    pitch: u32,
 }
 
 // Affine map of one image's four channels: v = (x - mean) * rstd * gain + bias. Pad lanes are all zero.
@@ -95,38 +100,9 @@ struct Map {
     bias: vec4<f32>,
 }
 
-fn load_map(size: Size, image: u32, quad: u32) -> Map {
-    var map: Map;
-    map.mean = stats[image * 2u * size.quads + quad];
-    map.rstd = stats[(image * 2u + 1u) * size.quads + quad];
-    map.gain = gamma[quad];
-    map.bias = beta[quad];
-    // Bound to gamma where absent: the indices then stay inside it and the values are not used.
-    let row = select(0u, image * size.modulation_quads, size.scale_shift != 0u);
-    let first = select(quad, row + size.channels / 4u + quad, size.scale_shift != 0u);
-    let last = select(size.quads, size.batch * size.modulation_quads, size.scale_shift != 0u) - 1u;
-    let scale = scale_shift[row + quad];
-    // The shift begins inside a vec4 where C is no multiple of four.
-    let low = scale_shift[min(first, last)];
-    let high = scale_shift[min(first + 1u, last)];
-    var shift = low;
-    switch size.channels % 4u {
-        case 1u: { shift = vec4<f32>(low.yzw, high.x); }
-        case 2u: { shift = vec4<f32>(low.zw, high.xy); }
-        case 3u: { shift = vec4<f32>(low.w, high.xyz); }
-        default: {}
-    }
-    let lanes = vec4<u32>(0u, 1u, 2u, 3u) + 4u * quad;
-    let used = (lanes < vec4<u32>(size.channels)) & vec4<bool>(size.scale_shift != 0u);
-    map.bias = select(map.bias, map.bias * (1.0 + scale) + shift, used);
-    map.gain = select(map.gain, map.gain * (1.0 + scale), used);
-    return map;
-}
-
-// dy/dv times dy.
-fn gradient_at(size: Size, v: vec4<f32>, gradient: vec4<f32>) -> vec4<f32> {
-    let s = sigmoid(v);
-    return gradient * select(vec4<f32>(1.0), s * (1.0 + v * (1.0 - s)), size.silu != 0u);
+fn sigmoid(v: vec4<f32>) -> vec4<f32> {
+    // Bounded so that the exponential stays finite.
+    return 1.0 / (1.0 + exp(min(-v, vec4<f32>(80.0))));
 }
 
 // How many of first, first + stride, ... are below `pixels`; first < stride.
@@ -134,30 +110,64 @@ fn count_strided(pixels: u32, first: u32, stride: u32) -> u32 {
     return (pixels + stride - 1u - first) / stride;
 }
 
-@compute @workgroup_size(WG)
-fn moments(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let size = moments_size;
-    let column = workgroup_id.y * num_workgroups.x + workgroup_id.x;
-    let image = column / size.part_quads;
-    let part_quad = column % size.part_quads;
-    let quad = size.first_quad + part_quad;
-    // Workgroups beyond the last image read the last one's pixels and store nothing.
-    let base = min(image, size.batch - 1u) * size.pixels * size.part_quads + part_quad;
-    let step = WG * size.part_quads;
-    let count = count_strided(size.pixels, lane, WG);
+fn value_at(index: u32, in_second: bool) -> vec4<f32> {
+    if TWO {
+        if in_second {
+            return vec4<f32>(second[index]);
+        }
+    }
+    return vec4<f32>(x[index]);
+}
+
+fn run_of(size: Size, workgroup: u32) -> Run {
+    let image = workgroup / size.runs;
+    var run: Run;
+    run.image = min(image, size.batch - 1u);
+    run.first = workgroup % size.runs * size.run_quads;
+    run.quads = min(size.run_quads, size.quads - run.first);
+    run.groups = min(4u * run.quads, size.channels - 4u * run.first) / size.per_group;
+    run.stores = image < size.batch;
+    return run;
+}
+
+// A workgroup has room for the pixels of WG vec4s at a time: a chunk of a longer run begins at `begin`.
+fn chunk_quads(run: Run, begin: u32) -> u32 {
+    return min(run.quads - begin, WG);
+}
+
+// Invocations that share the pixels of a vec4, a power of two.
+fn chunk_step(run: Run, begin: u32) -> u32 {
+    return 1u << firstLeadingBit(WG / chunk_quads(run, begin));
+}
+
+fn lane_of(size: Size, run: Run, begin: u32, invocation: u32) -> Lane {
+    let width = chunk_quads(run, begin);
+    var lane: Lane;
+    lane.place = begin + invocation % width;
+    lane.quad = run.first + lane.place;
+    lane.pixel = invocation / width;
+    lane.step = chunk_step(run, begin);
+    lane.count = select(0u, count_strided(size.pixels, lane.pixel, lane.step), lane.pixel < lane.step);
+    lane.in_second = TWO && lane.quad >= size.x_quads;
+    lane.pitch = select(size.x_quads, size.quads - size.x_quads, lane.in_second);
+    let row = run.image * size.pixels + lane.pixel;
+    lane.at = row * lane.pitch + lane.quad - select(0u, size.x_quads, lane.in_second);
+    return lane;
+}
+
+// Of each channel of a chunk the mean and the sum of squared deviations, at its vec4's place in the chunk.
+fn moments(size: Size, run: Run, begin: u32, invocation: u32) {
+    let lane = lane_of(size, run, begin, invocation);
+    let step = lane.step * lane.pitch;
     var mean = vec4<f32>(0.0);
     var squares = vec4<f32>(0.0);
-    var index = base + lane * size.part_quads;
+    var index = lane.at;
     var done = 0u;
-    for (; done + 4u <= count; done += 4u) {
-        let x0 = vec4<f32>(x[index]);
-        let x1 = vec4<f32>(x[index + step]);
-        let x2 = vec4<f32>(x[index + 2u * step]);
-        let x3 = vec4<f32>(x[index + 3u * step]);
+    for (; done + 4u <= lane.count; done += 4u) {
+        let x0 = value_at(index, lane.in_second);
+        let x1 = value_at(index + step, lane.in_second);
+        let x2 = value_at(index + 2u * step, lane.in_second);
+        let x3 = value_at(index + 3u * step, lane.in_second);
         index += 4u * step;
         let block_mean = ((x0 + x1) + (x2 + x3)) * 0.25;
         let d0 = x0 - block_mean;
@@ -169,234 +179,211 @@ fn moments(
         mean += delta * share;
         squares += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3) + delta * delta * (share * f32(done));
     }
-    for (; done < count; done += 1u) {
-        let value = vec4<f32>(x[index]);
+    for (; done < lane.count; done += 1u) {
+        let value = value_at(index, lane.in_second);
         index += step;
         let delta = value - mean;
         mean += delta / f32(done + 1u);
         squares += delta * (value - mean);
     }
-    tree_a[lane] = mean;
-    tree_b[lane] = squares;
-    // Before each level, node i stands for the pixels i, i + 2 half, i + 4 half, ...
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
+    tree_a[invocation] = mean;
+    tree_b[invocation] = squares;
+    let width = chunk_quads(run, begin);
+    // Before each level, node i of a vec4 stands for the pixels i, i + 2 half, i + 4 half, ...
+    for (var half = chunk_step(run, begin) / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        if lane < half {
-            let count_a = count_strided(size.pixels, lane, 2u * half);
-            let count_b = count_strided(size.pixels, lane + half, 2u * half);
-            let delta = tree_a[lane + half] - tree_a[lane];
-            let share = f32(count_b) / f32(max(count_a + count_b, 1u));
-            tree_a[lane] += delta * share;
-            tree_b[lane] += tree_b[lane + half] + delta * delta * (share * f32(count_a));
+        // A node without pixels has nothing to add, not even to what overflows.
+        if invocation < half * width && lane.pixel + half < size.pixels {
+            let other = invocation + half * width;
+            let count_a = count_strided(size.pixels, lane.pixel, 2u * half);
+            let count_b = count_strided(size.pixels, lane.pixel + half, 2u * half);
+            let delta = tree_a[other] - tree_a[invocation];
+            let share = f32(count_b) / f32(count_a + count_b);
+            tree_a[invocation] += delta * share;
+            tree_b[invocation] += tree_b[other] + delta * delta * (share * f32(count_a));
         }
     }
-    if lane == 0u && image < size.batch {
-        channel_moments[image * 2u * size.quads + quad] = tree_a[0];
-        channel_moments[(image * 2u + 1u) * size.quads + quad] = tree_b[0];
+}
+
+// Mean and rstd of the run's groups.
+fn group_moments(size: Size, run: Run, invocation: u32) {
+    let first = invocation * size.per_group;
+    var mean = 0.0;
+    var squares = 0.0;
+    for (var begin = 0u; begin < run.quads; begin += WG) {
+        moments(size, run, begin, invocation);
+        workgroupBarrier();
+        if invocation < run.groups {
+            let end = min(first + size.per_group, 4u * (begin + chunk_quads(run, begin)));
+            for (var c = max(first, 4u * begin); c < end; c += 1u) {
+                let quad = c / 4u - begin;
+                let delta = tree_a[quad][c % 4u] - mean;
+                mean += delta / f32(c - first + 1u);
+                squares += tree_b[quad][c % 4u] + delta * (tree_a[quad][c % 4u] - mean) * f32(size.pixels);
+            }
+            var rstd = 1.0 / sqrt(squares / f32(size.per_group * size.pixels) + EPS);
+            // Squares that overflow would make zeros of every value, and hide it. By bits: compilers may take numbers for
+            // finite.
+            let bits = bitcast<u32>(squares);
+            if (bits & 0x7f800000u) == 0x7f800000u {
+                rstd = bitcast<f32>(bits | 0x7fc00000u);
+            }
+            groups[invocation] = vec2<f32>(mean, rstd);
+        }
+        workgroupBarrier();
+    }
+}
+
+// The groups' numbers in the channels of one of the run's vec4s; zeros in pad lanes.
+fn of_groups(size: Size, run: Run, place: u32) -> Pair {
+    let channels = vec4<u32>(0u, 1u, 2u, 3u) + 4u * place;
+    let group = min(channels / size.per_group, vec4<u32>(run.groups - 1u));
+    let g0 = groups[group.x];
+    let g1 = groups[group.y];
+    let g2 = groups[group.z];
+    let g3 = groups[group.w];
+    let used = channels + 4u * run.first < vec4<u32>(size.channels);
+    var pair: Pair;
+    pair.a = select(vec4<f32>(0.0), vec4<f32>(g0.x, g1.x, g2.x, g3.x), used);
+    pair.b = select(vec4<f32>(0.0), vec4<f32>(g0.y, g1.y, g2.y, g3.y), used);
+    return pair;
+}
+
+// Factor and shift of an image's four channels, 1 and 0 without a scale-shift and in pad lanes.
+fn modulation(size: Size, image: u32, quad: u32) -> Pair {
+    let modulated = size.scale_shift != 0u;
+    let row_quads = (size.channels + 1u) / 2u;
+    // Bound to gamma where absent: the indices then stay inside it and the values are not used.
+    let row = select(0u, image * row_quads, modulated);
+    let first = select(quad, row + size.channels / 4u + quad, modulated);
+    let last = select(size.quads, size.batch * row_quads, modulated) - 1u;
+    let scale = scale_shift[row + quad];
+    // The shift begins inside a vec4 where C is no multiple of four.
+    let low = scale_shift[min(first, last)];
+    let high = scale_shift[min(first + 1u, last)];
+    let inside = size.channels % 4u;
+    var shift = select(low, vec4<f32>(low.yzw, high.x), inside == 1u);
+    shift = select(shift, vec4<f32>(low.zw, high.xy), inside == 2u);
+    shift = select(shift, vec4<f32>(low.w, high.xyz), inside == 3u);
+    let lanes = vec4<u32>(0u, 1u, 2u, 3u) + 4u * quad;
+    let used = (lanes < vec4<u32>(size.channels)) & vec4<bool>(modulated);
+    var pair: Pair;
+    pair.a = select(vec4<f32>(1.0), 1.0 + scale, used);
+    pair.b = select(vec4<f32>(0.0), shift, used);
+    return pair;
+}
+
+// Rows of an image's statistics.
+fn stat_rows(size: Size) -> u32 {
+    return select(2u, 4u, size.scale_shift != 0u);
+}
+
+// Where gamma lies behind the statistics of all images, and beta a row further.
+fn gamma_at(size: Size, quad: u32) -> u32 {
+    return size.batch * stat_rows(size) * size.quads + quad;
+}
+
+fn map_of(mean: vec4<f32>, rstd: vec4<f32>, affine: Pair, change: Pair) -> Map {
+    return Map(mean, rstd, affine.a * change.a, affine.b * change.a + change.b);
+}
+
+// The map of an invocation's vec4 by the groups' moments; one of those that share the vec4 stores what makes it.
+fn new_map(size: Size, run: Run, lane: Lane) -> Map {
+    let group = of_groups(size, run, lane.place);
+    let change = modulation(size, run.image, lane.quad);
+    let affine = Pair(gamma[lane.quad], beta[lane.quad]);
+    if lane.pixel == 0u && run.stores {
+        let base = run.image * stat_rows(size) * size.quads + lane.quad;
+        new_stats[base] = group.a;
+        new_stats[base + size.quads] = group.b;
+        if size.scale_shift != 0u {
+            new_stats[base + 2u * size.quads] = change.a;
+            new_stats[base + 3u * size.quads] = change.b;
+        }
+        if run.image == 0u {
+            new_stats[gamma_at(size, lane.quad)] = affine.a;
+            new_stats[gamma_at(size, lane.quad) + size.quads] = affine.b;
+        }
+    }
+    return map_of(group.a, group.b, affine, change);
+}
+
+fn load_map(size: Size, image: u32, quad: u32) -> Map {
+    let base = image * stat_rows(size) * size.quads + quad;
+    let affine = Pair(stats[gamma_at(size, quad)], stats[gamma_at(size, quad) + size.quads]);
+    var change = Pair(vec4<f32>(1.0), vec4<f32>(0.0));
+    if size.scale_shift != 0u {
+        change = Pair(stats[base + 2u * size.quads], stats[base + 3u * size.quads]);
+    }
+    return map_of(stats[base], stats[base + size.quads], affine, change);
+}
+
+fn activated(size: Size, map: Map, value: vec4<f32>) -> vec4<f32> {
+    let v = (value - map.mean) * map.rstd * map.gain + map.bias;
+    return v * select(vec4<f32>(1.0), sigmoid(v), size.silu != 0u);
+}
+
+// Statistics and result in one.
+@compute @workgroup_size(WG)
+fn forward_whole(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let size = whole_size;
+    let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
+    group_moments(size, run, invocation);
+    for (var begin = 0u; begin < run.quads; begin += WG) {
+        let lane = lane_of(size, run, begin, invocation);
+        let map = new_map(size, run, lane);
+        let count = select(0u, lane.count, run.stores);
+        var index = lane.at;
+        var y_index = (run.image * size.pixels + lane.pixel) * size.quads + lane.quad;
+        for (var done = 0u; done < count; done += 1u) {
+            whole_y[y_index] = Y(activated(size, map, value_at(index, lane.in_second)));
+            index += lane.step * lane.pitch;
+            y_index += lane.step * size.quads;
+        }
     }
 }
 
 @compute @workgroup_size(WG)
-fn combine(
+fn statistics(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let size = combine_size;
-    let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
-    if index >= size.batch * size.groups {
-        return;
-    }
-    let per_group = size.channels / size.groups;
-    let row = 4u * size.quads;
-    let first = index / size.groups * 2u * row + index % size.groups * per_group;
-    var mean = 0.0;
-    for (var i = first; i < first + per_group; i += 1u) {
-        mean += group_stats[i];
-    }
-    mean /= f32(per_group);
-    var squares = 0.0;
-    for (var i = first; i < first + per_group; i += 1u) {
-        let delta = group_stats[i] - mean;
-        squares += group_stats[i + row] + delta * delta * f32(size.pixels);
-    }
-    var rstd = 1.0 / sqrt(squares / f32(per_group * size.pixels) + EPS);
-    // Squares that overflow would make zeros of every value, and hide it. By bits: compilers may take numbers for finite.
-    let bits = bitcast<u32>(squares);
-    if (bits & 0x7f800000u) == 0x7f800000u {
-        rstd = bitcast<f32>(bits | 0x7fc00000u);
-    }
-    for (var i = first; i < first + per_group; i += 1u) {
-        group_stats[i] = mean;
-        group_stats[i + row] = rstd;
+    let size = statistics_size;
+    let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
+    group_moments(size, run, invocation);
+    for (var begin = 0u; begin < run.quads; begin += WG) {
+        let map = new_map(size, run, lane_of(size, run, begin, invocation));
     }
 }
 
+// The result by kept statistics.
 @compute @workgroup_size(WG)
 fn forward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let size = forward_size;
-    let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
+    let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + invocation;
     let blocks = (size.pixels + BLOCK - 1u) / BLOCK;
-    let part_quad = index % size.part_quads;
-    let quad = size.first_quad + part_quad;
-    let block = index / size.part_quads % blocks;
-    let image = index / size.part_quads / blocks;
+    let quad = index % size.quads;
+    let block = index / size.quads % blocks;
+    let image = index / size.quads / blocks;
     if image >= size.batch {
         return;
     }
     let map = load_map(size, image, quad);
+    let in_second = TWO && quad >= size.x_quads;
+    let pitch = select(size.x_quads, size.quads - size.x_quads, in_second);
+    let x_quad = quad - select(0u, size.x_quads, in_second);
     let end = min((block + 1u) * BLOCK, size.pixels);
     for (var pixel = block * BLOCK; pixel < end; pixel += 1u) {
         let row = image * size.pixels + pixel;
-        let v = (vec4<f32>(x[row * size.part_quads + part_quad]) - map.mean) * map.rstd * map.gain + map.bias;
-        y[row * size.quads + quad] = Y(v * select(vec4<f32>(1.0), sigmoid(v), size.silu != 0u));
+        y[row * size.quads + quad] = Y(activated(size, map, value_at(row * pitch + x_quad, in_second)));
     }
-}
-
-@compute @workgroup_size(WG)
-fn grad_sums(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let size = sums_size;
-    let column = workgroup_id.y * num_workgroups.x + workgroup_id.x;
-    let part_quad = column % size.part_quads;
-    let quad = size.first_quad + part_quad;
-    // Workgroups beyond the last image read the last one's pixels and store nothing.
-    let image = min(column / size.part_quads, size.batch - 1u);
-    let map = load_map(size, image, quad);
-    var sum_a = vec4<f32>(0.0);
-    var sum_b = vec4<f32>(0.0);
-    for (var pixel = lane; pixel < size.pixels; pixel += WG) {
-        let row = image * size.pixels + pixel;
-        let xhat = (vec4<f32>(x[row * size.part_quads + part_quad]) - map.mean) * map.rstd;
-        let dv = gradient_at(size, xhat * map.gain + map.bias, vec4<f32>(dy[row * size.quads + quad]));
-        sum_a += dv;
-        sum_b += dv * xhat;
-    }
-    tree_a[lane] = sum_a;
-    tree_b[lane] = sum_b;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            tree_a[lane] += tree_a[lane + half];
-            tree_b[lane] += tree_b[lane + half];
-        }
-    }
-    if lane == 0u && column < size.batch * size.part_quads {
-        let base = image * 6u * size.quads + quad;
-        channel_sums[base] = tree_a[0];
-        channel_sums[base + size.quads] = tree_b[0];
-        channel_sums[base + 4u * size.quads] = map.gain;
-        channel_sums[base + 5u * size.quads] = map.bias;
-    }
-}
-
-@compute @workgroup_size(WG)
-fn group_means(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let size = means_size;
-    let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
-    if index >= size.batch * size.groups {
-        return;
-    }
-    let image = index / size.groups;
-    let group = index % size.groups;
-    let per_group = size.channels / size.groups;
-    let row = 4u * size.quads;
-    let base = image * 6u * row;
-    var mean_a = 0.0;
-    var mean_b = 0.0;
-    for (var c = group * per_group; c < (group + 1u) * per_group; c += 1u) {
-        let gain = group_sums[base + 4u * row + c];
-        mean_a += gain * group_sums[base + c];
-        mean_b += gain * group_sums[base + row + c];
-    }
-    let count = f32(per_group * size.pixels);
-    // The last group also zeroes the pad lanes.
-    let end = select((group + 1u) * per_group, row, group + 1u == size.groups);
-    for (var c = group * per_group; c < end; c += 1u) {
-        group_sums[base + 2u * row + c] = select(0.0, mean_a / count, c < size.channels);
-        group_sums[base + 3u * row + c] = select(0.0, mean_b / count, c < size.channels);
-    }
-}
-
-@compute @workgroup_size(WG)
-fn grad_input(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let size = input_size;
-    let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
-    let blocks = (size.pixels + BLOCK - 1u) / BLOCK;
-    let part_quad = index % size.part_quads;
-    let quad = size.first_quad + part_quad;
-    let block = index / size.part_quads % blocks;
-    let image = index / size.part_quads / blocks;
-    if image >= size.batch {
-        return;
-    }
-    let mean = stats[image * 2u * size.quads + quad];
-    let rstd = stats[(image * 2u + 1u) * size.quads + quad];
-    let base = image * 6u * size.quads + quad;
-    let mean_a = sums[base + 2u * size.quads];
-    let mean_b = sums[base + 3u * size.quads];
-    let gain = sums[base + 4u * size.quads];
-    let bias = sums[base + 5u * size.quads];
-    let end = min((block + 1u) * BLOCK, size.pixels);
-    for (var pixel = block * BLOCK; pixel < end; pixel += 1u) {
-        let row = image * size.pixels + pixel;
-        let at = row * size.part_quads + part_quad;
-        let xhat = (vec4<f32>(x[at]) - mean) * rstd;
-        let dv = gradient_at(size, xhat * gain + bias, vec4<f32>(upstream[row * size.quads + quad]));
-        let value = rstd * (gain * dv - mean_a - xhat * mean_b);
-        dx[at] = Dx(value + select(vec4<f32>(0.0), vec4<f32>(addend[at]), size.has_addend != 0u));
-    }
-}
-
-// Gradients of what is affine, a value an invocation. `row` 0 or 1: of beta or gamma [C], the sum over the images of
-// (1 + scale) * sums[row], `factors` being the scale and shift. `row` 2: of scale and shift [N, 2C], with `factors` gamma and
-// `offsets` beta: gamma * sums[1] + beta * sums[0], then sums[0].
-@compute @workgroup_size(WG)
-fn grad_affine(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let size = affine_size;
-    let index = (workgroup_id.y * num_workgroups.x + workgroup_id.x) * WG + lane;
-    let pitch = 4u * size.quads;
-    var value = 0.0;
-    if size.row == 2u {
-        let columns = 4u * size.modulation_quads;
-        if index >= size.batch * columns {
-            return;
-        }
-        let column = index % columns;
-        let channel = column % size.channels;
-        let base = index / columns * 6u * pitch + channel;
-        let sum_a = affine_sums[base];
-        let scale_gradient = factors[channel] * affine_sums[base + pitch] + offsets[channel] * sum_a;
-        value = select(sum_a, scale_gradient, column < size.channels);
-        value = select(0.0, value, column < 2u * size.channels);
-    } else {
-        if index >= pitch {
-            return;
-        }
-        for (var image = 0u; image < size.batch; image += 1u) {
-            let at = select(0u, image * 4u * size.modulation_quads, size.scale_shift != 0u) + index;
-            let scale = select(0.0, factors[at], size.scale_shift != 0u);
-            value += affine_sums[(image * 6u + size.row) * pitch + index] * (1.0 + scale);
-        }
-    }
-    affine_gradient[index] = value;
 }

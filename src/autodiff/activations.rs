@@ -75,6 +75,12 @@ impl Rewriter<'_> {
         self.large(node) && old.op.storable() && old.shape.len() == 4 && !self.recomputable(node)
     }
 
+    /// What makes a tensor again, and of what.
+    fn remake(&self, node: NodeId) -> (Arc<dyn Operation>, Vec<NodeId>) {
+        let old = &self.old[node.index()];
+        old.op.again(old).unwrap_or_else(|| (old.op.clone(), old.inputs.clone()))
+    }
+
     /// The tensor as an operation of the backward pass reads it.
     fn late(&mut self, node: NodeId) -> NodeId {
         let half = self.halves.get(&node).copied();
@@ -87,23 +93,16 @@ impl Rewriter<'_> {
             self.again.insert(node, (known, self.new.len()));
             return known;
         }
-        let old = &self.old[node.index()];
-        let shape = old.shape.clone();
+        let shape = self.old[node.index()].shape.clone();
         let made = match half {
             Some(half) => {
                 let quads = device_bytes(&shape) as usize / 16;
                 self.plain(LoadHalf { quads }, half, shape)
             }
             None => {
-                let inputs = old.inputs.iter().map(|input| self.late(*input)).collect();
-                self.push(Node {
-                    op: old.op.clone(),
-                    inputs,
-                    updates: Vec::new(),
-                    shape,
-                    place: None,
-                    half: false,
-                })
+                let (op, inputs) = self.remake(node);
+                let inputs = inputs.into_iter().map(|input| self.late(input)).collect();
+                self.push(Node { op, inputs, updates: Vec::new(), shape, place: None, half: false })
             }
         };
         self.again.insert(node, (made, self.new.len()));
@@ -126,7 +125,7 @@ impl Rewriter<'_> {
             if self.is_forward(node) && !read[node.index()] {
                 read[node.index()] = true;
                 if self.recomputable(node) {
-                    stack.extend(&self.old[node.index()].inputs);
+                    stack.extend(self.remake(node).1);
                 }
             }
         }

@@ -56,8 +56,9 @@ impl Graph {
             let node = NodeId(i as u32);
             let Some(&dy) = gradients.get(&node) else { continue };
             let (op, inputs) = (Arc::clone(&self.node(node).op), self.node(node).inputs.clone());
-            for (position, input) in inputs.iter().enumerate().filter(|(_, input)| wanted[input.index()]) {
-                let at = Upstream { node, dy, inputs: inputs.clone(), position };
+            let asked: Vec<bool> = inputs.iter().map(|input| wanted[input.index()]).collect();
+            for (position, input) in inputs.iter().enumerate().filter(|(position, _)| asked[*position]) {
+                let at = Upstream { node, dy, inputs: inputs.clone(), position, wanted: asked.clone() };
                 if let Some(part) = op.vjp(self, &at)? {
                     let total = match gradients.get(input) {
                         Some(&sum) => self.add_part(sum, part)?,

@@ -1,6 +1,6 @@
 //! What the graph knows of an operation: its gradient, its kernels and how it may wait for the backward pass.
 
-use super::{Graph, NodeId};
+use super::{Graph, Node, NodeId};
 use crate::error::{Error, Result};
 use crate::families::{Choices, Family, Key};
 use crate::gpu::{Launch, Slice};
@@ -38,6 +38,12 @@ pub(crate) trait Operation: Any + Debug + Send + Sync {
     /// Whether the result is cheap to make again, from tensors that the backward pass needs anyway.
     fn recomputable(&self) -> bool {
         false
+    }
+
+    /// The operation that makes the result of `node` again, and of what; `None`: this one of the node's inputs. What the node
+    /// writes beside its result is there already.
+    fn again(&self, _node: &Node) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        None
     }
 
     /// Whether the result may wait for the backward pass as f16.
@@ -83,6 +89,8 @@ pub(crate) struct Upstream {
     pub inputs: Vec<NodeId>,
     /// Which of them.
     pub position: usize,
+    /// Of each of them whether its gradient is asked for.
+    pub wanted: Vec<bool>,
 }
 
 impl Upstream {

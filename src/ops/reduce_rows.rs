@@ -14,6 +14,18 @@ pub(super) fn sum(rows: usize, quads: usize, slices: usize, x: Slice, y: Slice) 
     Sum { rows, quads, stride: quads, first: 0, x, y, copies: false }.launch(slices)
 }
 
+/// Sums `rows` rows of `quads` vec4 that begin `stride_quads` apart, the first of them at `first_quad`, into one.
+pub(super) fn sum_strided(
+    rows: usize,
+    quads: usize,
+    stride_quads: usize,
+    first_quad: usize,
+    x: Slice,
+    y: Slice,
+) -> Launch {
+    Sum { rows, quads, stride: stride_quads, first: first_quad, x, y, copies: false }.launch(1)
+}
+
 /// Bytes of scratch that `slices` partial sums of `elements` values need in [`add_slices`].
 pub(super) fn slice_bytes(slices: usize, elements: usize) -> u64 {
     if slices == 1 { 0 } else { (slices * elements * 4) as u64 }

@@ -122,11 +122,12 @@ fn attention(case: &mut Case, channels: usize, heads: usize, new_order: bool) ->
     case.both(y, &[qkv])
 }
 
-fn group_norm(case: &mut Case, channels: usize, groups: usize) -> Result<()> {
-    let x = case.values(&[3, 7, 9, channels], 0.3, 1.0);
+fn group_norm(case: &mut Case, shape: [usize; 4], groups: usize) -> Result<()> {
+    let [batch, .., channels] = shape;
+    let x = case.values(&shape, 0.3, 1.0);
     let gamma = case.values(&[channels], 1.0, 0.3);
     let beta = case.values(&[channels], 0.0, 0.3);
-    let scale_shift = case.values(&[3, 2 * channels], 0.0, 0.4);
+    let scale_shift = case.values(&[batch, 2 * channels], 0.0, 0.4);
     let y = case.graph.group_norm(x, gamma, beta, groups, Some(scale_shift), true)?;
     case.both(y, &[x, gamma, beta, scale_shift])
 }
@@ -161,8 +162,16 @@ pub(super) const CASES: &[Maker] = &[
     ("attention, narrow heads", |case| attention(case, 15, 3, false)),
     ("attention, wide heads", |case| attention(case, 64, 1, false)),
     ("attention, the new order", |case| attention(case, 32, 4, true)),
-    ("GroupNorm, groups of one vector", |case| group_norm(case, 12, 3)),
-    ("GroupNorm, odd groups", |case| group_norm(case, 15, 5)),
+    ("GroupNorm, groups of one vector", |case| group_norm(case, [3, 7, 9, 12], 3)),
+    ("GroupNorm, odd groups", |case| group_norm(case, [3, 7, 9, 15], 5)),
+    ("GroupNorm, more pixels than one launch takes", |case| group_norm(case, [1, 91, 91, 6], 2)),
+    ("GroupNorm of a concatenation", |case| {
+        let maps = [case.values(&[3, 7, 9, 8], 0.3, 1.0), case.values(&[3, 7, 9, 7], -0.2, 1.0)];
+        let (gamma, beta) = (case.values(&[15], 1.0, 0.3), case.values(&[15], 0.0, 0.3));
+        let both = case.graph.concat(maps[0], maps[1])?;
+        let y = case.graph.group_norm(both, gamma, beta, 3, None, true)?;
+        case.both(y, &[maps[0], maps[1], gamma, beta])
+    }),
     ("BatchNorm, training", |case| batch_norm(case, true)),
     ("BatchNorm, running statistics", |case| batch_norm(case, false)),
     ("SiLU", |case| {

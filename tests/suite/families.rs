@@ -79,6 +79,8 @@ fn rules_follow_the_adapter_and_the_shape() {
 fn subgroups_of_eight_are_used_on_software_alone() {
     let eight = Traits { lanes: 8, ..CPU };
     let cpu = Choices::of("Some CPU", eight, &[]);
+    assert!(!cpu.is_gpu() && !Choices::of("Some CPU", CPU, &[]).is_gpu() && !Choices::default().is_gpu());
+    assert!(Choices::of("Some GPU", GPU, &[]).is_gpu() && Choices::all(Family::Tiled).is_gpu());
     let weight = |size: Conv3x3| size.key(KeyKind::ConvGradWeight);
     for (key, family) in [
         (conv(8, 28, 32, 32, 1).key(KeyKind::ConvForward), Family::Subgroup),

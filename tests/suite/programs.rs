@@ -91,10 +91,19 @@ fn beyond_the_models() -> Plan {
     let scaling = graph.leaf(&[4], Place::whole("loss_scale"));
     let scale = graph.loss_scale(scaling).unwrap();
     graph.place(scale, Place::whole("scale"));
+    // More pixels than one launch of a norm takes, of two tensors.
+    let large = [4, 6].map(|c| graph.leaf(&[1, 91, 91, c], Place::whole(format!("large {c}"))));
+    let [gamma, beta] = ["gamma", "beta"].map(|name| graph.leaf(&[10], Place::whole(name)));
+    let modulation = graph.leaf(&[1, 20], Place::whole("modulation"));
+    let both = graph.concat(large[0], large[1]).unwrap();
     let logits = graph.leaf(&[3, 5], Place::whole("logits"));
     let shares = graph.leaf(&[3, 5], Place::whole("shares"));
     let list = [
         (graph.soft_cross_entropy(logits, shares).unwrap(), vec![logits]),
+        (
+            graph.group_norm(both, gamma, beta, 2, Some(modulation), true).unwrap(),
+            vec![large[0], large[1], gamma, beta, modulation],
+        ),
         (graph.slice_channels(x, 1, 3).unwrap(), vec![x]),
         (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
         (graph.max_pool2d(x, window).unwrap(), vec![x]),

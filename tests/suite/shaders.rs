@@ -153,7 +153,25 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 6] = ["sigmoid", "qkv_quad", "qkv_tile", "out_quad", "dout_quad", "dout_tile"];
+const SHARED: [&str; 17] = [
+    "sigmoid",
+    "qkv_quad",
+    "qkv_tile",
+    "out_quad",
+    "dout_quad",
+    "dout_tile",
+    "count_strided",
+    "value_at",
+    "run_of",
+    "chunk_quads",
+    "chunk_step",
+    "lane_of",
+    "of_groups",
+    "stat_rows",
+    "gamma_at",
+    "map_of",
+    "load_map",
+];
 /// Functions of one name that differ between files, for they are about a file's own bindings and tiles.
 const DIFFERENT: [&str; 9] = [
     "add",

@@ -8,7 +8,7 @@ use duet::gpu::{Launch, Slice};
 use duet::model::{JointModel, ModelConfig};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::ops::features::{self, FeatureMap};
-use duet::ops::groupnorm::{self, GroupNorm, Part};
+use duet::ops::groupnorm::{self, GroupNorm, Part, Source};
 use duet::ops::matmul::{self, MatMul};
 use duet::ops::{pointwise, random, reduce_rows, resample};
 use duet::tensor::pitch;
@@ -160,22 +160,71 @@ fn products() {
 fn group_norms() {
     let size = GroupNorm { batch: 2, pixels: 35, channels: 18, groups: 6, silu: true, scale_shift: true };
     let parts = [Part { first: 0, channels: 8 }, Part { first: 8, channels: 10 }];
-    compare("group norm", |made| {
-        let maps = parts.map(|part| (part, made.map(&[2, 35, part.channels])));
-        let (gamma, beta, modulation) = (made.vector(&[18]), made.vector(&[18]), made.vector(&[2, 36]));
-        let (dy, y) = (made.map(&[2, 35, 18]), made.map_out(&[2, 35, 18]));
-        let stats = made.vector_out(&[2, 2, 18]);
-        let sums = made.vector_out(&[2, 6, 18]);
-        let addend = made.map(&[2, 35, 10]);
-        let [first, second] = parts.map(|part| made.map_out(&[2, 35, part.channels]));
-        let mut launches = groupnorm::stats(&size, &maps, stats);
-        launches.extend(groupnorm::forward(&size, &maps, stats, gamma, beta, Some(modulation), y));
-        launches.extend(groupnorm::grad_sums(&size, &maps, dy, stats, gamma, beta, Some(modulation), sums));
-        for ((part, x), (addend, dx)) in maps.into_iter().zip([(None, first), (Some(addend), second)]) {
-            launches.extend(groupnorm::grad_input(&size, part, x, dy, stats, sums, addend, dx));
-        }
-        launches
+    for (gpu, whole) in [(false, true), (false, false), (true, true), (true, false)] {
+        compare("group norm of two", |made| {
+            let [x, other] = parts.map(|part| made.map(&[2, 35, part.channels]));
+            let source = Source { x, first: 8, other: Some(other) };
+            let (affine, modulation) = ([(); 2].map(|()| made.vector(&[18])), made.vector(&[2, 36]));
+            let (dy, y) = (made.map(&[2, 35, 18]), made.map_out(&[2, 35, 18]));
+            let (stats, sums) = (made.vector_out(&[10, 18]), made.vector_out(&[2, 2, 18]));
+            let (means, gradient) = (made.vector_out(&[2, 2, 18]), made.vector_out(&[2, 36]));
+            let addend = made.map(&[2, 35, 10]);
+            let [first, second] = parts.map(|part| made.map_out(&[2, 35, part.channels]));
+            let mut launches = match whole {
+                true => groupnorm::forward_whole(&size, gpu, source, affine, Some(modulation), stats, y),
+                false => {
+                    let statistics =
+                        groupnorm::statistics(&size, gpu, source, affine, Some(modulation), stats);
+                    [statistics, groupnorm::normalise(&size, gpu, source, stats, y)].concat()
+                }
+            };
+            launches.extend(groupnorm::grad_sums(
+                &size,
+                gpu,
+                source,
+                [dy, stats],
+                [sums, means],
+                Some(gradient),
+            ));
+            for (part, x, addend, dx) in [(parts[0], x, None, first), (parts[1], other, Some(addend), second)]
+            {
+                launches.extend(groupnorm::grad_input(&size, gpu, part, [x, dy, stats, means], addend, dx));
+            }
+            launches
+        });
+    }
+    compare("group norm of two, its first gradient", |made| {
+        let [x, other] = parts.map(|part| made.map(&[2, 35, part.channels]));
+        let source = Source { x, first: 8, other: Some(other) };
+        let (dy, stats) = (made.map(&[2, 35, 18]), made.vector(&[10, 18]));
+        let (addend, dx) = (made.map(&[2, 35, 8]), made.map_out(&[2, 35, 8]));
+        let writes = [(); 2].map(|()| made.vector_out(&[2, 2, 18]));
+        groupnorm::grad_first(&size, true, source, [dy, stats], Some(addend), dx, writes)
     });
+    for modulated in [false, true] {
+        let size = GroupNorm { scale_shift: modulated, ..size };
+        compare("group norm of one", |made| {
+            let (x, dy, addend) = (made.map(&[2, 35, 18]), made.map(&[2, 35, 18]), made.map(&[2, 35, 18]));
+            let (affine, modulation) = ([(); 2].map(|()| made.vector(&[18])), made.vector(&[2, 36]));
+            let (y, dx) = (made.map_out(&[2, 35, 18]), made.map_out(&[2, 35, 18]));
+            let stats = made.vector_out(&[if modulated { 10 } else { 6 }, 18]);
+            let (sums, gradient) =
+                (made.vector_out(&[2, 2, 18]), modulated.then(|| made.vector_out(&[2, 36])));
+            let source = Source::whole(&size, x);
+            let modulation = modulated.then_some(modulation);
+            let mut launches = groupnorm::forward(&size, true, source, affine, modulation, stats, y);
+            launches.extend(groupnorm::grad_whole(
+                &size,
+                true,
+                [x, dy, stats],
+                Some(addend),
+                dx,
+                sums,
+                gradient,
+            ));
+            launches
+        });
+    }
 }
 
 #[test]

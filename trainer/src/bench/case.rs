@@ -72,6 +72,11 @@ impl<'a> Cases<'a> {
         self.list.push(Case { name, variant, sizes: buffers.sizes, launches, naive: None });
     }
 
+    /// Whether workgroups are those for a GPU.
+    pub fn is_gpu(&self) -> bool {
+        self.choices.is_gpu()
+    }
+
     /// The family that the device chooses.
     pub fn chosen(&self, key: &Key) -> Family {
         self.choices.family(key)

@@ -9,7 +9,7 @@ use duet::ops::attention::{self, Attention};
 use duet::ops::conv2d::{self, Conv2d, Window};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::ops::features::{self, FeatureMap};
-use duet::ops::groupnorm::{self, GroupNorm};
+use duet::ops::groupnorm::{self, GroupNorm, Source};
 use duet::ops::loss::{self, Mse};
 use duet::ops::matmul::{self, MatMul};
 use duet::ops::{
@@ -156,44 +156,45 @@ fn group_norm(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
     let plain = GroupNorm { batch, pixels, channels, groups: 32, silu: true, scale_shift: false };
     let shifted = GroupNorm { scale_shift: true, ..plain };
     let title = format!("groupnorm {channels} {side}x{side} b{batch}");
-    let n = batch * pixels;
-    cases.add(format!("{title} stats"), |m| {
-        let x = m.rows(n, channels);
-        groupnorm::stats(&plain, &[(plain.whole(), x)], m.bytes(groupnorm::stats_bytes(&plain)))
-    });
+    let (n, gpu) = (batch * pixels, cases.is_gpu());
     for (size, kind) in [(plain, "silu"), (shifted, "scale_shift silu")] {
         let modulation = |m: &mut Buffers| size.scale_shift.then(|| m.rows(batch, 2 * channels));
         cases.add(format!("{title} {kind} forward"), |m| {
             let (x, stats) = (m.rows(n, channels), m.bytes(groupnorm::stats_bytes(&size)));
-            let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
-            let y = m.rows(n, channels);
-            groupnorm::forward(&size, &[(size.whole(), x)], stats, gamma, beta, scale_shift, y)
+            let (affine, scale_shift) = ([m.rows(1, channels), m.rows(1, channels)], modulation(m));
+            let source = Source::whole(&size, x);
+            groupnorm::forward(&size, gpu, source, affine, scale_shift, stats, m.rows(n, channels))
         });
-        cases.add(format!("{title} {kind} grad_sums"), |m| {
-            let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
-            let stats = m.bytes(groupnorm::stats_bytes(&size));
-            let (gamma, beta, scale_shift) = (m.rows(1, channels), m.rows(1, channels), modulation(m));
-            let sums = m.bytes(groupnorm::sums_bytes(&size));
-            groupnorm::grad_sums(&size, &[(size.whole(), x)], dy, stats, gamma, beta, scale_shift, sums)
+        cases.add(format!("{title} {kind} grad_whole"), |m| {
+            let (x, dy, addend) = (m.rows(n, channels), m.rows(n, channels), m.rows(n, channels));
+            let [stats, sums] =
+                [groupnorm::stats_bytes(&size), groupnorm::sums_bytes(&size)].map(|bytes| m.bytes(bytes));
+            let (dx, modulation) = (m.rows(n, channels), modulation(m));
+            groupnorm::grad_whole(&size, gpu, [x, dy, stats], Some(addend), dx, sums, modulation)
         });
     }
-    cases.add(format!("{title} grad_input"), |m| {
+    cases.add(format!("{title} silu normalise"), |m| {
+        let (x, stats) = (m.rows(n, channels), m.bytes(groupnorm::stats_bytes(&plain)));
+        groupnorm::normalise(&plain, gpu, Source::whole(&plain, x), stats, m.rows(n, channels))
+    });
+    cases.add(format!("{title} silu grad_sums"), |m| {
         let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
         let stats = m.bytes(groupnorm::stats_bytes(&plain));
-        let sums = m.bytes(groupnorm::sums_bytes(&plain));
+        let sums = [(); 2].map(|()| m.bytes(groupnorm::sums_bytes(&plain)));
+        groupnorm::grad_sums(&plain, gpu, Source::whole(&plain, x), [dy, stats], sums, None)
+    });
+    cases.add(format!("{title} silu grad_input"), |m| {
+        let (x, dy) = (m.rows(n, channels), m.rows(n, channels));
+        let stats = m.bytes(groupnorm::stats_bytes(&plain));
+        let means = m.bytes(groupnorm::sums_bytes(&plain));
         let (addend, dx) = (m.rows(n, channels), m.rows(n, channels));
-        groupnorm::grad_input(&plain, plain.whole(), x, dy, stats, sums, Some(addend), dx)
+        groupnorm::grad_input(&plain, gpu, plain.whole(), [x, dy, stats, means], Some(addend), dx)
     });
-    cases.add(format!("{title} grad_affine"), |m| {
-        let (sums, scale_shift) = (m.bytes(groupnorm::sums_bytes(&shifted)), m.rows(batch, 2 * channels));
-        let mut launches = groupnorm::grad_gamma(&shifted, sums, Some(scale_shift), m.rows(1, channels));
-        launches.extend(groupnorm::grad_beta(&shifted, sums, Some(scale_shift), m.rows(1, channels)));
+    cases.add(format!("{title} grad_gamma and grad_beta"), |m| {
+        let sums = m.bytes(groupnorm::sums_bytes(&plain));
+        let mut launches = groupnorm::grad_gamma(&plain, sums, m.rows(1, channels));
+        launches.extend(groupnorm::grad_beta(&plain, sums, m.rows(1, channels)));
         launches
-    });
-    cases.add(format!("{title} grad_scale_shift"), |m| {
-        let sums = m.bytes(groupnorm::sums_bytes(&shifted));
-        let (gamma, beta) = (m.rows(1, channels), m.rows(1, channels));
-        groupnorm::grad_scale_shift(&shifted, sums, gamma, beta, m.rows(batch, 2 * channels))
     });
 }
 

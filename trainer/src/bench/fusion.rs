@@ -4,7 +4,7 @@ use super::case::{Buffers, Cases};
 use duet::families::Family;
 use duet::gpu::{Launch, Slice};
 use duet::ops::conv3x3::{self, Conv3x3};
-use duet::ops::groupnorm::{self, GroupNorm, Part};
+use duet::ops::groupnorm::{self, GroupNorm, Source};
 use duet::ops::{Activation, channels, optimizer, pointwise};
 use duet::tensor::pitch;
 
@@ -33,13 +33,14 @@ fn quads(slice: Slice) -> usize {
 
 fn norm_and_silu(cases: &mut Cases, batch: usize) {
     let pixels = SIDE * SIDE;
-    let n = batch * pixels;
+    let (n, gpu) = (batch * pixels, cases.is_gpu());
     pair(cases, &format!("groupnorm and silu {CHANNELS} {SIDE}x{SIDE} b{batch}"), |m, fused| {
         let size =
             GroupNorm { batch, pixels, channels: CHANNELS, groups: 32, silu: fused, scale_shift: false };
         let (x, stats) = (m.rows(n, CHANNELS), m.bytes(groupnorm::stats_bytes(&size)));
-        let (gamma, beta, y) = (m.rows(1, CHANNELS), m.rows(1, CHANNELS), m.rows(n, CHANNELS));
-        let mut launches = groupnorm::forward(&size, &[(size.whole(), x)], stats, gamma, beta, None, y);
+        let (affine, y) = ([m.rows(1, CHANNELS), m.rows(1, CHANNELS)], m.rows(n, CHANNELS));
+        let source = Source::whole(&size, x);
+        let mut launches = groupnorm::forward(&size, gpu, source, affine, None, stats, y);
         if !fused {
             launches.extend(pointwise::activate(Activation::Silu, quads(y), y, m.rows(n, CHANNELS)));
         }
@@ -71,23 +72,22 @@ fn residual(cases: &mut Cases, batch: usize) {
 
 fn concatenation(cases: &mut Cases, batch: usize) {
     let pixels = SIDE * SIDE;
-    let n = batch * pixels;
+    let (n, gpu) = (batch * pixels, cases.is_gpu());
     let [a, b] = HALVES;
     let size = GroupNorm { batch, pixels, channels: a + b, groups: 32, silu: true, scale_shift: false };
     pair(cases, &format!("concatenation and groupnorm {a}+{b} {SIDE}x{SIDE} b{batch}"), |m, fused| {
         let (left, right, y) = (m.rows(n, a), m.rows(n, b), m.rows(n, a + b));
         let stats = m.bytes(groupnorm::stats_bytes(&size));
-        let (gamma, beta) = (m.rows(1, a + b), m.rows(1, a + b));
+        let affine = [m.rows(1, a + b), m.rows(1, a + b)];
         let mut launches = Vec::new();
-        let parts = if fused {
-            vec![(Part { first: 0, channels: a }, left), (Part { first: a, channels: b }, right)]
+        let source = if fused {
+            Source { x: left, first: a, other: Some(right) }
         } else {
             let both = m.rows(n, a + b);
             launches.extend(channels::concat(n, a, b, left, right, both));
-            vec![(size.whole(), both)]
+            Source::whole(&size, both)
         };
-        launches.extend(groupnorm::stats(&size, &parts, stats));
-        launches.extend(groupnorm::forward(&size, &parts, stats, gamma, beta, None, y));
+        launches.extend(groupnorm::forward(&size, gpu, source, affine, None, stats, y));
         launches
     });
 }
