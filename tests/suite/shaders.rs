@@ -152,7 +152,8 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 6] = ["sigmoid", "qkv_quad", "qkv_tile", "out_quad", "dout_quad", "dout_tile"];
+const SHARED: [&str; 8] =
+    ["sigmoid", "qkv_quad", "qkv_tile", "out_quad", "dout_quad", "dout_tile", "mul_wide", "philox4x32"];
 /// Functions of one name that differ between files, for they are about a file's own bindings and tiles.
 const DIFFERENT: [&str; 9] = [
     "add",
