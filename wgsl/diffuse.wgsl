@@ -1,10 +1,11 @@
 // Two images mixed with factors of each sample: out[n] = u[n] * a[n] + v[n] * b[n].
 //
-//   mode 0  u, v = scale * factors[n], -scale * factors[n]: the gradient of a squared error
+//   mode 0  u, v = scale * factors[stride n], -scale * factors[stride n]: the gradient of a squared error
 //   mode 1  u, v = factors[stride n], factors[stride n + 1]: forward diffusion with sqrt(alphas_cumprod),
 //           sqrt(1 - alphas_cumprod) (Ho et al. 2020, Eq. 4), and the x_start that a prediction means
 //   mode 2  u, v = 0, factors[stride n], and
 //   mode 3  u, v = 0, factors[stride n + 1]: the gradients of mode 1 on a and b; `a` is not read
+//   mode 4  u, v = scale, -scale; factors are not read
 // Layouts: a, out [batch, pixels, pitch]; b [batch, pixels, other_pitch]; out is zero from column `channels` on.
 // An invocation makes one element.
 
@@ -44,7 +45,9 @@ fn mix_samples(
     if (c < size.channels) {
         let other = b[pixel * size.other_pitch + c];
         if (size.mode == 0u) {
-            value = size.scale * factors[n] * (a[index] - other);
+            value = size.scale * factors[size.stride * n] * (a[index] - other);
+        } else if (size.mode == 4u) {
+            value = size.scale * (a[index] - other);
         } else if (size.mode == 1u) {
             value = factors[size.stride * n] * a[index] + factors[size.stride * n + 1u] * other;
         } else {

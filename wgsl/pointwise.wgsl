@@ -3,7 +3,6 @@
 //   forward  operation 0: silu(a)          1: leaky_relu(a)        2: factor * a      3: a + b
 //            operation 4: silu'(a) * b     5: leaky_relu'(a) * b
 //   bounded  operation 0: relu(a)          1: relu'(a) * b         2: clamp(a, -factor, factor), NaN and infinity stay
-//   axpy     y = a + alpha * b, the representation step of Algorithm 1; alpha[0], or one of each sample
 //   multiply y = a * b
 //   blend    y = a * y + (1 - a) * b, a mask over what is known
 // silu(v) = v * sigmoid(v); leaky_relu(v) = v > 0 ? v : factor * v;
@@ -16,8 +15,7 @@ struct Size {
     quads: u32,
     operation: u32,
     factor: f32,
-    // axpy: vec4s of a sample where alpha is one of each; 0: it is one of all.
-    sample_quads: u32,
+    pad0: u32,
 }
 
 // How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
@@ -29,10 +27,6 @@ alias Y = vec4<f32>;
 @group(0) @binding(1) var<storage, read> b: array<B>;
 @group(0) @binding(2) var<storage, read_write> y: array<Y>;
 @group(0) @binding(3) var<uniform> size: Size;
-
-@group(0) @binding(2) var<storage, read> alpha: array<f32>;
-@group(0) @binding(3) var<storage, read_write> moved: array<vec4<f32>>;
-@group(0) @binding(4) var<uniform> axpy_size: Size;
 
 fn sigmoid(v: vec4<f32>) -> vec4<f32> {
     // Bounded so that the exponential stays finite.
@@ -103,23 +97,6 @@ fn bounded(
         }
     }
     y[index] = Y(result);
-}
-
-@compute @workgroup_size(WG)
-fn axpy(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.y * groups.x + group.x) * WG + local;
-    if (index >= axpy_size.quads) {
-        return;
-    }
-    var sample = 0u;
-    if (axpy_size.sample_quads != 0u) {
-        sample = index / axpy_size.sample_quads;
-    }
-    moved[index] = vec4<f32>(a[index]) + alpha[sample] * vec4<f32>(b[index]);
 }
 
 @compute @workgroup_size(WG)

@@ -7,8 +7,9 @@
 //          outermost bins are open; masses are clamped at 1e-12
 // then the mean over pixels and channels over ln 2. Only v receives a gradient: the prediction is cut off.
 // Layouts: model_out [batch, pixels, out_pitch] out and v; x_start, x_t [batch, pixels, pitch]; coefficients [batch, 8]:
-// c0 c1 c2 c3 posterior_log_var log_beta is_t0 unused; out [batch, parts] sums of parts; dl [batch].
-// An invocation sums one part, or makes one element of the gradient.
+// c0 c1 c2 c3 posterior_log_var log_beta is_t0 unused; out [rows], rows = pitch(batch), zeros
+// behind the samples; dl is read as `times` says: 0 not at all, 1 its first number for all samples, 2 the number of each; all of it
+// times scale. `forward`: a workgroup makes one value, its lanes stride over the pixels. `grad`: an invocation makes one element.
 
 override WG: u32;
 
@@ -18,9 +19,9 @@ struct Size {
     channels: u32,
     pitch: u32,
     out_pitch: u32,
-    parts: u32,
+    rows: u32,
     scale: f32,
-    pad0: u32,
+    times: u32,
 }
 
 @group(0) @binding(0) var<storage, read> model_out: array<f32>;
@@ -105,27 +106,39 @@ fn term(n: u32, eps: f32, v: f32, start: f32, noised: f32) -> vec2<f32> {
     return vec2<f32>(result.x, result.y * 0.5 * width);
 }
 
-@compute @workgroup_size(WG)
+// Lanes of a workgroup of `forward`.
+const LANES: u32 = 32u;
+
+var<workgroup> partial: array<f32, LANES>;
+
+@compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = (group.y * groups.x + group.x) * WG + local;
-    let n = index / size.parts;
-    if (n >= size.batch) {
-        return;
-    }
+    let n = group.y * groups.x + group.x;
     var sum = 0.0;
-    for (var p = index % size.parts; p < size.pixels; p += size.parts) {
-        let pixel = n * size.pixels + p;
-        for (var c = 0u; c < size.channels; c++) {
-            let eps = model_out[pixel * size.out_pitch + c];
-            let v = model_out[pixel * size.out_pitch + size.channels + c];
-            sum += term(n, eps, v, x_start[pixel * size.pitch + c], x_t[pixel * size.pitch + c]).x;
+    if (n < size.batch) {
+        let end = (n + 1u) * size.pixels;
+        for (var pixel = n * size.pixels + lane; pixel < end; pixel += LANES) {
+            let begin = pixel * size.out_pitch;
+            let image = pixel * size.pitch;
+            for (var c = begin; c < begin + size.channels; c++) {
+                let at = image + c - begin;
+                sum += term(n, model_out[c], model_out[c + size.channels], x_start[at], x_t[at]).x;
+            }
         }
     }
-    out[index] = sum;
+    partial[lane] = sum;
+    workgroupBarrier();
+    if (lane == 0u && n < size.rows) {
+        var total = 0.0;
+        for (var other = 0u; other < LANES; other++) {
+            total += partial[other];
+        }
+        out[n] = size.scale * total;
+    }
 }
 
 @compute @workgroup_size(WG)
@@ -145,7 +158,11 @@ fn grad(
     if (column >= gradient_size.channels && column < 2u * gradient_size.channels) {
         let at = pixel * gradient_size.pitch + column - gradient_size.channels;
         let eps = model_out[index - gradient_size.channels];
-        value = gradient_size.scale * dl[n] * term(n, eps, model_out[index], x_start[at], x_t[at]).y;
+        var upstream = gradient_size.scale;
+        if (gradient_size.times != 0u) {
+            upstream *= dl[select(0u, n, gradient_size.times == 2u)];
+        }
+        value = upstream * term(n, eps, model_out[index], x_start[at], x_t[at]).y;
     }
     gradient[index] = value;
 }

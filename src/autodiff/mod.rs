@@ -47,14 +47,28 @@ impl Graph {
         for target in targets.iter().filter(|t| t.index() < count) {
             wanted[target.index()] = true;
         }
+        // Results beside the first, which a target influences: their gradient would be lost.
+        let mut results = vec![false; count];
         for i in 0..count {
-            wanted[i] |= self.nodes[i].inputs.iter().any(|input| wanted[input.index()]);
+            let node = &self.nodes[i];
+            let influenced = node.inputs.iter().any(|input| wanted[input.index()]);
+            wanted[i] |= influenced;
+            for update in node.updates.iter().filter(|update| influenced && self.node(**update).is_memory()) {
+                let beside = self.node(*update).place.is_none();
+                wanted[update.index()] |= beside;
+                results[update.index()] |= beside;
+            }
         }
         let mut gradients: HashMap<NodeId, NodeId> = HashMap::new();
         gradients.insert(y, dy);
         for i in (0..count).rev() {
             let node = NodeId(i as u32);
             let Some(&dy) = gradients.get(&node) else { continue };
+            if results[i] {
+                let detail =
+                    format!("no gradient goes through {:?}, one of several results", self.shape(node));
+                return Err(Error::shape("grad", detail));
+            }
             let (op, inputs) = (Arc::clone(&self.node(node).op), self.node(node).inputs.clone());
             let asked: Vec<bool> = inputs.iter().map(|input| wanted[input.index()]).collect();
             for (position, input) in inputs.iter().enumerate().filter(|(position, _)| asked[*position]) {

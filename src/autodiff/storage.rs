@@ -31,7 +31,7 @@ impl Graph {
                 half[input.index()] &= node.op.reads_half(position);
             }
             for update in &node.updates {
-                half[update.index()] = false;
+                half[update.index()] &= node.op.updates_half();
             }
         }
         for (node, half) in self.nodes.iter_mut().zip(half) {

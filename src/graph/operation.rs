@@ -66,6 +66,11 @@ pub(crate) trait Operation: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether its kernels write the tensors beside the result as f16 too.
+    fn updates_half(&self) -> bool {
+        false
+    }
+
     /// The same operation which adds one further input, its last, to its result; `None`: it cannot.
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
         None
@@ -162,6 +167,11 @@ pub(crate) struct Reserve;
 impl Operation for Reserve {
     fn lower(&self, _context: &mut Context<'_>) -> Vec<Launch> {
         Vec::new()
+    }
+
+    /// Where those who write it do.
+    fn writes_half(&self) -> bool {
+        true
     }
 
     fn storable(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::kernel::{WG, invocations, shader};
 use super::solver::COEFFICIENTS;
+use super::total::Times;
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
@@ -41,10 +42,12 @@ pub struct Mix {
 /// What two images are multiplied by before they are added; n is the sample.
 #[derive(Clone, Copy, Debug)]
 pub enum Factors {
-    /// scale · factors\[n\], and minus that.
+    /// scale, as the rest says times factors\[n\] or factors\[0\], and minus that.
     Difference {
         /// The scale.
         scale: f32,
+        /// What it is multiplied by.
+        times: Times,
     },
     /// factors\[stride · n\], and the one after it.
     Pair {
@@ -64,7 +67,9 @@ pub enum Factors {
 pub fn mix(size: Mix, factors: Factors, reads: [Slice; 3], out: Slice) -> Vec<Launch> {
     let row = pitch(size.columns);
     let (mode, scale, stride) = match factors {
-        Factors::Difference { scale } => (0, scale, 0),
+        Factors::Difference { scale, times: Times::One } => (4, scale, 0),
+        Factors::Difference { scale, times: Times::First } => (0, scale, 0),
+        Factors::Difference { scale, times: Times::Each } => (0, scale, 1),
         Factors::Pair { stride } => (1, 0.0, stride),
         Factors::One { stride, which } => (2 + which, 0.0, stride),
     };

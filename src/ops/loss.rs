@@ -1,28 +1,49 @@
-//! Losses per sample and their gradients: `wgsl/loss.wgsl`; the gradient of a squared error is a mix of [`diffuse`].
+//! Losses per sample and their gradients: `wgsl/loss.wgsl`; the gradient of a squared error is a mix of [`diffuse`]. What is
+//! made of them is in [`super::total`].
 
 use super::diffuse::{self, Factors, Mix};
 use super::kernel::{WG, invocations, shader};
+use super::total::{Dloss, Times};
 use crate::error::{Error, Result};
-use crate::gpu::{Launch, Slice};
+use crate::gpu::{Launch, Slice, spread};
 use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
 use crate::tensor::pitch;
 
 shader!("loss");
 
-/// Parts that one sample's squared error is summed in.
-const PARTS: usize = 32;
-
 #[repr(C)]
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-struct Size {
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Images {
     batch: u32,
     pixels: u32,
     channels: u32,
     pitch: u32,
     other_pitch: u32,
+    rows: u32,
+    scale: f32,
+    pad: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Logits {
+    batch: u32,
+    classes: u32,
+    pitch: u32,
+    rows: u32,
+    kind: u32,
+    times: u32,
+    scale: f32,
+    pad: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Parts {
+    batch: u32,
+    rows: u32,
     parts: u32,
     scale: f32,
-    kind: u32,
 }
 
 /// Sizes of a squared error between images.
@@ -38,82 +59,64 @@ pub struct Mse {
     pub prediction_channels: usize,
 }
 
-impl Mse {
-    fn uniform(&self) -> Size {
-        Size {
-            batch: self.batch as u32,
-            pixels: self.pixels as u32,
-            channels: self.channels as u32,
-            pitch: pitch(self.prediction_channels) as u32,
-            other_pitch: pitch(self.channels) as u32,
-            parts: PARTS as u32,
-            ..Size::default()
-        }
-    }
-}
-
-fn finish(batch: usize, count: usize, parts: usize, scale: f32, kind: u32, from: Slice, to: Slice) -> Launch {
-    let size = Size {
-        batch: batch as u32,
-        pitch: pitch(count) as u32,
-        parts: parts as u32,
-        scale,
-        kind,
-        ..Size::default()
-    };
-    let kernel = kernel("finish", &WG);
-    invocations(kernel, vec![from], vec![to], bytemuck::bytes_of(&size), pitch(count))
-}
-
 /// out \[N\] = scale · sums of the parts \[N, parts\].
 pub(super) fn sum_parts(batch: usize, parts: usize, scale: f32, from: Slice, out: Slice) -> Launch {
-    finish(batch, batch, parts, scale, 0, from, out)
-}
-
-/// Bytes of scratch that [`mse`] needs.
-pub fn mse_scratch(size: &Mse) -> u64 {
-    (size.batch * PARTS * 4) as u64
+    let rows = pitch(batch);
+    let size = Parts { batch: batch as u32, rows: rows as u32, parts: parts as u32, scale };
+    invocations(kernel("finish", &WG), vec![from], vec![out], bytemuck::bytes_of(&size), rows)
 }
 
 /// Mean squared error per sample \[N\].
-pub fn mse(size: &Mse, prediction: Slice, target: Slice, scratch: Slice, out: Slice) -> Vec<Launch> {
-    let parts = invocations(
-        kernel("mse", &WG),
-        vec![prediction, target],
-        vec![scratch],
-        bytemuck::bytes_of(&size.uniform()),
-        size.batch * PARTS,
-    );
-    let mean = 1.0 / (size.pixels * size.channels) as f32;
-    vec![parts, sum_parts(size.batch, PARTS, mean, scratch, out)]
+pub fn mse(size: &Mse, prediction: Slice, target: Slice, out: Slice) -> Vec<Launch> {
+    let rows = pitch(size.batch);
+    let images = Images {
+        batch: size.batch as u32,
+        pixels: size.pixels as u32,
+        channels: size.channels as u32,
+        pitch: pitch(size.prediction_channels) as u32,
+        other_pitch: pitch(size.channels) as u32,
+        rows: rows as u32,
+        scale: 1.0 / (size.pixels * size.channels) as f32,
+        pad: 0,
+    };
+    vec![Launch {
+        kernel: kernel("mse", &WG),
+        reads: vec![prediction, target],
+        writes: vec![out],
+        uniform: bytemuck::bytes_of(&images).to_vec(),
+        workgroups: spread(rows as u64),
+        multiply_adds: 0,
+    }]
 }
 
-/// Gradient of the prediction of a mean squared error; reads prediction, target, dloss \[N\].
-pub fn mse_grad(size: &Mse, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
+/// Gradient of the prediction of a mean squared error; reads prediction, target and what `dloss` says.
+pub fn mse_grad(size: &Mse, dloss: Dloss, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
     let Mse { batch, pixels, channels, prediction_channels: columns } = *size;
-    let scale = 2.0 / (pixels * channels) as f32;
+    let scale = 2.0 / (pixels * channels) as f32 * dloss.factor;
     let size = Mix { batch, pixels, channels, columns, other_columns: channels };
-    diffuse::mix(size, Factors::Difference { scale }, reads, gradient)
+    diffuse::mix(size, Factors::Difference { scale, times: dloss.times }, reads, gradient)
 }
 
-fn logits(batch: usize, classes: usize, scale: f32, kind: u32) -> Size {
-    Size {
+fn logits(batch: usize, classes: usize, scale: f32, kind: u32) -> Logits {
+    Logits {
         batch: batch as u32,
-        channels: classes as u32,
+        classes: classes as u32,
         pitch: pitch(classes) as u32,
-        parts: pitch(batch) as u32,
-        scale,
+        rows: pitch(batch) as u32,
         kind,
-        ..Size::default()
+        times: Times::One as u32,
+        scale,
+        pad: 0,
     }
 }
 
-fn logits_loss(size: Size, logits: Slice, labels: Slice, out: Slice) -> Vec<Launch> {
+fn logits_loss(size: Logits, logits: Slice, labels: Slice, out: Slice) -> Vec<Launch> {
     let kernel = kernel("logits_loss", &WG);
-    vec![invocations(kernel, vec![logits, labels], vec![out], bytemuck::bytes_of(&size), size.parts as usize)]
+    vec![invocations(kernel, vec![logits, labels], vec![out], bytemuck::bytes_of(&size), size.rows as usize)]
 }
 
-fn logits_grad(size: Size, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
+fn logits_grad(size: Logits, dloss: Dloss, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
+    let size = Logits { scale: size.scale * dloss.factor, times: dloss.times as u32, ..size };
     let kernel = kernel("logits_grad", &WG);
     vec![invocations(kernel, reads.to_vec(), vec![gradient], bytemuck::bytes_of(&size), size.batch as usize)]
 }
@@ -123,9 +126,15 @@ pub fn cross_entropy(batch: usize, classes: usize, z: Slice, labels: Slice, out:
     logits_loss(logits(batch, classes, 1.0, 0), z, labels, out)
 }
 
-/// Gradient of the logits; reads logits, labels, dloss.
-pub fn cross_entropy_grad(batch: usize, classes: usize, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
-    logits_grad(logits(batch, classes, 1.0, 0), reads, gradient)
+/// Gradient of the logits; reads logits, labels and what `dloss` says.
+pub fn cross_entropy_grad(
+    batch: usize,
+    classes: usize,
+    dloss: Dloss,
+    reads: [Slice; 3],
+    gradient: Slice,
+) -> Vec<Launch> {
+    logits_grad(logits(batch, classes, 1.0, 0), dloss, reads, gradient)
 }
 
 /// Softmax cross-entropy per sample \[N\] against shares of the classes \[N,K\]; a row of zeros: none.
@@ -133,14 +142,15 @@ pub fn soft_cross_entropy(batch: usize, classes: usize, z: Slice, shares: Slice,
     logits_loss(logits(batch, classes, 1.0, 2), z, shares, out)
 }
 
-/// Gradient of the logits; reads logits, shares, dloss.
+/// Gradient of the logits; reads logits, shares and what `dloss` says.
 pub fn soft_cross_entropy_grad(
     batch: usize,
     classes: usize,
+    dloss: Dloss,
     reads: [Slice; 3],
     gradient: Slice,
 ) -> Vec<Launch> {
-    logits_grad(logits(batch, classes, 1.0, 2), reads, gradient)
+    logits_grad(logits(batch, classes, 1.0, 2), dloss, reads, gradient)
 }
 
 fn label_scale(classes: usize, mean: bool) -> f32 {
@@ -152,64 +162,16 @@ pub fn bce(batch: usize, classes: usize, mean: bool, z: Slice, targets: Slice, o
     logits_loss(logits(batch, classes, label_scale(classes, mean), 1), z, targets, out)
 }
 
-/// Gradient of the logits; reads logits, targets, dloss.
-pub fn bce_grad(batch: usize, classes: usize, mean: bool, reads: [Slice; 3], gradient: Slice) -> Vec<Launch> {
-    logits_grad(logits(batch, classes, label_scale(classes, mean), 1), reads, gradient)
-}
-
-/// out \[1\] = weight · sum of `values` \[N\].
-pub fn weighted_sum(batch: usize, weight: f32, values: Slice, out: Slice) -> Vec<Launch> {
-    vec![finish(1, 1, batch, weight, 1, values, out)]
-}
-
-/// out \[1\] = weight\[0\] · sum of `values` \[N\].
-pub fn weighted_sum_by(batch: usize, values: Slice, weight: Slice, out: Slice) -> Vec<Launch> {
-    vec![weigh(1, 1, batch, 1, [values, weight], out)]
-}
-
-/// out \[N\] = weight\[0\] · scalar\[0\] in each element.
-pub fn scale_by_weight(batch: usize, scalar: Slice, weight: Slice, out: Slice) -> Vec<Launch> {
-    vec![weigh(batch, batch, 0, 2, [scalar, weight], out)]
-}
-
-fn weigh(batch: usize, count: usize, parts: usize, kind: u32, reads: [Slice; 2], to: Slice) -> Launch {
-    let size = Size {
-        batch: batch as u32,
-        pitch: pitch(count) as u32,
-        parts: parts as u32,
-        kind,
-        ..Size::default()
-    };
-    invocations(kernel("weigh", &WG), reads.to_vec(), vec![to], bytemuck::bytes_of(&size), pitch(count))
-}
-
-/// out \[N\] = weight · scalar\[0\] in each element.
-pub fn scale_by(batch: usize, weight: f32, scalar: Slice, out: Slice) -> Vec<Launch> {
-    vec![finish(batch, batch, 0, weight, 2, scalar, out)]
-}
-
-/// out \[count\] = value in each element. `other` is any readable memory: the kernel binds it without reading it.
-pub fn fill(count: usize, value: f32, other: Slice, out: Slice) -> Vec<Launch> {
-    vec![finish(count, count, 0, value, 3, other, out)]
-}
-
-/// Every one of `count` elements equals `value`.
-#[derive(Debug)]
-struct Fill {
-    count: usize,
-    value: f32,
-}
-
-impl Operation for Fill {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        // The kernel binds a second buffer that a fill does not read.
-        let other = context.scratch(16);
-        fill(self.count, self.value, other, context.output)
-    }
-
-    fn storable(&self) -> bool {
-        false
-    }
+/// Gradient of the logits; reads logits, targets and what `dloss` says.
+pub fn bce_grad(
+    batch: usize,
+    classes: usize,
+    mean: bool,
+    dloss: Dloss,
+    reads: [Slice; 3],
+    gradient: Slice,
+) -> Vec<Launch> {
+    logits_grad(logits(batch, classes, label_scale(classes, mean), 1), dloss, reads, gradient)
 }
 
 /// Of prediction, target.
@@ -218,27 +180,31 @@ struct SquaredError(Mse);
 
 impl Operation for SquaredError {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let partial = context.scratch(mse_scratch(&self.0));
         let [prediction, target] = context.first();
-        mse(&self.0, prediction, target, partial, context.output)
+        mse(&self.0, prediction, target, context.output)
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
         if at.position > 0 {
             return self.no_gradient(at);
         }
-        let op = SquaredErrorGrad(self.0);
-        Ok(Some(graph.push_like(at.target(), op, vec![at.inputs[0], at.inputs[1], at.dy])))
+        let [prediction, target] = [at.inputs[0], at.inputs[1]];
+        let (dloss, read) = Dloss::of(graph, at.dy);
+        let op = SquaredErrorGrad { size: self.0, dloss };
+        Ok(Some(graph.push_like(prediction, op, vec![prediction, target, read.unwrap_or(target)])))
     }
 }
 
-/// Of prediction, target, dloss.
+/// Of prediction, target, what `dloss` reads.
 #[derive(Debug)]
-struct SquaredErrorGrad(Mse);
+struct SquaredErrorGrad {
+    size: Mse,
+    dloss: Dloss,
+}
 
 impl Operation for SquaredErrorGrad {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        mse_grad(&self.0, context.first(), context.output)
+        mse_grad(&self.size, self.dloss, context.first(), context.output)
     }
 }
 
@@ -276,93 +242,33 @@ impl Operation for CrossEntropy {
         if at.position > 0 {
             return Ok(None);
         }
-        let op = CrossEntropyGrad(*self);
-        Ok(Some(graph.push_like(at.target(), op, vec![at.inputs[0], at.inputs[1], at.dy])))
+        let [logits, labels] = [at.inputs[0], at.inputs[1]];
+        let (dloss, read) = Dloss::of(graph, at.dy);
+        let op = CrossEntropyGrad { of: *self, dloss };
+        Ok(Some(graph.push_like(logits, op, vec![logits, labels, read.unwrap_or(labels)])))
     }
 }
 
-/// Of logits, labels, dloss.
+/// Of logits, labels, what `dloss` reads.
 #[derive(Debug)]
-struct CrossEntropyGrad(CrossEntropy);
+struct CrossEntropyGrad {
+    of: CrossEntropy,
+    dloss: Dloss,
+}
 
 impl Operation for CrossEntropyGrad {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let CrossEntropy { batch, classes, labels } = self.0;
+        let CrossEntropyGrad { of: CrossEntropy { batch, classes, labels }, dloss } = *self;
+        let (reads, gradient) = (context.first(), context.output);
         match labels {
-            Labels::Classes => cross_entropy_grad(batch, classes, context.first(), context.output),
-            Labels::Shares => soft_cross_entropy_grad(batch, classes, context.first(), context.output),
-            Labels::Binary { mean } => bce_grad(batch, classes, mean, context.first(), context.output),
+            Labels::Classes => cross_entropy_grad(batch, classes, dloss, reads, gradient),
+            Labels::Shares => soft_cross_entropy_grad(batch, classes, dloss, reads, gradient),
+            Labels::Binary { mean } => bce_grad(batch, classes, mean, dloss, reads, gradient),
         }
-    }
-}
-
-/// Of values \[N\]: weight · sum \[1\].
-#[derive(Clone, Copy, Debug)]
-struct WeightedSum {
-    batch: usize,
-    weight: f32,
-}
-
-impl Operation for WeightedSum {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        weighted_sum(self.batch, self.weight, context.inputs[0], context.output)
-    }
-
-    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
-        Ok(Some(match graph.operation::<Fill>(at.dy) {
-            Some(&Fill { value, .. }) => graph.fill(self.batch, value * self.weight),
-            None => graph.push_like(at.target(), WeightedSumGrad(*self), vec![at.target(), at.dy]),
-        }))
-    }
-}
-
-/// Of values \[N\] (for their size), scalar \[1\]: weight · scalar in each element.
-#[derive(Debug)]
-struct WeightedSumGrad(WeightedSum);
-
-impl Operation for WeightedSumGrad {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        scale_by(self.0.batch, self.0.weight, context.inputs[1], context.output)
-    }
-}
-
-/// Of values \[N\], weight \[1\]: weight · sum \[1\].
-#[derive(Clone, Copy, Debug)]
-struct WeightedSumBy {
-    batch: usize,
-}
-
-impl Operation for WeightedSumBy {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let [values, weight] = context.first();
-        weighted_sum_by(self.batch, values, weight, context.output)
-    }
-
-    fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
-        if at.position > 0 {
-            return Ok(None);
-        }
-        Ok(Some(graph.push_like(at.target(), WeightedSumByGrad(*self), vec![at.dy, at.inputs[1]])))
-    }
-}
-
-/// Of scalar \[1\], weight \[1\]: weight · scalar in each element \[N\].
-#[derive(Debug)]
-struct WeightedSumByGrad(WeightedSumBy);
-
-impl Operation for WeightedSumByGrad {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let [scalar, weight] = context.first();
-        scale_by_weight(self.0.batch, scalar, weight, context.output)
     }
 }
 
 impl Graph {
-    /// A vector \[count\] with every element `value`.
-    pub fn fill(&mut self, count: usize, value: f32) -> NodeId {
-        self.push(Fill { count, value }, Vec::new(), vec![count])
-    }
-
     /// Mean over C,H,W of (prediction − target)², per sample \[N\]; of a prediction with more channels the first count.
     pub fn mse(&mut self, prediction: NodeId, target: NodeId) -> Result<NodeId> {
         let [batch, height, width, channels] = self.image_shape("mse", target)?;
@@ -407,21 +313,5 @@ impl Graph {
         self.expect("bce", "targets", targets, &[batch, classes])?;
         let op = CrossEntropy { batch, classes, labels: Labels::Binary { mean } };
         Ok(self.push(op, vec![logits, targets], vec![batch]))
-    }
-
-    /// As [`Graph::weighted_sum`], with a weight \[1\] that is given for each run.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] where the weight is not one number.
-    pub fn weighted_sum_by(&mut self, values: NodeId, weight: NodeId) -> Result<NodeId> {
-        self.expect("weighted_sum", "weight", weight, &[1])?;
-        let batch = self.shape(values).first().copied().unwrap_or(0);
-        Ok(self.push(WeightedSumBy { batch }, vec![values, weight], vec![1]))
-    }
-
-    /// weight · sum of `values` \[N\], a scalar \[1\].
-    pub fn weighted_sum(&mut self, values: NodeId, weight: f32) -> NodeId {
-        let batch = self.shape(values).first().copied().unwrap_or(0);
-        self.push(WeightedSum { batch, weight }, vec![values], vec![1])
     }
 }

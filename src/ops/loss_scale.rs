@@ -41,7 +41,7 @@ pub fn update(squares: Slice, state: Slice) -> Vec<Launch> {
 
 /// Of the state.
 #[derive(Debug)]
-struct Seed;
+pub(super) struct Seed;
 
 impl Operation for Seed {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {

@@ -29,6 +29,7 @@ pub mod resample;
 pub mod resize;
 pub mod solver;
 pub mod timestep_embedding;
+pub mod total;
 pub mod variational;
 
 pub use counterfactual::Reference;

@@ -1,6 +1,7 @@
 //! Element-wise operations: `wgsl/pointwise.wgsl`.
 
 use super::kernel::{WG, invocations, shader};
+use super::total::{self, Dloss, Times};
 use crate::error::Result;
 use crate::gpu::{Launch, Slice};
 use crate::graph::{Context, Graph, NodeId, Operation, Place, Upstream};
@@ -28,7 +29,7 @@ struct Size {
     quads: u32,
     operation: u32,
     factor: f32,
-    sample_quads: u32,
+    pad: u32,
 }
 
 fn launch(
@@ -39,7 +40,7 @@ fn launch(
     reads: Vec<Slice>,
     y: Slice,
 ) -> Launch {
-    let uniform = Size { quads: quads as u32, operation, factor, sample_quads: 0 };
+    let uniform = Size { quads: quads as u32, operation, factor, pad: 0 };
     invocations(kernel(entry, &WG), reads, vec![y], bytemuck::bytes_of(&uniform), quads)
 }
 
@@ -78,13 +79,6 @@ pub fn add(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("forward", quads, 3, 0.0, vec![a, b], y).stored(&["A", "B", "Y"])]
 }
 
-/// y = x + alpha · g: alpha\[0\], or alpha\[n\] of each of `samples`.
-pub fn axpy(quads: usize, samples: Option<usize>, reads: [Slice; 3], y: Slice) -> Vec<Launch> {
-    let sample_quads = samples.map_or(0, |samples| quads / samples.max(1)) as u32;
-    let uniform = Size { quads: quads as u32, operation: 0, factor: 0.0, sample_quads };
-    vec![invocations(kernel("axpy", &WG), reads.to_vec(), vec![y], bytemuck::bytes_of(&uniform), quads)]
-}
-
 /// y = a · b.
 pub fn multiply(quads: usize, a: Slice, b: Slice, y: Slice) -> Vec<Launch> {
     vec![launch("multiply", quads, 0, 0.0, vec![a, b], y)]
@@ -96,7 +90,7 @@ pub fn blend(quads: usize, mask: Slice, known: Slice, x: Slice) -> Vec<Launch> {
 }
 
 #[derive(Debug)]
-struct Activate(Activation);
+pub(super) struct Activate(pub Activation);
 
 impl Operation for Activate {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
@@ -148,8 +142,8 @@ impl Operation for Add {
 }
 
 #[derive(Debug)]
-struct Scale {
-    factor: f32,
+pub(super) struct Scale {
+    pub factor: f32,
 }
 
 impl Operation for Scale {
@@ -158,7 +152,7 @@ impl Operation for Scale {
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
-        Ok(Some(graph.scale(at.dy, self.factor)))
+        Ok(Some(total::scaled_gradient(graph, self.factor, at.dy)))
     }
 }
 
@@ -170,23 +164,6 @@ struct Clamp {
 impl Operation for Clamp {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         clamp(self.bound, context.quads(), context.inputs[0], context.output)
-    }
-}
-
-/// Of x, g, alpha.
-#[derive(Debug)]
-struct Axpy {
-    /// Samples, where alpha is one of each.
-    samples: Option<usize>,
-}
-
-impl Operation for Axpy {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        axpy(context.quads(), self.samples, context.first(), context.output)
-    }
-
-    fn vjp(&self, _graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
-        if at.position == 0 { Ok(Some(at.dy)) } else { self.no_gradient(at) }
     }
 }
 
@@ -219,7 +196,14 @@ impl Operation for Multiply {
 
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
         // What is multiplied by is given.
-        if at.position > 0 { self.no_gradient(at) } else { Ok(Some(graph.multiply(at.dy, at.inputs[1])?)) }
+        if at.position > 0 {
+            return self.no_gradient(at);
+        }
+        let factors = at.inputs[1];
+        Ok(Some(match Dloss::of(graph, at.dy).0 {
+            Dloss { factor, times: Times::One } => graph.scale(factors, factor),
+            _ => graph.multiply(at.dy, factors)?,
+        }))
     }
 }
 
@@ -269,16 +253,6 @@ impl Graph {
         let placed = if fixed { self.scale(node, 1.0) } else { node };
         self.nodes[placed.index()].place = Some(place);
         placed
-    }
-
-    /// x + alpha · g, the step of Algorithm 1; `alpha` is \[1\], or \[N\], one of each sample.
-    pub fn axpy(&mut self, x: NodeId, g: NodeId, alpha: NodeId) -> Result<NodeId> {
-        self.expect("axpy", "g", g, self.shape(x))?;
-        let samples = self.shape(x).first().copied().filter(|n| *n > 1 && self.shape(alpha) == [*n]);
-        if samples.is_none() {
-            self.expect("axpy", "alpha", alpha, &[1])?;
-        }
-        Ok(self.push_like(x, Axpy { samples }, vec![x, g, alpha]))
     }
 
     /// `x` times `factors` of its shape, element by element; the factors have no gradient.

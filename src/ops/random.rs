@@ -59,13 +59,14 @@ pub fn dropout(
     reads: [Slice; 2],
     y: Slice,
 ) -> Vec<Launch> {
+    let [stream, threshold, scale] = Dropout::numbers(layer, probability);
     let size = Size {
         rows: rows as u32,
         row_quads: (columns / 4) as u32,
-        stream: Stream::Dropout as u32 + layer,
+        stream,
         kind: 1,
-        threshold: (f64::from(probability) * 4_294_967_296.0) as u32,
-        scale: 1.0 / (1.0 - probability),
+        threshold,
+        scale: f32::from_bits(scale),
         pixels: 1,
         channels: 0,
     };
@@ -74,11 +75,20 @@ pub fn dropout(
 
 /// Of x, run.
 #[derive(Clone, Copy, Debug)]
-struct Dropout {
+pub(super) struct Dropout {
     rows: usize,
     columns: usize,
-    layer: u32,
-    probability: f32,
+    pub layer: u32,
+    pub probability: f32,
+}
+
+impl Dropout {
+    /// What a kernel is told of a layer: the stream, the least word of an element that stays, and the bits of what that is
+    /// multiplied by.
+    pub fn numbers(layer: u32, probability: f32) -> [u32; 3] {
+        let threshold = (f64::from(probability) * 4_294_967_296.0) as u32;
+        [Stream::Dropout as u32 + layer, threshold, (1.0 / (1.0 - probability)).to_bits()]
+    }
 }
 
 impl Operation for Dropout {

@@ -1,16 +1,13 @@
 //! The variational term of a learned sigma and its gradient: `wgsl/variational.wgsl`.
 
 use super::kernel::{WG, invocations, shader};
-use super::loss;
+use super::total::{Dloss, Times};
 use crate::error::Result;
-use crate::gpu::{Launch, Slice};
+use crate::gpu::{Launch, Slice, spread};
 use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
 use crate::tensor::pitch;
 
 shader!("variational");
-
-/// Parts that one sample is summed in.
-const PARTS: usize = 32;
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -20,9 +17,9 @@ struct Size {
     channels: u32,
     pitch: u32,
     out_pitch: u32,
-    parts: u32,
+    rows: u32,
     scale: f32,
-    pad: u32,
+    times: u32,
 }
 
 /// Sizes of the term: images of `channels`, network output of twice as many.
@@ -42,39 +39,39 @@ impl Variational {
         (1.0 / (std::f64::consts::LN_2 * (self.pixels * self.channels) as f64)) as f32
     }
 
-    fn uniform(&self) -> Size {
+    fn uniform(&self, dloss: Dloss) -> Size {
         Size {
             batch: self.batch as u32,
             pixels: self.pixels as u32,
             channels: self.channels as u32,
             pitch: pitch(self.channels) as u32,
             out_pitch: pitch(2 * self.channels) as u32,
-            parts: PARTS as u32,
-            scale: self.mean(),
-            pad: 0,
+            rows: pitch(self.batch) as u32,
+            scale: self.mean() * dloss.factor,
+            times: dloss.times as u32,
         }
     }
 }
 
-/// Bytes of scratch that [`forward`] needs.
-pub fn scratch(size: &Variational) -> u64 {
-    (size.batch * PARTS * 4) as u64
-}
-
 /// The term per sample \[N\]; reads model_out, x_start, x_t, coefficients \[N, 8\].
-pub fn forward(size: &Variational, reads: [Slice; 4], scratch: Slice, out: Slice) -> Vec<Launch> {
-    let count = size.batch * PARTS;
-    let kernel = kernel("forward", &WG);
-    let parts =
-        invocations(kernel, reads.to_vec(), vec![scratch], bytemuck::bytes_of(&size.uniform()), count);
-    vec![parts, loss::sum_parts(size.batch, PARTS, size.mean(), scratch, out)]
+pub fn forward(size: &Variational, reads: [Slice; 4], out: Slice) -> Vec<Launch> {
+    let uniform = size.uniform(Dloss { factor: 1.0, times: Times::One });
+    vec![Launch {
+        kernel: kernel("forward", &WG),
+        reads: reads.to_vec(),
+        writes: vec![out],
+        uniform: bytemuck::bytes_of(&uniform).to_vec(),
+        workgroups: spread(u64::from(uniform.rows)),
+        multiply_adds: 0,
+    }]
 }
 
-/// Gradient of model_out \[N, pixels, 2·channels\]; reads as [`forward`], then dloss \[N\].
-pub fn grad(size: &Variational, reads: [Slice; 5], gradient: Slice) -> Vec<Launch> {
+/// Gradient of model_out \[N, pixels, 2·channels\]; reads as [`forward`], then what `dloss` says.
+pub fn grad(size: &Variational, dloss: Dloss, reads: [Slice; 5], gradient: Slice) -> Vec<Launch> {
     let count = size.batch * size.pixels * pitch(2 * size.channels);
+    let uniform = size.uniform(dloss);
     let kernel = kernel("grad", &WG);
-    vec![invocations(kernel, reads.to_vec(), vec![gradient], bytemuck::bytes_of(&size.uniform()), count)]
+    vec![invocations(kernel, reads.to_vec(), vec![gradient], bytemuck::bytes_of(&uniform), count)]
 }
 
 /// Of model_out, x_start, x_t, coefficients.
@@ -83,26 +80,29 @@ struct Vb(Variational);
 
 impl Operation for Vb {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        let partial = context.scratch(scratch(&self.0));
-        forward(&self.0, context.first(), partial, context.output)
+        forward(&self.0, context.first(), context.output)
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Upstream) -> Result<Option<NodeId>> {
         if at.position > 0 {
             return Ok(None);
         }
-        let reads = at.inputs.iter().copied().chain([at.dy]).collect();
-        Ok(Some(graph.push_like(at.target(), VbGrad(self.0), reads)))
+        let (dloss, read) = Dloss::of(graph, at.dy);
+        let reads = at.inputs.iter().copied().chain([read.unwrap_or(at.inputs[3])]).collect();
+        Ok(Some(graph.push_like(at.target(), VbGrad { size: self.0, dloss }, reads)))
     }
 }
 
-/// Of model_out, x_start, x_t, coefficients, dloss.
+/// Of model_out, x_start, x_t, coefficients, what `dloss` reads.
 #[derive(Debug)]
-struct VbGrad(Variational);
+struct VbGrad {
+    size: Variational,
+    dloss: Dloss,
+}
 
 impl Operation for VbGrad {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
-        grad(&self.0, context.first(), context.output)
+        grad(&self.size, self.dloss, context.first(), context.output)
     }
 }
 

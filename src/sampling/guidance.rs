@@ -51,19 +51,19 @@ pub(crate) struct Guided {
     pub ascent: Option<NodeId>,
 }
 
-/// The sum over the batch of the losses of `seen`, by those objectives that read it.
+/// The sum over the batch of the losses of `seen`, by those objectives that read it, times `sign`.
 fn summed_loss(
     b: &mut Builder<'_>,
     config: &ModelConfig,
     objectives: &[&dyn Objective],
-    (of, seen): (Of, NodeId),
+    (of, seen, sign): (Of, NodeId, f32),
     inputs: &mut Vec<Input>,
 ) -> Result<Option<NodeId>> {
     let batch = b.graph.shape(seen).first().copied().unwrap_or(0);
     let mut sum = None;
     for objective in objectives.iter().filter(|objective| objective.of() == of) {
         let values = objective.loss(&mut Parts::new(&mut b.graph, config, batch, inputs), seen)?;
-        let loss = b.graph.weighted_sum(values, 1.0);
+        let loss = b.graph.weighted_sum(values, sign);
         sum = Some(match sum {
             None => loss,
             Some(before) => b.graph.add(before, loss)?,
@@ -93,7 +93,9 @@ impl Guidance {
             let weights = b.graph.leaf(&[batch, config.num_classes], Place::whole("label_weights"));
             logits = b.graph.weigh_gradient(logits, weights)?;
         }
-        let of_logits = summed_loss(b, config, objectives, (Of::Logits, logits), inputs)?;
+        // The loss is minus the log probability, which ascends on the image; see [`Objective`] for representations.
+        let sign = if self == Guidance::Gradient { -1.0 } else { 1.0 };
+        let of_logits = summed_loss(b, config, objectives, (Of::Logits, logits, sign), inputs)?;
         // The image is predicted only where an objective reads it.
         let (mut of_image, mut model_out) = (None, None);
         if objectives.iter().any(|objective| objective.of() == Of::XStart) {
@@ -101,7 +103,7 @@ impl Guidance {
                 .ok_or_else(|| Error::config("objective", "the predicted image is not at hand here"))?;
             let out = model.unet.decode(b, &encoded)?;
             let x_start = b.graph.predicted_x_start(x, out, coefficients)?;
-            of_image = summed_loss(b, config, objectives, (Of::XStart, x_start), inputs)?;
+            of_image = summed_loss(b, config, objectives, (Of::XStart, x_start, -1.0), inputs)?;
             model_out = Some(out);
         }
         check_inputs(inputs)?;
@@ -115,13 +117,13 @@ impl Guidance {
                     (Some(a), Some(c)) => Some(b.graph.add(a, c)?),
                     (a, c) => a.or(c),
                 };
-                // The loss is minus the log probability.
                 let ascent = match loss {
-                    Some(loss) => b.graph.grad(loss, &[x])?.first().map(|gradient| {
-                        let gradient = how.taken(b, *gradient);
-                        b.graph.scale(gradient, -1.0)
-                    }),
+                    Some(loss) => b.graph.grad(loss, &[x])?.first().copied(),
                     None => None,
+                };
+                let ascent = match ascent {
+                    Some(gradient) if how.normalize => Some(b.graph.normalize(gradient)),
+                    ascent => ascent,
                 };
                 Ok(Guided { encoded, model_out, ascent })
             }
@@ -130,33 +132,17 @@ impl Guidance {
 }
 
 impl Gradients {
-    /// A gradient as it is to be taken.
-    fn taken(self, b: &mut Builder<'_>, gradient: NodeId) -> NodeId {
-        if self.normalize { b.graph.normalize(gradient) } else { gradient }
-    }
-
-    /// Bottleneck and skips moved by "alpha": along the gradient of the loss of the logits, against that of the image's.
-    fn moved(
-        self,
-        b: &mut Builder<'_>,
-        encoded: Encoded,
-        [of_logits, of_image]: [Option<NodeId>; 2],
-    ) -> Result<Encoded> {
+    /// Bottleneck and skips moved by "alpha" along the gradients of both losses.
+    fn moved(self, b: &mut Builder<'_>, encoded: Encoded, losses: [Option<NodeId>; 2]) -> Result<Encoded> {
         let batch = b.graph.shape(encoded.bottleneck).first().copied().unwrap_or(0);
         let mut maps = vec![encoded.bottleneck];
         maps.extend(&encoded.skips);
         let targets = maps.clone();
-        let along = of_logits.map(|loss| b.graph.grad(loss, &targets)).transpose()?;
-        let against = of_image.map(|loss| b.graph.grad(loss, &targets)).transpose()?;
+        let gradients: Vec<Vec<NodeId>> =
+            losses.into_iter().flatten().map(|loss| b.graph.grad(loss, &targets)).collect::<Result<_>>()?;
         let alpha = b.graph.leaf(&[if self.each { batch } else { 1 }], Place::whole("alpha"));
-        for (map, gradient) in maps.iter_mut().zip(along.into_iter().flatten()) {
-            let gradient = self.taken(b, gradient);
-            *map = b.graph.axpy(*map, gradient, alpha)?;
-        }
-        for (map, gradient) in maps.iter_mut().zip(against.into_iter().flatten()) {
-            let gradient = self.taken(b, gradient);
-            let descent = b.graph.scale(gradient, -1.0);
-            *map = b.graph.axpy(*map, descent, alpha)?;
+        for gradients in gradients {
+            maps = b.graph.move_along(&maps, &gradients, alpha, self.normalize)?;
         }
         let mut maps = maps.into_iter();
         let bottleneck = maps.next().unwrap_or(encoded.bottleneck);

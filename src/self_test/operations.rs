@@ -5,6 +5,7 @@ use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::ops::conv2d::Window;
 use crate::ops::features::Pooling;
 use crate::ops::pointwise::Activation;
+use crate::ops::total::Summand;
 use crate::rng::{Seed, Stream, uniform};
 use crate::tensor::{pad_rows, pitch};
 
@@ -132,6 +133,23 @@ fn group_norm(case: &mut Case, shape: [usize; 4], groups: usize) -> Result<()> {
     case.both(y, &[x, gamma, beta, scale_shift])
 }
 
+/// BatchNorm of an activation, where it learns with dropout between the two.
+fn batch_norm_of_activation(case: &mut Case, learn: bool) -> Result<()> {
+    let x = case.values(&[6, 13], 0.3, 1.0);
+    let vectors = [case.values(&[13], 1.0, 0.3), case.values(&[13], 0.0, 0.3)];
+    let running = case.values(&[2, 13], 1.0, 0.5);
+    let mut seen = case.graph.activate(x, Activation::LeakyRelu { slope: 0.1 });
+    let mut learns = None;
+    if learn {
+        let run = case.words(&[99, 0, 4, 10]);
+        seen = case.graph.dropout(seen, run, 0.3);
+        learns = Some(case.floats(&[1], &[1.0]));
+    }
+    let [weight, bias] = vectors;
+    let y = case.graph.batch_norm(seen, weight, bias, running, learns)?;
+    case.both(y, &[x, weight, bias])
+}
+
 fn batch_norm(case: &mut Case, learn: bool) -> Result<()> {
     let x = case.values(&[5, 13], 0.3, 1.0);
     let weight = case.values(&[13], 1.0, 0.3);
@@ -174,6 +192,8 @@ pub(super) const CASES: &[Maker] = &[
     }),
     ("BatchNorm, training", |case| batch_norm(case, true)),
     ("BatchNorm, running statistics", |case| batch_norm(case, false)),
+    ("BatchNorm after LeakyReLU and dropout", |case| batch_norm_of_activation(case, true)),
+    ("BatchNorm after LeakyReLU", |case| batch_norm_of_activation(case, false)),
     ("SiLU", |case| {
         let x = case.values(&[2, 5, 3, 6], 0.0, 20.0);
         let y = case.graph.silu(x);
@@ -195,6 +215,15 @@ pub(super) const CASES: &[Maker] = &[
         let alpha = case.values(&[1], 2.0, 1.0);
         let y = case.graph.axpy(x, g, alpha)?;
         case.result(y);
+        Ok(())
+    }),
+    ("steps along normalised gradients", |case| {
+        let shapes = [[3, 7, 7, 9], [3, 4, 4, 20], [3, 1, 1, 5]];
+        let [xs, gradients] = [(); 2].map(|()| shapes.map(|shape| case.values(&shape, 0.0, 1.0)));
+        let alpha = case.values(&[3], 2.0, 1.0);
+        for y in case.graph.move_along(&xs, &gradients, alpha, true)? {
+            case.result(y);
+        }
         Ok(())
     }),
     ("each divided by its root mean square", |case| {
@@ -232,6 +261,13 @@ pub(super) const CASES: &[Maker] = &[
         let maps = [case.values(&[3, 7, 7, 9], 0.0, 1.0), case.values(&[3, 4, 4, 20], 0.0, 1.0)];
         let t = case.values(&[3], 500.0, 400.0);
         let y = case.graph.features(&maps, t, Pooling::Average)?;
+        case.both(y, &maps)
+    }),
+    ("pooled features of many maps, a maximum", |case| {
+        let maps: Vec<NodeId> =
+            (1..9).map(|side| case.values(&[2, side, 2, 3 * side - 1], 0.0, 1.0)).collect();
+        let t = case.values(&[2], 500.0, 400.0);
+        let y = case.graph.features(&maps, t, Pooling::Max)?;
         case.both(y, &maps)
     }),
     ("concatenation", |case| {
@@ -279,6 +315,32 @@ pub(super) const CASES: &[Maker] = &[
         let (logits, shares) = (case.values(&[3, 5], 0.0, 6.0), case.values(&[3, 5], 0.2, 0.2));
         let loss = case.graph.soft_cross_entropy(logits, shares)?;
         case.both(loss, &[logits])
+    }),
+    ("losses weighed, summed and reported", |case| {
+        let (logits, labels) = (case.values(&[3, 5], 0.0, 6.0), case.words(&[0, 4, 2]));
+        let loss = case.graph.cross_entropy(logits, labels)?;
+        let other = case.values(&[70], 0.5, 0.5);
+        let (given, first) = (case.values(&[1], 2.0, 1.0), case.words(&[1]));
+        let sum = case.graph.weighted_sum_by(loss, given)?;
+        let half = case.graph.scale(sum, 0.5);
+        let gradients = case.graph.grad(half, &[logits])?;
+        for result in [sum].into_iter().chain(gradients) {
+            case.result(result);
+        }
+        let summand = |values, count, metric, given, total| Summand {
+            values,
+            count,
+            weight: 0.75,
+            given,
+            metric: Some(metric),
+            total,
+        };
+        let summands = [summand(loss, 3, 2, Some(given), Some(0.5)), summand(other, 70, 1, None, Some(1.0))];
+        // Four numbers a metric: no other ones between them that nothing writes.
+        let metrics = Place::whole(Case::result_name(case.results.len()));
+        case.results.push(1);
+        let metrics = case.graph.leaf(&[3, 1], metrics);
+        case.graph.report(&summands, 4, first, metrics)
     }),
     ("binary cross-entropies", |case| {
         let (logits, targets) = (case.values(&[3, 5], 0.0, 6.0), case.values(&[3, 5], 0.5, 0.5));

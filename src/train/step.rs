@@ -13,6 +13,7 @@ use crate::graph::{Graph, NodeId, Place, Plan};
 use crate::model::{Builder, JointModel, ParamLayout, ParamSet, Part, WeightSet};
 use crate::ops::loss_scale::STATE;
 use crate::ops::optimizer::HYPERS;
+use crate::ops::total::Summand;
 use crate::tensor::check_batch;
 
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
@@ -178,15 +179,11 @@ pub(super) fn of_terms(model: &JointModel, spec: TrainSpec, terms: &[Box<dyn Ter
 fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Graph> {
     let (mut b, losses) = forward(model, spec, terms)?;
     let mut total = None;
-    let mut metrics = Vec::new();
-    for loss in losses {
-        let mut mean = |values| match loss.weight {
-            Weight::Fixed(weight) => Ok(b.graph.weighted_sum(values, weight)),
-            Weight::Given(weight) => b.graph.weighted_sum_by(values, weight),
+    for loss in &losses {
+        let sum = match loss.weight {
+            Weight::Fixed(weight) => b.graph.weighted_sum(loss.values, weight),
+            Weight::Given(weight) => b.graph.weighted_sum_by(loss.values, weight)?,
         };
-        let sum = mean(loss.values)?;
-        let reported = loss.reported.map_or(Ok(sum), mean)?;
-        metrics.push((loss.metric as u64, reported));
         let part = loss.scale.map_or(sum, |scale| b.graph.scale(sum, scale));
         total = Some(match total {
             Some(total) => b.graph.add(total, part)?,
@@ -196,7 +193,7 @@ fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Re
     let nothing =
         || Error::config("groups", "nothing is trained: no term's loss reaches a part that is not frozen");
     let total = total.ok_or_else(nothing)?;
-    metrics.push((0, total));
+    report_losses(&mut b.graph, &losses)?;
     let mut trained = b.trained();
     trained.retain(|(id, _)| spec.groups.trains(model.params.spec(*id).part));
     // With skipped parts of the network some parameters have no gradient: they keep zeros.
@@ -214,19 +211,6 @@ fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Re
     for ((id, _), gradient) in trained.iter().zip(gradients) {
         b.graph.place(gradient, model.params.place(*id, ParamSet::Gradient));
     }
-    let mut sums: Vec<(u64, NodeId)> = Vec::new();
-    for (number, value) in metrics {
-        match sums.iter_mut().find(|(known, _)| *known == number) {
-            Some((_, sum)) => *sum = b.graph.add(*sum, value)?,
-            None => sums.push((number, value)),
-        }
-    }
-    let first = b.graph.leaf(&[1], Place::whole("metrics_first"));
-    for (number, value) in sums {
-        let place = Place { buffer: "metrics".into(), offset: number * METRIC_STRIDE };
-        let sum = b.graph.leaf(&[1], place);
-        b.graph.accumulate(value, first, sum)?;
-    }
     if spec.micro_batches > 1 {
         let first = b.graph.leaf(&[1], Place::whole("first"));
         for (range, _) in spec.groups.ranges(&model.params) {
@@ -236,6 +220,34 @@ fn backward(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Re
         }
     }
     Ok(b.graph)
+}
+
+/// Adds the losses' sums to "metrics". The total that is differentiated runs nowhere: no gradient reads it.
+fn report_losses(graph: &mut Graph, losses: &[Loss]) -> Result<()> {
+    let mut summands = Vec::new();
+    for loss in losses {
+        let (weight, given) = match loss.weight {
+            Weight::Fixed(weight) => (weight, None),
+            Weight::Given(given) => (1.0, Some(given)),
+        };
+        let mut summand = |values, metric, total| {
+            let count = graph.shape(values).first().copied().unwrap_or(0);
+            summands.push(Summand { values, count, weight, given, metric, total });
+        };
+        let (metric, total) = (Some(loss.metric as usize), Some(loss.scale.unwrap_or(1.0)));
+        match loss.reported {
+            Some(reported) => {
+                summand(loss.values, None, total);
+                summand(reported, metric, None);
+            }
+            None => summand(loss.values, metric, total),
+        }
+    }
+    let stride = METRIC_STRIDE as usize / 4;
+    let last = losses.iter().map(|loss| loss.metric as usize).max().unwrap_or(0);
+    let metrics = graph.leaf(&[last * stride + 1], Place::whole("metrics"));
+    let first = graph.leaf(&[1], Place::whole("metrics_first"));
+    graph.report(&summands, stride, first, metrics)
 }
 
 fn apply(graph: &mut Graph, layout: &ParamLayout, spec: &TrainSpec) -> Result<()> {
@@ -287,7 +299,7 @@ fn sum_squares(graph: &mut Graph, gradients: &[NodeId]) -> Result<Option<NodeId>
 }
 
 /// Adds the norm of a step to the sum that is reported.
-fn report(graph: &mut Graph, norm: NodeId) -> Result<()> {
+fn report_norm(graph: &mut Graph, norm: NodeId) -> Result<()> {
     let first = graph.leaf(&[1], Place::whole("metrics_first"));
     let sum = graph.leaf(&[1], Place::whole("gradient_norm"));
     graph.accumulate(norm, first, sum)
@@ -311,7 +323,7 @@ fn unscale(
         norm = Some(length);
     }
     if let Some(norm) = norm.filter(|_| max_norm.is_some()) {
-        report(graph, norm)?;
+        report_norm(graph, norm)?;
     }
     graph.update_loss_scale(squares, state)
 }
@@ -325,5 +337,5 @@ fn clip(graph: &mut Graph, gradients: &[NodeId], hypers: &mut [NodeId], max_norm
         *hyper = clipped;
         norm = Some(length);
     }
-    norm.map_or(Ok(()), |norm| report(graph, norm))
+    norm.map_or(Ok(()), |norm| report_norm(graph, norm))
 }

@@ -1,35 +1,11 @@
-//! Steps relative to a reference path, and normalised gradients, against f64 twins at odd sizes.
+//! Steps relative to a reference path against f64 twins at odd sizes.
 
-use super::harness::{Harness, assert_close, values, wide};
+use super::harness::{Harness, assert_close, values};
 use duet::ops::Reference;
 use duet::ops::counterfactual::{self, COEFFICIENTS, StepSize};
-use duet::ops::normalize;
 
 /// Samples, height, width, channels.
 const IMAGES: [[usize; 4]; 4] = [[1, 1, 1, 1], [3, 7, 5, 1], [2, 5, 9, 3], [2, 4, 3, 5]];
-
-#[test]
-fn samples_get_the_length_of_one() {
-    for [n, height, width, channels] in IMAGES {
-        let elements = height * width * channels;
-        for scale in [1.0f32, 1e-9, 0.0] {
-            let x: Vec<f32> = values(1, n * elements).iter().map(|v| v * scale).collect();
-            let mut h = Harness::new();
-            let shape = [n, height, width, channels];
-            let (tx, y) = (h.input(&shape, &x), h.output(&shape));
-            let scratch = h.scratch(normalize::scratch(n));
-            let quads = height * width * channels.div_ceil(4);
-            h.run(normalize::normalize(n, quads, elements, tx.slice, scratch, y.slice));
-            let wide_x = wide(&x);
-            let rms = |s: &[f64]| (s.iter().map(|v| v * v).sum::<f64>() / elements as f64).sqrt() + 1e-12;
-            let want: Vec<f64> = wide_x
-                .chunks_exact(elements)
-                .flat_map(|s| s.iter().map(|v| v / rms(s)).collect::<Vec<_>>())
-                .collect();
-            assert_close("normalize", &h.read(&y), &want, 1e-5);
-        }
-    }
-}
 
 #[test]
 fn an_x_start_is_guided_before_it_is_clipped() {

@@ -1,12 +1,23 @@
-//! What the classifier reads: pooled features, the raw timestep, BatchNorm1d.
+//! What the classifier reads: pooled features and the raw timestep.
 
-use super::harness::{
-    Harness, assert_close, assert_gradient, dot, finite_differences, spread_indices, values, wide,
-};
-use duet::ops::batchnorm;
-use duet::ops::features::{self, FeatureMap};
+use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
+use duet::graph::{Graph, NodeId, Place};
+use duet::ops::Pooling;
+use duet::ops::features::{self, FeatureMap, Timestep};
 
-/// Rows of the features, `columns` wide, with the map's columns filled and the others 0.
+/// Maps of so many pixels and channels side by side, then the timestep; by their maximum those that `maxima` says.
+fn side_by_side(batch: usize, sizes: &[[usize; 2]], maxima: impl Fn(usize) -> bool) -> Vec<FeatureMap> {
+    let columns = 1 + sizes.iter().map(|size| size[1]).sum::<usize>();
+    let mut offset = 0;
+    let map = |(number, &[pixels, channels]): (usize, &[usize; 2])| {
+        let map = FeatureMap { batch, pixels, channels, columns, offset, maximum: maxima(number) };
+        offset += channels;
+        map
+    };
+    sizes.iter().enumerate().map(map).collect()
+}
+
+/// Rows of the features with the map's columns filled and the others 0.
 fn pooled(map: &FeatureMap, x: &[f64]) -> Vec<f64> {
     let FeatureMap { batch, pixels, channels, columns, offset, maximum } = *map;
     let mut f = vec![0.0; batch * columns];
@@ -22,172 +33,203 @@ fn pooled(map: &FeatureMap, x: &[f64]) -> Vec<f64> {
     f
 }
 
+/// Pixels and channels: one pixel, fewer and more than lanes, odd ones, channels that are no multiple of four.
+const SIZES: [[usize; 2]; 8] = [[49, 5], [1, 1], [784, 32], [6, 7], [31, 4], [33, 9], [1, 12], [64, 3]];
+
 #[test]
 fn maps_are_pooled_side_by_side() {
-    for maximum in [false, true] {
-        for (batch, pixels, channels) in [(1, 1, 1), (3, 49, 5), (2, 784, 32), (5, 6, 7)] {
-            // Two maps and the timestep: no column is left unwritten, no neighbour touched.
-            let columns = 2 * channels + 1;
-            let left = FeatureMap { batch, pixels, channels, columns, offset: 0, maximum };
-            let right = FeatureMap { offset: channels, maximum: false, ..left };
-            let (a, b) = (values(1, batch * pixels * channels), values(2, batch * pixels * channels));
-            let t = values(3, batch);
-            let df = values(4, batch * columns);
+    // With the timesteps: as many bindings as a launch has, one more, and those of two and a bit.
+    for (count, launches) in [(0, 1), (1, 1), (6, 1), (7, 2), (8, 2), (13, 2), (15, 3)] {
+        for (batch, maxima) in [(1, false), (3, true), (37, false)] {
+            let sizes: Vec<[usize; 2]> = SIZES.into_iter().cycle().take(count).collect();
+            let maps = side_by_side(batch, &sizes, |number| maxima && number % 3 == 0);
+            let columns = 1 + sizes.iter().map(|size| size[1]).sum::<usize>();
             let mut h = Harness::new();
-            let shape = [batch, pixels, channels];
-            let (ta, tb, tt) = (h.input(&shape, &a), h.input(&shape, &b), h.input(&[batch], &t));
-            let tdf = h.input(&[batch, columns], &df);
-            let (f, da) = (h.output(&[batch, columns]), h.output(&shape));
-            let mut launches = features::pool_into(&left, ta.slice, f.slice);
-            launches.extend(features::pool_into(&right, tb.slice, f.slice));
-            launches.extend(features::timestep_into(batch, columns, tt.slice, f.slice));
-            launches.extend(features::pool_grad(&left, ta.slice, f.slice, tdf.slice, da.slice));
-            h.run(launches);
-            let mut want: Vec<f64> =
-                pooled(&left, &wide(&a)).iter().zip(pooled(&right, &wide(&b))).map(|(a, b)| a + b).collect();
-            for (row, t) in want.chunks_mut(columns).zip(&t) {
-                row[columns - 1] = f64::from(*t);
+            let xs: Vec<Vec<f32>> = (maps.iter().enumerate())
+                .map(|(n, map)| values(n as u64, batch * map.pixels * map.channels))
+                .collect();
+            let tensors: Vec<Tensor> = (maps.iter().zip(&xs))
+                .map(|(map, x)| h.input(&[batch, map.pixels, map.channels], x))
+                .collect();
+            let t: Vec<f32> = values(99, batch).iter().map(|v| 1000.0 * v).collect();
+            let given = h.input(&[batch], &t);
+            let (f, same) = (h.output(&[batch, columns]), h.output(&[batch, columns]));
+            let read: Vec<(FeatureMap, _)> =
+                maps.iter().copied().zip(tensors.iter().map(|x| x.slice)).collect();
+            let made = features::pool([batch, columns], &read, Timestep::Given(given.slice), f.slice);
+            assert_eq!(made.len(), launches, "{count} maps");
+            h.run(made);
+            let mut want = vec![0.0; batch * columns];
+            for (map, x) in maps.iter().zip(&xs) {
+                want.iter_mut().zip(pooled(map, &wide(x))).for_each(|(sum, part)| *sum += part);
             }
-            assert_close(&format!("{left:?}"), &h.read(&f), &want, 2e-6);
-            let loss = |x: &[f64]| dot(&pooled(&left, x), &wide(&df));
-            assert_gradient(&format!("gradient of {left:?}"), &h.read(&da), &wide(&a), loss);
+            let with_times = |t: &dyn Fn(usize) -> f64| -> Vec<f64> {
+                let at = |i: usize| if (i + 1) % columns == 0 { t(i / columns) } else { want[i] };
+                (0..want.len()).map(at).collect()
+            };
+            let got = h.read(&f);
+            let what = format!("{count} maps, batch {batch}, maxima {maxima}");
+            let last = |n: usize| f64::from(t[n]);
+            let rest = |rows: &[f32]| -> Vec<f32> {
+                let rows = rows.chunks(columns);
+                rows.flat_map(|row| row[..columns - 1].to_vec()).collect()
+            };
+            let rest_of_want: Vec<f64> =
+                want.chunks(columns).flat_map(|row| row[..columns - 1].to_vec()).collect();
+            assert_close(&what, &got, &with_times(&last), 2e-6);
+            // Timesteps are large: the others for themselves.
+            assert_close(&what, &rest(&got), &rest_of_want, 2e-6);
+            if count > 0 {
+                let made = features::pool([batch, columns], &read, Timestep::Constant(0.25), same.slice);
+                assert_eq!(made.len(), count.div_ceil(7), "{count} maps");
+                h.run(made);
+                assert_close(&what, &h.read(&same), &with_times(&|_| 0.25), 2e-6);
+                assert_eq!(rest(&h.read(&same)), rest(&got), "{what}: the same bits in other launches");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_maps_are_one_launch_for_seven() {
+    for count in [1, 7, 8, 15] {
+        let batch = 3;
+        let sizes: Vec<[usize; 2]> = SIZES.into_iter().cycle().take(count).collect();
+        let maps = side_by_side(batch, &sizes, |_| false);
+        let columns = maps[0].columns;
+        let df = values(1, batch * columns);
+        let mut h = Harness::new();
+        let given = h.input(&[batch, columns], &df);
+        let results: Vec<Tensor> =
+            maps.iter().map(|map| h.output(&[batch, map.pixels, map.channels])).collect();
+        let scratch = h.scratch(features::mean_grad_scratch(count));
+        let written: Vec<(FeatureMap, _)> =
+            maps.iter().copied().zip(results.iter().map(|dx| dx.slice)).collect();
+        let launches = features::mean_grad(&written, given.slice, scratch);
+        assert_eq!(launches.len(), count.div_ceil(7));
+        h.run(launches);
+        for (number, (map, dx)) in maps.iter().zip(&results).enumerate() {
+            let x = wide(&values(2, batch * map.pixels * map.channels));
+            let loss = |x: &[f64]| dot(&pooled(map, x), &wide(&df));
+            assert_gradient(&format!("map {number} of {count}"), &h.read(dx), &x, loss);
+        }
+    }
+}
+
+#[test]
+fn gradients_of_a_maximum() {
+    for (batch, pixels, channels) in [(1, 1, 1), (3, 49, 5), (2, 784, 32), (5, 6, 7)] {
+        let map = side_by_side(batch, &[[pixels, channels]], |_| true)[0];
+        let (x, df) = (values(1, batch * pixels * channels), values(2, batch * map.columns));
+        let mut h = Harness::new();
+        let shape = [batch, pixels, channels];
+        let (tx, tdf) = (h.input(&shape, &x), h.input(&[batch, map.columns], &df));
+        let (f, dx) = (h.output(&[batch, map.columns]), h.output(&shape));
+        let size = [batch, map.columns];
+        let mut launches = features::pool(size, &[(map, tx.slice)], Timestep::Constant(0.0), f.slice);
+        launches.extend(features::max_grad(&map, tx.slice, f.slice, tdf.slice, dx.slice));
+        h.run(launches);
+        let loss = |x: &[f64]| dot(&pooled(&map, x), &wide(&df));
+        assert_gradient(&format!("{map:?}"), &h.read(&dx), &wide(&x), loss);
+    }
+}
+
+/// Gradients of those of `maps` that are wanted, in their order, and the launches that make them.
+fn graph_gradients(
+    sizes: &[[usize; 2]],
+    wanted: &[usize],
+    pooling: Pooling,
+    xs: &[Vec<f32>],
+    df: &[f32],
+) -> (Vec<Vec<f32>>, usize) {
+    let mut h = Harness::new();
+    let mut graph = Graph::new();
+    let place = |tensor: &Tensor| Place::whole(tensor.slice.buffer.0.to_string());
+    let maps: Vec<NodeId> = (sizes.iter().zip(xs))
+        .map(|([pixels, channels], x)| {
+            let tensor = h.input(&[2, 1, *pixels, *channels], x);
+            graph.leaf(&tensor.shape, place(&tensor))
+        })
+        .collect();
+    let t = h.input(&[2], &[3.0, 700.0]);
+    let t = graph.leaf(&[2], place(&t));
+    let f = graph.features(&maps, t, pooling).unwrap();
+    let columns = graph.shape(f)[1];
+    let dy = h.input(&[2, columns], df);
+    let dy = graph.leaf(&[2, columns], place(&dy));
+    let targets: Vec<NodeId> = wanted.iter().map(|number| maps[*number]).collect();
+    let gradients = graph.grad_from(f, dy, &targets).unwrap();
+    let results: Vec<Tensor> = gradients
+        .into_iter()
+        .map(|gradient| {
+            let result = h.output(graph.shape(gradient));
+            graph.place(gradient, place(&result));
+            result
+        })
+        .collect();
+    let plan = graph.compile().unwrap();
+    let launches = plan.program().launches.iter();
+    let grads = launches.filter(|launch| launch.kernel.entry.ends_with("_grad")).count();
+    h.run_plan(&plan);
+    (results.iter().map(|result| h.read(result)).collect(), grads)
+}
+
+#[test]
+fn only_wanted_gradients_are_made() {
+    let sizes: Vec<[usize; 2]> = SIZES.into_iter().chain(SIZES).take(9).collect();
+    let columns = 1 + sizes.iter().map(|size| size[1]).sum::<usize>();
+    let xs: Vec<Vec<f32>> = sizes.iter().zip(0..).map(|([p, c], n)| values(n, 2 * p * c)).collect();
+    let df = values(7, 2 * columns);
+    let cases: [(&[usize], Pooling, usize); 6] = [
+        (&[3], Pooling::Average, 1),
+        (&[8, 1, 4], Pooling::Average, 1),
+        (&[0, 1, 2, 3, 4, 5, 6], Pooling::Average, 1),
+        (&[0, 1, 2, 3, 4, 5, 6, 7, 8], Pooling::Average, 2),
+        (&[0], Pooling::Max, 1),
+        (&[5, 0, 6], Pooling::Max, 2),
+    ];
+    for (wanted, pooling, launches) in cases {
+        let (got, made) = graph_gradients(&sizes, wanted, pooling, &xs, &df);
+        assert_eq!(made, launches, "{wanted:?} {pooling:?}");
+        let maps = side_by_side(2, &sizes, |number| pooling == Pooling::Max && number == 0);
+        for (number, got) in wanted.iter().zip(got) {
+            let loss = |x: &[f64]| dot(&pooled(&maps[*number], x), &wide(&df));
+            assert_gradient(&format!("{number} of {wanted:?}"), &got, &wide(&xs[*number]), loss);
         }
     }
 }
 
 #[test]
 fn a_maximum_does_not_pass_over_nan() {
-    let map = FeatureMap { batch: 1, pixels: 3, channels: 4, columns: 4, offset: 0, maximum: true };
-    let mut h = Harness::new();
-    let nan = f32::NAN;
-    let x = h.input(&[1, 3, 4], &[nan, 1.0, 2.0, -3.0, 1.0, nan, 5.0, -f32::INFINITY, 1.0, 1.0, 0.0, -4.0]);
-    let f = h.output(&[1, 4]);
-    h.run(features::pool_into(&map, x.slice, f.slice));
-    let got = h.read(&f);
-    assert!(got[0].is_nan() && got[1].is_nan(), "{got:?}");
-    assert_eq!(got[2..], [5.0, -3.0]);
+    // In a lane's own pixels, and between lanes.
+    for pixels in [3, 40, 100] {
+        let map = side_by_side(1, &[[pixels, 4]], |_| true)[0];
+        let (nan, infinity) = (f32::NAN, f32::INFINITY);
+        let mut data = vec![-5.0; 4 * pixels];
+        data[..12]
+            .copy_from_slice(&[nan, 1.0, 2.0, -infinity, 1.0, nan, 5.0, -infinity, 1.0, 1.0, 0.0, -infinity]);
+        for row in data.chunks_mut(4) {
+            row[3] = -infinity;
+        }
+        let mut h = Harness::new();
+        let x = h.input(&[1, pixels, 4], &data);
+        let f = h.output(&[1, 5]);
+        h.run(features::pool([1, 5], &[(map, x.slice)], Timestep::Constant(0.0), f.slice));
+        let got = h.read(&f);
+        assert!(got[0].is_nan() && got[1].is_nan(), "{got:?}");
+        assert_eq!(got[2..4], [5.0, -infinity], "{pixels} pixels");
+    }
 }
 
 #[test]
 fn of_equal_maxima_the_first_takes_the_gradient() {
-    let map = FeatureMap { batch: 1, pixels: 4, channels: 2, columns: 2, offset: 0, maximum: true };
+    let map = side_by_side(1, &[[4, 2]], |_| true)[0];
     let mut h = Harness::new();
     let x = h.input(&[1, 4, 2], &[0.0, 3.0, 1.0, 3.0, 1.0, -1.0, 0.5, 3.0]);
-    let df = h.input(&[1, 2], &[5.0, 7.0]);
-    let (f, dx) = (h.output(&[1, 2]), h.output(&[1, 4, 2]));
-    let mut launches = features::pool_into(&map, x.slice, f.slice);
-    launches.extend(features::pool_grad(&map, x.slice, f.slice, df.slice, dx.slice));
+    let df = h.input(&[1, 3], &[5.0, 7.0, 0.0]);
+    let (f, dx) = (h.output(&[1, 3]), h.output(&[1, 4, 2]));
+    let mut launches = features::pool([1, 3], &[(map, x.slice)], Timestep::Constant(0.0), f.slice);
+    launches.extend(features::max_grad(&map, x.slice, f.slice, df.slice, dx.slice));
     h.run(launches);
     assert_eq!(h.read(&dx), [0.0, 7.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-}
-
-/// BatchNorm1d with the batch's statistics.
-fn normalised(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
-    let columns = weight.len();
-    let rows = (x.len() / columns) as f64;
-    let mut y = vec![0.0; x.len()];
-    for c in 0..columns {
-        let column = || x.iter().skip(c).step_by(columns);
-        let mean = column().sum::<f64>() / rows;
-        let variance = column().map(|v| (v - mean).powi(2)).sum::<f64>() / rows;
-        for (y, x) in y.iter_mut().skip(c).step_by(columns).zip(column()) {
-            *y = (x - mean) / (variance + 1e-5).sqrt() * weight[c] + bias[c];
-        }
-    }
-    y
-}
-
-#[test]
-fn batch_statistics_and_their_gradients() {
-    for (rows, columns) in [(2, 3), (5, 32), (8, 301), (33, 1)] {
-        let x: Vec<f32> = values(1, rows * columns).iter().map(|v| 0.7 + 2.0 * v).collect();
-        let weight: Vec<f32> = values(2, columns).iter().map(|v| 1.0 + 0.5 * v).collect();
-        let (bias, dy) = (values(3, columns), values(4, rows * columns));
-        let running = [values(5, columns), values(6, columns)].concat();
-        let mut h = Harness::new();
-        let tx = h.input(&[rows, columns], &x);
-        let (tw, tb) = (h.input(&[columns], &weight), h.input(&[columns], &bias));
-        let tdy = h.input(&[rows, columns], &dy);
-        let trunning = h.input(&[2, columns], &running);
-        let (kept, learn) = (h.input(&[2, columns], &running), [0.0, 1.0].map(|v| h.input(&[1], &[v])));
-        let stats = h.output(&[3, columns]);
-        let y = h.output(&[rows, columns]);
-        let (dx, dw) = (h.output(&[rows, columns]), h.output(&[columns]));
-        // Once without learning.
-        let quiet = [stats.slice, kept.slice];
-        let mut launches = batchnorm::stats(rows, columns, [tx.slice, learn[0].slice], quiet);
-        let written = [stats.slice, trunning.slice];
-        launches.extend(batchnorm::stats(rows, columns, [tx.slice, learn[1].slice], written));
-        let reads = [tx.slice, stats.slice, tw.slice, tb.slice];
-        launches.extend(batchnorm::forward(rows, columns, true, reads, y.slice));
-        let reads = [tx.slice, tdy.slice, stats.slice, tw.slice];
-        launches.extend(batchnorm::grad_input(rows, columns, true, reads, dx.slice));
-        let reads = [tx.slice, tdy.slice, stats.slice];
-        launches.extend(batchnorm::grad_weight(rows, columns, true, reads, dw.slice));
-        h.run(launches);
-        let (x, weight, bias, dy) = (wide(&x), wide(&weight), wide(&bias), wide(&dy));
-        let name = |what: &str| format!("{what} of [{rows}, {columns}]");
-        assert_close(&name("y"), &h.read(&y), &normalised(&x, &weight, &bias), 1e-5);
-        let loss = |x: &[f64]| dot(&normalised(x, &weight, &bias), &dy);
-        if rows > 2 {
-            assert_gradient(&name("dx"), &h.read(&dx), &x, loss);
-        } else {
-            // Of two samples, what is left after three terms cancel is of the order of eps: it is exact against them.
-            let want = finite_differences(&x, &spread_indices(x.len(), x.len()), loss);
-            for (got, want) in h.read(&dx).iter().zip(want) {
-                assert!((f64::from(*got) - want).abs() < 1e-6, "{}: {got} instead of {want}", name("dx"));
-            }
-        }
-        assert_gradient(&name("dw"), &h.read(&dw), &weight, |w| dot(&normalised(&x, w, &bias), &dy));
-        // Momentum 0.1 towards the mean and the unbiased variance.
-        let want: Vec<f64> = (0..2 * columns)
-            .map(|i| {
-                let column = || x.iter().skip(i % columns).step_by(columns);
-                let mean = column().sum::<f64>() / rows as f64;
-                let unbiased = column().map(|v| (v - mean).powi(2)).sum::<f64>() / (rows - 1) as f64;
-                0.9 * f64::from(running[i]) + 0.1 * if i < columns { mean } else { unbiased }
-            })
-            .collect();
-        assert_close(&name("running statistics"), &h.read(&trunning), &want, 1e-5);
-        assert_eq!(h.read(&kept), running, "what does not learn keeps its bits");
-    }
-}
-
-#[test]
-fn running_statistics_and_their_gradients() {
-    for (rows, columns) in [(1, 5), (4, 32), (3, 301)] {
-        let x = values(1, rows * columns);
-        let weight: Vec<f32> = values(2, columns).iter().map(|v| 1.0 + 0.5 * v).collect();
-        let (bias, dy) = (values(3, columns), values(4, rows * columns));
-        let mean = values(5, columns);
-        let variance: Vec<f32> = values(6, columns).iter().map(|v| 1.5 + v).collect();
-        let mut h = Harness::new();
-        let tx = h.input(&[rows, columns], &x);
-        let (tw, tb) = (h.input(&[columns], &weight), h.input(&[columns], &bias));
-        let tdy = h.input(&[rows, columns], &dy);
-        let running = h.input(&[2, columns], &[mean.clone(), variance.clone()].concat());
-        let y = h.output(&[rows, columns]);
-        let (dx, dw) = (h.output(&[rows, columns]), h.output(&[columns]));
-        let reads = [tx.slice, running.slice, tw.slice, tb.slice];
-        let mut launches = batchnorm::forward(rows, columns, false, reads, y.slice);
-        let reads = [tx.slice, tdy.slice, running.slice, tw.slice];
-        launches.extend(batchnorm::grad_input(rows, columns, false, reads, dx.slice));
-        let reads = [tx.slice, tdy.slice, running.slice];
-        launches.extend(batchnorm::grad_weight(rows, columns, false, reads, dw.slice));
-        h.run(launches);
-        let (mean, variance, bias, dy) = (wide(&mean), wide(&variance), wide(&bias), wide(&dy));
-        let twin = |x: &[f64], weight: &[f64]| -> Vec<f64> {
-            let at = |i: usize| i % columns;
-            x.iter()
-                .enumerate()
-                .map(|(i, x)| {
-                    (x - mean[at(i)]) / (variance[at(i)] + 1e-5).sqrt() * weight[at(i)] + bias[at(i)]
-                })
-                .collect()
-        };
-        let (x, weight) = (wide(&x), wide(&weight));
-        assert_close("y", &h.read(&y), &twin(&x, &weight), 1e-5);
-        assert_gradient("dx", &h.read(&dx), &x, |x| dot(&twin(x, &weight), &dy));
-        assert_gradient("dw", &h.read(&dw), &weight, |w| dot(&twin(&x, w), &dy));
-    }
 }

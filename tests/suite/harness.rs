@@ -126,6 +126,22 @@ impl Harness {
         device().wait().unwrap();
     }
 
+    /// Runs a plan once, whose buffers are named by the numbers of tensors.
+    pub fn run_plan(&self, plan: &Plan) {
+        self.run_plan_with(plan, &[]);
+    }
+
+    /// As [`Harness::run_plan`], with buffers that have names.
+    pub fn run_plan_with(&self, plan: &Plan, named: &[(&str, Slice)]) {
+        let number = |name: &str| {
+            let named = named.iter().find(|(known, _)| *known == name);
+            named.map(|(_, slice)| slice.buffer.0 as usize).or_else(|| name.parse().ok())
+        };
+        let external = |name: &str| number(name).map(|i| self.buffers[i].clone());
+        pollster::block_on(plan.load(device(), external)).unwrap().run();
+        device().wait().unwrap();
+    }
+
     /// Runs an operation of the graph and its gradient: `make` applies it to leaves that hold `tensors` (shapes and
     /// values), all of which get a gradient.
     pub fn differentiate(
@@ -170,9 +186,7 @@ impl Harness {
             })
             .collect();
         let plan = compile(&graph);
-        let external = |name: &str| name.parse::<usize>().ok().map(|i| h.buffers[i].clone());
-        pollster::block_on(plan.load(device(), external)).unwrap().run();
-        device().wait().unwrap();
+        h.run_plan(&plan);
         let mut results = outputs.iter().map(|output| h.read(output));
         let y = results.next().unwrap();
         Differentiated { shape, y, upstream, gradients: results.collect(), plan }

@@ -1,10 +1,10 @@
 //! Forward diffusion and the losses against their f64 twins.
 
-use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
+use super::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::ops::diffuse::{self, Factors, Mix};
 use duet::ops::loss::{self, Mse};
 use duet::ops::solver::COEFFICIENTS;
-use duet::tensor::pitch;
+use duet::ops::total::Dloss;
 
 /// Batch, pixels, channels: size 1, odd sizes, fewer and more pixels than one sample is cut into parts, a batch beyond
 /// one workgroup.
@@ -108,9 +108,9 @@ fn squared_error_and_its_gradient_equal_the_twin() {
         let t = h.input(&[batch, pixels, channels], &target).slice;
         let dloss = h.input(&[batch], &weights).slice;
         let (out, gradient) = (h.output(&[batch]), h.output(&shape));
-        let scratch = h.scratch(loss::mse_scratch(&size));
-        let mut launches = loss::mse(&size, p, t, scratch, out.slice);
-        launches.extend(loss::mse_grad(&size, [p, t, dloss], gradient.slice));
+        let mut launches = loss::mse(&size, p, t, out.slice);
+        launches.extend(loss::mse_grad(&size, Dloss::EACH, [p, t, dloss], gradient.slice));
+        assert_eq!(launches.len(), 2);
         h.run(launches);
         let (prediction, target, weights) = (wide(&prediction), wide(&target), wide(&weights));
         let what = format!("{size:?}");
@@ -143,7 +143,7 @@ fn cross_entropy(classes: usize, logits: &[f32], labels: &[u32], dloss: &[f32]) 
     let (y, dloss) = (h.words(labels), h.input(&[batch], dloss).slice);
     let (out, gradient) = (h.output(&[batch]), h.output(&[batch, classes]));
     let mut launches = loss::cross_entropy(batch, classes, z, y, out.slice);
-    launches.extend(loss::cross_entropy_grad(batch, classes, [z, y, dloss], gradient.slice));
+    launches.extend(loss::cross_entropy_grad(batch, classes, Dloss::EACH, [z, y, dloss], gradient.slice));
     h.run(launches);
     [h.read(&out), h.read(&gradient)]
 }
@@ -186,7 +186,8 @@ fn cross_entropy_of_shares_and_its_gradient_equal_the_twin() {
         let dloss = h.input(&[batch], &weights).slice;
         let (out, gradient) = (h.output(&[batch]), h.output(&[batch, classes]));
         let mut launches = loss::soft_cross_entropy(batch, classes, z, y, out.slice);
-        launches.extend(loss::soft_cross_entropy_grad(batch, classes, [z, y, dloss], gradient.slice));
+        let reads = [z, y, dloss];
+        launches.extend(loss::soft_cross_entropy_grad(batch, classes, Dloss::EACH, reads, gradient.slice));
         h.run(launches);
         let label =
             |n: usize, of: &dyn Fn(usize) -> usize| if n % 4 == 3 { UNLABELLED } else { of(n) as u32 };
@@ -238,7 +239,7 @@ fn bce(classes: usize, mean: bool, logits: &[f32], targets: &[f32], dloss: &[f32
     let dloss = h.input(&[batch], dloss).slice;
     let (out, gradient) = (h.output(&[batch]), h.output(&shape));
     let mut launches = loss::bce(batch, classes, mean, z, y, out.slice);
-    launches.extend(loss::bce_grad(batch, classes, mean, [z, y, dloss], gradient.slice));
+    launches.extend(loss::bce_grad(batch, classes, mean, Dloss::EACH, [z, y, dloss], gradient.slice));
     h.run(launches);
     [h.read(&out), h.read(&gradient)]
 }
@@ -270,25 +271,4 @@ fn extreme_logits_stay_finite() {
     let want = 300.0 + 300.0 + std::f64::consts::LN_2 + 1000.0 + 0.0 + 90.0;
     assert_close("binary cross-entropy", &losses, &[want], 1e-6);
     assert_close("its gradient", &gradient, &[1.0, -1.0, 0.5, -1.0, 0.0, 1.0], 1e-6);
-}
-
-#[test]
-fn sums_over_the_batch_and_their_gradients() {
-    for batch in [1, 3, 4, 7, 70] {
-        let data = values(1, batch);
-        let mut h = Harness::new();
-        let losses = h.input(&[batch], &data).slice;
-        let [total, spread, constant]: [Tensor; 3] = [1, batch, batch].map(|count| h.output(&[count]));
-        let mut launches = loss::weighted_sum(batch, 0.25, losses, total.slice);
-        launches.extend(loss::scale_by(batch, -2.0, total.slice, spread.slice));
-        launches.extend(loss::fill(batch, 0.75, losses, constant.slice));
-        h.run(launches);
-        let want = 0.25 * wide(&data).iter().sum::<f64>();
-        let got = h.read(&total);
-        // A sum may cancel: its error is relative to the terms.
-        assert!((f64::from(got[0]) - want).abs() <= 1e-6 * batch as f64, "{} instead of {want}", got[0]);
-        assert_eq!(h.read(&spread), vec![-2.0 * got[0]; batch]);
-        assert_eq!(h.read(&constant), vec![0.75; batch]);
-        assert_eq!(spread.slice.bytes as usize, 4 * pitch(batch));
-    }
 }

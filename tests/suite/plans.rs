@@ -154,3 +154,22 @@ fn guidance_computes_no_weight_gradient() {
     let text = plan("mnist28_c32", "guided").to_string();
     assert!(text.contains("grad_input") && !text.contains("grad_weight"));
 }
+
+#[test]
+fn what_is_small_is_few_launches() {
+    let expect = |kind: &str, what: &str, counts: &[(&str, usize)]| {
+        let plan = plan(kind, what);
+        for (file, want) in counts {
+            let launches = plan.program().launches.iter();
+            let count = launches.filter(|launch| launch.kernel.file == *file).count();
+            assert_eq!(count, *want, "{file} in {kind} {what}");
+        }
+    };
+    // Two encoders of seven maps each, one of them at timestep 0; two classifiers, three losses.
+    let training = [("features", 5), ("batchnorm", 8), ("loss", 5), ("total", 2), ("random", 1)];
+    expect("fashion28", "train", &training);
+    let guided = [("features", 3), ("batchnorm", 4), ("loss", 1), ("total", 0), ("normalize", 4)];
+    expect("fashion28", "guided", &guided);
+    // Thirteen maps.
+    expect("mnist28_c32", "guided", &[("features", 4), ("normalize", 7)]);
+}

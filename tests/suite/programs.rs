@@ -6,6 +6,7 @@ use duet::families::{Choices, Family};
 use duet::gpu::{BufferId, Launch, Program, Slice};
 use duet::graph::{Graph, Place, Plan};
 use duet::model::{JointModel, ModelConfig, WeightSet};
+use duet::ops::Pooling;
 use duet::ops::attention::{self, Attention};
 use duet::ops::conv2d::Window;
 use duet::ops::matmul::{self, MatMul};
@@ -96,6 +97,16 @@ fn beyond_the_models() -> Plan {
     let [gamma, beta] = ["gamma", "beta"].map(|name| graph.leaf(&[10], Place::whole(name)));
     let modulation = graph.leaf(&[1, 20], Place::whole("modulation"));
     let both = graph.concat(large[0], large[1]).unwrap();
+    let losses = graph.leaf(&[3], Place::whole("losses"));
+    let given = graph.leaf(&[1], Place::whole("weight of losses"));
+    let sum = graph.weighted_sum_by(losses, given).unwrap();
+    graph.place(sum, Place::whole("sum"));
+    let spread = graph.grad_scaled(sum, scaling, &[losses]).unwrap()[0];
+    graph.place(spread, Place::whole("spread"));
+    let maps = [[3, 4, 5, 6], [3, 2, 2, 9]].map(|shape| graph.leaf(&shape, Place::whole("map")));
+    let features = graph.features(&maps, losses, Pooling::Max).unwrap();
+    let [vector, running] = [&[16][..], &[2, 16]].map(|shape| graph.leaf(shape, Place::whole("vector")));
+    let normalised = graph.batch_norm(features, vector, vector, running, None).unwrap();
     let logits = graph.leaf(&[3, 5], Place::whole("logits"));
     let shares = graph.leaf(&[3, 5], Place::whole("shares"));
     let list = [
@@ -104,6 +115,7 @@ fn beyond_the_models() -> Plan {
             graph.group_norm(both, gamma, beta, 2, Some(modulation), true).unwrap(),
             vec![large[0], large[1], gamma, beta, modulation],
         ),
+        (normalised, vec![maps[0], maps[1], vector]),
         (graph.slice_channels(x, 1, 3).unwrap(), vec![x]),
         (graph.conv2d(x, weight, window, None).unwrap(), vec![x, weight]),
         (graph.max_pool2d(x, window).unwrap(), vec![x]),

@@ -153,7 +153,7 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 17] = [
+const SHARED: [&str; 19] = [
     "sigmoid",
     "qkv_quad",
     "qkv_tile",
@@ -170,6 +170,8 @@ const SHARED: [&str; 17] = [
     "stat_rows",
     "gamma_at",
     "map_of",
+    "mul_wide",
+    "philox4x32",
     "load_map",
 ];
 /// Functions of one name that differ between files, for they are about a file's own bindings and tiles.

@@ -7,7 +7,7 @@ use duet::families::{Choices, Family};
 use duet::gpu::{Launch, Slice};
 use duet::model::{JointModel, ModelConfig};
 use duet::ops::conv3x3::{self, Conv3x3};
-use duet::ops::features::{self, FeatureMap};
+use duet::ops::features::{self, FeatureMap, Timestep};
 use duet::ops::groupnorm::{self, GroupNorm, Part, Source};
 use duet::ops::matmul::{self, MatMul};
 use duet::ops::{pointwise, random, reduce_rows, resample};
@@ -253,15 +253,34 @@ fn the_small_ones() {
         let (x, y) = (made.map(&[3, 5, 7]), made.map_out(&[3, 5, 7]));
         random::dropout(3, 40, 1, 0.3, [x, run], y)
     });
+    // Maps of both kinds of storage in one launch: those at odd places are f32 always.
     for maximum in [false, true] {
-        let map = FeatureMap { batch: 2, pixels: 15, channels: 7, columns: 9, offset: 1, maximum };
         compare("features", |made| {
-            let x = made.map(&[2, 15, 7]);
-            let features = made.harness.words(&[0; 24]);
-            made.outputs.push(features);
-            let (df, dx) = (made.vector(&[2, 9]), made.map_out(&[2, 15, 7]));
-            let mut launches = features::pool_into(&map, x, features);
-            launches.extend(features::pool_grad(&map, x, features, df, dx));
+            let sizes = [[15, 7], [1, 5], [49, 8], [6, 4], [2, 12], [4, 1], [9, 6]];
+            let columns = 1 + sizes.iter().map(|[_, channels]| channels).sum::<usize>();
+            let mut offset = 0;
+            let maps: Vec<(FeatureMap, Slice, Slice)> = (sizes.into_iter().enumerate())
+                .map(|(number, [pixels, channels])| {
+                    let maximum = maximum && number == 0;
+                    let map = FeatureMap { batch: 2, pixels, channels, columns, offset, maximum };
+                    offset += channels;
+                    let half = made.half && number % 2 == 0;
+                    let shape = [2, pixels, channels];
+                    (map, made.input(&shape, half), made.output(&shape, half))
+                })
+                .collect();
+            let (df, features) = (made.vector(&[2, columns]), made.vector_out(&[2, columns]));
+            let read: Vec<(FeatureMap, Slice)> = maps.iter().map(|(map, x, _)| (*map, *x)).collect();
+            let t = Timestep::Constant(0.25);
+            let mut launches = features::pool([2, columns], &read, t, features);
+            let by_mean = maps.iter().filter(|(map, ..)| !map.maximum);
+            let by_mean: Vec<(FeatureMap, Slice)> = by_mean.map(|(map, _, dx)| (*map, *dx)).collect();
+            let scratch = made.harness.scratch(features::mean_grad_scratch(by_mean.len()));
+            launches.extend(features::mean_grad(&by_mean, df, scratch));
+            assert_eq!(launches.len(), 2);
+            for (map, x, dx) in maps.iter().filter(|(map, ..)| map.maximum) {
+                launches.extend(features::max_grad(map, *x, features, df, *dx));
+            }
             launches
         });
     }
@@ -333,7 +352,8 @@ fn a_step_moves_fewer_bytes_and_needs_less_memory() {
         let spec = TrainSpec { precision, batch: 64, ..spec.clone() };
         train_plan(&model, &DiffusionConfig::default(), &spec).unwrap()
     });
-    let activations = |plan: &duet::graph::Plan| plan.stats().slot_bytes;
+    // The most that is alive at once: how closely that is packed is a matter of chance, and of another test.
+    let activations = |plan: &duet::graph::Plan| plan.stats().lower_bound;
     println!(
         "moved {} of {}, activations {} of {}",
         half.program().bytes_moved(),

@@ -5,8 +5,8 @@ use crate::training::{batch, options};
 use duet::diffusion::{DiffusionConfig, Prediction};
 use duet::model::{JointModel, ModelConfig, ParamSet};
 use duet::tensor::Tensors;
-use duet::train::terms::{ClassifierLoss, Feed, NoiseError, Seen, Terms};
-use duet::train::{TrainOptions, Trainer};
+use duet::train::terms::{ClassifierLoss, Feed, Loss, NoiseError, Pass, Seen, Term, Terms};
+use duet::train::{TrainOptions, TrainSpec, Trainer, backward_plan_of};
 use std::sync::Arc;
 
 const OWN: usize = 4;
@@ -24,10 +24,14 @@ fn labelled() -> Feed {
     Feed { prefix: "labelled.".into(), batch: OWN }
 }
 
-fn start(terms: Terms, micro_batches: usize) -> Trainer {
-    // Without dropout, whose masks are numbered through the whole graph.
+/// Without dropout, whose masks are numbered through the whole graph.
+fn model() -> Arc<JointModel> {
     let config = ModelConfig { dropout: 0.0, classifier_dropout: 0.0, ..tiny_config() };
-    let model = Arc::new(JointModel::new(&config).unwrap());
+    Arc::new(JointModel::new(&config).unwrap())
+}
+
+fn start(terms: Terms, micro_batches: usize) -> Trainer {
+    let model = model();
     let first = terms[0].feed().batch;
     let options = TrainOptions { batch_size: first * micro_batches, micro_batches, ..options() };
     let diffusion = DiffusionConfig::default();
@@ -114,4 +118,57 @@ fn batches_must_fit_their_feeds() {
     assert!(same(&clash).unwrap_err().to_string().contains("two terms read"));
     assert!(same(&Vec::new()).unwrap_err().to_string().contains("no term"));
     assert_eq!(same(&both()).unwrap(), 2);
+}
+
+/// The noise error, scaled in the total.
+#[derive(Debug)]
+struct Scaled(NoiseError, f32);
+
+impl Term for Scaled {
+    fn feed(&self) -> &Feed {
+        self.0.feed()
+    }
+
+    fn forward(&self, pass: &mut Pass<'_, '_>) -> duet::Result<Loss> {
+        Ok(Loss { scale: Some(self.1), ..self.0.forward(pass)? })
+    }
+}
+
+#[test]
+fn any_number_of_terms_is_summed_and_reported() {
+    let (images, own) = (batch(0, 6), batch(1, OWN));
+    let scales = [0.5, -0.25, 2.0];
+    let many = || {
+        let mut terms = both();
+        for scale in scales {
+            terms.push(Box::new(Scaled(noise_error(Feed::first(6)), scale)));
+        }
+        terms.push(Box::new(classifier(Feed::first(6), Seen::Noised)));
+        terms
+    };
+    // Six losses and the weights of two feeds are more than one launch reads.
+    for (terms, launches) in [(both(), 1), (many(), 2)] {
+        let spec = TrainSpec::of(&TrainOptions { batch_size: 6, ..options() });
+        let plan = backward_plan_of(&model(), &spec, &terms).unwrap();
+        let all = plan.program().launches.iter();
+        assert_eq!(all.filter(|launch| launch.kernel.entry == "report").count(), launches);
+    }
+    let [(few, few_gradients), (all, all_gradients)] = [both(), many()].map(|terms| {
+        let mut trainer = start(terms, 1);
+        trainer.train_step_of(&[&images, &own], 1e-3).unwrap();
+        let gradients = gradients(&trainer, ParamSet::Gradient);
+        (pollster::block_on(trainer.metrics()).unwrap(), gradients)
+    });
+    let near = |got: f32, want: f32| assert!((got - want).abs() <= 1e-5 * want.abs(), "{got} not {want}");
+    near(all.mse, 4.0 * few.mse);
+    let noised = all.classifier_loss - few.classifier_loss;
+    assert!(noised > 0.0, "{all:?}, {few:?}");
+    near(all.loss, few.loss + scales.iter().sum::<f32>() * few.mse + 0.5 * noised);
+    for (name, tensor) in few_gradients.iter().filter(|(name, _)| name.starts_with("out")) {
+        let norm = tensor.data.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        for (got, few) in all_gradients[name].data.iter().zip(&tensor.data) {
+            let want = few * (1.0 + scales.iter().sum::<f32>());
+            assert!((got - want).abs() <= 1e-5 * norm, "{name}: {got} instead of {want}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::golden::Fixture;
 use crate::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
+use duet::ops::total::Dloss;
 use duet::ops::variational::{self, Variational};
 
 /// Normal CDF by tanh, as the reference approximates it.
@@ -147,10 +148,10 @@ fn the_term_and_its_gradient_match_the_twin() {
         let dl = h.input(&[batch], &weights);
         let y = h.output(&[batch]);
         let d = h.output(&[batch, pixels, 2 * channels]);
-        let scratch = h.scratch(variational::scratch(&size));
         let reads = [o.slice, s.slice, t.slice, k];
-        let mut launches = variational::forward(&size, reads, scratch, y.slice);
-        launches.extend(variational::grad(&size, [o.slice, s.slice, t.slice, k, dl.slice], d.slice));
+        let mut launches = variational::forward(&size, reads, y.slice);
+        let reads = [o.slice, s.slice, t.slice, k, dl.slice];
+        launches.extend(variational::grad(&size, Dloss::EACH, reads, d.slice));
         h.run(launches);
         let k64 = wide(&coefficients);
         let (start, noised) = (wide(&start), wide(&noised));
@@ -216,8 +217,7 @@ fn the_term_is_the_same_whatever_the_network_predicts() {
         let [s, x] = [&start, &x_t].map(|data| h.input(&[4, 35, 3], data).slice);
         let k = h.words(bytemuck::cast_slice(&coefficients));
         let y = h.output(&[4]);
-        let scratch = h.scratch(variational::scratch(&size));
-        h.run(variational::forward(&size, [o, s, x, k], scratch, y.slice));
+        h.run(variational::forward(&size, [o, s, x, k], y.slice));
         assert_close(&format!("{prediction:?}"), &h.read(&y), &want, 1e-3);
         want
     };
@@ -248,9 +248,8 @@ fn a_vanishing_divergence_keeps_its_digits() {
         let k = h.words(bytemuck::cast_slice(&coefficients));
         let dl = h.input(&[1], &[1.0]).slice;
         let (y, gradient) = (h.output(&[1]), h.output(&[1, 49, 6]));
-        let scratch = h.scratch(variational::scratch(&size));
-        let mut launches = variational::forward(&size, [o, s, x_t, k], scratch, y.slice);
-        launches.extend(variational::grad(&size, [o, s, x_t, k, dl], gradient.slice));
+        let mut launches = variational::forward(&size, [o, s, x_t, k], y.slice);
+        launches.extend(variational::grad(&size, Dloss::EACH, [o, s, x_t, k, dl], gradient.slice));
         h.run(launches);
         let k = wide(&coefficients);
         let (mut divergence, mut slopes) = (0.0, Vec::new());

@@ -6,15 +6,16 @@ use super::fusion;
 use duet::families::{Choices, Family, KeyKind};
 use duet::ops::Activation;
 use duet::ops::attention::{self, Attention};
+use duet::ops::batchnorm::{self, BatchNorm};
 use duet::ops::conv2d::{self, Conv2d, Window};
 use duet::ops::conv3x3::{self, Conv3x3};
-use duet::ops::features::{self, FeatureMap};
+use duet::ops::features::{self, FeatureMap, Timestep};
 use duet::ops::groupnorm::{self, GroupNorm, Source};
 use duet::ops::loss::{self, Mse};
 use duet::ops::matmul::{self, MatMul};
-use duet::ops::{
-    batchnorm, channels, diffuse, optimizer, pointwise, random, reduce_rows, resample, timestep_embedding,
-};
+use duet::ops::normalize::{self, Moved, Samples, Step};
+use duet::ops::total::Dloss;
+use duet::ops::{channels, diffuse, optimizer, pointwise, random, reduce_rows, resample, timestep_embedding};
 use duet::tensor::pitch;
 
 /// Every case: the shapes of the 28×28 network of 32 channels at `batch` images, and those of the 32×32 network of 128
@@ -72,7 +73,9 @@ pub fn all(batch: usize, choices: &Choices) -> Vec<Case> {
     for [n, side, channels] in [[batch, 14, 64], [1, 16, 256]] {
         resampling(c, n, side, channels);
         pooling(c, n, side, channels);
+        steps_along(c, n, side, channels);
     }
+    pooled_maps(c, batch);
     images(c, batch, 28, 1);
     images(c, 1, 32, 3);
     head(c, batch, 353);
@@ -259,13 +262,51 @@ fn pooling(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
     let map = FeatureMap { batch, pixels, channels, columns: channels + 1, offset: 0, maximum: false };
     let name = |kind| format!("features {channels} {side}x{side} b{batch} {kind}");
     cases.add(name("forward"), |m| {
-        let x = m.rows(batch * pixels, channels);
-        features::pool_into(&map, x, m.rows(batch, channels + 1))
+        let (x, t) = (m.rows(batch * pixels, channels), m.rows(1, batch));
+        let features = m.rows(batch, channels + 1);
+        features::pool([batch, channels + 1], &[(map, x)], Timestep::Given(t), features)
     });
     cases.add(name("grad_input"), |m| {
-        let (x, features) = (m.rows(batch * pixels, channels), m.rows(batch, channels + 1));
-        let gradient = m.rows(batch, channels + 1);
-        features::pool_grad(&map, x, features, gradient, m.rows(batch * pixels, channels))
+        let (gradient, dx) = (m.rows(batch, channels + 1), m.rows(batch * pixels, channels));
+        let scratch = m.bytes(features::mean_grad_scratch(1));
+        features::mean_grad(&[(map, dx)], gradient, scratch)
+    });
+}
+
+/// The pooled features of all maps of the 28×28 network of three levels.
+fn pooled_maps(cases: &mut Cases, batch: usize) {
+    const MAPS: [[usize; 2]; 7] = [[49, 64], [784, 32], [784, 32], [196, 32], [196, 64], [49, 64], [49, 64]];
+    let columns = 1 + MAPS.iter().map(|[_, channels]| channels).sum::<usize>();
+    let maps = |m: &mut Buffers| {
+        let mut offset = 0;
+        MAPS.map(|[pixels, channels]| {
+            let map = FeatureMap { batch, pixels, channels, columns, offset, maximum: false };
+            offset += channels;
+            (map, m.rows(batch * pixels, channels))
+        })
+    };
+    cases.add(format!("features 7 maps b{batch} forward"), |m| {
+        let (maps, t) = (maps(m), m.rows(1, batch));
+        features::pool([batch, columns], &maps, Timestep::Given(t), m.rows(batch, columns))
+    });
+    cases.add(format!("features 7 maps b{batch} grad_input"), |m| {
+        let (maps, gradient) = (maps(m), m.rows(batch, columns));
+        let scratch = m.bytes(features::mean_grad_scratch(MAPS.len()));
+        features::mean_grad(&maps, gradient, scratch)
+    });
+}
+
+/// Steps of Algorithm 1 along the gradients of two maps, each sample's divided by its length.
+fn steps_along(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
+    let pixels = side * side;
+    let of = Samples { quads: pixels * pitch(channels) / 4, elements: pixels * channels };
+    cases.add(format!("steps along 2 gradients {channels} {side}x{side} b{batch}"), |m| {
+        let mut map = || m.rows(batch * pixels, channels);
+        let moved = [0, 1].map(|number| Moved { of, x: map(), gradient: map(), number, y: map() });
+        let (alpha, sums) = (m.rows(1, batch), m.bytes(normalize::sums_bytes(batch, 2)));
+        let mut launches = normalize::squares(batch, &moved.map(|moved| (of, moved.gradient)), sums);
+        launches.extend(normalize::along(Step { samples: batch, each: true }, &moved, alpha, Some(sums)));
+        launches
     });
 }
 
@@ -284,12 +325,12 @@ fn images(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
         diffuse::q_sample(batch, pixels, channels, [x, noise, mix], m.rows(n, channels))
     });
     cases.add(title("mse"), |m| {
-        let (a, b, scratch) = (m.rows(n, channels), m.rows(n, channels), m.bytes(loss::mse_scratch(&size)));
-        loss::mse(&size, a, b, scratch, m.rows(1, batch))
+        let (a, b) = (m.rows(n, channels), m.rows(n, channels));
+        loss::mse(&size, a, b, m.rows(1, batch))
     });
     cases.add(title("mse gradient"), |m| {
         let (a, b, dloss) = (m.rows(n, channels), m.rows(n, channels), m.rows(1, batch));
-        loss::mse_grad(&size, [a, b, dloss], m.rows(n, channels))
+        loss::mse_grad(&size, Dloss::EACH, [a, b, dloss], m.rows(n, channels))
     });
 }
 
@@ -297,23 +338,28 @@ fn images(cases: &mut Cases, batch: usize, side: usize, channels: usize) {
 fn head(cases: &mut Cases, batch: usize, columns: usize) {
     let row = pitch(columns);
     let name = |kind| format!("{kind} {batch}x{columns}");
-    cases.add(name("batchnorm stats"), |m| {
-        let (x, stats) = (m.rows(batch, columns), m.rows(3, columns));
-        let learn = m.rows(1, 1);
-        batchnorm::stats(batch, columns, [x, learn], [stats, m.rows(2, columns)])
+    // As the classifier has it in training.
+    let norm = BatchNorm { dropout: Some((0, 0.5)), ..BatchNorm::new(batch, columns) };
+    cases.add(name("batchnorm train"), |m| {
+        let (x, run, learn) = (m.rows(batch, columns), m.rows(1, 4), m.rows(1, 1));
+        let (weight, bias) = (m.rows(1, columns), m.rows(1, columns));
+        let writes = [m.rows(batch, columns), m.rows(2, columns), m.rows(batch, columns)];
+        batchnorm::train(&norm, [x, run, learn, weight, bias], writes)
     });
+    cases.add(name("batchnorm train_grad"), |m| {
+        let reads = [m.rows(batch, columns), m.rows(1, 4), m.rows(batch, columns), m.rows(1, columns)];
+        let writes = [m.rows(batch, columns), m.rows(1, columns), m.rows(1, columns)];
+        batchnorm::train_grad(&norm, reads, writes)
+    });
+    let norm = BatchNorm::new(batch, columns);
     cases.add(name("batchnorm forward"), |m| {
-        let reads = [m.rows(batch, columns), m.rows(3, columns), m.rows(1, columns), m.rows(1, columns)];
-        batchnorm::forward(batch, columns, true, reads, m.rows(batch, columns))
+        let reads = [m.rows(batch, columns), m.rows(2, columns), m.rows(1, columns), m.rows(1, columns)];
+        batchnorm::forward(&norm, reads, m.rows(batch, columns))
     });
     cases.add(name("batchnorm grad_input"), |m| {
         let (x, dy) = (m.rows(batch, columns), m.rows(batch, columns));
-        let reads = [x, dy, m.rows(3, columns), m.rows(1, columns)];
-        batchnorm::grad_input(batch, columns, true, reads, m.rows(batch, columns))
-    });
-    cases.add(name("batchnorm grad_weight"), |m| {
-        let reads = [m.rows(batch, columns), m.rows(batch, columns), m.rows(3, columns)];
-        batchnorm::grad_weight(batch, columns, true, reads, m.rows(1, columns))
+        let reads = [x, dy, m.rows(2, columns), m.rows(1, columns)];
+        batchnorm::grad_input(&norm, reads, m.rows(batch, columns))
     });
     cases.add(name("dropout"), |m| {
         let reads = [m.rows(batch, columns), m.rows(1, 4)];

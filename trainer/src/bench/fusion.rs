@@ -5,6 +5,7 @@ use duet::families::Family;
 use duet::gpu::{Launch, Slice};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::ops::groupnorm::{self, GroupNorm, Source};
+use duet::ops::normalize::{self, Moved, Samples, Step};
 use duet::ops::{Activation, channels, optimizer, pointwise};
 use duet::tensor::pitch;
 
@@ -101,8 +102,12 @@ fn optimizer_and_average(cases: &mut Cases, parameters: usize) {
         if !fused {
             // ema + rate · (params − ema), as two passes of element-wise kernels would do it.
             let (difference, average) = (m.rows(1, parameters), m.rows(1, parameters));
-            launches.extend(pointwise::axpy(quads, None, [state[0], state[3], hyper], difference));
-            launches.extend(pointwise::axpy(quads, None, [state[3], difference, hyper], average));
+            let of = Samples { quads, elements: parameters };
+            let step = Step { samples: 1, each: false };
+            for (x, gradient, y) in [(state[0], state[3], difference), (state[3], difference, average)] {
+                let moved = Moved { of, x, gradient, number: 0, y };
+                launches.extend(normalize::along(step, &[moved], hyper, None));
+            }
         }
         launches
     });
