@@ -24,6 +24,7 @@ mod hostile;
 mod layers;
 mod likelihood;
 mod limits;
+mod linear_group;
 mod local;
 mod loss;
 mod matmul;
