@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 /// Offsets are multiples of this (WebGPU's `minStorageBufferOffsetAlignment`).
-const ALIGNMENT: u64 = 256;
+pub(super) const ALIGNMENT: u64 = 256;
 /// How often the order of placing is changed in search of a smaller plan, times the number of tensors: packing takes
 /// time that grows with its square.
 const MOVES: usize = 400_000;

@@ -8,6 +8,7 @@
 mod gather;
 mod memory;
 mod operation;
+mod parts;
 mod plan;
 mod sums;
 
@@ -18,6 +19,7 @@ pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
 pub(crate) use sums::Sum;
 
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A tensor of a [`Graph`].
@@ -65,7 +67,8 @@ pub(crate) struct Node {
 impl Node {
     /// Whether it only stands for memory: nothing runs.
     pub(crate) fn is_memory(&self) -> bool {
-        self.op.downcast_ref::<Leaf>().is_some() || self.op.downcast_ref::<Reserve>().is_some()
+        let memory = self.op.downcast_ref::<Leaf>().is_some() || self.op.downcast_ref::<Reserve>().is_some();
+        memory || self.op.view().is_some()
     }
 }
 
@@ -141,6 +144,24 @@ impl Graph {
     /// The operation of `node`, where it is a `T`.
     pub(crate) fn operation<T: Operation>(&self, node: NodeId) -> Option<&T> {
         self.node(node).op.downcast_ref()
+    }
+
+    /// Whether all of `nodes` are given before the run and the operations from `first` on leave them as they are: they may be
+    /// read at any time from there on.
+    pub(crate) fn are_given(&self, first: usize, nodes: &[NodeId]) -> bool {
+        let buffer = |node: &NodeId| self.node(*node).place.as_ref().map(|place| place.buffer.as_str());
+        let written = |buffer: &str| {
+            let later = self.nodes[first..].iter().filter(|node| !node.is_memory());
+            let mut places = later.flat_map(|node| {
+                node.place
+                    .iter()
+                    .chain(node.updates.iter().filter_map(|update| self.node(*update).place.as_ref()))
+            });
+            places.any(|place| place.buffer == buffer)
+        };
+        let buffers: BTreeSet<Option<&str>> = nodes.iter().map(buffer).collect();
+        nodes.iter().all(|node| self.operation::<Leaf>(*node).is_some())
+            && buffers.into_iter().flatten().all(|buffer| !written(buffer))
     }
 
     /// The last node that computes `op` of `inputs`.

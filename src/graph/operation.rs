@@ -75,6 +75,22 @@ pub(crate) trait Operation: Any + Debug + Send + Sync {
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
         None
     }
+
+    /// Where in the memory of its first input the result lies, in bytes: nothing runs. `None`: it has memory of its own.
+    fn view(&self) -> Option<u64> {
+        None
+    }
+
+    /// Where in the result the input at `position` may lie, in bytes, so that it is made in its place. The operation copies
+    /// one that lies elsewhere all the same.
+    fn part(&self, _position: usize) -> Option<u64> {
+        None
+    }
+
+    /// Whether its updates are best written side by side, those that have no place of their own.
+    fn joins_updates(&self) -> bool {
+        false
+    }
 }
 
 impl dyn Operation {
@@ -113,6 +129,8 @@ pub(crate) struct Context<'a> {
     pub inputs: &'a [Slice],
     /// Tensors written beside the result.
     pub updates: &'a [Slice],
+    /// Of each of them whether anything reads it or it outlives the run: what is for nobody need not be written.
+    pub read: &'a [bool],
     /// The result.
     pub output: Slice,
     /// Gives memory that lives only during the operation.

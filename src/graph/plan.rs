@@ -1,7 +1,8 @@
 //! A graph compiled: launches over planned memory.
 
 use super::gather::{Listing, arena_bytes};
-use super::memory::{Lifetime, MemoryPlan, plan_memory};
+use super::memory::{ALIGNMENT, Lifetime, MemoryPlan, plan_memory};
+use super::parts::Hosts;
 use super::{Context, Graph, Node, NodeId};
 use crate::error::{Error, Result};
 use crate::families::{Choices, Key};
@@ -48,7 +49,9 @@ struct Compiler<'a> {
     graph: &'a Graph,
     /// Virtual buffers: one per tensor or scratch, before slots are shared.
     virtual_bytes: Vec<u64>,
-    of_node: BTreeMap<NodeId, BufferId>,
+    of_node: BTreeMap<NodeId, (BufferId, u64)>,
+    /// Tensors that lie in others.
+    hosts: Hosts,
     externals: BTreeMap<String, (BufferId, u64)>,
 }
 
@@ -62,6 +65,10 @@ impl Compiler<'_> {
         let graph = self.graph;
         let tensor = graph.node(node);
         let bytes = storage_bytes(&tensor.shape, tensor.half);
+        if let Some((host, offset)) = self.hosts.get(&node).copied() {
+            let host = self.slice(host);
+            return Slice { offset: host.offset + offset, bytes, ..host };
+        }
         if let Some(place) = &tensor.place {
             let end = place.offset + bytes;
             if let Some((buffer, size)) = self.externals.get_mut(&place.buffer) {
@@ -72,15 +79,41 @@ impl Compiler<'_> {
             self.externals.insert(place.buffer.clone(), (buffer, end));
             return Slice { buffer, offset: place.offset, bytes, half: false };
         }
-        let buffer = match self.of_node.get(&node) {
-            Some(buffer) => *buffer,
+        let (buffer, offset) = match self.of_node.get(&node) {
+            Some(known) => *known,
             None => {
                 let buffer = self.allocate(bytes);
-                self.of_node.insert(node, buffer);
-                buffer
+                self.of_node.insert(node, (buffer, 0));
+                (buffer, 0)
             }
         };
-        Slice { buffer, offset: 0, bytes, half: tensor.half }
+        Slice { buffer, offset, bytes, half: tensor.half }
+    }
+
+    /// Lays tensors that have no place yet side by side, in as few buffers as can be bound.
+    fn join(&mut self, tensors: impl Iterator<Item = NodeId>) {
+        let (mut joined, mut end) = (Vec::new(), 0);
+        for id in tensors {
+            let tensor = self.graph.node(id);
+            let known = self.hosts.contains_key(&id) || self.of_node.contains_key(&id);
+            if known || tensor.place.is_some() {
+                continue;
+            }
+            let bytes = storage_bytes(&tensor.shape, tensor.half).next_multiple_of(ALIGNMENT);
+            if end + bytes > DEFAULT_MAX_BINDING {
+                self.place_joined(std::mem::take(&mut joined), std::mem::take(&mut end));
+            }
+            joined.push((id, end));
+            end += bytes;
+        }
+        self.place_joined(joined, end);
+    }
+
+    fn place_joined(&mut self, joined: Vec<(NodeId, u64)>, bytes: u64) {
+        if !joined.is_empty() {
+            let buffer = self.allocate(bytes);
+            self.of_node.extend(joined.into_iter().map(|(id, offset)| (id, (buffer, offset))));
+        }
     }
 }
 
@@ -185,14 +218,19 @@ impl Graph {
             graph: self,
             virtual_bytes: Vec::new(),
             of_node: BTreeMap::new(),
+            hosts: self.hosts(&needed),
             externals: BTreeMap::new(),
         };
+        let read = self.read(&needed);
         let mut launches: Vec<Launch> = Vec::new();
         let mut shapes: Vec<String> = Vec::new();
         let mut additions: Vec<usize> = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
             if !needed[i] || node.is_memory() {
                 continue;
+            }
+            if node.op.joins_updates() {
+                compiler.join(node.updates.iter().copied().filter(|update| read[update.index()]));
             }
             let inputs: Vec<Slice> = node.inputs.iter().map(|n| compiler.slice(*n)).collect();
             let updates: Vec<Slice> = node.updates.iter().map(|n| compiler.slice(*n)).collect();
@@ -210,7 +248,9 @@ impl Graph {
                 Slice { buffer, offset: 0, bytes: compiler.virtual_bytes[buffer.0 as usize], half: false }
             };
             let (inputs, updates) = (inputs.as_slice(), updates.as_slice());
-            let mut context = Context { choices, inputs, updates, output, allocate: &mut allocate };
+            let read: Vec<bool> = node.updates.iter().map(|update| read[update.index()]).collect();
+            let mut context =
+                Context { choices, inputs, updates, read: &read, output, allocate: &mut allocate };
             let made = node.op.lower(&mut context);
             if let Some(launch) = made.iter().find(|launch| !launch.is_stored()) {
                 let detail = format!(

@@ -5,15 +5,16 @@ use super::params::{Init, Layout, ParamId, ParamLayout, join};
 use super::sets::WeightSet;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, Place};
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
 /// A graph under construction with the model's parameters as leaves.
 pub struct Builder<'a> {
     /// The graph.
     pub graph: Graph,
     layout: &'a ParamLayout,
-    set: WeightSet,
-    leaves: HashMap<usize, NodeId>,
+    /// Of each parameter.
+    leaves: Vec<NodeId>,
+    used: BTreeSet<usize>,
     /// Whether dropout and batch statistics are on.
     pub train: bool,
     /// A number \[1\] which is 0 in runs that leave running statistics alone; `None`: all training moves them.
@@ -26,18 +27,18 @@ impl<'a> Builder<'a> {
     pub fn new(layout: &'a ParamLayout, set: WeightSet, train: bool) -> Builder<'a> {
         let mut graph = Graph::new();
         let run = graph.leaf(&[4], Place::whole("run"));
-        Builder { graph, layout, set, leaves: HashMap::new(), train, learn: None, run }
+        // Before all else, so that layers declared late can run in one launch with layers of the same input declared early.
+        let specs = layout.specs().iter().enumerate();
+        let leaves = specs
+            .map(|(number, spec)| graph.leaf(&spec.device_shape(), layout.place(ParamId(number), set.into())))
+            .collect();
+        Builder { graph, layout, leaves, used: BTreeSet::new(), train, learn: None, run }
     }
 
     /// The leaf of a parameter.
     pub fn param(&mut self, id: ParamId) -> NodeId {
-        if let Some(leaf) = self.leaves.get(&id.0) {
-            return *leaf;
-        }
-        let shape = self.layout.spec(id).device_shape();
-        let leaf = self.graph.leaf(&shape, self.layout.place(id, self.set.into()));
-        self.leaves.insert(id.0, leaf);
-        leaf
+        self.used.insert(id.0);
+        self.leaves[id.0]
     }
 
     /// The u32 words seed low, seed high, step, first row.
@@ -52,10 +53,18 @@ impl<'a> Builder<'a> {
 
     /// Leaves of all trainable parameters used so far, with their numbers.
     pub fn trained(&self) -> Vec<(ParamId, NodeId)> {
-        let mut list: Vec<_> = self.leaves.iter().map(|(id, node)| (ParamId(*id), *node)).collect();
-        list.retain(|(id, _)| self.layout.spec(*id).trainable());
-        list.sort_by_key(|(id, _)| id.0);
-        list
+        let used = self.used.iter().map(|number| (ParamId(*number), self.leaves[*number]));
+        used.filter(|(id, _)| self.layout.spec(*id).trainable()).collect()
+    }
+
+    /// Linear layers of one `x` \[N,F\], of SiLU of it where `silu`, in one launch, which those of later calls join.
+    ///
+    /// # Errors
+    /// As [`Graph::linear_group`].
+    pub fn linear_group(&mut self, layers: &[Affine], x: NodeId, silu: bool) -> Result<Vec<NodeId>> {
+        let layers: Vec<[NodeId; 2]> =
+            layers.iter().map(|layer| [layer.weight, layer.bias].map(|id| self.param(id))).collect();
+        self.graph.linear_group(x, &layers, silu)
     }
 
     /// Dropout where training.
@@ -226,7 +235,12 @@ impl ResBlock {
         }
     }
 
-    /// `emb` is SiLU of the timestep embedding, shared by all blocks.
+    /// The layer of SiLU of the timestep embedding, whose result [`ResBlock::apply`] takes.
+    pub fn emb(&self) -> Affine {
+        self.emb
+    }
+
+    /// `emb` is what [`ResBlock::emb`] makes of the timestep embedding.
     pub fn apply(&self, b: &mut Builder<'_>, x: NodeId, emb: NodeId) -> Result<NodeId> {
         let resample = |b: &mut Builder<'_>, x| match self.resample {
             Resample::None => Ok(x),
@@ -236,11 +250,10 @@ impl ResBlock {
         let h = self.in_norm.group(b, x, None, true)?;
         let h = resample(b, h)?;
         let h = self.in_conv.conv(b, h, 1, None)?;
-        let m = self.emb.apply(b, emb, None)?;
         let h = if self.scale_shift {
-            self.out_norm.group(b, h, Some(m), true)?
+            self.out_norm.group(b, h, Some(emb), true)?
         } else {
-            let h = b.graph.add_rowwise(h, m)?;
+            let h = b.graph.add_rowwise(h, emb)?;
             self.out_norm.group(b, h, None, true)?
         };
         let h = b.dropout(h, self.dropout);

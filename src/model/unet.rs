@@ -3,7 +3,7 @@
 use super::config::ModelConfig;
 use super::layers::{Affine, AttentionBlock, Builder, Norm, ResBlock, Resample};
 use super::params::{ParamLayout, Part};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{NodeId, Place};
 
 /// One layer of a block, in the order of the reference's `TimestepEmbedSequential`.
@@ -25,9 +25,7 @@ pub struct Encoded {
     pub bottleneck: NodeId,
     /// Outputs of all input blocks, first to last.
     pub skips: Vec<NodeId>,
-    /// SiLU of the timestep embedding \[N,4C\], which the decoder's blocks read too.
-    pub emb: NodeId,
-    /// Timestep embedding \[N,4C\].
+    /// Timestep embedding \[N,4C\], which the decoder's blocks read too.
     pub temb: NodeId,
 }
 
@@ -131,37 +129,72 @@ impl UNet {
     pub fn encode(&self, b: &mut Builder<'_>, x: NodeId, t: NodeId) -> Result<Encoded> {
         let frequencies = b.graph.leaf(&[(self.width / 2).max(1)], Place::whole("frequencies"));
         let sincos = b.graph.timestep_embedding(t, frequencies, self.width);
-        let hidden = self.time[0].apply(b, sincos, None)?;
-        let hidden = b.graph.silu(hidden);
-        let temb = self.time[1].apply(b, hidden, None)?;
-        let emb = b.graph.silu(temb);
+        let [first, second] = self.time;
+        let hidden = alone(b, first, sincos, false)?;
+        let temb = alone(b, second, hidden, true)?;
+        let blocks = || self.input_blocks.iter().chain([&self.middle]);
+        let mut embedded = embedded(b, blocks(), temb)?.into_iter();
         let mut h = x;
-        let mut skips = Vec::new();
-        for block in &self.input_blocks {
-            h = apply(b, block, h, emb)?;
-            skips.push(h);
+        let mut maps = Vec::new();
+        for block in blocks() {
+            h = apply(b, block, h, &mut embedded)?;
+            maps.push(h);
         }
-        let bottleneck = apply(b, &self.middle, h, emb)?;
-        Ok(Encoded { bottleneck, skips, emb, temb })
+        // The middle block's map is the last one.
+        maps.pop();
+        Ok(Encoded { bottleneck: h, skips: maps, temb })
     }
 
     /// The decoder: bottleneck and skips to eps \[N,H,W,C\] (and v behind it with a learned sigma).
     pub fn decode(&self, b: &mut Builder<'_>, encoded: &Encoded) -> Result<NodeId> {
+        let mut embedded = embedded(b, self.output_blocks.iter(), encoded.temb)?.into_iter();
         let mut h = encoded.bottleneck;
         for (block, skip) in self.output_blocks.iter().zip(encoded.skips.iter().rev()) {
             h = b.graph.concat(h, *skip)?;
-            h = apply(b, block, h, encoded.emb)?;
+            h = apply(b, block, h, &mut embedded)?;
         }
         let h = self.out_norm.group(b, h, None, true)?;
         self.out_conv.conv(b, h, 1, None)
     }
 }
 
-fn apply(b: &mut Builder<'_>, block: &[Layer], mut h: NodeId, emb: NodeId) -> Result<NodeId> {
+/// One linear layer of `x`, of SiLU of it where `silu`.
+fn alone(b: &mut Builder<'_>, layer: Affine, x: NodeId, silu: bool) -> Result<NodeId> {
+    one(b.linear_group(&[layer], x, silu)?.into_iter())
+}
+
+fn one(mut results: impl Iterator<Item = NodeId>) -> Result<NodeId> {
+    results.next().ok_or_else(|| Error::shape("unet", "a layer without a result"))
+}
+
+/// What the residual blocks' layers of the timestep embedding make of `temb`, in the order of the blocks.
+fn embedded<'a>(
+    b: &mut Builder<'_>,
+    blocks: impl Iterator<Item = &'a Vec<Layer>>,
+    temb: NodeId,
+) -> Result<Vec<NodeId>> {
+    let res = |layer: &Layer| match layer {
+        Layer::Res(res) => Some(res.emb()),
+        _ => None,
+    };
+    let layers: Vec<Affine> = blocks.flatten().filter_map(res).collect();
+    b.linear_group(&layers, temb, true)
+}
+
+/// The layers of a block; `embedded` goes on with what its residual blocks take of the timestep embedding.
+fn apply(
+    b: &mut Builder<'_>,
+    block: &[Layer],
+    mut h: NodeId,
+    embedded: &mut impl Iterator<Item = NodeId>,
+) -> Result<NodeId> {
     for layer in block {
         h = match layer {
             Layer::Conv(conv) => conv.conv(b, h, 1, None)?,
-            Layer::Res(res) => res.apply(b, h, emb)?,
+            Layer::Res(res) => {
+                let emb = one(&mut *embedded)?;
+                res.apply(b, h, emb)?
+            }
             Layer::Attention(attention) => attention.apply(b, h)?,
             Layer::Down(conv) => conv.conv(b, h, 2, None)?,
             Layer::Up(conv) => {

@@ -14,6 +14,7 @@ pub mod features;
 pub mod groupnorm;
 pub mod half;
 mod kernel;
+pub mod linear_group;
 pub mod loss;
 pub mod loss_scale;
 pub mod matmul;

@@ -249,7 +249,7 @@ impl Graph {
     /// Makes the result of `node` lie at `place` and so survive the run; where it has another place already, or is
     /// nobody's own result, a copy is added.
     pub fn place(&mut self, node: NodeId, place: Place) -> NodeId {
-        let fixed = self.node(node).place.is_some();
+        let fixed = self.node(node).place.is_some() || self.node(node).op.view().is_some();
         let placed = if fixed { self.scale(node, 1.0) } else { node };
         self.nodes[placed.index()].place = Some(place);
         placed

@@ -177,6 +177,22 @@ pub(super) const CASES: &[Maker] = &[
     }),
     ("matrix product, few rows", |case| matmul(case, 3, 13, 10)),
     ("matrix product, tiles", |case| matmul(case, 150, 36, 70)),
+    ("linear layers of one input", |case| {
+        let x = case.values(&[9, 13], 0.0, 2.0);
+        let mut layers = Vec::new();
+        for outputs in [3, 10, 64] {
+            layers.push([case.weight(&[], 13, outputs), case.values(&[outputs], 0.0, 0.5)]);
+        }
+        let mut all = None;
+        for result in case.graph.linear_group(x, &layers, true)? {
+            all = Some(match all {
+                Some(before) => case.graph.concat(before, result)?,
+                None => result,
+            });
+        }
+        let targets: Vec<NodeId> = [x].into_iter().chain(layers.into_flattened()).collect();
+        all.map_or(Ok(()), |all| case.both(all, &targets))
+    }),
     ("attention, narrow heads", |case| attention(case, 15, 3, false)),
     ("attention, wide heads", |case| attention(case, 64, 1, false)),
     ("attention, the new order", |case| attention(case, 32, 4, true)),

@@ -265,7 +265,7 @@ fn operations_of_a_graph() {
                 graph.compile()
             });
         };
-    let calls: [(&str, Add); 24] = [
+    let calls: [(&str, Add); 26] = [
         ("groups", |g, [x, _, _, v]| g.group_norm(x, v, v, 0, None, true)),
         ("groups", |g, [x, _, _, v]| g.group_norm(x, v, v, HUGE, None, true)),
         ("norm of a row", |g, [_, row, _, v]| g.group_norm(row, v, v, 2, None, true)),
@@ -277,6 +277,8 @@ fn operations_of_a_graph() {
         ("weight", |g, [x, _, w, _]| g.conv3x3(x, w, 1, None, None)),
         ("product", |g, [x, _, _, v]| g.matmul(x, v, None, None)),
         ("bias", |g, [_, row, w, v]| g.matmul(row, w, Some(v), None)),
+        ("layer", |g, [_, row, w, v]| Ok(g.linear_group(row, &[[w, v]], true)?[0])),
+        ("layer", |g, [x, row, _, v]| Ok(g.linear_group(x, &[[row, v]], false)?[0])),
         ("slice", |g, [x, ..]| g.slice_channels(x, 5, 4)),
         ("slice", |g, [x, ..]| g.slice_channels(x, HUGE, HUGE)),
         ("empty slice", |g, [x, ..]| g.slice_channels(x, 0, 0)),

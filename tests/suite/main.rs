@@ -26,6 +26,7 @@ mod hostile;
 mod layers;
 mod likelihood;
 mod limits;
+mod linear_group;
 mod local;
 mod loss;
 mod matmul;

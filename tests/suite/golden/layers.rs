@@ -7,7 +7,7 @@ use duet::model::{
     Affine, AttentionBlock, Builder, Classifier, Encoded, ModelConfig, Norm, ParamLayout, ResBlock, Resample,
     WeightSet,
 };
-use duet::ops::{Activation, Pooling, optimizer, timestep_embedding};
+use duet::ops::{Pooling, optimizer, timestep_embedding};
 use duet::tensor::{Images, Tensors, pad_rows, pitch, unpad_rows};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -272,8 +272,8 @@ impl Module {
             Module::Conv { conv, .. } => conv.apply(b, image(), None),
             Module::GroupNorm { norm, silu } => norm.group(b, image(), None, *silu),
             Module::Res { block } => {
-                let emb = b.graph.silu(nodes["emb"]);
-                block.apply(b, image(), emb)
+                let emb = b.linear_group(&[block.emb()], nodes["emb"], true);
+                emb.and_then(|emb| block.apply(b, image(), emb[0]))
             }
             Module::Attention { block } => block.apply(b, image()),
             Module::QkvCore { heads, new_order } => b.graph.attention(image(), *heads, *new_order),
@@ -283,17 +283,18 @@ impl Module {
                 Some(conv) => conv.conv(b, wide, 1, None),
                 None => Ok(wide),
             }),
-            Module::Mlp { layers } => layers[0].apply(b, image(), None).and_then(|hidden| {
-                let hidden = b.graph.activate(hidden, Activation::Silu);
-                layers[1].apply(b, hidden, None)
-            }),
+            Module::Mlp { layers: [first, second] } => {
+                let hidden = b.linear_group(&[*first], image(), false);
+                let out = hidden.and_then(|hidden| b.linear_group(&[*second], hidden[0], true));
+                out.map(|out| out[0])
+            }
             Module::Classifier { classifier } => {
                 let mut skips = Vec::new();
                 while let Some(skip) = nodes.get(&format!("hs{}", skips.len())) {
                     skips.push(*skip);
                 }
                 let (bottleneck, t) = (nodes["h"], nodes["t"]);
-                let encoded = Encoded { bottleneck, skips, emb: t, temb: t };
+                let encoded = Encoded { bottleneck, skips, temb: t };
                 let features = classifier.features(b, &encoded, t);
                 features.and_then(|f| classifier.logits(b, f))
             }

@@ -55,6 +55,19 @@ fn operation(node: &Node, inputs: &[&[f64]], shapes: &[&[usize]]) -> Vec<f64> {
             }
             y
         }
+        Op::Layer { silu } => {
+            let (columns, out) = (shapes[0][1], node.shape[1]);
+            let read = |v: &f64| if *silu { activation(Activation::Silu, *v) } else { *v };
+            let mut y = Vec::new();
+            for row in x.chunks(columns) {
+                for k in 0..out {
+                    let sum: f64 =
+                        row.iter().enumerate().map(|(c, v)| read(v) * inputs[1][c * out + k]).sum();
+                    y.push(sum + inputs[2][k]);
+                }
+            }
+            y
+        }
         Op::GroupNorm { groups, scale_shift, silu } => {
             let [_, height, width, channels] = image(&node.shape);
             let of_image = height * width * channels;

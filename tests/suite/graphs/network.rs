@@ -5,6 +5,7 @@ use duet::ops::conv2d::Window;
 use duet::ops::{Activation, Pooling};
 use duet::rng::philox4x32;
 use duet::tensor::{device_bytes, pitch};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What a tensor is. Numbers name the tensors before it.
@@ -26,6 +27,10 @@ pub enum Op {
     /// Of x, weight, bias, perhaps a residual.
     MatMul {
         residual: bool,
+    },
+    /// Of rows, weight, bias: one of several layers of the same rows.
+    Layer {
+        silu: bool,
     },
     /// Of x, gamma, beta, perhaps the scale-shift.
     GroupNorm {
@@ -145,6 +150,9 @@ struct Builder {
     /// Parameters so far: what their values are spread over, so that another use has the same kind.
     parameters: Vec<(usize, [u32; 2])>,
     batch: usize,
+    /// Rows that all layers read, once there is one, in half of the networks.
+    embedding: Option<usize>,
+    embedded: bool,
 }
 
 impl Builder {
@@ -200,6 +208,25 @@ impl Builder {
         let node = self.push(op, inputs, shape.to_vec());
         self.images.push(node);
         node
+    }
+
+    /// Rows \[batch, columns\] that scale, shift or are added: given, or a layer of what all of them read.
+    fn rows(&mut self, columns: usize, width: f32) -> usize {
+        if !self.embedded {
+            return self.leaf(&[self.batch, columns], 0.0, width);
+        }
+        let rows = match self.embedding {
+            Some(known) => known,
+            None => {
+                let features = self.random.of(&CHANNELS);
+                self.leaf(&[self.batch, features], 0.0, 1.0)
+            }
+        };
+        self.embedding = Some(rows);
+        let weight = self.weight(None, self.nodes[rows].shape[1], columns);
+        let bias = self.leaf(&[columns], 0.0, 0.3);
+        let silu = self.random.coin();
+        self.push(Op::Layer { silu }, vec![rows, weight, bias], vec![self.batch, columns])
     }
 
     /// Another image of the shape, or `None`.
@@ -261,7 +288,7 @@ impl Builder {
                 let groups = self.random.of(&divisors);
                 let gamma = self.leaf(&[channels], 1.0, 0.3);
                 let beta = self.leaf(&[channels], 0.0, 0.3);
-                let scale_shift = self.random.coin().then(|| self.leaf(&[batch, 2 * channels], 0.0, 0.4));
+                let scale_shift = self.random.coin().then(|| self.rows(2 * channels, 0.4));
                 let inputs = [x, gamma, beta].into_iter().chain(scale_shift).collect();
                 let op =
                     Op::GroupNorm { groups, scale_shift: scale_shift.is_some(), silu: self.random.coin() };
@@ -321,7 +348,7 @@ impl Builder {
                 }
             }
             18 => {
-                let row = self.leaf(&[batch, channels], 0.0, 0.5);
+                let row = self.rows(channels, 0.5);
                 self.image(Op::AddRowwise, vec![x, row], [batch, height, width, channels]);
             }
             _ => {
@@ -401,8 +428,9 @@ impl Network {
     pub fn random(seed: u64, operations: usize) -> Network {
         let mut random = Random { seed, count: 0 };
         let batch = 1 + random.below(3);
+        let embedded = seed % 2 == 1;
         let (nodes, images, parameters) = (Vec::new(), Vec::new(), Vec::new());
-        let mut builder = Builder { random, nodes, images, parameters, batch };
+        let mut builder = Builder { random, nodes, images, parameters, batch, embedding: None, embedded };
         let (height, width) = (builder.random.of(&SIDES), builder.random.of(&SIDES));
         let channels = builder.random.of(&CHANNELS);
         let image = builder.leaf(&[batch, height, width, channels], 0.0, 1.0);
@@ -438,6 +466,12 @@ impl Network {
     /// their numbers, gradients as [`Network::gradient`] says.
     pub fn graph(&self) -> duet::Result<Graph> {
         let mut g = Graph::new();
+        // What is given comes first, so that layers may join others.
+        let given = |op: &Op| matches!(op, Op::Leaf | Op::Constant | Op::Labels);
+        let mut leaves = BTreeMap::new();
+        for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| given(&node.op)) {
+            leaves.insert(number, g.leaf(&node.shape, Place::whole(Network::buffer(number))));
+        }
         let mut made: Vec<NodeId> = Vec::new();
         for (number, node) in self.nodes.iter().enumerate() {
             let inputs: Vec<NodeId> = node.inputs.iter().map(|i| made[*i]).collect();
@@ -445,9 +479,7 @@ impl Network {
             let x = || x.expect("an input");
             let last = || inputs.last().copied();
             let id = match &node.op {
-                Op::Leaf | Op::Constant | Op::Labels => {
-                    g.leaf(&node.shape, Place::whole(Network::buffer(number)))
-                }
+                Op::Leaf | Op::Constant | Op::Labels => leaves[&number],
                 Op::Conv3x3 { stride, residual } => {
                     g.conv3x3(x(), inputs[1], *stride, Some(inputs[2]), last().filter(|_| *residual))?
                 }
@@ -455,6 +487,7 @@ impl Network {
                 Op::MatMul { residual } => {
                     g.matmul(x(), inputs[1], Some(inputs[2]), last().filter(|_| *residual))?
                 }
+                Op::Layer { silu } => g.linear_group(x(), &[[inputs[1], inputs[2]]], *silu)?[0],
                 Op::GroupNorm { groups, scale_shift, silu } => {
                     let scale_shift = last().filter(|_| *scale_shift);
                     g.group_norm(x(), inputs[1], inputs[2], *groups, scale_shift, *silu)?

@@ -4,6 +4,7 @@
 use super::case::{Buffers, Case, Cases};
 use super::fusion;
 use duet::families::{Choices, Family, KeyKind};
+use duet::gpu::Slice;
 use duet::ops::Activation;
 use duet::ops::attention::{self, Attention};
 use duet::ops::batchnorm::{self, BatchNorm};
@@ -11,6 +12,7 @@ use duet::ops::conv2d::{self, Conv2d, Window};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::ops::features::{self, FeatureMap, Timestep};
 use duet::ops::groupnorm::{self, GroupNorm, Source};
+use duet::ops::linear_group::{self, LinearGroup, Target};
 use duet::ops::loss::{self, Mse};
 use duet::ops::matmul::{self, MatMul};
 use duet::ops::normalize::{self, Moved, Samples, Step};
@@ -61,6 +63,7 @@ pub fn all(batch: usize, choices: &Choices) -> Vec<Case> {
     for sizes in pixels.into_iter().chain(linear).chain(large) {
         products(c, sizes);
     }
+    embedded(c, batch, 128, &[64, 128, 128, 128, 128, 128, 128, 128, 128, 64, 64]);
     for [n, side, channels] in
         [[batch, 28, 32], [batch, 28, 96], [batch, 14, 64], [batch, 7, 64], [1, 32, 128]]
     {
@@ -150,6 +153,45 @@ fn products(cases: &mut Cases, [rows, c_in, c_out]: [usize; 3]) {
         let (x, dy) = (m.rows(rows, c_in), m.rows(rows, c_out));
         let scratch = m.bytes(matmul::grad_weight_scratch(family, &size));
         (matmul::grad_weight(family, &size, x, dy, scratch, m.rows(pitch(c_in), c_out), None), None)
+    });
+}
+
+/// What all residual blocks make of the timestep embedding. Widths are multiples of 64.
+fn embedded(cases: &mut Cases, rows: usize, in_features: usize, out_features: &[usize]) {
+    let size = LinearGroup { rows, in_features, out_features: out_features.to_vec(), silu: true };
+    let name = |kind| format!("linear_group {rows}x{in_features}->{} layers {kind}", out_features.len());
+    let y = size.offsets().last().copied().unwrap_or(0);
+    // Side by side in one buffer, each of so many rows of its layer's width.
+    let laid = |m: &mut Buffers, rows: usize| -> Vec<Slice> {
+        let all = m.bytes((rows * out_features.iter().sum::<usize>() * 4) as u64);
+        let each = out_features.iter().scan(0, |end, out| {
+            let (offset, bytes) = (*end, (rows * out * 4) as u64);
+            *end += bytes;
+            Some(Slice { offset, bytes, ..all })
+        });
+        each.collect()
+    };
+    let layers: Vec<usize> = (0..out_features.len()).collect();
+    cases.add(name("forward"), |m| {
+        let (x, weights, biases) = (m.rows(rows, in_features), laid(m, in_features), laid(m, 1));
+        let pairs: Vec<[Slice; 2]> = weights.into_iter().zip(biases).map(|(w, b)| [w, b]).collect();
+        linear_group::forward(&size, x, &pairs, m.bytes(y))
+    });
+    cases.add(name("grad_input"), |m| {
+        let (x, dy, weights) = (m.rows(rows, in_features), m.bytes(y), laid(m, in_features));
+        let dx = m.rows(rows, in_features);
+        linear_group::grad_input(&size, &layers, [x, dy], &weights, || dx, dx)
+    });
+    cases.add(name("grad_weights"), |m| {
+        let (x, dy) = (m.rows(rows, in_features), m.bytes(y));
+        // One row more than the weight: the bias.
+        let both = laid(m, in_features + 1);
+        let targets = both.into_iter().enumerate().flat_map(|(layer, to)| {
+            let bytes = (in_features * out_features[layer] * 4) as u64;
+            let bias = Slice { offset: to.offset + bytes, bytes: to.bytes - bytes, ..to };
+            [(false, Slice { bytes, ..to }), (true, bias)].map(|(bias, to)| Target { layer, bias, to })
+        });
+        linear_group::grad_weights(&size, x, dy, &targets.collect::<Vec<_>>())
     });
 }
 
