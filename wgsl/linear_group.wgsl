@@ -55,7 +55,7 @@ fn sigmoid(v: vec4<f32>) -> vec4<f32> {
     return 1.0 / (1.0 + exp(min(-v, vec4<f32>(80.0))));
 }
 
-fn activated(silu: u32, v: vec4<f32>) -> vec4<f32> {
+fn read_input(silu: u32, v: vec4<f32>) -> vec4<f32> {
     if (silu == 0u) {
         return v;
     }
@@ -119,14 +119,14 @@ fn forward(
         let at = entry.y + channel * 4u * quads;
         let m0 = four_rows(at + at0, quads);
         let m1 = four_rows(at + at1, quads);
-        let s0 = activated(silu, source[from0 + channel]);
-        let s1 = activated(silu, source[from1 + channel]);
-        let s2 = activated(silu, source[from2 + channel]);
-        let s3 = activated(silu, source[from3 + channel]);
-        let s4 = activated(silu, source[from4 + channel]);
-        let s5 = activated(silu, source[from5 + channel]);
-        let s6 = activated(silu, source[from6 + channel]);
-        let s7 = activated(silu, source[from7 + channel]);
+        let s0 = read_input(silu, source[from0 + channel]);
+        let s1 = read_input(silu, source[from1 + channel]);
+        let s2 = read_input(silu, source[from2 + channel]);
+        let s3 = read_input(silu, source[from3 + channel]);
+        let s4 = read_input(silu, source[from4 + channel]);
+        let s5 = read_input(silu, source[from5 + channel]);
+        let s6 = read_input(silu, source[from6 + channel]);
+        let s7 = read_input(silu, source[from7 + channel]);
         a00 += m0 * s0;
         a01 += m1 * s0;
         a10 += m0 * s1;
@@ -307,8 +307,8 @@ fn grad_weights(
         let end = min(first + 4096u, rows);
         for (var row = first; row < end; row++) {
             if (!is_bias) {
-                s0 = activated(silu, source[row * weight_size.in_quads + channel]);
-                s1 = activated(silu, source[row * weight_size.in_quads + next_channel]);
+                s0 = read_input(silu, source[row * weight_size.in_quads + channel]);
+                s1 = read_input(silu, source[row * weight_size.in_quads + next_channel]);
             }
             let d0 = layer_upstream[entry.z + row * quads + quad];
             let d1 = layer_upstream[entry.z + row * quads + next_quad];
