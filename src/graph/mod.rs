@@ -150,7 +150,9 @@ impl Graph {
         let written = |buffer: &str| {
             let later = self.nodes[first..].iter().filter(|node| !node.is_memory());
             let mut places = later.flat_map(|node| {
-                node.place.iter().chain(node.updates.iter().filter_map(|update| self.node(*update).place.as_ref()))
+                node.place
+                    .iter()
+                    .chain(node.updates.iter().filter_map(|update| self.node(*update).place.as_ref()))
             });
             places.any(|place| place.buffer == buffer)
         };

@@ -30,9 +30,7 @@ impl<'a> Builder<'a> {
         // Before all else, so that layers declared late can run in one launch with layers of the same input declared early.
         let specs = layout.specs().iter().enumerate();
         let leaves = specs
-            .map(|(number, spec)| {
-                graph.leaf(&spec.device_shape(), layout.place(ParamId(number), set.into()))
-            })
+            .map(|(number, spec)| graph.leaf(&spec.device_shape(), layout.place(ParamId(number), set.into())))
             .collect();
         Builder { graph, layout, leaves, used: BTreeSet::new(), train, learn: None, run }
     }

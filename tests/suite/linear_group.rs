@@ -1,9 +1,12 @@
 //! Linear layers of one input: against plain loops in f64 and finite differences of them, over memory of every layout.
 
-use crate::harness::{Harness, assert_close, assert_gradient, device, dot, pad, values, wide};
+use crate::harness::{Harness, assert_close, assert_gradient, device, dot, pad, tiny_config, values, wide};
 use duet::gpu::{Buffer, BufferId, Slice};
 use duet::graph::{Graph, NodeId, Place, Plan};
+use duet::infer::{classify_plan, predict_plan};
+use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::ops::linear_group::{self, LinearGroup};
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::tensor::{pitch, unpad_rows};
 use std::collections::BTreeMap;
 
@@ -178,9 +181,10 @@ impl Together {
         let (mut places, mut params) = (vec![[0; 2]; layers.weights.len()], vec![BETWEEN; 64]);
         for number in (0..layers.weights.len()).rev() {
             let [weight, bias] = layers.shapes(number);
-            for (kind, shape, data) in
-                [(1, bias, layers.biases[number].clone()), (0, weight, layers.padded(&layers.weights[number]))]
-            {
+            for (kind, shape, data) in [
+                (1, bias, layers.biases[number].clone()),
+                (0, weight, layers.padded(&layers.weights[number])),
+            ] {
                 places[number][kind] = params.len() as u64 * 4;
                 params.extend(pad(&shape, &data));
                 params.resize(params.len().next_multiple_of(64) + 64, BETWEEN);
@@ -374,7 +378,8 @@ fn a_result_is_a_target_a_loss_and_read_twice() {
     assert!(small.graph.grad_from(y, dy, &[small.pairs[1][0]]).is_err(), "no influence");
     small.place(results[0], "result");
     small.place(y, "y");
-    for (name, node) in [("dv", gradients[0]), ("db", gradients[1]), ("dx", gradients[2]), ("alone", alone[0])]
+    for (name, node) in
+        [("dv", gradients[0]), ("db", gradients[1]), ("dx", gradients[2]), ("alone", alone[0])]
     {
         small.place(node, name);
     }
@@ -386,7 +391,8 @@ fn a_result_is_a_target_a_loss_and_read_twice() {
     assert_eq!(first(&got["dv"], 3, 2), [4.0; 6]);
     assert_eq!(first(&got["db"], 3, 1), [8.0; 3]);
     assert_eq!(first(&got["alone"], 3, 1), [2.0; 3]);
-    let sums: Vec<f64> = small.layers.weights[0].chunks(3).map(|row| 4.0 * wide(row).iter().sum::<f64>()).collect();
+    let sums: Vec<f64> =
+        small.layers.weights[0].chunks(3).map(|row| 4.0 * wide(row).iter().sum::<f64>()).collect();
     assert_close("dx", &first(&got["dx"], 5, 2), &[sums.clone(), sums].concat(), 1e-6);
     // Nobody asked for the weight's gradient: products are of the three layers forward and of one backward.
     assert_eq!(plan.stats().multiply_adds, 2 * 5 * (3 + 10 + 4) + 2 * 5 * 3);
@@ -415,7 +421,8 @@ fn one_gradient_of_two_results_is_copied_to_both() {
     let want: Vec<f64> = (0..8).flat_map(|c| [if c < 5 { column(c) } else { 0.0 }; 10]).collect();
     assert_close("dw", &first(&got["dw"], 10, 8), &want, 1e-6);
     assert_eq!(first(&got["db"], 10, 1), [2.0; 10]);
-    let sums: Vec<f64> = small.layers.weights[1].chunks(10).map(|row| 2.0 * wide(row).iter().sum::<f64>()).collect();
+    let sums: Vec<f64> =
+        small.layers.weights[1].chunks(10).map(|row| 2.0 * wide(row).iter().sum::<f64>()).collect();
     assert_close("dx", &first(&got["dx"], 5, 2), &[sums.clone(), sums].concat(), 1e-6);
 }
 
@@ -433,7 +440,7 @@ fn weights_of_two_inputs_get_the_sum_of_both_gradients() {
     small.together.place(&mut small.graph, &gradients);
     let (plan, got) = small.run(30);
     // What is added later is written into one buffer by one launch, the rest straight to its places by another.
-    assert_eq!(launches(&plan, "linear_group"), BTreeMap::from([("forward", 2), ("grad_weights", 3)]));
+    assert_eq!(launches(&plan, "linear_group"), BTreeMap::from([("grad_weights", 3)]));
     let x = wide(&small.layers.x);
     for (number, columns) in [3usize, 10, 4].into_iter().enumerate() {
         let factor = if number < 2 { 0.5 } else { 1.0 };
@@ -482,6 +489,25 @@ fn later_layers_join_where_nothing_changed_meanwhile() {
 }
 
 #[test]
+fn a_network_reads_its_timestep_embedding_at_once() {
+    let config =
+        ModelConfig { num_channels: 32, num_res_blocks: 1, channel_mult: vec![1, 2], ..tiny_config() };
+    let model = JointModel::new(&config).unwrap();
+    // Of the forward launches how many layers they make: two of the embedding, then all blocks at once.
+    let layers = |plan: &Plan| -> Vec<u32> {
+        let launches = plan.program().launches.iter();
+        let forward = launches.filter(|l| l.kernel.file == "linear_group" && l.kernel.entry == "forward");
+        forward.map(|launch| bytemuck::pod_read_unaligned::<[u32; 4]>(&launch.uniform[..16])[2]).collect()
+    };
+    let set = WeightSet::Raw;
+    // Blocks of two levels and of the middle; of the decoder two a level.
+    assert_eq!(layers(&classify_plan(&model, 2, set).unwrap()), [1, 1, 4], "no decoder, no layers of it");
+    assert_eq!(layers(&predict_plan(&model, 2, set).unwrap()), [1, 1, 8]);
+    let guided = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(2) };
+    assert_eq!(layers(&step_plan(&model, &guided, set).unwrap()), [1, 1, 8]);
+}
+
+#[test]
 fn a_table_is_as_long_as_a_launch_takes() {
     let count = 150;
     let layers = Layers::new(1, 3, &vec![1; count], false);
@@ -523,7 +549,8 @@ fn what_one_binding_cannot_hold_is_several_launches() {
     let (x, y) = (slice(8, 0), slice(9, 0));
     // The third weight lies farther away than a binding reaches.
     let far = 128 << 20;
-    let layers = [[slice(0, 0), slice(1, 0)], [slice(0, far - 64), slice(1, 256)], [slice(0, far), slice(1, 512)]];
+    let layers =
+        [[slice(0, 0), slice(1, 0)], [slice(0, far - 64), slice(1, 256)], [slice(0, far), slice(1, 512)]];
     let launches = linear_group::forward(&size, x, &layers, y);
     let bound: Vec<(u64, u64)> = launches.iter().map(|l| (l.reads[1].offset, l.reads[1].bytes)).collect();
     assert_eq!(bound, [(0, far), (far, 64)]);

@@ -109,7 +109,7 @@ fn a_whole_step_is_its_two_plans() {
 fn a_training_step_needs_few_pipelines() {
     let stats = plan("mnist28_c32", "train").stats();
     println!("training step of mnist28_c32: {stats:?}");
-    assert!(stats.pipelines <= 40, "{} pipelines: each costs start-up time", stats.pipelines);
+    assert!(stats.pipelines <= 43, "{} pipelines: each costs start-up time", stats.pipelines);
 }
 
 #[test]

@@ -164,7 +164,8 @@ pub fn grad_input(
         launches.push(Launch {
             reads: vec![x, run.ranges[0], dy, addend.unwrap_or(x)],
             writes: vec![to],
-            uniform: bytemuck::bytes_of(&Size { has_addend: u32::from(addend.is_some()), ..uniform }).to_vec(),
+            uniform: bytemuck::bytes_of(&Size { has_addend: u32::from(addend.is_some()), ..uniform })
+                .to_vec(),
             workgroups: spread((quads(size.in_features) * size.rows.div_ceil(ROWS)) as u64),
             multiply_adds: size.multiply_adds(run.entries.iter().map(|entry| layers[*entry])),
             ..launch
@@ -207,7 +208,8 @@ pub fn grad_weights(size: &LinearGroup, x: Slice, dy: Slice, targets: &[Target])
             writes: vec![run.ranges[0]],
             uniform: bytemuck::bytes_of(&Size { tiles: tiles as u32, ..uniform }).to_vec(),
             workgroups: spread((table.len() * tiles) as u64),
-            multiply_adds: size.multiply_adds(mine().filter(|target| !target.bias).map(|target| target.layer)),
+            multiply_adds: size
+                .multiply_adds(mine().filter(|target| !target.bias).map(|target| target.layer)),
             ..launch
         }
     };
