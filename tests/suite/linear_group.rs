@@ -1,9 +1,12 @@
 //! Linear layers of one input: against plain loops in f64 and finite differences of them, over memory of every layout.
 
-use crate::harness::{Harness, assert_close, assert_gradient, device, dot, pad, values, wide};
+use crate::harness::{Harness, assert_close, assert_gradient, device, dot, pad, tiny_config, values, wide};
 use duet::gpu::{Buffer, BufferId, Slice};
 use duet::graph::{Graph, NodeId, Place, Plan};
+use duet::infer::{classify_plan, predict_plan};
+use duet::model::{JointModel, ModelConfig, WeightSet};
 use duet::ops::linear_group::{self, LinearGroup};
+use duet::sampling::{Guidance, StepSpec, step_plan};
 use duet::tensor::{pitch, unpad_rows};
 use std::collections::BTreeMap;
 
@@ -483,6 +486,25 @@ fn later_layers_join_where_nothing_changed_meanwhile() {
         small.graph.accumulate(value, first, state).unwrap();
     };
     assert_eq!(count(&update, false), 2, "a state that changes");
+}
+
+#[test]
+fn a_network_reads_its_timestep_embedding_at_once() {
+    let config =
+        ModelConfig { num_channels: 32, num_res_blocks: 1, channel_mult: vec![1, 2], ..tiny_config() };
+    let model = JointModel::new(&config).unwrap();
+    // Of the forward launches how many layers they make: two of the embedding, then all blocks at once.
+    let layers = |plan: &Plan| -> Vec<u32> {
+        let launches = plan.program().launches.iter();
+        let forward = launches.filter(|l| l.kernel.file == "linear_group" && l.kernel.entry == "forward");
+        forward.map(|launch| bytemuck::pod_read_unaligned::<[u32; 4]>(&launch.uniform[..16])[2]).collect()
+    };
+    let set = WeightSet::Raw;
+    // Blocks of two levels and of the middle; of the decoder two a level.
+    assert_eq!(layers(&classify_plan(&model, 2, set).unwrap()), [1, 1, 4], "no decoder, no layers of it");
+    assert_eq!(layers(&predict_plan(&model, 2, set).unwrap()), [1, 1, 8]);
+    let guided = StepSpec { guidance: Guidance::Representation, ..StepSpec::new(2) };
+    assert_eq!(layers(&step_plan(&model, &guided, set).unwrap()), [1, 1, 8]);
 }
 
 #[test]

@@ -182,9 +182,11 @@ impl Graph {
             of_x && node.op.downcast_ref::<LinearGroup>().is_some_and(|group| group.silu == silu)
         })?;
         let parameters = layers.as_flattened();
-        let stays = match self.node(x).place {
+        let input = self.node(x);
+        let stays = match input.place {
             Some(_) => self.are_given(known, &[x]),
-            None => !self.node(x).is_memory(),
+            // What others write may be written again; a view is of an operation's own result.
+            None => !input.is_memory() || input.op.view().is_some(),
         };
         let open = stays && parameters.iter().all(|p| p.index() < known) && self.are_given(known, parameters);
         let made = NodeId(known as u32);
