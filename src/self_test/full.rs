@@ -1,6 +1,6 @@
 //! Every operation, forward and backward, in every family of kernels that a device can run, against stored numbers.
 
-use super::operations::{CASES, Case};
+use super::operations::{CASES, Case, Maker};
 use crate::error::{Error, Result};
 use crate::families::{Choices, Family};
 use crate::gpu::{Buffer, Device};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// What is stored of each case: its results' prints. They were computed by kernels that the reference's golden data and plain loops confirm.
 const NUMBERS: &str = include_str!("numbers.json");
 /// Difference allowed, as a share of a result's length. Devices differ by 1e-6 of it; what is wrong by a thousandth anywhere shows.
-const TOLERANCE: f64 = 5e-5;
+pub(super) const TOLERANCE: f64 = 5e-5;
 /// Projections of a result.
 const PROJECTIONS: usize = 3;
 
@@ -88,7 +88,7 @@ async fn prints(device: &Device, plan: &Plan, inputs: &[Vec<u8>], rows: &[usize]
     Ok(prints)
 }
 
-/// The prints of all cases in the direct family, by name: what [`check_operations`] compares with.
+/// The prints of all cases in the direct family, by name: what [`super::Report`] compares with.
 ///
 /// # Errors
 /// Device errors.
@@ -102,36 +102,46 @@ pub async fn operation_prints(device: &Device) -> Result<BTreeMap<String, Vec<Pr
     Ok(all)
 }
 
-/// Checks every operation, forward and backward, in every family that the device can run and that has kernels for it; `hear` is told of
-/// each as it comes. What is wrong is told in the answer, not as an error: others are still checked.
+/// The stored prints of all cases, by name.
+pub(super) fn stored() -> Result<BTreeMap<String, Vec<Print>>> {
+    serde_json::from_str(NUMBERS)
+        .map_err(|e| Error::Gpu { detail: format!("self-test: stored numbers: {e}") })
+}
+
+/// Checks a case in each of `families` that has kernels of its own for it and adds what came of it to `found`. What is wrong is told there,
+/// not as an error: others are still checked.
 ///
 /// # Errors
 /// A lost device.
-pub async fn check_operations(device: &Device, mut hear: impl FnMut(&Checked)) -> Result<Vec<Checked>> {
-    let stored: BTreeMap<String, Vec<Print>> = serde_json::from_str(NUMBERS)
-        .map_err(|e| Error::Gpu { detail: format!("self-test: stored numbers: {e}") })?;
-    let mut all = Vec::new();
-    for &(name, make) in CASES {
-        let (plan, inputs, rows) = Case::compiled(make)?;
-        let want = stored.get(name).map(Vec::as_slice).unwrap_or_default();
-        let mut programs = Vec::new();
-        for family in Family::ALL.into_iter().filter(|family| family.runs_on(device)) {
-            let plan = plan.chosen(&Choices::all(family))?;
-            // A family without a kernel for the operation is the direct one once more.
-            if programs.contains(plan.program()) {
-                continue;
-            }
-            programs.push(plan.program().clone());
-            let checked = match prints(device, &plan, &inputs, &rows).await {
-                Err(lost @ Error::DeviceLost { .. }) => return Err(lost),
-                Err(error) => Checked { name, family, off: f64::INFINITY, wrong: Some(error.to_string()) },
-                Ok(got) => compared(name, family, &got, want),
-            };
-            hear(&checked);
-            all.push(checked);
+pub(super) async fn check_case(
+    device: &Device,
+    &(name, make): &Maker,
+    families: &[Family],
+    want: &[Print],
+    found: &mut Vec<Checked>,
+) -> Result<()> {
+    let (plan, inputs, rows) = Case::compiled(make)?;
+    let mut programs = Vec::new();
+    for &family in families {
+        let plan = plan.chosen(&Choices::all(family))?;
+        // A family without a kernel for the operation is the direct one once more.
+        if programs.contains(plan.program()) {
+            continue;
         }
+        programs.push(plan.program().clone());
+        found.push(match prints(device, &plan, &inputs, &rows).await {
+            Err(lost @ Error::DeviceLost { .. }) => return Err(lost),
+            Err(error) => {
+                // Whatever fails on a lost device fails because it is lost.
+                if let Err(lost @ Error::DeviceLost { .. }) = device.wait() {
+                    return Err(lost);
+                }
+                Checked { name, family, off: f64::INFINITY, wrong: Some(error.to_string()) }
+            }
+            Ok(got) => compared(name, family, &got, want),
+        });
     }
-    Ok(all)
+    Ok(())
 }
 
 fn compared(name: &'static str, family: Family, got: &[Print], want: &[Print]) -> Checked {

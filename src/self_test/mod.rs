@@ -4,8 +4,10 @@
 
 mod full;
 mod operations;
+mod report;
 
-pub use full::{Checked, Print, check_operations, operation_prints};
+pub use full::{Checked, Print, operation_prints};
+pub use report::{Limits, OPERATIONS, Progress, Report};
 
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};

@@ -19,7 +19,7 @@ pub(super) struct Case {
 }
 
 /// Name and maker of a case.
-type Maker = (&'static str, fn(&mut Case) -> Result<()>);
+pub(super) type Maker = (&'static str, fn(&mut Case) -> Result<()>);
 
 impl Case {
     /// The buffer of an input.

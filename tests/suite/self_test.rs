@@ -1,8 +1,11 @@
 //! The device's self-test passes here and fails where a gradient is silently zero.
 
 use super::harness::device;
+use duet::Error;
 use duet::families::Family;
-use duet::self_test::{check_operations, figures, operation_prints};
+use duet::gpu::{Device, DeviceOptions};
+use duet::self_test::{OPERATIONS, Report, figures, operation_prints};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 #[test]
@@ -34,15 +37,78 @@ fn every_operation_passes_in_every_family_of_this_device() {
         std::fs::write(path, serde_json::to_string(&prints).unwrap() + "\n").unwrap();
         return;
     }
-    let mut heard = 0;
-    let checked = pollster::block_on(check_operations(device(), |_| heard += 1)).unwrap();
-    assert_eq!(heard, checked.len());
+    let mut report = Report::new(device(), 0.0);
+    pollster::block_on(report.check_step(device(), || 0.0));
+    let mut heard = Vec::new();
+    pollster::block_on(report.check_operations(device(), |progress| {
+        let last = progress.report.operations.last().map(|one| one.name);
+        heard.push((progress.done, last, progress.next));
+        ControlFlow::Continue(())
+    }))
+    .unwrap();
+    // Each is told of before it comes, and what came of it with the next.
+    let told = |at: usize| if at == 0 { None } else { heard[at - 1].2 };
+    assert_eq!(heard.len(), OPERATIONS + 1);
+    for (at, (done, last, next)) in heard.iter().enumerate() {
+        assert_eq!((*done, *last, next.is_none()), (at, told(at), at == OPERATIONS));
+    }
+    let checked = &report.operations;
     let wrong: Vec<_> = checked.iter().filter(|one| one.wrong.is_some()).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for family in Family::ALL.into_iter().filter(|family| family.runs_on(device())) {
-        let of = checked.iter().filter(|one| one.family == family);
-        assert!(of.count() >= 3, "{family}: kernels of its own");
+    for family in Family::ALL {
+        let of = checked.iter().filter(|one| one.family == family).count();
+        assert_eq!(report.families.contains(&family), family.runs_on(device()), "{family}");
+        assert_eq!(of >= 3, family.runs_on(device()), "{family}: kernels of its own");
     }
     let worst = checked.iter().map(|one| one.off).fold(0.0, f64::max);
     assert!(worst < 1e-5, "{worst}: what is stored is another thing");
+    let json = serde_json::to_value(&report).unwrap();
+    assert!(json["training_step"].is_null() && json["lost"].is_null(), "{json}");
+    assert_eq!(json["operations"].as_array().unwrap().len(), checked.len());
+    report.outcome().unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_device_is_in_its_report() {
+    let mut report = Report::new(device(), 0.0);
+    let json = serde_json::to_value(&report).unwrap();
+    assert!(json["training_step"].as_str().unwrap().contains("did not end"), "{json}");
+    pollster::block_on(report.check_step(device(), || 0.0));
+    // Stopped before the third.
+    let stop = |done| if done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let stopped = pollster::block_on(report.check_operations(device(), |progress| stop(progress.done)));
+    assert!(matches!(stopped, Err(Error::Aborted)));
+    let names: Vec<&str> = report.operations.iter().map(|one| one.name).collect();
+    assert!(names.contains(&"convolution 3×3, tiles") && names.len() < 3 * Family::ALL.len(), "{names:?}");
+    report.operations[0].off = f64::INFINITY;
+    report.operations[0].wrong = Some("no number".into());
+    let json = serde_json::to_value(&report).unwrap();
+    assert!(json["operations"][0]["off"].is_null(), "{json}");
+    assert_eq!(json["operations"][0]["family"], "direct");
+    let error = report.outcome().unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("1 of {OPERATIONS} ")) && error.contains("(convolution 3×3, few channels)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_device_that_is_lost_ends_its_check_and_says_where() {
+    let own = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
+    let mut report = Report::new(&own, 0.0);
+    pollster::block_on(report.check_operations(&own, |progress| {
+        if progress.done == 1 {
+            own.destroy();
+        }
+        ControlFlow::Continue(())
+    }))
+    .unwrap();
+    let lost = report.lost.clone().expect(&format!("{:?}", report.operations));
+    assert!(lost.starts_with("convolution 3×3, tiles: "), "{lost}");
+    assert!(report.operations.iter().all(|one| one.name == "convolution 3×3, few channels"));
+    // What comes then is not tried, and a training step neither passes nor panics.
+    pollster::block_on(report.check_step(&own, || 0.0));
+    assert!(report.training_step.is_err() && report.lost.is_some());
+    pollster::block_on(report.check_operations(&own, |_| panic!("nothing can be checked"))).unwrap();
+    assert!(matches!(report.outcome(), Err(Error::DeviceLost { .. })));
 }

@@ -15,6 +15,7 @@ export default defineConfig({
     // The content security policy allows neither inline scripts nor data: fetches.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rollupOptions: { input: { index: here('index.html'), check: here('check.html') } },
   },
   worker: { format: 'es' },
 });

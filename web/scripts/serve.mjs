@@ -112,7 +112,12 @@ async function resolve(served, url) {
   if (mount === undefined) throw new Refusal(404, `nothing is served as ${name}`);
   let file = mount.file ? mount.target : path.join(mount.target, name.slice(mount.prefix.length));
   try {
-    let known = await stat(file);
+    let known = await stat(file).catch(async (error) => {
+      // A page is found without its ending, too.
+      if (mount.file || path.extname(file) !== '' || name.endsWith('/')) throw error;
+      file += '.html';
+      return stat(file);
+    });
     if (known.isDirectory()) {
       // Relative addresses of the page would be wrong without the slash.
       if (!name.endsWith('/')) throw new Refusal(301, 'a folder', { Location: `${raw}/` });

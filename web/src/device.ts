@@ -9,6 +9,9 @@ import { type Engine, fromModule } from './module.js';
 /** What the module asks of an adapter. */
 type Adapter = Pick<GPUAdapter, 'features' | 'limits' | 'info' | 'requestDevice'>;
 
+/** What opens a device: an engine, or a check. */
+type Opener = Pick<Engine, 'prepare' | 'open'>;
+
 /** An open device. */
 export interface OpenDevice {
   /** The name of its adapter. */
@@ -29,7 +32,7 @@ export function requireWebGpu(): GPU {
 }
 
 /** Opens the engine's device: an embedder's where given, else one of our own. */
-export async function openDevice(engine: Engine, device: GPUDevice | undefined): Promise<OpenDevice> {
+export async function openDevice(engine: Opener, device: GPUDevice | undefined): Promise<OpenDevice> {
   let opened = device;
   let refused: DuetError | undefined;
   const adapter = device ? undefined : await requestAdapter();
@@ -83,7 +86,7 @@ async function requestAdapter(): Promise<GPUAdapter> {
  * Makes the module use an adapter that exists. The bindings only know how to ask `navigator.gpu`, so for the length of one
  * synchronous call, in which nothing else can run, it answers with the given adapter.
  */
-function handOver(engine: Engine, adapter: Adapter): void {
+function handOver(engine: Opener, adapter: Adapter): void {
   const gpu = {
     requestAdapter: () => Promise.resolve(adapter),
     wgslLanguageFeatures: new Set<string>(),
@@ -100,7 +103,7 @@ function handOver(engine: Engine, adapter: Adapter): void {
 }
 
 /** Frees an engine and what it has on its device; `own` is destroyed with it. */
-export function letGo(engine: Engine, own: GPUDevice | undefined): void {
+export function letGo(engine: Pick<Engine, 'release' | 'free'>, own: GPUDevice | undefined): void {
   try {
     engine.release();
     engine.free();

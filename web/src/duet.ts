@@ -2,6 +2,7 @@
  * A model on this thread.
  * @module
  */
+import { checkDevice } from './check.js';
 import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
 import { Supply, askEvaluation, readBatch } from './evaluate.js';
@@ -27,6 +28,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { CheckDeviceOptions, DeviceReport } from './types-check.js';
 import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** The label of an image that has none. */
@@ -87,6 +89,18 @@ export class Duet implements DuetModel {
       if (engine) letGo(engine, open?.own);
       throw fromModule(error);
     }
+  }
+
+  /**
+   * Whether a device computes what it should: a training step, and every operation with its gradients in every family of kernels that it
+   * can run, against stored numbers. No model is needed. Numbers that are wrong, and a device that is lost on the way, are told in the
+   * report; it is that of `duet check --full`.
+   *
+   * @throws {@link NoWebGpuError}, {@link NoAdapterError}, {@link LimitTooSmallError} where there is no device to check;
+   * {@link AbortedError}, or a {@link DuetError} with code "network".
+   */
+  static checkDevice(options: CheckDeviceOptions = {}): Promise<DeviceReport> {
+    return checkDevice(options);
   }
 
   async prepare(image: ImageInput): Promise<ImageData> {

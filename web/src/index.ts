@@ -1,5 +1,6 @@
 /**
- * Joint diffusion models in the browser: classify, generate, explain by counterfactuals, and measure how good a model is.
+ * Joint diffusion models in the browser: classify, generate, explain by counterfactuals, measure how good a model is, and
+ * check whether a device computes what it should.
  *
  * {@link Duet} runs on the page's thread, {@link DuetWorker} in a worker; both are a {@link DuetModel}.
  * @module
@@ -21,4 +22,5 @@ export {
 export { findClass } from './options.js';
 export { readPicture } from './pixels.js';
 export type * from './types.js';
+export type * from './types-check.js';
 export type * from './types-evaluate.js';

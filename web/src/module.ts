@@ -2,13 +2,13 @@
  * The WebAssembly module, its errors, and the checkpoints it reads.
  * @module
  */
-import init, { Engine, initSync, onPanic, oppositeGround, pictureValues } from './wasm/duet_web.js';
+import init, { DeviceCheck, Engine, initSync, onPanic, oppositeGround, pictureValues } from './wasm/duet_web.js';
 import { AbortedError, DuetError, messageOf, type PlainError, typedError } from './errors.js';
 import { panicked } from './guard.js';
 import { checkSignal } from './options.js';
 import type { CheckpointSource, LoadOptions } from './types.js';
 
-export { Engine, oppositeGround, pictureValues };
+export { DeviceCheck, Engine, oppositeGround, pictureValues };
 
 let started: Promise<{ memory: WebAssembly.Memory }> | undefined;
 

@@ -19,6 +19,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { CheckProgress, DeviceReport } from './types-check.js';
 import type { EvaluateOptions, EvaluateProgress, Evaluation } from './types-evaluate.js';
 
 /** Options on their way; `watched`: whether steps are heard of. */
@@ -27,6 +28,7 @@ export type Sent<T> = Omit<T, 'onStep' | 'signal'> & { watched: boolean };
 /** Calls by name: what goes in and what comes back. Functions and signals travel as messages of their own. */
 export interface Calls {
   load: [[source: string | Blob | ArrayBuffer | Uint8Array, options: Pick<LoadOptions, 'wasm'>], ModelInfo];
+  checkDevice: [[options: Pick<LoadOptions, 'wasm'>], DeviceReport];
   prepare: [[image: ImageInput], ImageData];
   classifyAll: [[images: ImageInput[]], Classification[]];
   predictNoise: [[images: ImageInput[], timesteps: number | number[]], Float32Array[]];
@@ -44,7 +46,7 @@ export interface Calls {
 }
 
 /** Progress of a call. */
-export type Progress = StepProgress | TrainProgress | EvaluateProgress | { loaded: number; total: number | undefined };
+export type Progress = StepProgress | TrainProgress | EvaluateProgress | CheckProgress | { loaded: number; total: number | undefined };
 
 /** An image on its way, or what is wrong with it. */
 export type Supplied = ImageInput | { unreadable: string };

@@ -25,6 +25,7 @@ import type {
   TrainResult,
   Usage,
 } from './types.js';
+import type { CheckProgress, DeviceReport, WorkerCheckOptions } from './types-check.js';
 import type { EvaluateOptions, EvaluateProgress, Evaluation, ImageSource } from './types-evaluate.js';
 
 /** Options of {@link DuetWorker.load}: a device cannot be given, for devices do not travel between threads. */
@@ -63,22 +64,12 @@ export class DuetWorker implements DuetModel {
   /** Starts a worker and loads a checkpoint in it; errors as of {@link Duet.load}. */
   static async load(source: CheckpointSource, options: WorkerLoadOptions = {}): Promise<DuetWorker> {
     const { onProgress, signal, wasm, worker } = options;
-    const own = worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
-    const client = new DuetWorker(own, worker === undefined);
-    // Addresses are relative to the page, not to the worker's file.
-    const absolute = (address: string | URL) => {
-      try {
-        return new URL(address, globalThis.location.href).href;
-      } catch {
-        throw new DuetError('network', `${String(address)} is no address`);
-      }
-    };
+    const client = DuetWorker.#start(worker);
     try {
       const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
-      const module = typeof wasm === 'string' || wasm instanceof URL ? absolute(wasm) : wasm;
       client.info = await client.#call(
         'load',
-        [from, module === undefined ? {} : { wasm: module }],
+        [from, moduleOf(wasm)],
         signal,
         onProgress && (({ loaded, total }: { loaded: number; total: number | undefined }) => onProgress(loaded, total)),
       );
@@ -87,6 +78,26 @@ export class DuetWorker implements DuetModel {
       client.#end();
       throw error;
     }
+  }
+
+  /** As {@link Duet.checkDevice}, in a worker: the page's thread has nothing of it to do. */
+  static async checkDevice(options: WorkerCheckOptions = {}): Promise<DeviceReport> {
+    const { onProgress, signal, wasm, worker } = options;
+    const client = DuetWorker.#start(worker);
+    // A driver that hangs hears of nothing: whoever stops waits for no part to end.
+    const stop = () => client.#end(new AbortedError());
+    signal?.addEventListener('abort', stop);
+    try {
+      return await client.#call('checkDevice', [moduleOf(wasm)], signal, onProgress);
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      client.#end();
+    }
+  }
+
+  static #start(worker: Worker | undefined): DuetWorker {
+    const own = worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    return new DuetWorker(own, worker === undefined);
   }
 
   async classify(image: ImageInput, options: CallOptions = {}): Promise<Classification> {
@@ -187,7 +198,9 @@ export class DuetWorker implements DuetModel {
     input: Calls[K][0],
     signal?: AbortSignal,
     onProgress?:
-      | ((progress: StepProgress & TrainProgress & EvaluateProgress & { loaded: number; total: number | undefined }) => void)
+      | ((
+          progress: StepProgress & TrainProgress & EvaluateProgress & CheckProgress & { loaded: number; total: number | undefined },
+        ) => void)
       | undefined,
     supply?: Pending['supply'],
   ): Promise<Calls[K][1]> {
@@ -266,6 +279,21 @@ export class DuetWorker implements DuetModel {
     this.#worker.removeEventListener('messageerror', this.#onFailure);
     if (this.#own) this.#worker.terminate();
   }
+}
+
+/** An address as the worker finds it: addresses are relative to the page, not to the worker's file. */
+function absolute(address: string | URL): string {
+  try {
+    return new URL(address, globalThis.location.href).href;
+  } catch {
+    throw new DuetError('network', `${String(address)} is no address`);
+  }
+}
+
+/** Where the worker finds the module, where that is said. */
+function moduleOf(wasm: LoadOptions['wasm']): Pick<LoadOptions, 'wasm'> {
+  if (wasm === undefined) return {};
+  return { wasm: typeof wasm === 'string' || wasm instanceof URL ? absolute(wasm) : wasm };
 }
 
 /** An explanation's options as they travel: functions and signals stay here. */

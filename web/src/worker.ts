@@ -47,6 +47,7 @@ async function answer(request: Extract<Request, { call: unknown }>, signal: Abor
     model = await Duet.load(source, { ...options, onProgress, signal });
     return model.info;
   }
+  if (request.call === 'checkDevice') return Duet.checkDevice({ ...request.arguments[0], onProgress: onStep, signal });
   if (!model) throw new DuetError('disposed', 'no model is loaded');
   switch (request.call) {
     case 'prepare':

@@ -28,6 +28,10 @@ test('a model of one\u2019s own is behind the page', { timeout: SLOW }, async ()
     assert.ok(labels.includes('WBC'), String(labels));
     assert.equal(await page.locator('#sample-grid button').count(), 0);
     visit.check();
+    await page.goto(`${address}check`);
+    await visit.ready();
+    assert.equal(await page.locator('#check').innerText(), 'Check this device');
+    visit.check();
   } finally {
     await browser.close();
     child.kill();

@@ -4,11 +4,10 @@ use crate::cli::{Check, Cli};
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
 use crate::io::session::open_device;
-use duet::families::{Choices, Family};
 use duet::gpu::Device;
-use duet::self_test::{Checked, check_operations};
+use duet::self_test::{Checked, Progress, Report};
 use duet::{Error, Result};
-use serde_json::{Value, json};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -22,92 +21,70 @@ pub fn run(arguments: &Cli, options: &Check) -> Result<()> {
         files::check(&[(Kind::Table, report)], &inputs)?;
     }
     let start = Instant::now();
+    let seconds = || start.elapsed().as_secs_f64();
     let device = open_device(arguments)?;
-    let opened = start.elapsed().as_secs_f64();
-    let mut step = pollster::block_on(device.self_test());
-    let tested = start.elapsed().as_secs_f64() - opened;
-    if !options.full {
-        step?;
-        step = Ok(());
-    }
-    let info = device.info();
+    let mut report = Report::new(&device, seconds());
+    pollster::block_on(report.check_step(&device, seconds));
     if !arguments.json {
-        say!("{} ({}, {})", info.name, info.backend, info.driver);
-        match &step {
+        let Report { adapter, backend, driver, open_seconds: opened, test_seconds: tested, .. } = &report;
+        say!("{adapter} ({backend}, {driver})");
+        match &report.training_step {
             Ok(()) => {
                 say!("opened in {opened:.2} s; a training step and its gradients are right ({tested:.2} s)")
             }
             Err(error) => say!("opened in {opened:.2} s; a training step is wrong: {error}"),
         }
     }
-    let operations = match options.full {
-        true => Some(operations(&device, arguments.json)?),
-        false => None,
-    };
-    device.save_pipeline_cache();
-    let mut row = json!({
-        "adapter": info.name, "driver": info.driver, "backend": info.backend, "software": info.software,
-        "open_seconds": opened, "test_seconds": tested, "pipelines": device.counters().pipelines,
-    });
-    if let Some(operations) = &operations {
-        let traits = device.traits();
-        row["version"] = env!("CARGO_PKG_VERSION").into();
-        row["limits"] = json!({
-            "workgroup_invocations": traits.invocations, "workgroup_bytes": traits.workgroup_bytes,
-            "subgroup": traits.lanes, "binding_bytes": device.max_binding(), "f16": device.has_f16(),
-        });
-        row["tuned"] = (!Choices::of_device(&device).is_direct()).into();
-        row["training_step"] = match &step {
-            Ok(()) => Value::Null,
-            Err(error) => error.to_string().into(),
-        };
-        row["operations"] = json!(operations);
+    if options.full {
+        operations(&device, &mut report, arguments.json)?;
     }
-    if let Some(report) = &options.report {
-        let text = serde_json::to_string_pretty(&row).map_err(|e| Error::config("report", e.to_string()))?;
-        Kind::Table.write(report, text.as_bytes())?;
+    device.save_pipeline_cache();
+    let words = |written: serde_json::Result<String>| {
+        written.map_err(|error| Error::config("report", error.to_string()))
+    };
+    if let Some(path) = &options.report {
+        Kind::Table.write(path, words(serde_json::to_string_pretty(&report))?.as_bytes())?;
         if !arguments.json {
-            say!("wrote {}", report.display());
+            say!("wrote {}", path.display());
         }
     }
     if arguments.json {
-        say!("{row}");
+        say!("{}", words(serde_json::to_string(&report))?);
     }
-    step?;
-    let wrong = operations.iter().flatten().filter(|checked| checked.wrong.is_some()).count();
-    if wrong > 0 {
-        let detail =
-            format!("self-test: {wrong} operations are wrong, as said above; this driver computes wrongly");
-        return Err(Error::Gpu { detail });
-    }
-    Ok(())
+    report.outcome()
 }
 
-/// Every operation, a line for each: its largest error in each family.
-fn operations(device: &Device, quiet: bool) -> Result<Vec<Checked>> {
-    let families: Vec<Family> = Family::ALL.into_iter().filter(|family| family.runs_on(device)).collect();
+/// Every operation, a line for each as it comes: its largest error in each family.
+fn operations(device: &Device, report: &mut Report, quiet: bool) -> Result<()> {
     if !quiet {
-        let names: String = families.iter().map(|family| format!("{:>10}", family.name())).collect();
+        let names: String = report.families.iter().map(|family| format!("{:>10}", family.name())).collect();
         say!("largest error of each operation and its gradients, as a share of their length:");
         say!("{:<36}{names}", "");
     }
-    let checked = pollster::block_on(check_operations(device, |_| {}))?;
-    if quiet {
-        return Ok(checked);
-    }
-    let mut names: Vec<&str> = checked.iter().map(|one| one.name).collect();
-    names.dedup();
-    for name in names {
-        let of = |family: &Family| checked.iter().find(|one| one.name == name && one.family == *family);
-        let off = |off: f64| if off == 0.0 { "0".into() } else { format!("{off:.0e}") };
-        let cell = |family: &Family| of(family).map_or("–".into(), |one| off(one.off));
-        let cells: String = families.iter().map(|family| format!("{:>10}", cell(family))).collect();
-        say!("{name:<36}{cells}");
-        for one in checked.iter().filter(|one| one.name == name) {
-            if let Some(wrong) = &one.wrong {
-                say!("    WRONG ({}): {wrong}", one.family);
-            }
+    let hear = |progress: Progress<'_>| {
+        if !quiet {
+            row(progress.report);
+        }
+        ControlFlow::Continue(())
+    };
+    pollster::block_on(report.check_operations(device, hear))
+}
+
+/// The operation that was checked last.
+fn row(report: &Report) {
+    let Some(Checked { name, .. }) = report.operations.last() else { return };
+    let checked: Vec<&Checked> = report.operations.iter().filter(|one| one.name == *name).collect();
+    let off = |off: f64| if off == 0.0 { "0".into() } else { format!("{off:.0e}") };
+    let cells: String = report
+        .families
+        .iter()
+        .map(|family| checked.iter().find(|one| one.family == *family))
+        .map(|one| format!("{:>10}", one.map_or("–".into(), |one| off(one.off))))
+        .collect();
+    say!("{name:<36}{cells}");
+    for Checked { family, wrong, .. } in checked {
+        if let Some(wrong) = wrong {
+            say!("    WRONG ({family}): {wrong}");
         }
     }
-    Ok(checked)
 }

@@ -42,10 +42,17 @@ impl Site {
         Site { page, files }
     }
 
-    /// The file behind an address's path.
+    /// The file behind an address's path; a page is found without its ending, too ("/check").
     pub fn get(&self, address: &str) -> Option<Found<'_>> {
         let path = address.split(['?', '#']).next()?.strip_prefix('/')?;
         let name = if path.is_empty() { "index.html" } else { path };
+        self.file(name).or_else(|| {
+            let bare = !name.ends_with('/') && Path::new(name).extension().is_none();
+            bare.then(|| self.file(&format!("{name}.html"))).flatten()
+        })
+    }
+
+    fn file(&self, name: &str) -> Option<Found<'_>> {
         if let Some(bytes) = self.files.get(name) {
             return Some(Found { bytes: Cow::Borrowed(bytes), kind: kind(name) });
         }
@@ -65,7 +72,9 @@ mod tests {
     fn a_model_and_its_pictures_take_the_place_of_the_page_s() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("images")).unwrap();
-        for name in ["index.html", "model.safetensors", "images/index.json", "images/a.png", "a.wasm"] {
+        for name in
+            ["index.html", "check.html", "model.safetensors", "images/index.json", "images/a.png", "a.wasm"]
+        {
             std::fs::write(folder.path().join(name), format!("page's {name}")).unwrap();
         }
         let page = Page::new(Some(folder.path())).unwrap();
@@ -77,7 +86,8 @@ mod tests {
         assert_eq!(text(&plain, "/").unwrap(), ("page's index.html".into(), "text/html; charset=utf-8"));
         assert_eq!(text(&plain, "/a.wasm?v=1").unwrap().1, "application/wasm");
         assert_eq!(text(&plain, "/images/a.png").unwrap().0, "page's images/a.png");
-        for none in ["/none", "index.html", "/../x", "//"] {
+        assert_eq!(text(&plain, "/check?x=1").unwrap(), text(&plain, "/check.html").unwrap());
+        for none in ["/none", "index.html", "/../x", "//", "/check/", "/images", "/check.htm"] {
             assert!(text(&plain, none).is_none(), "{none}");
         }
         let site = Site::new(page, own(&["model.safetensors", "images/index.json"]));

@@ -246,10 +246,13 @@ fn every_operation_is_checked_and_reported() {
     let found: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     let operations = found["operations"].as_array().unwrap();
     assert!(operations.len() > 30 && operations.iter().all(|one| one["wrong"].is_null()), "{found}");
-    for field in ["adapter", "driver", "backend", "version"] {
+    for field in ["adapter", "driver", "backend", "version", "platform"] {
         assert!(found[field].is_string(), "{field}: {found}");
     }
     assert!(found["limits"]["workgroup_bytes"].as_u64().unwrap() >= 16_384, "{found}");
+    assert!(found["beyond_direct"].is_boolean() && found["pipelines"].as_u64() > Some(30), "{found}");
+    assert!(found["families"].as_array().unwrap().contains(&"direct".into()), "{found}");
+    assert!(found["training_step"].is_null() && found["lost"].is_null(), "{found}");
     fails(&["check", "--full", "--report", "/nonexistent/report.json"], &["/nonexistent/report.json"]);
     let output = duet(&["check", "--report", &report]);
     assert_eq!(output.status.code(), Some(2), "a report is of the full check");

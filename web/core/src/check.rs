@@ -1,77 +1,84 @@
-//! One training step looked at from outside, for checks of a browser against the reference's numbers, and times of kernels
-//! in a browser.
+//! Does this browser's device compute what it should? What `duet check --full` does natively, with the same report.
 
-use crate::engine::{array, set};
+use crate::engine::{closed, open, tell};
 use crate::error::to_js;
-use duet::checkpoint::Checkpoint;
-use duet::families::Tuning;
-use duet::gpu::{Device, DeviceOptions};
-use duet::model::{JointModel, Labels};
-use duet::ops::measure;
-use duet::train::{ClassifierInput, StepInput, StepOutput, TrainOptions};
+use duet::gpu::Device;
+use duet::self_test::{OPERATIONS, Report};
 use duet::{Error, Result};
-use js_sys::{Float32Array, Object, Reflect, Uint32Array};
-use std::path::Path;
-use std::sync::Arc;
+use js_sys::Function;
 use wasm_bindgen::prelude::*;
 
-/// Losses, outputs and gradients of a checkpoint for `input` = {x_start, noise, t, labels, noised}.
+/// What is told to come before the operations.
+const STEP: &str = "a training step";
+
+/// A device that is checked. It is prepared, opened and released as an engine is.
 #[wasm_bindgen]
-pub async fn training_step(checkpoint: Vec<u8>, input: Object) -> std::result::Result<Object, JsValue> {
-    let get = |key: &str| Reflect::get(&input, &JsValue::from_str(key));
-    let floats = |key: &str| get(key).map(|v| Float32Array::new(&v).to_vec());
-    let words = |key: &str| get(key).map(|v| Uint32Array::new(&v).to_vec());
-    let noised = get("noised")?.is_truthy();
-    let step = StepInput {
-        x_start: floats("x_start")?,
-        noise: floats("noise")?,
-        timesteps: words("t")?.into_iter().map(|t| t as usize).collect(),
-        labels: Labels::Classes(words("labels")?),
-        classifier_input: if noised { ClassifierInput::Noised } else { ClassifierInput::Clean },
-        classifier_loss_scaling: TrainOptions::default().classifier_loss_scaling,
+#[derive(Default)]
+pub struct DeviceCheck {
+    instance: Option<wgpu::Instance>,
+    device: Option<Device>,
+    opened: f64,
+}
+
+#[wasm_bindgen]
+impl DeviceCheck {
+    /// Nothing touches the GPU yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> DeviceCheck {
+        DeviceCheck::default()
+    }
+
+    /// Takes `navigator.gpu` as it is at this moment.
+    pub fn prepare(&mut self) {
+        self.instance = Some(crate::engine::instance());
+    }
+
+    /// Opens a device, as a model's is.
+    pub async fn open(&mut self) -> std::result::Result<(), JsValue> {
+        let start = seconds();
+        self.device = Some(open(self.instance.take()).await.map_err(|e| to_js(&e))?);
+        self.opened = seconds() - start;
+        Ok(())
+    }
+
+    /// Runs a training step and every operation on the device, which is on the given adapter in the given browser: the report as JSON.
+    /// `hear` is told of each before it comes, and once all are done: how many are, of how many, the name of the next one or `undefined`,
+    /// and the report as it is then. It answers whether to go on.
+    pub async fn run(
+        &mut self,
+        adapter: String,
+        platform: String,
+        hear: Function,
+    ) -> std::result::Result<String, JsValue> {
+        let device = self.device.as_ref().ok_or_else(|| to_js(&closed()))?;
+        let report = Report { adapter, platform, ..Report::new(device, self.opened) };
+        checked(device, report, &hear).await.map_err(|e| to_js(&e))
+    }
+
+    /// Lets go of the device. It is its opener's to destroy.
+    pub fn release(&mut self) {
+        self.device = None;
+    }
+}
+
+fn seconds() -> f64 {
+    js_sys::Date::now() / 1e3
+}
+
+fn json(report: &Report) -> Result<String> {
+    serde_json::to_string(report).map_err(|e| Error::config("report", e.to_string()))
+}
+
+async fn checked(device: &Device, mut report: Report, hear: &Function) -> Result<String> {
+    let told = |done: usize, next: Option<&str>, report: &Report| {
+        let next = next.map_or(JsValue::UNDEFINED, JsValue::from_str);
+        let text = json(report).unwrap_or_default();
+        tell(hear, &[(done as f64).into(), ((OPERATIONS + 1) as f64).into(), next, text.into()])
     };
-    let out = run(&checkpoint, &step).await.map_err(|e| to_js(&e))?;
-    let object = Object::new();
-    set(&object, "loss", out.loss);
-    for (key, values) in [("mse", &out.mse), ("logits", &out.logits), ("model_out", &out.model_out)] {
-        set(&object, key, array(values));
+    if told(0, Some(STEP), &report).is_break() {
+        return Err(Error::Aborted);
     }
-    let gradients = Object::new();
-    for (name, tensor) in &out.gradients {
-        set(&gradients, name, array(&tensor.data));
-    }
-    set(&object, "gradients", gradients);
-    Ok(object)
-}
-
-async fn run(bytes: &[u8], input: &StepInput) -> Result<StepOutput> {
-    let checkpoint = Checkpoint::from_bytes(bytes, Path::new("checkpoint"))?;
-    let model = Arc::new(JointModel::new(&checkpoint.model)?);
-    let device = Device::open(&DeviceOptions::default()).await?;
-    let step =
-        duet::train::training_step(&device, &model, &checkpoint.diffusion, &checkpoint.weights, input).await;
-    match device.check() {
-        Err(lost @ Error::DeviceLost { .. }) => Err(lost),
-        _ => step,
-    }
-}
-
-/// Times the shapes of a tuning table (JSON) in this browser, each for at least `seconds` seconds: the table with the times
-/// and choices found here.
-#[wasm_bindgen]
-pub async fn tune(table: String, seconds: f64) -> std::result::Result<String, JsValue> {
-    measured(&table, seconds).await.map_err(|e| to_js(&e))
-}
-
-async fn measured(table: &str, seconds: f64) -> Result<String> {
-    let mut table = Tuning::parse(Path::new("shapes"), table)?;
-    let device = Device::open(&DeviceOptions::default()).await?;
-    for row in &mut table.choices {
-        let times = measure::times(&device, &row.key, seconds, || js_sys::Date::now() / 1e3).await?;
-        device.check()?;
-        *row = times.row(&row.key);
-    }
-    table.adapter = device.info().name.clone();
-    table.measured = format!("in a browser, software {}", device.info().software);
-    Ok(table.to_json())
+    report.check_step(device, seconds).await;
+    report.check_operations(device, |now| told(now.done + 1, now.next, now.report)).await?;
+    json(&report)
 }

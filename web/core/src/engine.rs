@@ -100,20 +100,14 @@ impl Engine {
     /// Takes `navigator.gpu` as it is at this moment; [`Engine::open`] opens a device of it. Separate and synchronous,
     /// so that an embedder's device can be put in its place for just this call.
     pub fn prepare(&mut self) {
-        self.instance = Some(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle()));
+        self.instance = Some(instance());
     }
 
     /// Opens a device and uploads the weights, in place of whatever was open before.
     pub async fn open(&mut self) -> std::result::Result<(), JsValue> {
         self.close();
         let outcome = async {
-            let options =
-                DeviceOptions { dispatches_per_submit: DISPATCHES_PER_SUBMIT, ..DeviceOptions::default() };
-            let device = match self.instance.take() {
-                Some(instance) => Device::open_from(instance, &options).await?,
-                None => Device::open(&options).await?,
-            };
-            self.device = Some(device);
+            self.device = Some(open(self.instance.take()).await?);
             self.upload().await
         };
         outcome.await.map_err(|e| to_js(&e))
@@ -228,6 +222,17 @@ impl Engine {
         };
         self.finish(outcome)
     }
+}
+
+/// An instance of what `navigator.gpu` is at this moment.
+pub(crate) fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+}
+
+/// A device as a page uses it.
+pub(crate) async fn open(instance: Option<wgpu::Instance>) -> Result<Device> {
+    let options = DeviceOptions { dispatches_per_submit: DISPATCHES_PER_SUBMIT, ..DeviceOptions::default() };
+    Device::open_from(instance.unwrap_or_else(self::instance), &options).await
 }
 
 pub(crate) fn closed() -> Error {

@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod explain;
 mod heap;
+mod inspect;
 mod panic;
 mod picture;
 mod train;

@@ -4,7 +4,8 @@ import type { ModelInfo } from 'duet-diffusion';
 import { byId, make } from './dom';
 import { count, plural } from './format';
 import { say } from './notice';
-import { onModel, runTask, withModel } from './session';
+import { onModel, withModel } from './session';
+import { runTask } from './task';
 
 function facts(info: ModelInfo): string {
   const kind = info.channels === 1 ? 'grey' : 'colour';

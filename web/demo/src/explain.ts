@@ -12,7 +12,8 @@ import { noteLink } from './link';
 import { maskOver, startMask } from './mask';
 import { report, say } from './notice';
 import { markSample } from './samples';
-import { onModel, runTask, withModel } from './session';
+import { onModel, withModel } from './session';
+import { runTask } from './task';
 
 const progress = byId<HTMLProgressElement>('explain-progress');
 const progressText = byId('explain-progress-text');

@@ -6,8 +6,9 @@ import { plural } from './format';
 import { outdated } from './messages';
 import { report, say } from './notice';
 import { show } from './picture';
-import { onModel, runTask, withModel } from './session';
+import { onModel, withModel } from './session';
 import { saveSheet } from './sheet';
+import { runTask } from './task';
 
 const classSelect = byId<HTMLSelectElement>('generate-class');
 const countInput = byId<HTMLInputElement>('generate-count');

@@ -5,7 +5,7 @@ import { plural } from './format';
 import { alertWith, clearAlert, report, say } from './notice';
 import { readSource } from './picture';
 import type { Source } from './picture';
-import { whileBusy } from './session';
+import { whileBusy } from './task';
 
 /** Messages of files that an alert lists; of more it says how many. */
 const MOST_LISTED = 4;

@@ -7,7 +7,8 @@ import { type Placed, takeFolders } from './incoming';
 import { outdateMeasured, showMeasured, startMeasured } from './measure-result';
 import { PageError } from './messages';
 import { clearAlert, say } from './notice';
-import { onModel, runTask, withModel } from './session';
+import { onModel, withModel } from './session';
+import { runTask } from './task';
 import { type Labelled, type Matched, matchClasses, shareOf } from './test-classes';
 import { type TestSet, readTestSet } from './test-set';
 

@@ -6,7 +6,8 @@ import { byId } from './dom';
 import { bytes, percent } from './format';
 import { isCancel, PageError } from './messages';
 import type { Choice } from './models';
-import { clearAlert, report, say } from './notice';
+import { say } from './notice';
+import { runTask, stopTask, whileBusy } from './task';
 
 const root = document.documentElement;
 const loadProgress = byId<HTMLProgressElement>('load-progress');
@@ -15,9 +16,6 @@ const loadCancel = byId<HTMLButtonElement>('load-cancel');
 let model: DuetModel | undefined;
 /** Why there is no model: said again to whoever wants to use it. */
 let loadError: unknown;
-let calls = 0;
-/** The long task that runs: how to stop it, and its end. */
-let task: { stop: () => void; ended: Promise<void> } | undefined;
 /** Counts what was to be loaded: of several that wait, the last is. */
 let asked = 0;
 /** What happened to the model: another one was loaded, or it was trained. */
@@ -55,63 +53,6 @@ export async function withModel<T>(use: (model: DuetModel) => Promise<T>): Promi
   return whileBusy(() => use(model as DuetModel));
 }
 
-/** Does work during which the page counts as busy. */
-export async function whileBusy<T>(work: () => Promise<T>): Promise<T> {
-  calls++;
-  root.dataset.busy = 'true';
-  try {
-    return await work();
-  } finally {
-    calls--;
-    root.dataset.busy = String(calls > 0);
-  }
-}
-
-/** One long task at a time: what starts others is disabled until this one has ended, however it ends. */
-export async function runTask(
-  cancel: HTMLButtonElement | undefined,
-  work: (signal: AbortSignal) => Promise<void>,
-  subject?: string,
-): Promise<void> {
-  if (task) return;
-  clearAlert();
-  const controller = new AbortController();
-  const stop = (): void => controller.abort();
-  let end = (): void => undefined;
-  const ended = new Promise<void>((resolve) => {
-    end = resolve;
-  });
-  task = { stop, ended };
-  const starters = document.querySelectorAll<HTMLButtonElement | HTMLInputElement>('[data-start]');
-  const focused = document.activeElement;
-  for (const starter of starters) starter.disabled = true;
-  const progress = cancel?.parentElement?.querySelector<HTMLElement>('.progress');
-  if (progress) progress.hidden = false;
-  if (cancel) {
-    cancel.disabled = false;
-    cancel.addEventListener('click', stop);
-    // A disabled button loses the keyboard's focus; the one to press next takes it over.
-    if (focused instanceof HTMLElement && focused.matches('[data-start]')) cancel.focus({ preventScroll: true });
-  }
-  try {
-    await whileBusy(() => work(controller.signal));
-  } catch (error) {
-    if (!isCancel(error)) say('Stopped by an error.');
-    report(error, subject);
-  } finally {
-    task = undefined;
-    for (const starter of starters) starter.disabled = false;
-    if (progress) progress.hidden = true;
-    if (cancel) {
-      const hadFocus = document.activeElement === cancel;
-      cancel.removeEventListener('click', stop);
-      cancel.disabled = true;
-      if (hadFocus && focused instanceof HTMLElement) focused.focus({ preventScroll: true });
-    }
-    end();
-  }
-}
-
 /** A model and what else comes with it: both or neither, and nothing of a model stays on the GPU that is not used. */
 async function loadWith(
   choice: Choice,
@@ -143,8 +84,7 @@ export async function openModel(
   alongside: (signal: AbortSignal) => Promise<() => void>,
 ): Promise<boolean> {
   const mine = ++asked;
-  task?.stop();
-  await task?.ended;
+  await stopTask();
   if (mine !== asked) return false;
   const { name, file } = choice;
   const load = async (signal: AbortSignal): Promise<void> => {

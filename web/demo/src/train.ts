@@ -10,7 +10,8 @@ import { isCancel, PageError } from './messages';
 import { say } from './notice';
 import { sourceOf } from './picture';
 import type { Sample } from './samples';
-import { announceModel, onModel, runTask, withModel } from './session';
+import { announceModel, onModel, withModel } from './session';
+import { runTask } from './task';
 import { addTrainingImage, setTrainingClasses, trainingData } from './train-list';
 
 const steps = byId<HTMLInputElement>('train-steps');

@@ -1,0 +1,210 @@
+/**
+ * The page that checks the device: a whole check in a worker, stopping, a device that computes wrongly and is lost, and
+ * what it says where there is none.
+ */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { SLOW, site } from './browser.mjs';
+import { demo } from './paths.mjs';
+import { idle, shown, text } from './visitor.mjs';
+
+const pages = site(() => ({ '/demo/': demo() }));
+/** A check compiles every kernel there is, each of several kinds: minutes on a software device that is busy otherwise. */
+const WHOLE = 3 * SLOW;
+const KEYS = [
+  ...['version', 'adapter', 'driver', 'backend', 'software', 'platform', 'open_seconds', 'test_seconds', 'pipelines', 'limits', 'families'],
+  ...['beyond_direct', 'tolerance', 'training_step', 'operations', 'lost'],
+];
+
+/** @typedef {import('./browser.mjs').Visit} Visit */
+
+/** Words of the table's cells, row by row. @param {Visit} visit */
+const cells = ({ page }) => page.locator('#report-table tr').evaluateAll((rows) => rows.map((row) => [...row.cells].map((one) => one.textContent)));
+
+/** What "Save report" gives. @param {Visit} visit */
+async function saved({ page }) {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#report-save').click()]);
+  assert.equal(download.suggestedFilename(), 'duet-check.json');
+  return JSON.parse(readFileSync(await download.path(), 'utf8'));
+}
+
+/** Starts a check by keyboard and waits until a part is computed. @param {Visit} visit @param {RegExp} part */
+async function begin(visit, part) {
+  await visit.page.locator('#check').focus();
+  await visit.page.keyboard.press('Enter');
+  const { source } = part;
+  const reached = (words) => new RegExp(words).test(document.getElementById('check-progress-text').textContent);
+  await visit.until(reached, { what: source, argument: source, timeout: WHOLE });
+}
+
+/** Nothing is wider than the page. @param {Visit} visit */
+async function fits({ page }) {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  assert.ok(wide <= 0, `${wide} pixels too wide`);
+}
+
+test('a whole check in a worker', { timeout: WHOLE }, async () => {
+  const context = { permissions: ['clipboard-read', 'clipboard-write'], colorScheme: /** @type {const} */ ('light') };
+  await pages.visit('/demo/check', { context }, async (visit) => {
+    const { page } = visit;
+    await visit.ready();
+    // By itself it does nothing.
+    await page.waitForTimeout(500);
+    assert.match(await text(visit, 'status'), /Nothing has run/);
+    assert.equal(await shown(visit, 'report'), false);
+    await visit.screenshot('check-before-light');
+
+    const started = Date.now();
+    await begin(visit, /^1 of \d+: a training step$/);
+    // The keyboard goes on to what can be pressed; what is known of the device is there already.
+    assert.equal(await page.evaluate(() => document.activeElement?.id), 'check-cancel');
+    assert.match(await text(visit, 'report-facts'), /Adapter\s+\S/);
+    assert.equal(await page.locator('#report-table tbody tr').count(), 0);
+    await visit.until(() => /^12 of /.test(document.getElementById('check-progress-text').textContent), { what: 'the twelfth', timeout: WHOLE });
+    assert.match(await text(visit, 'verdict'), /^Nothing is wrong so far\.$/);
+    assert.match(await text(visit, 'status'), /^Checking: 25.%\. Nothing is wrong so far\.$/);
+    await visit.screenshot('check-running-light');
+    await visit.until(() => document.documentElement.dataset.busy === 'false', { what: 'the end', timeout: WHOLE });
+    console.log(`a check takes ${((Date.now() - started) / 1000).toFixed(0)} s`);
+
+    assert.equal(await text(visit, 'alert'), '');
+    assert.equal(await text(visit, 'verdict'), 'This device computes correctly.');
+    assert.equal(await text(visit, 'status'), 'This device computes correctly.');
+    assert.equal(await page.evaluate(() => document.activeElement?.id), 'check', 'the keyboard is back where it was');
+    const [columns, step, ...rows] = await cells(visit);
+    assert.deepEqual(columns, ['Operation', 'direct', 'tiled']);
+    assert.deepEqual(step, ['a training step', 'right']);
+    assert.ok(rows.length >= 33, `${rows.length} operations`);
+    for (const [name, direct, tiled] of rows) {
+      assert.match(direct, /^(0|\de-\d+)$/, name);
+      assert.match(tiled, /^(0|\de-\d+|–)$/, name);
+    }
+    assert.ok(rows.some((row) => row[2] !== '–'), 'tiles have kernels of their own');
+
+    await page.locator('#report-copy').click();
+    await visit.until(() => /copied/.test(document.getElementById('status-text').textContent), { what: 'copied', timeout: 5000 });
+    const report = await saved(visit);
+    assert.deepEqual(JSON.parse(await page.evaluate(() => navigator.clipboard.readText())), report);
+    assert.deepEqual(Object.keys(report).sort(), [...KEYS].sort());
+    assert.ok(report.training_step === null && report.lost === null && report.adapter !== '', JSON.stringify(report));
+    assert.match(report.platform, /Chrom/);
+    assert.deepEqual(report.families, ['direct', 'tiled']);
+    assert.ok(report.pipelines > 50 && report.limits.workgroup_bytes >= 16_384, JSON.stringify(report.limits));
+    assert.ok(report.operations.every(({ off, wrong }) => wrong === null && off <= report.tolerance));
+
+    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+      await page.emulateMedia({ colorScheme });
+      for (const width of [1280, 320]) {
+        await page.setViewportSize({ width, height: 800 });
+        await fits(visit);
+        await visit.screenshot(`check-right-${width}-${colorScheme}`);
+      }
+    }
+
+    // Another one, stopped: what was found stays, and says where it ends.
+    await begin(visit, /^2 of /);
+    await page.keyboard.press('Enter');
+    await idle(visit);
+    assert.equal(await text(visit, 'status'), 'Cancelled.');
+    assert.match(await text(visit, 'verdict'), /^Nothing is wrong so far\. Stopped at “convolution 3×3, few channels”\.$/);
+    const stopped = await saved(visit);
+    assert.deepEqual([stopped.stopped_at, stopped.operations, stopped.training_step], ['convolution 3×3, few channels', [], null]);
+    assert.ok(await page.locator('#check').isEnabled());
+  });
+});
+
+test('wrong numbers and a device that is lost are said so', { timeout: WHOLE }, async () => {
+  await pages.visit('/demo/check.html?thread=main', {}, async (visit) => {
+    const { page } = visit;
+    await visit.ready();
+    await page.evaluate(() => {
+      const { createShaderModule } = GPUDevice.prototype;
+      // A bias that is a hundredth too large, in one family.
+      GPUDevice.prototype.createShaderModule = function wrong(descriptor) {
+        const tiled = descriptor.label === 'conv3x3_tiled';
+        const code = tiled ? descriptor.code.replace('= bias[', '= 1.01 * bias[') : descriptor.code;
+        globalThis.changed ||= code !== descriptor.code;
+        return createShaderModule.call(this, { ...descriptor, code });
+      };
+      const { requestDevice } = GPUAdapter.prototype;
+      GPUAdapter.prototype.requestDevice = async function kept(...words) {
+        globalThis.device = await requestDevice.apply(this, words);
+        return globalThis.device;
+      };
+    });
+    await begin(visit, /^3 of \d+: convolution 3×3, tiles$/);
+    assert.ok(await page.evaluate(() => globalThis.changed), 'the shader was changed');
+    assert.match(await text(visit, 'verdict'), /^This device computes wrongly: 1 of \d+.operations\.$/);
+    await page.evaluate(() => globalThis.device.destroy());
+    await idle(visit);
+    const verdict = await text(visit, 'verdict');
+    assert.match(verdict, /^This device computes wrongly: [12] of \d+.operations\. The device was lost at .+\.$/);
+    assert.equal(await text(visit, 'status'), verdict);
+    assert.equal(await text(visit, 'alert'), '');
+    const [, step, first, why] = await cells(visit);
+    assert.deepEqual(step, ['a training step', 'right']);
+    assert.match(first.join(), /^convolution 3×3, few channels,(0|\de-\d+),wrong: \de-\d+$/);
+    assert.match(why[0], /^tiled: the result is off by .* of its length$/);
+    const report = await saved(visit);
+    assert.deepEqual(Object.keys(report).sort(), [...KEYS].sort());
+    assert.match(report.lost, /^[^:]+: .{4}/);
+    assert.match(report.operations[1].wrong, /^the result is off by/);
+    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+      await page.emulateMedia({ colorScheme });
+      for (const width of [1280, 320]) {
+        await page.setViewportSize({ width, height: 800 });
+        await fits(visit);
+        await visit.screenshot(`check-wrong-${width}-${colorScheme}`);
+      }
+    }
+  });
+});
+
+test('where there is no device the page says what to do', { timeout: SLOW }, async () => {
+  for (const thread of ['', '?thread=main']) {
+    await pages.visit(`/demo/check${thread}`, { webgpu: false }, async (visit) => {
+      const { page } = visit;
+      await visit.ready();
+      const alert = page.locator('#alert');
+      assert.equal(await alert.getAttribute('role'), 'alert');
+      const said = /offers no WebGPU here.*Chrome.*Safari.*Firefox.*https.*duet check --full/s;
+      assert.match(await alert.innerText(), said);
+      await page.setViewportSize({ width: 320, height: 700 });
+      await fits(visit);
+      await visit.screenshot('check-no-webgpu');
+      // Asking all the same gets the same answer, not silence.
+      await page.locator('#check').click();
+      await idle(visit);
+      assert.match(await alert.innerText(), said);
+      assert.equal(await shown(visit, 'report'), false);
+    });
+  }
+  await pages.visit('/demo/check?thread=main', {}, async (visit) => {
+    const { page } = visit;
+    await visit.ready();
+    await page.evaluate(() => (GPU.prototype.requestAdapter = async () => null));
+    await page.locator('#check').click();
+    await idle(visit);
+    assert.match(await text(visit, 'alert'), /offers no GPU.*driver.*duet check --full/s);
+  });
+});
+
+test('every control has a name, and the pages lead to each other', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/', {}, async (visit) => {
+    const { page } = visit;
+    await page.locator('footer a').click();
+    await visit.ready();
+    assert.match(page.url(), /\/demo\/check\.html$/);
+    assert.equal(await page.locator('#check').isVisible(), true);
+    const nameless = await page.evaluate(() =>
+      [...document.querySelectorAll('button, a, progress')]
+        .filter((one) => !(one.getAttribute('aria-label') ?? one.textContent.trim()))
+        .map((one) => one.outerHTML.slice(0, 80)),
+    );
+    assert.deepEqual(nameless, []);
+    await page.locator('footer a').click();
+    await visit.until(() => document.getElementById('panel-explain') !== null, { what: 'the page with the models' });
+  });
+});
