@@ -19,7 +19,8 @@ pub fn stats_bytes(size: &GroupNorm) -> u64 {
 }
 
 /// Writes `y` \[N, H·W, C\] and the statistics ([`stats_bytes`]); γ and β are \[C\], `scale_shift` \[N, 2C\]. `gpu`: with
-/// workgroups for a GPU.
+/// workgroups for a GPU, and small images in one launch; elsewhere a launch costs next to nothing, and neighbours in memory that
+/// are read and written together are worth more.
 pub fn forward(
     size: &GroupNorm,
     gpu: bool,
@@ -29,7 +30,7 @@ pub fn forward(
     stats: Slice,
     y: Slice,
 ) -> Vec<Launch> {
-    if size.in_one_launch() {
+    if gpu && size.in_one_launch() {
         return forward_whole(size, gpu, source, affine, scale_shift, stats, y);
     }
     let mut launches = statistics(size, gpu, source, affine, scale_shift, stats);

@@ -176,13 +176,26 @@ impl Operation for GroupNormGrad {
         let [x, dy, stats] = context.first();
         let two = self.first < size.channels;
         let addend = context.optional(self.addend, 3 + usize::from(two));
-        if two {
-            let source = Source { x, first: self.first, other: Some(context.inputs[3]) };
-            let writes = [context.updates[0], context.updates[1]];
-            return grad_first(size, gpu, source, [dy, stats], addend, dx, writes);
+        let source = Source { x, first: self.first, other: two.then(|| context.inputs[3]) };
+        let (sums, means, scale_shift_gradient) = match two {
+            true => (context.updates[0], Some(context.updates[1]), None),
+            false => {
+                let (sums, scale_shift_gradient) = written(context, size);
+                (sums, None, scale_shift_gradient)
+            }
+        };
+        if gpu {
+            return match means {
+                Some(means) => grad_first(size, gpu, source, [dy, stats], addend, dx, [sums, means]),
+                None => grad_whole(size, gpu, [x, dy, stats], addend, dx, sums, scale_shift_gradient),
+            };
         }
-        let (sums, scale_shift_gradient) = written(context, size);
-        grad_whole(size, gpu, [x, dy, stats], addend, dx, sums, scale_shift_gradient)
+        // As in `forward`: in two launches.
+        let means = means.unwrap_or_else(|| context.scratch(sums_bytes(size)));
+        let mut launches = grad_sums(size, gpu, source, [dy, stats], [sums, means], scale_shift_gradient);
+        let part = Part { first: 0, channels: self.first };
+        launches.extend(grad_input(size, gpu, part, [x, dy, stats, means], addend, dx));
+        launches
     }
 
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
