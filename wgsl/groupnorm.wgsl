@@ -78,6 +78,14 @@ struct Run {
     stores: bool,
 }
 
+// A workgroup has room for the pixels of WG vec4s at a time: those of a run from `begin` on. 2^log invocations share the
+// pixels of each of them.
+struct Chunk {
+    begin: u32,
+    width: u32,
+    log: u32,
+}
+
 // What an invocation has: of one vec4 every step-th pixel.
 struct Lane {
     // Number of the vec4 in the run and in the tensor.
@@ -105,9 +113,16 @@ fn sigmoid(v: vec4<f32>) -> vec4<f32> {
     return 1.0 / (1.0 + exp(min(-v, vec4<f32>(80.0))));
 }
 
-// How many of first, first + stride, ... are below `pixels`; first < stride.
-fn count_strided(pixels: u32, first: u32, stride: u32) -> u32 {
-    return (pixels + stride - 1u - first) / stride;
+// How many of first, first + 2^log, ... are below `pixels`; first < 2^log.
+fn count_strided(pixels: u32, first: u32, log: u32) -> u32 {
+    return (pixels + (1u << log) - 1u - first) >> log;
+}
+
+// a / b where that is below 2^20. Devices are slow to divide integers, a CPU does so lane by lane.
+fn quotients(a: vec4<u32>, b: u32) -> vec4<u32> {
+    let near = vec4<u32>(vec4<f32>(a) / f32(b));
+    let low = near - select(vec4<u32>(0u), vec4<u32>(1u), near * b > a);
+    return low + select(vec4<u32>(0u), vec4<u32>(1u), a - low * b >= vec4<u32>(b));
 }
 
 fn value_at(index: u32, in_second: bool) -> vec4<f32> {
@@ -123,31 +138,26 @@ fn run_of(size: Size, workgroup: u32) -> Run {
     let image = workgroup / size.runs;
     var run: Run;
     run.image = min(image, size.batch - 1u);
-    run.first = workgroup % size.runs * size.run_quads;
+    run.first = (workgroup - image * size.runs) * size.run_quads;
     run.quads = min(size.run_quads, size.quads - run.first);
-    run.groups = min(4u * run.quads, size.channels - 4u * run.first) / size.per_group;
+    let channels = min(4u * run.quads, size.channels - 4u * run.first);
+    run.groups = quotients(vec4<u32>(channels), size.per_group).x;
     run.stores = image < size.batch;
     return run;
 }
 
-// A workgroup has room for the pixels of WG vec4s at a time: a chunk of a longer run begins at `begin`.
-fn chunk_quads(run: Run, begin: u32) -> u32 {
-    return min(run.quads - begin, WG);
+fn chunk_of(run: Run, begin: u32) -> Chunk {
+    let width = min(run.quads - begin, WG);
+    return Chunk(begin, width, firstLeadingBit(quotients(vec4<u32>(WG), width).x));
 }
 
-// Invocations that share the pixels of a vec4, a power of two.
-fn chunk_step(run: Run, begin: u32) -> u32 {
-    return 1u << firstLeadingBit(WG / chunk_quads(run, begin));
-}
-
-fn lane_of(size: Size, run: Run, begin: u32, invocation: u32) -> Lane {
-    let width = chunk_quads(run, begin);
+fn lane_of(size: Size, run: Run, chunk: Chunk, invocation: u32) -> Lane {
     var lane: Lane;
-    lane.place = begin + invocation % width;
+    lane.pixel = quotients(vec4<u32>(invocation), chunk.width).x;
+    lane.place = chunk.begin + invocation - lane.pixel * chunk.width;
     lane.quad = run.first + lane.place;
-    lane.pixel = invocation / width;
-    lane.step = chunk_step(run, begin);
-    lane.count = select(0u, count_strided(size.pixels, lane.pixel, lane.step), lane.pixel < lane.step);
+    lane.step = 1u << chunk.log;
+    lane.count = select(0u, count_strided(size.pixels, lane.pixel, chunk.log), lane.pixel < lane.step);
     lane.in_second = TWO && lane.quad >= size.x_quads;
     lane.pitch = select(size.x_quads, size.quads - size.x_quads, lane.in_second);
     let row = run.image * size.pixels + lane.pixel;
@@ -156,8 +166,8 @@ fn lane_of(size: Size, run: Run, begin: u32, invocation: u32) -> Lane {
 }
 
 // Of each channel of a chunk the mean and the sum of squared deviations, at its vec4's place in the chunk.
-fn moments(size: Size, run: Run, begin: u32, invocation: u32) {
-    let lane = lane_of(size, run, begin, invocation);
+fn moments(size: Size, run: Run, chunk: Chunk, invocation: u32) {
+    let lane = lane_of(size, run, chunk, invocation);
     let step = lane.step * lane.pitch;
     var mean = vec4<f32>(0.0);
     var squares = vec4<f32>(0.0);
@@ -188,15 +198,15 @@ fn moments(size: Size, run: Run, begin: u32, invocation: u32) {
     }
     tree_a[invocation] = mean;
     tree_b[invocation] = squares;
-    let width = chunk_quads(run, begin);
-    // Before each level, node i of a vec4 stands for the pixels i, i + 2 half, i + 4 half, ...
-    for (var half = chunk_step(run, begin) / 2u; half > 0u; half /= 2u) {
+    // Before each level, node i of a vec4 stands for the pixels i, i + 2^level, i + 2 * 2^level, ...
+    for (var level = chunk.log; level > 0u; level -= 1u) {
         workgroupBarrier();
+        let half = 1u << (level - 1u);
         // A node without pixels has nothing to add, not even to what overflows.
-        if invocation < half * width && lane.pixel + half < size.pixels {
-            let other = invocation + half * width;
-            let count_a = count_strided(size.pixels, lane.pixel, 2u * half);
-            let count_b = count_strided(size.pixels, lane.pixel + half, 2u * half);
+        if invocation < half * chunk.width && lane.pixel + half < size.pixels {
+            let other = invocation + half * chunk.width;
+            let count_a = count_strided(size.pixels, lane.pixel, level);
+            let count_b = count_strided(size.pixels, lane.pixel + half, level);
             let delta = tree_a[other] - tree_a[invocation];
             let share = f32(count_b) / f32(count_a + count_b);
             tree_a[invocation] += delta * share;
@@ -211,15 +221,17 @@ fn group_moments(size: Size, run: Run, invocation: u32) {
     var mean = 0.0;
     var squares = 0.0;
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        moments(size, run, begin, invocation);
+        let chunk = chunk_of(run, begin);
+        moments(size, run, chunk, invocation);
         workgroupBarrier();
         if invocation < run.groups {
-            let end = min(first + size.per_group, 4u * (begin + chunk_quads(run, begin)));
+            let end = min(first + size.per_group, 4u * (begin + chunk.width));
             for (var c = max(first, 4u * begin); c < end; c += 1u) {
                 let quad = c / 4u - begin;
-                let delta = tree_a[quad][c % 4u] - mean;
+                let value = tree_a[quad][c % 4u];
+                let delta = value - mean;
                 mean += delta / f32(c - first + 1u);
-                squares += tree_b[quad][c % 4u] + delta * (tree_a[quad][c % 4u] - mean) * f32(size.pixels);
+                squares += tree_b[quad][c % 4u] + delta * (value - mean) * f32(size.pixels);
             }
             var rstd = 1.0 / sqrt(squares / f32(size.per_group * size.pixels) + EPS);
             // Squares that overflow would make zeros of every value, and hide it. By bits: compilers may take numbers for
@@ -237,7 +249,7 @@ fn group_moments(size: Size, run: Run, invocation: u32) {
 // The groups' numbers in the channels of one of the run's vec4s; zeros in pad lanes.
 fn of_groups(size: Size, run: Run, place: u32) -> Pair {
     let channels = vec4<u32>(0u, 1u, 2u, 3u) + 4u * place;
-    let group = min(channels / size.per_group, vec4<u32>(run.groups - 1u));
+    let group = min(quotients(channels, size.per_group), vec4<u32>(run.groups - 1u));
     let g0 = groups[group.x];
     let g1 = groups[group.y];
     let g2 = groups[group.z];
@@ -251,12 +263,14 @@ fn of_groups(size: Size, run: Run, place: u32) -> Pair {
 
 // Factor and shift of an image's four channels, 1 and 0 without a scale-shift and in pad lanes.
 fn modulation(size: Size, image: u32, quad: u32) -> Pair {
-    let modulated = size.scale_shift != 0u;
+    var pair = Pair(vec4<f32>(1.0), vec4<f32>(0.0));
+    if size.scale_shift == 0u {
+        return pair;
+    }
     let row_quads = (size.channels + 1u) / 2u;
-    // Bound to gamma where absent: the indices then stay inside it and the values are not used.
-    let row = select(0u, image * row_quads, modulated);
-    let first = select(quad, row + size.channels / 4u + quad, modulated);
-    let last = select(size.quads, size.batch * row_quads, modulated) - 1u;
+    let row = image * row_quads;
+    let first = row + size.channels / 4u + quad;
+    let last = size.batch * row_quads - 1u;
     let scale = scale_shift[row + quad];
     // The shift begins inside a vec4 where C is no multiple of four.
     let low = scale_shift[min(first, last)];
@@ -266,10 +280,9 @@ fn modulation(size: Size, image: u32, quad: u32) -> Pair {
     shift = select(shift, vec4<f32>(low.zw, high.xy), inside == 2u);
     shift = select(shift, vec4<f32>(low.w, high.xyz), inside == 3u);
     let lanes = vec4<u32>(0u, 1u, 2u, 3u) + 4u * quad;
-    let used = (lanes < vec4<u32>(size.channels)) & vec4<bool>(modulated);
-    var pair: Pair;
-    pair.a = select(vec4<f32>(1.0), 1.0 + scale, used);
-    pair.b = select(vec4<f32>(0.0), shift, used);
+    let used = lanes < vec4<u32>(size.channels);
+    pair.a = select(pair.a, 1.0 + scale, used);
+    pair.b = select(pair.b, shift, used);
     return pair;
 }
 
@@ -334,7 +347,7 @@ fn forward_whole(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     group_moments(size, run, invocation);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        let lane = lane_of(size, run, begin, invocation);
+        let lane = lane_of(size, run, chunk_of(run, begin), invocation);
         let map = new_map(size, run, lane);
         let count = select(0u, lane.count, run.stores);
         var index = lane.at;
@@ -357,7 +370,7 @@ fn statistics(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     group_moments(size, run, invocation);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        let map = new_map(size, run, lane_of(size, run, begin, invocation));
+        let map = new_map(size, run, lane_of(size, run, chunk_of(run, begin), invocation));
     }
 }
 

@@ -86,6 +86,14 @@ struct Run {
     stores: bool,
 }
 
+// A workgroup has room for the pixels of WG vec4s at a time: those of a run from `begin` on. 2^log invocations share the
+// pixels of each of them.
+struct Chunk {
+    begin: u32,
+    width: u32,
+    log: u32,
+}
+
 // What an invocation has: of one vec4 every step-th pixel.
 struct Lane {
     // Number of the vec4 in the run and in the tensor.
@@ -113,9 +121,16 @@ fn sigmoid(v: vec4<f32>) -> vec4<f32> {
     return 1.0 / (1.0 + exp(min(-v, vec4<f32>(80.0))));
 }
 
-// How many of first, first + stride, ... are below `pixels`; first < stride.
-fn count_strided(pixels: u32, first: u32, stride: u32) -> u32 {
-    return (pixels + stride - 1u - first) / stride;
+// How many of first, first + 2^log, ... are below `pixels`; first < 2^log.
+fn count_strided(pixels: u32, first: u32, log: u32) -> u32 {
+    return (pixels + (1u << log) - 1u - first) >> log;
+}
+
+// a / b where that is below 2^20. Devices are slow to divide integers, a CPU does so lane by lane.
+fn quotients(a: vec4<u32>, b: u32) -> vec4<u32> {
+    let near = vec4<u32>(vec4<f32>(a) / f32(b));
+    let low = near - select(vec4<u32>(0u), vec4<u32>(1u), near * b > a);
+    return low + select(vec4<u32>(0u), vec4<u32>(1u), a - low * b >= vec4<u32>(b));
 }
 
 fn value_at(index: u32, in_second: bool) -> vec4<f32> {
@@ -131,31 +146,26 @@ fn run_of(size: Size, workgroup: u32) -> Run {
     let image = workgroup / size.runs;
     var run: Run;
     run.image = min(image, size.batch - 1u);
-    run.first = workgroup % size.runs * size.run_quads;
+    run.first = (workgroup - image * size.runs) * size.run_quads;
     run.quads = min(size.run_quads, size.quads - run.first);
-    run.groups = min(4u * run.quads, size.channels - 4u * run.first) / size.per_group;
+    let channels = min(4u * run.quads, size.channels - 4u * run.first);
+    run.groups = quotients(vec4<u32>(channels), size.per_group).x;
     run.stores = image < size.batch;
     return run;
 }
 
-// A workgroup has room for the pixels of WG vec4s at a time: a chunk of a longer run begins at `begin`.
-fn chunk_quads(run: Run, begin: u32) -> u32 {
-    return min(run.quads - begin, WG);
+fn chunk_of(run: Run, begin: u32) -> Chunk {
+    let width = min(run.quads - begin, WG);
+    return Chunk(begin, width, firstLeadingBit(quotients(vec4<u32>(WG), width).x));
 }
 
-// Invocations that share the pixels of a vec4, a power of two.
-fn chunk_step(run: Run, begin: u32) -> u32 {
-    return 1u << firstLeadingBit(WG / chunk_quads(run, begin));
-}
-
-fn lane_of(size: Size, run: Run, begin: u32, invocation: u32) -> Lane {
-    let width = chunk_quads(run, begin);
+fn lane_of(size: Size, run: Run, chunk: Chunk, invocation: u32) -> Lane {
     var lane: Lane;
-    lane.place = begin + invocation % width;
+    lane.pixel = quotients(vec4<u32>(invocation), chunk.width).x;
+    lane.place = chunk.begin + invocation - lane.pixel * chunk.width;
     lane.quad = run.first + lane.place;
-    lane.pixel = invocation / width;
-    lane.step = chunk_step(run, begin);
-    lane.count = select(0u, count_strided(size.pixels, lane.pixel, lane.step), lane.pixel < lane.step);
+    lane.step = 1u << chunk.log;
+    lane.count = select(0u, count_strided(size.pixels, lane.pixel, chunk.log), lane.pixel < lane.step);
     lane.in_second = TWO && lane.quad >= size.x_quads;
     lane.pitch = select(size.x_quads, size.quads - size.x_quads, lane.in_second);
     let row = run.image * size.pixels + lane.pixel;
@@ -166,7 +176,7 @@ fn lane_of(size: Size, run: Run, begin: u32, invocation: u32) -> Lane {
 // The groups' numbers in the channels of one of the run's vec4s; zeros in pad lanes.
 fn of_groups(size: Size, run: Run, place: u32) -> Pair {
     let channels = vec4<u32>(0u, 1u, 2u, 3u) + 4u * place;
-    let group = min(channels / size.per_group, vec4<u32>(run.groups - 1u));
+    let group = min(quotients(channels, size.per_group), vec4<u32>(run.groups - 1u));
     let g0 = groups[group.x];
     let g1 = groups[group.y];
     let g2 = groups[group.z];
@@ -221,8 +231,8 @@ fn added(size: Size, index: u32) -> vec4<f32> {
 }
 
 // A and B of a chunk's channels, at the vec4's place in the chunk.
-fn gradient_sums(size: Size, run: Run, begin: u32, invocation: u32) {
-    let lane = lane_of(size, run, begin, invocation);
+fn gradient_sums(size: Size, run: Run, chunk: Chunk, invocation: u32) {
+    let lane = lane_of(size, run, chunk, invocation);
     let map = load_map(size, run.image, lane.quad);
     var sum_a = vec4<f32>(0.0);
     var sum_b = vec4<f32>(0.0);
@@ -238,43 +248,43 @@ fn gradient_sums(size: Size, run: Run, begin: u32, invocation: u32) {
     }
     tree_a[invocation] = sum_a;
     tree_b[invocation] = sum_b;
-    let width = chunk_quads(run, begin);
-    for (var half = chunk_step(run, begin) / 2u; half > 0u; half /= 2u) {
+    for (var level = chunk.log; level > 0u; level -= 1u) {
         workgroupBarrier();
-        if invocation < half * width {
-            tree_a[invocation] += tree_a[invocation + half * width];
-            tree_b[invocation] += tree_b[invocation + half * width];
+        let half = chunk.width << (level - 1u);
+        if invocation < half {
+            tree_a[invocation] += tree_a[invocation + half];
+            tree_b[invocation] += tree_b[invocation + half];
         }
     }
 }
 
 // Whether an invocation stores what a vec4 of the chunk has one of: the one at the vec4's place, which has the sums.
-fn stores_one(run: Run, begin: u32, invocation: u32) -> bool {
-    return invocation < chunk_quads(run, begin) && run.stores;
+fn stores_one(run: Run, chunk: Chunk, invocation: u32) -> bool {
+    return invocation < chunk.width && run.stores;
 }
 
 // What the gradients of beta and gamma are summed of.
-fn scaled_sums(size: Size, run: Run, begin: u32, invocation: u32) -> Pair {
+fn scaled_sums(size: Size, run: Run, chunk: Chunk, invocation: u32) -> Pair {
     var factor = vec4<f32>(1.0);
     if size.scale_shift != 0u {
-        factor = stats[(run.image * stat_rows(size) + 2u) * size.quads + run.first + begin + invocation];
+        factor = stats[(run.image * stat_rows(size) + 2u) * size.quads + run.first + chunk.begin + invocation];
     }
     return Pair(tree_a[invocation] * factor, tree_b[invocation] * factor);
 }
 
-fn store_sums(size: Size, run: Run, begin: u32, invocation: u32) {
-    if stores_one(run, begin, invocation) {
-        let pair = scaled_sums(size, run, begin, invocation);
-        let base = run.image * 2u * size.quads + run.first + begin + invocation;
+fn store_sums(size: Size, run: Run, chunk: Chunk, invocation: u32) {
+    if stores_one(run, chunk, invocation) {
+        let pair = scaled_sums(size, run, chunk, invocation);
+        let base = run.image * 2u * size.quads + run.first + chunk.begin + invocation;
         sums[base] = pair.a;
         sums[base + size.quads] = pair.b;
     }
 }
 
 // Stores the gradient of scale and shift: gamma * B + beta * A, then A.
-fn store_modulation_gradient(size: Size, run: Run, begin: u32, invocation: u32) {
-    if stores_one(run, begin, invocation) {
-        let quad = run.first + begin + invocation;
+fn store_modulation_gradient(size: Size, run: Run, chunk: Chunk, invocation: u32) {
+    if stores_one(run, chunk, invocation) {
+        let quad = run.first + chunk.begin + invocation;
         let at = gamma_at(size, quad);
         let a = tree_a[invocation];
         let b = stats[at] * tree_b[invocation] + stats[at + size.quads] * a;
@@ -295,10 +305,9 @@ fn store_modulation_gradient(size: Size, run: Run, begin: u32, invocation: u32) 
 }
 
 // `before` and the sums of gain * A and gain * B over what a chunk has of an invocation's group; the groups' means by these.
-fn group_means(size: Size, run: Run, begin: u32, invocation: u32, before: vec2<f32>) -> vec2<f32> {
-    let width = chunk_quads(run, begin);
-    if invocation < width {
-        let map = load_map(size, run.image, run.first + begin + invocation);
+fn group_means(size: Size, run: Run, chunk: Chunk, invocation: u32, before: vec2<f32>) -> vec2<f32> {
+    if invocation < chunk.width {
+        let map = load_map(size, run.image, run.first + chunk.begin + invocation);
         tree_a[invocation] *= map.gain;
         tree_b[invocation] *= map.gain;
     }
@@ -306,9 +315,9 @@ fn group_means(size: Size, run: Run, begin: u32, invocation: u32, before: vec2<f
     var sum = before;
     if invocation < run.groups {
         let first = invocation * size.per_group;
-        let end = min(first + size.per_group, 4u * (begin + width));
-        for (var c = max(first, 4u * begin); c < end; c += 1u) {
-            let quad = c / 4u - begin;
+        let end = min(first + size.per_group, 4u * (chunk.begin + chunk.width));
+        for (var c = max(first, 4u * chunk.begin); c < end; c += 1u) {
+            let quad = c / 4u - chunk.begin;
             sum += vec2<f32>(tree_a[quad][c % 4u], tree_b[quad][c % 4u]);
         }
         groups[invocation] = sum / f32(size.per_group * size.pixels);
@@ -320,7 +329,7 @@ fn group_means(size: Size, run: Run, begin: u32, invocation: u32, before: vec2<f
 // dx of the run by its groups' means.
 fn store_dx(size: Size, run: Run, invocation: u32) {
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        let lane = lane_of(size, run, begin, invocation);
+        let lane = lane_of(size, run, chunk_of(run, begin), invocation);
         let map = load_map(size, run.image, lane.quad);
         let group = of_groups(size, run, lane.place);
         let count = select(0u, lane.count, run.stores);
@@ -335,7 +344,7 @@ fn store_dx(size: Size, run: Run, invocation: u32) {
 // The run's means for `grad_input`.
 fn store_means(size: Size, run: Run, invocation: u32) {
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        if stores_one(run, begin, invocation) {
+        if stores_one(run, chunk_of(run, begin), invocation) {
             let group = of_groups(size, run, begin + invocation);
             let base = run.image * 2u * size.quads + run.first + begin + invocation;
             new_means[base] = group.a;
@@ -355,9 +364,10 @@ fn grad_whole(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     var sum = vec2<f32>(0.0);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        gradient_sums(size, run, begin, invocation);
-        store_sums(size, run, begin, invocation);
-        sum = group_means(size, run, begin, invocation, sum);
+        let chunk = chunk_of(run, begin);
+        gradient_sums(size, run, chunk, invocation);
+        store_sums(size, run, chunk, invocation);
+        sum = group_means(size, run, chunk, invocation, sum);
     }
     store_dx(size, run, invocation);
 }
@@ -373,10 +383,11 @@ fn grad_whole_modulated(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     var sum = vec2<f32>(0.0);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        gradient_sums(size, run, begin, invocation);
-        store_sums(size, run, begin, invocation);
-        store_modulation_gradient(size, run, begin, invocation);
-        sum = group_means(size, run, begin, invocation, sum);
+        let chunk = chunk_of(run, begin);
+        gradient_sums(size, run, chunk, invocation);
+        store_sums(size, run, chunk, invocation);
+        store_modulation_gradient(size, run, chunk, invocation);
+        sum = group_means(size, run, chunk, invocation, sum);
     }
     store_dx(size, run, invocation);
 }
@@ -392,17 +403,18 @@ fn grad_first(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     var sum = vec2<f32>(0.0);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        gradient_sums(size, run, begin, invocation);
-        if stores_one(run, begin, invocation) {
-            let pair = scaled_sums(size, run, begin, invocation);
-            let base = run.image * 2u * size.quads + run.first + begin + invocation;
+        let chunk = chunk_of(run, begin);
+        gradient_sums(size, run, chunk, invocation);
+        if stores_one(run, chunk, invocation) {
+            let pair = scaled_sums(size, run, chunk, invocation);
+            let base = run.image * 2u * size.quads + run.first + chunk.begin + invocation;
             sums_of_two[base] = pair.a;
             sums_of_two[base + size.quads] = pair.b;
         }
-        sum = group_means(size, run, begin, invocation, sum);
+        sum = group_means(size, run, chunk, invocation, sum);
     }
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        let lane = lane_of(size, run, begin, invocation);
+        let lane = lane_of(size, run, chunk_of(run, begin), invocation);
         let map = load_map(size, run.image, lane.quad);
         let group = of_groups(size, run, lane.place);
         if lane.pixel == 0u && run.stores {
@@ -433,9 +445,10 @@ fn grad_sums(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     var sum = vec2<f32>(0.0);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        gradient_sums(size, run, begin, invocation);
-        store_sums(size, run, begin, invocation);
-        sum = group_means(size, run, begin, invocation, sum);
+        let chunk = chunk_of(run, begin);
+        gradient_sums(size, run, chunk, invocation);
+        store_sums(size, run, chunk, invocation);
+        sum = group_means(size, run, chunk, invocation, sum);
     }
     store_means(size, run, invocation);
 }
@@ -451,10 +464,11 @@ fn grad_sums_modulated(
     let run = run_of(size, workgroup_id.y * num_workgroups.x + workgroup_id.x);
     var sum = vec2<f32>(0.0);
     for (var begin = 0u; begin < run.quads; begin += WG) {
-        gradient_sums(size, run, begin, invocation);
-        store_sums(size, run, begin, invocation);
-        store_modulation_gradient(size, run, begin, invocation);
-        sum = group_means(size, run, begin, invocation, sum);
+        let chunk = chunk_of(run, begin);
+        gradient_sums(size, run, chunk, invocation);
+        store_sums(size, run, chunk, invocation);
+        store_modulation_gradient(size, run, chunk, invocation);
+        sum = group_means(size, run, chunk, invocation, sum);
     }
     store_means(size, run, invocation);
 }

@@ -24,6 +24,9 @@ use bytemuck::{Pod, Zeroable};
 /// workgroups for their work.
 const WHOLE: usize = 8192;
 
+/// Vec4s of a run on a processor: 64 bytes, a line of its cache.
+const SOFTWARE_RUN: usize = 4;
+
 /// Sizes of one group normalisation. The variance gets 1e-5 added, as in the reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupNorm {
@@ -132,10 +135,17 @@ impl GroupNorm {
         self.channels / self.groups
     }
 
-    /// Vec4s of a run: the least that hold whole groups.
-    fn run_quads(&self) -> usize {
+    /// The least vec4s that hold whole groups.
+    fn least_run(&self) -> usize {
         let shared = self.per_group().trailing_zeros().min(2);
         (self.per_group() >> shared).min(self.quads())
+    }
+
+    /// Vec4s of a run: on a GPU as few as can be, so that there are many; else those of a line of a processor's cache.
+    fn run_quads(&self, gpu: bool) -> usize {
+        let least = self.least_run();
+        let wanted = if gpu { least } else { SOFTWARE_RUN };
+        (wanted / least).max(1).saturating_mul(least).min(self.quads())
     }
 
     /// All channels in one tensor.
@@ -145,7 +155,7 @@ impl GroupNorm {
 
     /// Whether an image is so small that a workgroup normalises its groups in the launch that computes their statistics.
     pub fn in_one_launch(&self) -> bool {
-        self.pixels * self.run_quads() <= WHOLE
+        self.pixels * self.least_run() <= WHOLE
     }
 
     /// Invocations of a workgroup that has a run. On software devices barriers are dear; a GPU wants several waves, but for
@@ -153,12 +163,12 @@ impl GroupNorm {
     fn run_lanes(&self, gpu: bool) -> usize {
         match gpu {
             false => 32,
-            true if self.pixels * self.run_quads() <= 128 => 64,
+            true if self.pixels * self.run_quads(gpu) <= 128 => 64,
             true => 256,
         }
     }
 
-    fn uniform(&self, bound: &Bound) -> Vec<u8> {
+    fn uniform(&self, gpu: bool, bound: &Bound) -> Vec<u8> {
         let size = Size {
             batch: self.batch as u32,
             pixels: self.pixels as u32,
@@ -167,8 +177,8 @@ impl GroupNorm {
             quads: self.quads() as u32,
             x_quads: bound.part.quads() as u32,
             first_quad: (bound.part.first / 4) as u32,
-            run_quads: self.run_quads() as u32,
-            runs: self.quads().div_ceil(self.run_quads()) as u32,
+            run_quads: self.run_quads(gpu) as u32,
+            runs: self.quads().div_ceil(self.run_quads(gpu)) as u32,
             silu: u32::from(self.silu),
             scale_shift: u32::from(self.scale_shift),
             has_addend: u32::from(bound.has_addend),
@@ -180,6 +190,7 @@ impl GroupNorm {
     /// each with `block` pixels.
     fn launch(
         &self,
+        gpu: bool,
         kernel: Kernel,
         [lanes, block]: [usize; 2],
         workgroups: usize,
@@ -193,7 +204,7 @@ impl GroupNorm {
             kernel: Kernel { constants: constants.to_vec(), ..kernel },
             reads: [bound.x, bound.second].iter().chain(reads).copied().collect(),
             writes: writes.to_vec(),
-            uniform: self.uniform(bound),
+            uniform: self.uniform(gpu, bound),
             workgroups: spread(workgroups as u64),
             multiply_adds: 0,
         }
@@ -201,8 +212,8 @@ impl GroupNorm {
 
     /// A launch in which each workgroup has a run of an image.
     fn in_runs(&self, gpu: bool, kernel: Kernel, bound: &Bound, reads: &[Slice], writes: &[Slice]) -> Launch {
-        let workgroups = self.batch * self.quads().div_ceil(self.run_quads());
-        self.launch(kernel, [self.run_lanes(gpu), 1], workgroups, bound, reads, writes)
+        let workgroups = self.batch * self.quads().div_ceil(self.run_quads(gpu));
+        self.launch(gpu, kernel, [self.run_lanes(gpu), 1], workgroups, bound, reads, writes)
     }
 
     /// A launch in which each invocation has one of `quads` vec4s in some pixels: few where there are cores for all.
@@ -217,7 +228,7 @@ impl GroupNorm {
     ) -> Launch {
         let [lanes, block] = if gpu { [64, 4] } else { [32, 16] };
         let invocations = self.batch * self.pixels.div_ceil(block) * quads;
-        self.launch(kernel, [lanes, block], invocations.div_ceil(lanes), bound, reads, writes)
+        self.launch(gpu, kernel, [lanes, block], invocations.div_ceil(lanes), bound, reads, writes)
     }
 }
 
