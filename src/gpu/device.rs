@@ -84,6 +84,9 @@ pub(super) struct Tally {
     pub submits: AtomicU64,
 }
 
+/// A file, and what of it is f16.
+type ModuleKey = (&'static str, Vec<&'static str>);
+
 pub(super) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -97,8 +100,8 @@ pub(super) struct Shared {
     traits: Traits,
     attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
-    /// By file, and what of it is f16; each is made once, by whoever needs it first.
-    pub modules: Mutex<HashMap<(&'static str, Vec<&'static str>), Arc<OnceLock<wgpu::ShaderModule>>>>,
+    /// Each is made once, by whoever needs it first.
+    pub modules: Mutex<HashMap<ModuleKey, Arc<OnceLock<wgpu::ShaderModule>>>>,
     pub pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     #[cfg(not(target_arch = "wasm32"))]
     pub cache: Option<super::disk_cache::DiskCache>,

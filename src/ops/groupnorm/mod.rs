@@ -192,8 +192,7 @@ impl GroupNorm {
         &self,
         gpu: bool,
         kernel: Kernel,
-        [lanes, block]: [usize; 2],
-        workgroups: usize,
+        [lanes, block, workgroups]: [usize; 3],
         bound: &Bound,
         reads: &[Slice],
         writes: &[Slice],
@@ -213,7 +212,7 @@ impl GroupNorm {
     /// A launch in which each workgroup has a run of an image.
     fn in_runs(&self, gpu: bool, kernel: Kernel, bound: &Bound, reads: &[Slice], writes: &[Slice]) -> Launch {
         let workgroups = self.batch * self.quads().div_ceil(self.run_quads(gpu));
-        self.launch(gpu, kernel, [self.run_lanes(gpu), 1], workgroups, bound, reads, writes)
+        self.launch(gpu, kernel, [self.run_lanes(gpu), 1, workgroups], bound, reads, writes)
     }
 
     /// A launch in which each invocation has one of `quads` vec4s in some pixels: few where there are cores for all.
@@ -228,7 +227,7 @@ impl GroupNorm {
     ) -> Launch {
         let [lanes, block] = if gpu { [64, 4] } else { [32, 16] };
         let invocations = self.batch * self.pixels.div_ceil(block) * quads;
-        self.launch(gpu, kernel, [lanes, block], invocations.div_ceil(lanes), bound, reads, writes)
+        self.launch(gpu, kernel, [lanes, block, invocations.div_ceil(lanes)], bound, reads, writes)
     }
 }
 
