@@ -64,7 +64,7 @@ fn maps_are_pooled_side_by_side() {
                 want.iter_mut().zip(pooled(map, &wide(x))).for_each(|(sum, part)| *sum += part);
             }
             let with_times = |t: &dyn Fn(usize) -> f64| -> Vec<f64> {
-                let at = |i: usize| if (i + 1) % columns == 0 { t(i / columns) } else { want[i] };
+                let at = |i: usize| if (i + 1).is_multiple_of(columns) { t(i / columns) } else { want[i] };
                 (0..want.len()).map(at).collect()
             };
             let got = h.read(&f);

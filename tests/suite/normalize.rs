@@ -8,6 +8,9 @@ use duet::ops::normalize::{self, Moved, Samples, Step};
 /// Pixels and channels of a sample: one number, fewer and more vec4s than an invocation moves and a part sums.
 const SIZES: [[usize; 2]; 8] = [[49, 5], [1, 1], [784, 32], [6, 7], [31, 4], [2, 33], [9, 3], [64, 20]];
 
+/// A launch's tensors with the values of x and of its gradient, and the result.
+type Case = (Moved<Slice>, Vec<f32>, Vec<f32>, Tensor);
+
 fn samples_of([pixels, channels]: [usize; 2]) -> Samples {
     Samples { quads: pixels * channels.div_ceil(4), elements: pixels * channels }
 }
@@ -49,7 +52,7 @@ fn tensors_move_along_their_gradients() {
             let mut h = Harness::new();
             let alphas: Vec<f32> = values(50, if each { batch } else { 1 });
             let alpha = h.input(&[alphas.len()], &alphas).slice;
-            let mut all: Vec<(Moved<Slice>, Vec<f32>, Vec<f32>, Tensor)> = Vec::new();
+            let mut all: Vec<Case> = Vec::new();
             for number in 0..count {
                 let size = SIZES[number % SIZES.len()];
                 let shape = [batch, size[0], size[1]];

@@ -103,7 +103,7 @@ fn a_device_that_is_lost_ends_its_check_and_says_where() {
         ControlFlow::Continue(())
     }))
     .unwrap();
-    let lost = report.lost.clone().expect(&format!("{:?}", report.operations));
+    let lost = report.lost.clone().unwrap_or_else(|| panic!("{:?}", report.operations));
     assert!(lost.starts_with("convolution 3×3, tiles: "), "{lost}");
     assert!(report.operations.iter().all(|one| one.name == "convolution 3×3, few channels"));
     // What comes then is not tried, and a training step neither passes nor panics.

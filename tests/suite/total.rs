@@ -118,7 +118,7 @@ fn sums_of_the_same_losses_share_a_binding() {
         values: losses,
         count: 30,
         weight: n as f32,
-        given: (n % 2 == 0).then_some(weight),
+        given: n.is_multiple_of(2).then_some(weight),
         metric: Some(1),
         total: None,
     };
