@@ -49,24 +49,34 @@ pub fn profile(ready: &mut Ready, seconds: f64, peaks: Option<&Peaks>) -> Result
     })
 }
 
+/// What launches of the same kernel and shape take together.
+#[derive(Default)]
+struct Sums {
+    calls: u64,
+    nanoseconds: u64,
+    multiply_adds: u64,
+    bytes: u64,
+    bound: f64,
+}
+
 /// Sums launches of the same kernel and shape; the longest total first.
 fn group<'a>(
     launches: impl Iterator<Item = (String, String, &'a Launch, u64)>,
     peaks: Option<&Peaks>,
 ) -> Vec<ProfileRow> {
-    let mut rows: HashMap<(String, String), (u64, u64, u64, u64, f64)> = HashMap::new();
+    let mut rows: HashMap<(String, String), Sums> = HashMap::new();
     for (kernel, shape, launch, nanoseconds) in launches {
         let row = rows.entry((kernel, shape)).or_default();
-        row.0 += 1;
-        row.1 += nanoseconds;
-        row.2 += launch.multiply_adds;
-        row.3 += launch.bytes();
-        row.4 += peaks.map_or(0.0, |peaks| peaks.bound(launch));
+        row.calls += 1;
+        row.nanoseconds += nanoseconds;
+        row.multiply_adds += launch.multiply_adds;
+        row.bytes += launch.bytes();
+        row.bound += peaks.map_or(0.0, |peaks| peaks.bound(launch));
     }
-    let total: u64 = rows.values().map(|row| row.1).sum();
+    let total: u64 = rows.values().map(|row| row.nanoseconds).sum();
     let mut rows: Vec<ProfileRow> = rows
         .into_iter()
-        .map(|((kernel, shape), (calls, nanoseconds, multiply_adds, bytes, bound))| ProfileRow {
+        .map(|((kernel, shape), Sums { calls, nanoseconds, multiply_adds, bytes, bound })| ProfileRow {
             kernel,
             shape,
             calls,
