@@ -376,7 +376,7 @@ fn grad_query(
         let s = masked(scores(own, rows, size.depth, local), size.scale, key + group, size.tokens);
         let p = exp_own(s, own_lse);
         // dout . v.
-        var dp: mat4x4<f32>;
+        var dp = mat4x4<f32>();
         for (var chunk = 0u; chunk < CHUNKS; chunk += 1u) {
             let c = chunk * TILE + 4u * group;
             fill_own(group, slot, dout_tile(own_out, c, size.depth));
@@ -433,7 +433,7 @@ fn grad_key_value(
         let l = lse_of(place.row, by_group);
         let p = mat4x4<f32>(exp(s[0] - l), exp(s[1] - l), exp(s[2] - l), exp(s[3] - l));
         // v . dout.
-        var dp: mat4x4<f32>;
+        var dp = mat4x4<f32>();
         for (var chunk = 0u; chunk < CHUNKS; chunk += 1u) {
             let c = chunk * TILE + 4u * group;
             fill_own(group, slot, qkv_tile(own + size.part_step, c, size.depth));

@@ -69,7 +69,7 @@ function fill({ report, done }: CheckProgress): void {
     for (const { family, wrong } of own) if (wrong !== null) rows.push(words(columns, `${family}: ${wrong}`));
   }
   byId('report-table').replaceChildren(
-    make('caption', { id: 'report-caption', textContent: 'Largest error of each operation and its gradients, by family of kernels' }),
+    make('caption', { id: 'report-caption', textContent: 'Largest error by family of kernels' }),
     make('thead', {}, make('tr', {}, ...['Operation', ...families].map((name) => heading(name, 'col')))),
     make('tbody', {}, ...rows),
   );
@@ -92,7 +92,7 @@ export function showReport(state: CheckProgress, stopped = false): string {
   );
   fill(state);
   byId('report-key').textContent =
-    `As a share of the result’s length; right is at most ${share(report.tolerance)}. –: the family has no kernel of its own for it.`;
+    `Of the result and its gradients, as a share of their length; right is at most ${share(report.tolerance)}. –: the family has no kernel of its own for it.`;
   byId('report').hidden = false;
   // A report that is not whole says where it ends.
   text = JSON.stringify(next === undefined ? report : { ...report, stopped_at: next }, null, 2);
