@@ -7,7 +7,7 @@
 // A workgroup makes 64 x 64 results (`grad_weight`: their sum over one slice of rows, into partial [slices, P(C), P(K)] and
 // [slices, P(K)], which reduce_rows.wgsl adds), 16 terms at a time; an invocation 8 rows of two quads. Terms of `left_tile` come in
 // quads: [quad of terms][row]; `right_tile` is [term][quad of columns]. Fills read clamped places; terms beyond the end
-// are zero in `left_tile`.
+// are zero in `left_tile`, of `grad_weight` in `right_tile`.
 
 const WG: u32 = 64u;
 const STEP_QUADS: u32 = 4u;
@@ -182,29 +182,41 @@ fn fill_left(rows: Rows, step: u32, pitch: u32) {
     left_tile[rows.terms + 2u][high + 4u][low] = select(ZERO, v3, far < pitch);
 }
 
-// A quad of terms of a row of x: of `left`, or of `other` behind it.
-fn term_of_both(row: u32, term: u32, size: Size) -> vec4<f32> {
-    let at = min(term, size.in_quads - 1u);
-    if (at < size.first_quads) {
-        return vec4<f32>(left[row * size.first_quads + at]);
-    }
-    return vec4<f32>(other[row * (size.in_quads - size.first_quads) + at - size.first_quads]);
+// Rows of x, which may be two tensors: places of two rows in `left`, and in `other` as if `left` were before them.
+struct BothRows {
+    rows: Rows,
+    first0: u32,
+    first1: u32,
+    other0: u32,
+    other1: u32,
 }
 
-// As `fill_left`, of x that may be two tensors; `rows.at0` and `at1` are rows.
-fn fill_left_of_both(rows: Rows, step: u32, size: Size) {
-    let high = rows.slot / GROUP;
-    let low = rows.slot % GROUP;
-    let near = step + rows.terms;
-    let far = near + 2u;
-    let v0 = term_of_both(rows.at0, near, size);
-    let v1 = term_of_both(rows.at0, far, size);
-    let v2 = term_of_both(rows.at1, near, size);
-    let v3 = term_of_both(rows.at1, far, size);
-    left_tile[rows.terms][high][low] = select(ZERO, v0, near < size.in_quads);
-    left_tile[rows.terms + 2u][high][low] = select(ZERO, v1, far < size.in_quads);
-    left_tile[rows.terms][high + 4u][low] = select(ZERO, v2, near < size.in_quads);
-    left_tile[rows.terms + 2u][high + 4u][low] = select(ZERO, v3, far < size.in_quads);
+fn both_rows(place: Place, size: Size, local: u32) -> BothRows {
+    // Rows of one vec4 are numbers of rows.
+    let rows = left_rows(place, size.rows, 1u, local);
+    let width = size.in_quads - size.first_quads;
+    return BothRows(
+        rows, rows.at0 * size.first_quads, rows.at1 * size.first_quads,
+        rows.at0 * width - size.first_quads, rows.at1 * width - size.first_quads,
+    );
+}
+
+// Fills one quad of terms of both rows.
+fn fill_term_of_both(both: BothRows, term: u32, slot_terms: u32, size: Size) {
+    let at = min(term, size.in_quads - 1u);
+    var v0 = ZERO;
+    var v1 = ZERO;
+    if (at < size.first_quads) {
+        v0 = vec4<f32>(left[both.first0 + at]);
+        v1 = vec4<f32>(left[both.first1 + at]);
+    } else {
+        v0 = vec4<f32>(other[both.other0 + at]);
+        v1 = vec4<f32>(other[both.other1 + at]);
+    }
+    let high = both.rows.slot / GROUP;
+    let low = both.rows.slot % GROUP;
+    left_tile[slot_terms][high][low] = select(ZERO, v0, term < size.in_quads);
+    left_tile[slot_terms][high + 4u][low] = select(ZERO, v1, term < size.in_quads);
 }
 
 // Rows of `right` as they are, from flat place `at` on, four rows apart; `last` is the same column of the last row.
@@ -220,6 +232,22 @@ fn fill_right(at: u32, last: u32, pitch: u32, local: u32) {
     right_tile[term + 4u][half][quad] = v1;
     right_tile[term + 8u][half][quad] = v2;
     right_tile[term + 12u][half][quad] = v3;
+}
+
+// As `fill_right` of `rows` rows, zeros behind them; the sum of what this invocation fills in.
+fn fill_right_rows(at: u32, last: u32, pitch: u32, rows: u32, local: u32) -> vec4<f32> {
+    let term = local / QUADS;
+    let half = local % QUADS / GROUP;
+    let quad = local % GROUP;
+    let v0 = select(ZERO, vec4<f32>(right[min(at, last)]), term < rows);
+    let v1 = select(ZERO, vec4<f32>(right[min(at + 4u * pitch, last)]), term + 4u < rows);
+    let v2 = select(ZERO, vec4<f32>(right[min(at + 8u * pitch, last)]), term + 8u < rows);
+    let v3 = select(ZERO, vec4<f32>(right[min(at + 12u * pitch, last)]), term + 12u < rows);
+    right_tile[term][half][quad] = v0;
+    right_tile[term + 4u][half][quad] = v1;
+    right_tile[term + 8u][half][quad] = v2;
+    right_tile[term + 12u][half][quad] = v3;
+    return (v0 + v1) + (v2 + v3);
 }
 
 fn put(size: Size, row: u32, quad: u32, value: vec4<f32>) {
@@ -263,13 +291,14 @@ fn forward(
     let quad_tiles = (size.out_quads + QUADS - 1u) / QUADS;
     let row_tiles = (size.rows + ROWS - 1u) / ROWS;
     let place = locate(group.y * groups.x + group.x, row_tiles, quad_tiles);
-    let rows = left_rows(place, size.rows, 1u, local);
+    let both = both_rows(place, size, local);
     let column = min(place.quad + local % QUADS, size.out_quads - 1u);
     let last = (4u * size.in_quads - 1u) * size.out_quads + column;
     var at = local / QUADS * size.out_quads + column;
     var tile: Tile;
     for (var step = 0u; step < size.in_quads; step += STEP_QUADS) {
-        fill_left_of_both(rows, step, size);
+        fill_term_of_both(both, step + both.rows.terms, both.rows.terms, size);
+        fill_term_of_both(both, step + both.rows.terms + 2u, both.rows.terms + 2u, size);
         fill_right(at, last, size.out_quads, local);
         at += 4u * STEP_QUADS * size.out_quads;
         workgroupBarrier();
@@ -374,7 +403,6 @@ fn grad_weight(
     var bias_sum = ZERO;
     var tile: Tile;
     for (var step = first; step < end; step += 4u * STEP_QUADS) {
-        let row = step + 4u * terms;
         let at0 = min(channel_at, last_channel);
         let at1 = min(channel_at + width, last_channel);
         let at2 = min(channel_at + 2u * width, last_channel);
@@ -394,20 +422,8 @@ fn grad_weight(
             v2 = vec4<f32>(other_left[at2]);
             v3 = vec4<f32>(other_left[at3]);
         }
-        fill_left_transposed(
-            terms, local % QUADS / GROUP, local % GROUP, select(ZERO, v0, row < end), select(ZERO, v1, row + 1u < end),
-            select(ZERO, v2, row + 2u < end), select(ZERO, v3, row + 3u < end),
-        );
-        fill_right(at, last, size.out_quads, local);
-        if (place.row == 0u) {
-            // What this invocation has just filled in.
-            let half = local % QUADS / GROUP;
-            let quad = local % GROUP;
-            bias_sum += select(ZERO, right_tile[terms][half][quad], step + terms < end);
-            bias_sum += select(ZERO, right_tile[terms + 4u][half][quad], step + terms + 4u < end);
-            bias_sum += select(ZERO, right_tile[terms + 8u][half][quad], step + terms + 8u < end);
-            bias_sum += select(ZERO, right_tile[terms + 12u][half][quad], step + terms + 12u < end);
-        }
+        fill_left_transposed(terms, local % QUADS / GROUP, local % GROUP, v0, v1, v2, v3);
+        bias_sum += fill_right_rows(at, last, size.out_quads, end - step, local);
         channel_at += 4u * STEP_QUADS * width;
         at += 4u * STEP_QUADS * size.out_quads;
         workgroupBarrier();
