@@ -47,23 +47,18 @@ alias Dx = vec4<f32>;
 @group(0) @binding(1) var<storage, read> second: array<Second>;
 @group(0) @binding(2) var<storage, read> stats: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> dy: array<Dy>;
-
 @group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(6) var<uniform> dx_size: Size;
-
 @group(0) @binding(5) var<storage, read_write> new_means: array<vec4<f32>>;
 @group(0) @binding(6) var<uniform> means_size: Size;
-
 @group(0) @binding(6) var<storage, read_write> modulation_gradient: array<f32>;
 @group(0) @binding(7) var<uniform> modulated_size: Size;
-
 @group(0) @binding(4) var<storage, read> addend: array<Addend>;
 @group(0) @binding(5) var<storage, read_write> sums_of_two: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dx_of_two: array<Dx>;
 @group(0) @binding(7) var<storage, read_write> means_of_two: array<vec4<f32>>;
 @group(0) @binding(8) var<uniform> two_size: Size;
-
 @group(0) @binding(4) var<storage, read> means: array<vec4<f32>>;
 
 var<workgroup> tree_a: array<vec4<f32>, WG>;
