@@ -443,7 +443,9 @@ mod tests {
                 case.name
             );
             for slice in bound {
-                assert_eq!(case.sizes[slice.buffer.0 as usize], slice.bytes, "{}", case.name);
+                // Of scratch it may be a part.
+                let size = case.sizes[slice.buffer.0 as usize];
+                assert!(slice.bytes > 0 && slice.offset + slice.bytes <= size, "{}", case.name);
             }
         }
     }
