@@ -67,7 +67,7 @@ for (const kind of ['Duet', 'DuetWorker']) {
     assert.equal(got.heard[0][5], 5);
     assert.match(got.mine.message, /mine/);
     if (got.wasm) assert.equal(got.wasm.code, 'network');
-    assertResponsive(got.gaps);
+    if (kind === 'DuetWorker') assertResponsive(got.gaps);
   });
 }
 

@@ -30,19 +30,38 @@ async function saved({ page }) {
   return JSON.parse(readFileSync(await download.path(), 'utf8'));
 }
 
-/** Starts a check by keyboard and waits until a part is computed. @param {Visit} visit @param {RegExp} part */
+/** Waits until a check is at a part, or beyond it: some are done in no time. @param {Visit} visit @param {number} part */
+async function reach(visit, part) {
+  const reached = (least) => parseInt(document.getElementById('check-progress-text').textContent, 10) >= least;
+  await visit.until(reached, { what: `part ${part}`, argument: part, timeout: WHOLE });
+}
+
+/** Starts a check by keyboard and waits until it is at a part. @param {Visit} visit @param {number} part */
 async function begin(visit, part) {
   await visit.page.locator('#check').focus();
   await visit.page.keyboard.press('Enter');
-  const { source } = part;
-  const reached = (words) => new RegExp(words).test(document.getElementById('check-progress-text').textContent);
-  await visit.until(reached, { what: source, argument: source, timeout: WHOLE });
+  await reach(visit, part);
 }
 
 /** Nothing is wider than the page. @param {Visit} visit */
 async function fits({ page }) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   assert.ok(wide <= 0, `${wide} pixels too wide`);
+}
+
+/** Keeps pictures in both colour schemes, wide and narrow. @param {Visit} visit @param {string} name */
+async function looks(visit, name) {
+  const { page } = visit;
+  for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+    await page.emulateMedia({ colorScheme });
+    for (const width of [1280, 320]) {
+      await page.setViewportSize({ width, height: 800 });
+      await fits(visit);
+      // Colours change over a tenth of a second.
+      await page.waitForTimeout(200);
+      await visit.screenshot(`check-${name}-${width}-${colorScheme}`);
+    }
+  }
 }
 
 test('a whole check in a worker', { timeout: WHOLE }, async () => {
@@ -57,12 +76,14 @@ test('a whole check in a worker', { timeout: WHOLE }, async () => {
     await visit.screenshot('check-before-light');
 
     const started = Date.now();
-    await begin(visit, /^1 of \d+: a training step$/);
+    await begin(visit, 1);
+    assert.match(await text(visit, 'check-progress-text'), /^1 of \d+: a training step$/);
     // The keyboard goes on to what can be pressed; what is known of the device is there already.
     assert.equal(await page.evaluate(() => document.activeElement?.id), 'check-cancel');
     assert.match(await text(visit, 'report-facts'), /Adapter\s+\S/);
     assert.equal(await page.locator('#report-table tbody tr').count(), 0);
-    await visit.until(() => /^12 of /.test(document.getElementById('check-progress-text').textContent), { what: 'the twelfth', timeout: WHOLE });
+    // The first of the slow ones beyond a quarter.
+    await reach(visit, 10);
     assert.match(await text(visit, 'verdict'), /^Nothing is wrong so far\.$/);
     assert.match(await text(visit, 'status'), /^Checking: 25.%\. Nothing is wrong so far\.$/);
     await visit.screenshot('check-running-light');
@@ -94,23 +115,17 @@ test('a whole check in a worker', { timeout: WHOLE }, async () => {
     assert.ok(report.pipelines > 50 && report.limits.workgroup_bytes >= 16_384, JSON.stringify(report.limits));
     assert.ok(report.operations.every(({ off, wrong }) => wrong === null && off <= report.tolerance));
 
-    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
-      await page.emulateMedia({ colorScheme });
-      for (const width of [1280, 320]) {
-        await page.setViewportSize({ width, height: 800 });
-        await fits(visit);
-        await visit.screenshot(`check-right-${width}-${colorScheme}`);
-      }
-    }
+    await looks(visit, 'right');
 
     // Another one, stopped: what was found stays, and says where it ends.
-    await begin(visit, /^2 of /);
+    await begin(visit, 2);
     await page.keyboard.press('Enter');
     await idle(visit);
     assert.equal(await text(visit, 'status'), 'Cancelled.');
-    assert.match(await text(visit, 'verdict'), /^Nothing is wrong so far\. Stopped at “convolution 3×3, few channels”\.$/);
     const stopped = await saved(visit);
-    assert.deepEqual([stopped.stopped_at, stopped.operations, stopped.training_step], ['convolution 3×3, few channels', [], null]);
+    assert.equal(await text(visit, 'verdict'), `Nothing is wrong so far. Stopped at “${stopped.stopped_at}”.`);
+    assert.equal(stopped.training_step, null);
+    assert.ok(stopped.operations.length < 12 && stopped.operations.every(({ name }) => name !== stopped.stopped_at), JSON.stringify(stopped));
     assert.ok(await page.locator('#check').isEnabled());
   });
 });
@@ -134,16 +149,17 @@ test('wrong numbers and a device that is lost are said so', { timeout: WHOLE }, 
         return globalThis.device;
       };
     });
-    await begin(visit, /^3 of \d+: convolution 3×3, tiles$/);
+    await begin(visit, 3);
     assert.ok(await page.evaluate(() => globalThis.changed), 'the shader was changed');
-    assert.match(await text(visit, 'verdict'), /^This device computes wrongly: 1 of \d+.operations\.$/);
+    assert.match(await text(visit, 'verdict'), /^This device computes wrongly: \d of \d+.operations\.$/);
     await page.evaluate(() => globalThis.device.destroy());
     await idle(visit);
     const verdict = await text(visit, 'verdict');
-    assert.match(verdict, /^This device computes wrongly: [12] of \d+.operations\. The device was lost at .+\.$/);
+    assert.match(verdict, /^This device computes wrongly: \d of \d+.operations\. The device was lost at .+\.$/);
     assert.equal(await text(visit, 'status'), verdict);
     assert.equal(await text(visit, 'alert'), '');
-    const [, step, first, why] = await cells(visit);
+    const [, step, first, why, ...rest] = await cells(visit);
+    assert.equal(rest.at(-1).at(-1), 'lost', 'what the device was lost at has a row');
     assert.deepEqual(step, ['a training step', 'right']);
     assert.match(first.join(), /^convolution 3×3, few channels,(0|\de-\d+),wrong: \de-\d+$/);
     assert.match(why[0], /^tiled: the result is off by .* of its length$/);
@@ -151,14 +167,7 @@ test('wrong numbers and a device that is lost are said so', { timeout: WHOLE }, 
     assert.deepEqual(Object.keys(report).sort(), [...KEYS].sort());
     assert.match(report.lost, /^[^:]+: .{4}/);
     assert.match(report.operations[1].wrong, /^the result is off by/);
-    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
-      await page.emulateMedia({ colorScheme });
-      for (const width of [1280, 320]) {
-        await page.setViewportSize({ width, height: 800 });
-        await fits(visit);
-        await visit.screenshot(`check-wrong-${width}-${colorScheme}`);
-      }
-    }
+    await looks(visit, 'wrong');
   });
 });
 

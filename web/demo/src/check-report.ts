@@ -42,8 +42,8 @@ function facts({ adapter, backend, software, driver, platform, limits, families,
   ];
 }
 
-function cell(one: CheckedOperation | undefined): HTMLTableCellElement {
-  if (!one) return make('td', { textContent: '–' });
+function cell(one: CheckedOperation | undefined, lost: boolean): HTMLTableCellElement {
+  if (!one) return make('td', lost ? { className: 'wrong', textContent: 'lost' } : { textContent: '–' });
   if (one.wrong === null) return make('td', { textContent: share(one.off) });
   return make('td', { className: 'wrong', textContent: `wrong: ${share(one.off)}` });
 }
@@ -62,9 +62,11 @@ function fill({ report, done }: CheckProgress): void {
     rows.push(make('tr', {}, heading('a training step', 'row'), came));
     if (step !== null) rows.push(words(columns, step));
   }
-  for (const name of new Set(operations.map((one) => one.name))) {
+  // The operation at which the device was lost has a row, too, though it may have come to nothing.
+  const lost = step === null ? report.lost?.split(': ')[0] : undefined;
+  for (const name of new Set([...operations.map((one) => one.name), ...(lost ? [lost] : [])])) {
     const own = operations.filter((one) => one.name === name);
-    const cells = families.map((family) => cell(own.find((one) => one.family === family)));
+    const cells = families.map((family) => cell(own.find((one) => one.family === family), name === lost));
     rows.push(make('tr', {}, heading(name, 'row'), ...cells));
     for (const { family, wrong } of own) if (wrong !== null) rows.push(words(columns, `${family}: ${wrong}`));
   }
