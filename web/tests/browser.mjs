@@ -18,6 +18,9 @@ export { engine, launch };
 /** Starting a browser, loading a page and compiling a model's pipelines on a software device. */
 export const SLOW = 180_000;
 
+/** Milliseconds after which a page that does not answer is asked once more. */
+const SILENCE = 20_000;
+
 /** Milliseconds for which nothing else of the page may run: usually, and once. A step of an explanation takes 100. */
 const GAPS = { usual: 50, longest: 1000 };
 
@@ -105,12 +108,16 @@ export class Visit {
    */
   async until(condition, { timeout = SLOW, what = String(condition), argument } = {}) {
     const end = Date.now() + timeout;
-    // A page that is on its way to another one is asked again there.
-    const holds = () =>
-      this.page.evaluate(condition, argument).catch((error) => {
+    // A page that is on its way to another one is asked again there, where it gave no answer, too.
+    const holds = () => {
+      const answer = this.page.evaluate(condition, argument).catch((error) => {
         if (error instanceof Unreached && Date.now() < end) return false;
         throw error;
       });
+      let timer;
+      const silence = new Promise((done) => (timer = setTimeout(() => done(false), SILENCE)));
+      return Promise.race([answer, silence]).finally(() => clearTimeout(timer));
+    };
     while (!(await holds())) {
       if (Date.now() > end) {
         throw new Error(`waited ${timeout / 1000} s for: ${what}\n${this.messages.join('\n')}`);
@@ -139,8 +146,9 @@ export class Visit {
   /** Runs a function before the scripts of every document that is opened from now on, and of its workers. @param {() => void} script */
   async stub(script) {
     await this.context.addInitScript(script);
-    // Scripts put before a page's own do not run in its workers.
-    this.route(/\/worker[^/]*\.js$/, async (file) => ({ type: 'text/javascript', body: `(${script})();\n${await file()}` }));
+    // Scripts put before a page's own do not run in its workers; and not every file of such a name is one.
+    const alone = `if (typeof document === 'undefined') (${script})();`;
+    this.route(/\/worker[^/]*\.js$/, async (file) => ({ type: 'text/javascript', body: `${alone}\n${await file()}` }));
   }
 
   /** Waits for `data-ready` on the page's root. */

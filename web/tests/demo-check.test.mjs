@@ -40,6 +40,8 @@ async function reach(visit, part) {
 async function begin(visit, part) {
   await visit.page.locator('#check').focus();
   await visit.page.keyboard.press('Enter');
+  // What a check before it reached is shown until this one begins.
+  await visit.until(() => document.documentElement.dataset.busy === 'true', { what: 'a check to begin' });
   await reach(visit, part);
 }
 
@@ -132,7 +134,7 @@ test('a whole check in a worker', { timeout: WHOLE }, async () => {
 });
 
 test('wrong numbers and a device that is lost are said so', { timeout: WHOLE }, async () => {
-  await pages.visit('/demo/check.html?thread=main', {}, async (visit) => {
+  await pages.visit('/demo/check.html?thread=main', { expected: engine.lost }, async (visit) => {
     const { page } = visit;
     await visit.ready();
     await page.evaluate(() => {

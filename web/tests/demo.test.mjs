@@ -124,6 +124,7 @@ test('uploading and drawing', { timeout: SLOW }, async () => {
     const after = await bars(visit);
     assert.notDeepEqual(after, before, 'another image, other probabilities');
 
+    await page.locator('#draw').scrollIntoViewIfNeeded();
     const box = await page.locator('#draw').boundingBox();
     await page.mouse.move(box.x + box.width * 0.1, box.y + box.height * 0.3);
     await page.mouse.down();

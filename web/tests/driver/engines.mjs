@@ -45,6 +45,7 @@ const FIREFOX = {
  * @property {string[]} places where Debian and others put it
  * @property {object} launch what puppeteer is told
  * @property {RegExp[]} harmless what the browser says of itself and not of the page
+ * @property {RegExp[]} lost what it says of a device that a test destroys while the page works with it
  * @property {RegExp} platform of reports
  * @property {string[]} [short] beginnings of the files that are run where nothing is asked for; all, where there is no list
  * @property {{ subgroups?: string, heap?: string, drag?: string }} lacks what is not there, and why
@@ -60,6 +61,7 @@ export const ENGINES = {
     places: ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'],
     launch: CHROMIUM,
     harmless: [/powerPreference/, /Automatic fallback to software/],
+    lost: [],
     platform: /Chrom/,
     lacks: {},
   },
@@ -71,6 +73,7 @@ export const ENGINES = {
     places: ['/usr/bin/firefox-esr', '/usr/bin/firefox'],
     launch: FIREFOX,
     harmless: [],
+    lost: [/Parent device is lost/, /errors while creating shader module/],
     platform: /Firefox/,
     // What an engine can get wrong; the rest is the page's own logic, and `make slow-test` runs it here, too.
     short: ['driver', 'golden', 'parity', 'shaders', 'api.', 'api-explain', 'api-device', 'api-failures', 'demo.'],

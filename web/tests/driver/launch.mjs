@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import puppeteer from 'puppeteer-core';
 import { engine, program } from './engines.mjs';
+import { HABITS } from './habits.mjs';
 import { Context } from './page.mjs';
 
 const VIEWPORT = { width: 1280, height: 720 };
@@ -32,39 +33,11 @@ export class Browser {
   async newContext({ viewport = VIEWPORT, colorScheme = 'light', permissions = [], origin } = {}) {
     const folder = mkdtempSync(path.join(tmpdir(), 'duet-downloads-'));
     const inner = await this.inner.createBrowserContext({ downloadBehavior: { policy: 'allow', downloadPath: folder } });
-    if (permissions.length > 0) await HABITS[engine.name].grant(inner, origin, permissions);
-    const paint = (tab, scheme) => HABITS[engine.name].paint(this.inner, tab, scheme);
-    const prepare = async (tab) => {
-      await tab.setViewport(viewport);
-      await paint(tab, colorScheme);
-      await HABITS[engine.name].focus(tab);
-    };
-    return new Context(inner, folder, prepare, paint);
+    const habits = HABITS[engine.name];
+    if (permissions.length > 0) await habits.grant(inner, origin, permissions);
+    return new Context(inner, folder, habits, { viewport, colorScheme });
   }
 }
-
-/** What each engine has ways of its own for. */
-const HABITS = {
-  chromium: {
-    grant: (context, origin, permissions) =>
-      context.overridePermissions(origin, permissions.map((one) => (one === 'clipboard-write' ? 'clipboard-sanitized-write' : one))),
-    paint: (_, tab, value) => tab.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }]),
-    // A page behind another one runs on as if it were in front.
-    focus: (tab) => tab.emulateFocusedPage(true),
-  },
-  firefox: {
-    // Given by a preference at the start.
-    grant: async () => undefined,
-    /** WebDriver BiDi has no command for it: a script of the browser's own sets the preference, of all its pages. */
-    async paint({ connection }, _, scheme) {
-      const { result } = await connection.send('browsingContext.getTree', { 'moz:scope': 'chrome' });
-      const value = { dark: 0, light: 1 }[scheme];
-      const expression = `Services.prefs.setIntPref('layout.css.prefers-color-scheme.content-override', ${value})`;
-      await connection.send('script.evaluate', { expression, target: { context: result.contexts[0].context }, awaitPromise: false });
-    },
-    focus: async () => undefined,
-  },
-};
 
 /** Starts the browser with a fresh profile. */
 export async function launch() {

@@ -5,6 +5,7 @@
 import { EventEmitter } from 'node:events';
 import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { runInThisContext } from 'node:vm';
 import { Locator } from './locator.mjs';
 import { call } from './wire.mjs';
 
@@ -23,9 +24,7 @@ export class Page extends EventEmitter {
     this.mouse = tab.mouse;
     /** Milliseconds that an element is waited for. */
     this.patience = 30_000;
-    tab.on('console', (message) => {
-      this.emit('console', { type: message.type(), text: message.text(), address: message.location().url ?? '' });
-    });
+    context.habits.listen(context.inner.browser(), tab, (message) => this.emit('console', message));
     tab.on('pageerror', (error) => this.emit('pageerror', error));
     tab.on('error', () => this.emit('crash'));
     tab.on('request', (request) => this.emit('request', request));
@@ -62,8 +61,14 @@ export class Page extends EventEmitter {
   evaluate = (body, argument) => call(this.tab, body, argument);
   /** Runs a function in the page on handles. @param {Function} body @param {unknown} argument @param {unknown[]} handles */
   call = (body, argument, handles) => call(this.tab, body, argument, handles);
-  /** Runs a function before each document's own scripts, from the next document on. @param {() => void} script */
-  addInitScript = (script) => this.tab.evaluateOnNewDocument(script);
+  /**
+   * Runs a function before each document's own scripts, from the next document on; not in the blank one that Firefox has on the
+   * way, which is not secure and so has no WebGPU to change.
+   * @param {() => void} script
+   */
+  addInitScript = (script) => this.tab.evaluateOnNewDocument(runInThisContext(`() => {
+    if (isSecureContext) (${script})();
+  }`));
 
   /** @param {string} selector */
   locator = (selector) => new Locator(this, [['css', selector]]);
@@ -83,14 +88,14 @@ export class Context {
   /**
    * @param {import('puppeteer-core').BrowserContext} inner
    * @param {string} folder where downloads go
-   * @param {(tab: import('puppeteer-core').Page) => Promise<void>} prepare a new page
-   * @param {(tab: import('puppeteer-core').Page, scheme: 'light' | 'dark') => Promise<void>} paint
+   * @param {import('./habits.mjs').Habits} habits
+   * @param {{ viewport: { width: number, height: number }, colorScheme: 'light' | 'dark' }} looks of new pages
    */
-  constructor(inner, folder, prepare, paint) {
+  constructor(inner, folder, habits, looks) {
     this.inner = inner;
     this.folder = folder;
-    this.prepare = prepare;
-    this.paint = paint;
+    this.habits = habits;
+    this.looks = looks;
     /** @type {Page[]} */
     this.pages = [];
     /** @type {(() => void)[]} */
@@ -102,12 +107,17 @@ export class Context {
 
   async newPage() {
     const tab = await this.inner.newPage();
-    await this.prepare(tab);
+    await tab.setViewport(this.looks.viewport);
+    await this.paint(tab, this.looks.colorScheme);
+    await this.habits.focus(tab);
     const page = new Page(tab, this);
     for (const script of this.scripts) await page.addInitScript(script);
     this.pages.push(page);
     return page;
   }
+
+  /** Sets what style sheets are told of the preferred colours. @param {import('puppeteer-core').Page} tab @param {'light' | 'dark'} scheme */
+  paint = (tab, scheme) => this.habits.paint(this.inner.browser(), tab, scheme);
 
   /** Runs a function before the scripts of every document from now on. @param {() => void} script */
   async addInitScript(script) {
