@@ -83,8 +83,8 @@ const folders = { '/dist/': dist(), '/data/': data, '/ort/': ort, '/peers/page.h
 const server = await serve(folders, { policy: POLICY });
 const browser = await launch();
 try {
-  const page = await browser.newPage();
-  page.on('console', (message) => message.type() === 'error' && console.error(message.text()));
+  const page = await (await browser.newContext()).newPage();
+  page.on('console', ({ type, text }) => type === 'error' && console.error(text));
   page.on('pageerror', (error) => console.error(error.message));
   await page.goto(`${server.url}/peers/page.html`);
   const adapter = await page.evaluate(async () => {

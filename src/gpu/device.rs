@@ -386,6 +386,14 @@ impl Device {
         }
     }
 
+    /// Fails where the device is known to be lost: nothing is asked of it any more, and a browser has nothing to complain of.
+    pub(super) fn alive(&self) -> Result<()> {
+        match &*lock(&self.shared.failure) {
+            Some(Failure::Lost(reason)) => Err(Error::DeviceLost { reason: reason.clone() }),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives the device up on purpose: everything on it fails with [`Error::DeviceLost`] from now on.
     pub fn destroy(&self) {
         self.shared.device.destroy();

@@ -183,12 +183,13 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::Shape`] for a missing or too small external buffer, [`Error::OutOfMemory`], [`Error::LimitTooSmall`],
-    /// [`Error::Gpu`] where a shader is refused.
+    /// [`Error::Gpu`] where a shader is refused, [`Error::DeviceLost`].
     pub async fn load(
         &self,
         program: &Program,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
+        self.alive()?;
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for (index, spec) in program.buffers.iter().enumerate() {
             buffers.push(match spec {

@@ -11,6 +11,9 @@ impl Device {
     /// Compiles the pipelines of `program` that do not exist yet, several at a time, without allocating anything. In a browser
     /// the GPU process does so by itself, and this is no more than asking for them early.
     pub fn compile(&self, program: &Program) {
+        if self.alive().is_err() {
+            return;
+        }
         let missing: Vec<&Kernel> = {
             let known = lock(&self.shared.pipelines);
             program.kernels().into_iter().filter(|kernel| !known.contains_key(*kernel)).collect()

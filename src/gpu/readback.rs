@@ -167,9 +167,13 @@ impl Device {
     /// Why memory of `bytes` bytes to read through could not be mapped on a device that had nothing else to say: some
     /// browsers find out only there that they have none.
     async fn not_mapped(&self, bytes: u64) -> Error {
-        // A lost device ends what waits for it before it tells of its loss; an answer of any kind comes after both.
+        // A lost device ends what waits for it before it tells of its loss; an answer of any kind comes after both. Firefox
+        // answers a scope of a lost device by itself, before it tells: there the queue's answer is one.
         #[cfg(target_arch = "wasm32")]
-        self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation).pop().await;
+        {
+            self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation).pop().await;
+            self.submitted().await.ok();
+        }
         self.check().err().unwrap_or(Error::OutOfMemory { need: bytes })
     }
 

@@ -4,7 +4,7 @@
 #   data    the official Fashion-MNIST files
 #   wasm    Debian's compiler for WebAssembly, where rustup cannot add the target
 #   web     Node.js, to build the page
-#   browser a browser, to test the page
+#   browser two browsers, Chromium and Firefox, to test the page ($CHROMIUM and $FIREFOX name others)
 #   shaders compilers of the languages that shaders are translated to, to test that they read them
 #   python  Python with virtual environments, to compare with other projects
 # Runs apt-get as root or through sudo; where neither is possible it prints the command and stops.
@@ -42,6 +42,11 @@ for part in "$@"; do
             [ -n "$found" ] || found=$(command -v "$name" || true)
         done
         [ -n "$found" ] || want chromium
+        found="${FIREFOX:-}"
+        for name in firefox-esr firefox; do
+            [ -n "$found" ] || found=$(command -v "$name" || true)
+        done
+        [ -n "$found" ] || want firefox-esr
         ;;
     shaders)
         command -v glslangValidator >/dev/null 2>&1 || want glslang-tools

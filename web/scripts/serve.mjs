@@ -140,13 +140,15 @@ async function resolve(served, url) {
 /**
  * Serves a folder, or several under a prefix each (a prefix may also stand for one file).
  * @param {string | Record<string, string>} folders
- * @param {{ port?: number, policy?: string }} [options] port 0 (the default) takes any free one
+ * @param {{ port?: number, policy?: string, answer?: (request: import('node:http').IncomingMessage, response: import('node:http').ServerResponse) => Promise<boolean> }} [options]
+ * port 0 (the default) takes any free one; `answer` is asked first and says whether it answered
  * @returns {Promise<{ url: string, close: () => Promise<void> }>} `url` ends without a slash
  */
-export async function serve(folders, { port = 0, policy = STRICT_POLICY } = {}) {
+export async function serve(folders, { port = 0, policy = STRICT_POLICY, answer } = {}) {
   const served = await mounts(folders);
   const server = createServer(async (request, response) => {
     try {
+      if (await answer?.(request, response)) return;
       if (request.method !== 'GET' && request.method !== 'HEAD') {
         throw new Refusal(405, 'only GET and HEAD', { Allow: 'GET, HEAD' });
       }

@@ -65,7 +65,7 @@ export async function openDevice(engine: Opener, device: GPUDevice | undefined):
   // Browsers tell the exact name only where they think it gives nobody away.
   const info = opened?.adapterInfo ?? chosen.info;
   return {
-    adapter: info.description || `${info.vendor} ${info.architecture}`.trim(),
+    adapter: info.description || `${info.vendor} ${info.architecture}`.trim() || 'a device that the browser does not name',
     own: device ? undefined : opened,
   };
 }

@@ -19,13 +19,8 @@ const { run } = libraryPage();
 async function stubbed(stub, body, argument) {
   let answer;
   await pages.visit('/pages/bare.html', {}, async (visit) => {
-    const { page, context, url } = visit;
-    await context.addInitScript(stub);
-    // Scripts put before a page's own do not run in its workers.
-    await context.route(/\/worker\.js$/, async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, body: `(${stub})();\n${await response.text()}` });
-    });
+    const { page, url } = visit;
+    await visit.stub(stub);
     await page.goto(`${url}/pages/library.html`);
     await visit.ready();
     answer = await page.evaluate(body, argument);
@@ -153,6 +148,21 @@ test('the adapter that is named is the one that is used', { timeout: SLOW }, asy
     return { named, used, asked };
   });
   assert.deepEqual(got, { named: ['GPU number 1'], used: ['GPU number 1'], asked: 1 });
+});
+
+test('an adapter that the browser does not name has words all the same', { timeout: SLOW }, async () => {
+  const got = await run(async () => {
+    const { duet } = globalThis;
+    const told = Object.getOwnPropertyDescriptor(GPUDevice.prototype, 'adapterInfo');
+    const info = { vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: true };
+    Object.defineProperty(GPUDevice.prototype, 'adapterInfo', { ...told, get: () => info });
+    const model = await duet.Duet.load('/fixtures/tiny.safetensors');
+    const { adapter } = model.info;
+    await model.dispose();
+    Object.defineProperty(GPUDevice.prototype, 'adapterInfo', told);
+    return adapter;
+  });
+  assert.equal(got, 'a device that the browser does not name');
 });
 
 for (const kind of ['Duet', 'DuetWorker']) {

@@ -1,18 +1,25 @@
 /**
- * Chromium with WebGPU for the tests of one file: pages served from this machine, with everything that a page complains
- * about on its console collected and held against it.
+ * A browser with WebGPU for the tests of one file: pages served from this machine, with everything that a page complains
+ * about on its console collected and held against it. Which browser: `driver/engines.mjs`.
  */
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { after } from 'node:test';
-import { chromium as playwright } from 'playwright-core';
 import { STRICT_POLICY, serve } from '../scripts/serve.mjs';
-import { ARTIFACTS, FIXTURES, PAGES, TESTS, chromium, dist, fixture } from './paths.mjs';
+import { engine } from './driver/engines.mjs';
+import { launch } from './driver/launch.mjs';
+import { Unreached } from './driver/wire.mjs';
+import { ARTIFACTS, FIXTURES, PAGES, TESTS, dist, fixture } from './paths.mjs';
+
+export { engine, launch };
 
 /** Starting a browser, loading a page and compiling a model's pipelines on a software device. */
 export const SLOW = 180_000;
+
+/** Milliseconds after which a page that does not answer is asked once more. */
+const SILENCE = 20_000;
 
 /** Milliseconds for which nothing else of the page may run: usually, and once. A step of an explanation takes 100. */
 const GAPS = { usual: 50, longest: 1000 };
@@ -24,30 +31,10 @@ export function assertResponsive(gaps) {
   assert.ok(gaps.longest <= GAPS.longest, `nothing else ran for ${gaps.longest.toFixed(0)} ms`);
 }
 
-/** WebGPU without a GPU, and nothing that talks to the network by itself. */
-const FLAGS = [
-  '--no-sandbox',
-  '--enable-unsafe-webgpu',
-  '--use-webgpu-adapter=swiftshader',
-  // Web pages see how much memory they use, which the test of growth wants to know.
-  '--enable-precise-memory-info',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
-
-/** What Chromium says of itself and not of the page. */
-const HARMLESS = [/powerPreference/, /Automatic fallback to software/];
-
-/** @typedef {import('playwright-core').Page} Page */
-/** @typedef {import('playwright-core').BrowserContext} BrowserContext */
-
-/** Starts Chromium with a fresh profile. */
-export function launch() {
-  return playwright.launch({ executablePath: chromium(), headless: true, args: FLAGS });
-}
+/** @typedef {import('./driver/page.mjs').Page} Page */
+/** @typedef {import('./driver/page.mjs').Context} BrowserContext */
+/** @typedef {import('./driver/launch.mjs').Browser} Browser */
+/** @typedef {{ status?: number, type?: string, body: string }} Answer */
 
 /** The folders of a test page: the library, fixtures, pages and the tests' own modules. */
 export function libraryFolders() {
@@ -55,35 +42,52 @@ export function libraryFolders() {
   return { '/dist/': dist(), '/fixtures/': FIXTURES, '/pages/': PAGES, '/tests/': TESTS };
 }
 
-/** Makes a context's browser one without WebGPU. @param {BrowserContext} context */
-async function withoutWebGpu(context) {
-  const remove = () => {
-    Object.defineProperty(Object.getPrototypeOf(navigator), 'gpu', { get: () => undefined, configurable: true });
+/** Makes a browser one without WebGPU. */
+function withoutWebGpu() {
+  Object.defineProperty(Object.getPrototypeOf(navigator), 'gpu', { get: () => undefined, configurable: true });
+}
+
+/** Asks the server for the file, whatever is answered in its place. */
+const FILE = 'x-file';
+
+/** What a server of tests answers in place of its files, and what it was asked. */
+class Desk {
+  /** @type {Map<RegExp, (file: () => Promise<string>) => Promise<Answer> | Answer>} */
+  routes = new Map();
+  /** @type {{ method: string, path: string }[]} */
+  requests = [];
+
+  /** For `serve`. @param {import('node:http').IncomingMessage} request @param {import('node:http').ServerResponse} response */
+  answer = async (request, response) => {
+    const { method, url, headers } = request;
+    const { pathname, href } = new URL(url, `http://${headers.host}`);
+    if (headers[FILE] !== undefined) return false;
+    this.requests.push({ method, path: pathname });
+    const found = [...this.routes].find(([pattern]) => pattern.test(pathname));
+    if (found === undefined) return false;
+    const file = async () => (await fetch(href, { headers: { [FILE]: '' } })).text();
+    const { status = 200, type = 'text/plain', body } = await found[1](file);
+    response.writeHead(status, { 'Content-Type': `${type}; charset=utf-8` });
+    response.end(body);
+    return true;
   };
-  await context.addInitScript(remove);
-  // Scripts put before a page's own do not run in its workers.
-  await context.route(/worker[^/]*\.js$/, async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: `(${remove})();\n${await response.text()}` });
-  });
 }
 
 /** A page and what it complained about. */
 export class Visit {
-  /** @param {Page} page @param {BrowserContext} context @param {string} url @param {RegExp[]} expected */
-  constructor(page, context, url, expected) {
+  /** @param {Page} page @param {BrowserContext} context @param {string} url @param {RegExp[]} expected @param {Desk} [desk] */
+  constructor(page, context, url, expected, desk = new Desk()) {
     this.page = page;
     this.context = context;
     this.url = url;
     /** Complaints that this page may have. Tests add to it what they provoke. */
-    this.expected = [...HARMLESS, ...expected];
+    this.expected = [...engine.harmless, ...expected];
+    this.desk = desk;
     /** @type {string[]} */
     this.messages = [];
-    page.on('console', (message) => {
+    page.on('console', ({ type, text, address }) => {
       // Chromium reports WebGPU's validation errors as warnings.
-      if (['error', 'warning'].includes(message.type())) {
-        this.messages.push(`${message.type()}: ${message.text()} (${message.location().url})`);
-      }
+      if (['error', 'warn'].includes(type)) this.messages.push(`${type}: ${text} (${address})`);
     });
     page.on('pageerror', (error) => this.messages.push(`uncaught: ${error.stack ?? error.message}`));
     page.on('crash', () => this.messages.push('the page crashed'));
@@ -104,12 +108,47 @@ export class Visit {
    */
   async until(condition, { timeout = SLOW, what = String(condition), argument } = {}) {
     const end = Date.now() + timeout;
-    while (!(await this.page.evaluate(condition, argument))) {
+    // A page that is on its way to another one is asked again there, where it gave no answer, too.
+    const holds = () => {
+      const answer = this.page.evaluate(condition, argument).catch((error) => {
+        if (error instanceof Unreached && Date.now() < end) return false;
+        throw error;
+      });
+      let timer;
+      const silence = new Promise((done) => (timer = setTimeout(() => done(false), SILENCE)));
+      return Promise.race([answer, silence]).finally(() => clearTimeout(timer));
+    };
+    while (!(await holds())) {
       if (Date.now() > end) {
         throw new Error(`waited ${timeout / 1000} s for: ${what}\n${this.messages.join('\n')}`);
       }
       await new Promise((done) => setTimeout(done, 50));
     }
+  }
+
+  /** What was asked of the server since the page was opened. */
+  get requests() {
+    return this.desk.requests;
+  }
+
+  /**
+   * Answers requests whose path fits in place of the server's file, of which `file` gives the text.
+   * @param {RegExp} pattern @param {(file: () => Promise<string>) => Promise<Answer> | Answer} reply
+   */
+  route(pattern, reply) {
+    this.desk.routes.set(pattern, reply);
+  }
+  /** @param {RegExp} pattern the same object */
+  unroute(pattern) {
+    this.desk.routes.delete(pattern);
+  }
+
+  /** Runs a function before the scripts of every document that is opened from now on, and of its workers. @param {() => void} script */
+  async stub(script) {
+    await this.context.addInitScript(script);
+    // Scripts put before a page's own do not run in its workers; and not every file of such a name is one.
+    const alone = `if (typeof document === 'undefined') (${script})();`;
+    this.route(/\/worker[^/]*\.js$/, async (file) => ({ type: 'text/javascript', body: `${alone}\n${await file()}` }));
   }
 
   /** Waits for `data-ready` on the page's root. */
@@ -130,12 +169,13 @@ export class Visit {
  * @param {{ policy?: string }} [options]
  */
 export function site(folders, { policy = STRICT_POLICY } = {}) {
-  /** @type {Promise<{ browser: import('playwright-core').Browser, server: Awaited<ReturnType<typeof serve>> }> | undefined} */
+  /** @type {Promise<{ browser: Browser, server: Awaited<ReturnType<typeof serve>> }> | undefined} */
   let started;
+  const desk = new Desk();
   // Started by the first test: hooks of a whole file do not wait for one another.
   const start = () => {
     started ??= (async () => {
-      const server = await serve(folders(), { policy });
+      const server = await serve(folders(), { policy, answer: desk.answer });
       try {
         return { server, browser: await launch() };
       } catch (error) {
@@ -154,14 +194,17 @@ export function site(folders, { policy = STRICT_POLICY } = {}) {
   /**
    * Opens a page in a context of its own. The caller closes the context.
    * @param {string} address
-   * @param {{ webgpu?: boolean, expected?: RegExp[], context?: import('playwright-core').BrowserContextOptions }} [options]
+   * @param {{ webgpu?: boolean, expected?: RegExp[], context?: Parameters<Browser['newContext']>[0] }} [options]
    */
   async function open(address, { webgpu = true, expected = [], context: settings = {} } = {}) {
     const { browser, server } = await start();
-    const context = await browser.newContext(settings);
-    if (!webgpu) await withoutWebGpu(context);
+    const context = await browser.newContext({ ...settings, origin: server.url });
+    // Pages are opened one after the other: what is answered and asked is the last one's.
+    desk.routes.clear();
+    desk.requests = [];
     const page = await context.newPage();
-    const visit = new Visit(page, context, server.url, expected);
+    const visit = new Visit(page, context, server.url, expected, desk);
+    if (!webgpu) await visit.stub(withoutWebGpu);
     await page.goto(server.url + address);
     return visit;
   }

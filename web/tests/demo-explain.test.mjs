@@ -12,7 +12,7 @@ import { idle, more, openModel, pixels, shown, start, text, work } from './visit
 
 const pages = site(() => ({ '/demo/': demo() }));
 
-/** Names of the gallery's columns, and which is chosen. @param {import('playwright-core').Page} page */
+/** Names of the gallery's columns, and which is chosen. @param {import('./browser.mjs').Page} page */
 const gallery = (page) =>
   page.locator('#gallery button').evaluateAll((all) => all.map((one) => [one.getAttribute('aria-label'), one.getAttribute('aria-pressed') === 'true']));
 
@@ -40,8 +40,8 @@ test('every class at once, one of them large', { timeout: 2 * SLOW }, async () =
     assert.deepEqual((await gallery(page)).map(([, chosen]) => chosen), columns.map((_, i) => i === columns.length - 1));
     assert.notDeepEqual(await pixels(visit, 'result-counterfactual'), before);
     assert.match(await page.locator('#result-counterfactual').getAttribute('aria-label'), new RegExp(`towards ${labels.at(-1)}`));
-    const [sheet] = await Promise.all([page.waitForEvent('download'), page.locator('#result-save').click()]);
-    const bytes = readFileSync(await sheet.path());
+    const sheet = await page.download(() => page.locator('#result-save').click());
+    const bytes = readFileSync(sheet.path);
     assert.ok(bytes.readUInt32BE(20) > 9 * 112, 'a row for each class');
   });
 });

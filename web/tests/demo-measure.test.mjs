@@ -4,12 +4,12 @@
  */
 
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { SLOW, site } from './browser.mjs';
+import { SLOW, engine, site } from './browser.mjs';
 import { assertReport } from './evaluations.mjs';
 import { demo, fixture } from './paths.mjs';
 import { idle, openModel, shown, start, text, work } from './visitor.mjs';
@@ -37,10 +37,10 @@ function garments() {
 }
 
 /** Drops a file or folder of this machine on an element, as a person does. @param {Visit} visit @param {string} selector @param {string[]} files */
-async function drop({ page, context }, selector, files) {
+async function drop({ page }, selector, files) {
   await page.locator(selector).scrollIntoViewIfNeeded();
   const { x, y, width } = await page.locator(selector).boundingBox();
-  const session = await context.newCDPSession(page);
+  const session = await page.tab.createCDPSession();
   const data = { items: [], files, dragOperationsMask: 1 };
   for (const type of ['dragEnter', 'dragOver', 'drop']) {
     await session.send('Input.dispatchDragEvent', { type, x: x + width / 2, y: y + 30, data });
@@ -48,10 +48,23 @@ async function drop({ page, context }, selector, files) {
   await session.detach();
 }
 
+/** Chooses a folder, as the page hears of it: no driver can choose one in every engine. @param {Visit} visit @param {string} root */
+function chooseFolder({ page }, root) {
+  const names = readdirSync(root, { recursive: true }).map(String).filter((name) => statSync(path.join(root, name)).isFile());
+  const files = names.map((name) => [path.join(path.basename(root), name), Uint8Array.from(readFileSync(path.join(root, name)))]);
+  return page.evaluate((all) => {
+    const made = all.map(([name, bytes]) =>
+      Object.defineProperty(new File([bytes], name.split('/').at(-1)), 'webkitRelativePath', { value: name }));
+    const input = document.getElementById('measure-folder');
+    Object.defineProperty(input, 'files', { value: made, configurable: true });
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+  }, files);
+}
+
 /** What "Download JSON" gives. @param {Visit} visit */
 async function downloaded({ page }) {
-  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#measure-save').click()]);
-  return [download.suggestedFilename(), JSON.parse(readFileSync(await download.path(), 'utf8'))];
+  const download = await page.download(() => page.locator('#measure-save').click());
+  return [download.name, JSON.parse(readFileSync(download.path, 'utf8'))];
 }
 
 /** Words of a table's cells, row by row. @param {Visit} visit @param {string} id */
@@ -64,7 +77,7 @@ const pair = (prefix, packed) =>
     return { name: `${prefix}-${part}-ubyte${packed ? '.gz' : ''}`, mimeType: 'application/octet-stream', buffer: packed ? gzipSync(bytes) : bytes };
   });
 
-test('a dropped folder is measured as natively, and everything of it can be read', { timeout: SLOW }, async () => {
+test('a dropped folder is measured as natively, and everything of it can be read', { timeout: SLOW }, async (t) => {
   // Unreadable pictures go to the console, too.
   await pages.visit('/demo/', { context: { viewport: { width: 1200, height: 900 } } }, async (visit) => {
     const { page } = visit;
@@ -72,7 +85,9 @@ test('a dropped folder is measured as natively, and everything of it can be read
     await page.locator('#tab-measure').click();
     await page.locator('#measure').click();
     assert.match(await text(visit, 'alert'), /no test set yet/);
-    await work(visit, () => drop(visit, '#measure-drop', [garments()]));
+    const root = garments();
+    if (engine.lacks.drag) t.diagnostic(`the folder is chosen and not dropped: ${engine.lacks.drag}`);
+    await work(visit, () => (engine.lacks.drag ? chooseFolder(visit, root) : drop(visit, '#measure-drop', [root])));
     assert.equal(await text(visit, 'alert'), '');
     assert.match(await text(visit, 'measure-found'), /^garments: 21.images of 10 of the model’s 10 classes\.$/);
     const leftOut = await page.locator('#measure-left-out li').allInnerTexts();

@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { SLOW, site } from './browser.mjs';
 import { demo, fixture } from './paths.mjs';
 import { png } from './png.mjs';
-import { bars, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
+import { bars, dropFiles, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 
@@ -34,16 +34,6 @@ async function quick({ page }) {
   await page.locator('#steps').selectOption('25');
   await page.locator('#noise').fill('0.05');
 }
-/** Files to drop. @param {Visit} visit @param {[string, Buffer][]} files */
-const dragged = ({ page }, files) =>
-  page.evaluateHandle(
-    (all) => {
-      const transfer = new DataTransfer();
-      for (const [name, bytes] of all) transfer.items.add(new File([Uint8Array.from(bytes)], name));
-      return transfer;
-    },
-    files.map(([name, bytes]) => [name, [...bytes]]),
-  );
 
 test('what the list names is there, each sample too', () => {
   const models = list();
@@ -64,14 +54,10 @@ test('what the list names is there, each sample too', () => {
 test('a model of the menu takes the place of the first, with its pictures, labels and address', { timeout: 3 * SLOW }, async () => {
   await pages.visit('/demo/', {}, async (visit) => {
     const { page } = visit;
-    /** @type {string[]} */
-    const fetched = [];
-    page.on('request', (request) => fetched.push(request.url()));
-    await page.reload();
     await start(visit);
     assert.equal(await used(visit), 'Fashion-MNIST');
     assert.equal(new URL(page.url()).search, '', 'the first one needs no word');
-    const weights = () => fetched.filter((address) => address.endsWith('.safetensors')).map((address) => address.slice(visit.url.length));
+    const weights = () => visit.requests.map(({ path: address }) => address).filter((address) => address.endsWith('.safetensors'));
     assert.deepEqual(weights(), ['/demo/model.safetensors'], 'only the model in use is fetched');
     await quick(visit);
     await work(visit, () => page.locator('#explain').click());
@@ -164,7 +150,7 @@ test('a download that fails, breaks off or is stopped leaves the model that was 
     await start(visit);
     await quick(visit);
     const before = await bars(visit);
-    const model = '**/models/blood-cells/model.safetensors';
+    const model = /\/models\/blood-cells\/model\.safetensors$/;
     const unchanged = async () => {
       assert.equal(await used(visit), 'Fashion-MNIST');
       assert.equal(await page.locator('#model-menu [aria-busy=true]').count(), 0);
@@ -173,24 +159,24 @@ test('a download that fails, breaks off or is stopped leaves the model that was 
       assert.equal(new URL(page.url()).search, '');
       assert.match(await text(visit, 'status'), /Still using Fashion-MNIST, the model loaded before/);
     };
-    await page.route(model, (route) => route.fulfill({ status: 404, body: 'no' }));
+    visit.route(model, () => ({ status: 404, body: 'no' }));
     await work(visit, () => card(visit, 'Blood cells').click());
     assert.match(await text(visit, 'alert'), /blood-cells\/model\.safetensors could not be fetched: status 404/);
     await unchanged();
-    await page.unroute(model);
+    visit.unroute(model);
     // A page that a server sends in place of a file.
-    await page.route(model, (route) => route.fulfill({ status: 200, contentType: 'text/html', body: '<!doctype html><title>Lost</title>' }));
+    visit.route(model, () => ({ type: 'text/html', body: '<!doctype html><title>Lost</title>' }));
     await work(visit, () => card(visit, 'Blood cells').click());
     assert.match(await text(visit, 'alert'), /model\.safetensors is no model that Duet can read/);
     await unchanged();
-    await page.unroute(model);
+    visit.unroute(model);
     // Stopped by hand: no failure.
     let answer = () => {};
-    await page.route(model, async (route) => {
+    visit.route(model, async () => {
       await new Promise((done) => {
         answer = () => done(undefined);
       });
-      await route.continue().catch(() => undefined);
+      return { status: 404, body: 'too late' };
     });
     await card(visit, 'Blood cells').click();
     await visit.until(() => !document.getElementById('load-cancel').hidden, { what: 'something to cancel' });
@@ -200,7 +186,7 @@ test('a download that fails, breaks off or is stopped leaves the model that was 
     assert.equal(await text(visit, 'alert'), '');
     await unchanged();
     answer();
-    await page.unroute(model);
+    visit.unroute(model);
     // And it works once the network does.
     await choose(visit, 'Blood cells');
     assert.equal((await bars(visit)).length, 3);
@@ -242,14 +228,14 @@ test('a model dropped anywhere is used, appears in the menu and goes nowhere', {
     /** @type {string[]} */
     const sent = [];
     page.on('request', (request) => {
-      if (request.method() !== 'GET' || !request.url().startsWith(visit.url)) sent.push(`${request.method()} ${request.url()}`);
+      if (!request.url().startsWith(visit.url)) sent.push(request.url());
     });
     const bytes = readFileSync(fixture('tiny-colour-labels.safetensors'));
     const names = () => page.locator('#model-menu button').evaluateAll((all) => all.map((one) => one.title));
     const before = await names();
     // On the card for pictures, too: its name says what it is.
     for (const [zone, name] of [['#drop', 'mine.safetensors'], ['.tabs', 'other.safetensors']]) {
-      await page.dispatchEvent(zone, 'drop', { dataTransfer: await dragged(visit, [[name, bytes]]) });
+      await dropFiles(visit, zone, [[name, bytes]]);
       await visit.until((title) => document.querySelector('#model-menu [aria-pressed=true]')?.title === title, { what: name, argument: name.split('.')[0] });
       await idle(visit);
       assert.equal(await text(visit, 'alert'), '');
@@ -262,7 +248,7 @@ test('a model dropped anywhere is used, appears in the menu and goes nowhere', {
     // Any file dropped on the menu is to be a model, and what it is instead is said.
     const wrong = { 'weights.pt': Buffer.from('PK\x03\x04 and more that is no model at all'), 'cut.safetensors': bytes.subarray(0, bytes.length >> 1) };
     for (const [name, content] of Object.entries(wrong)) {
-      await work(visit, async () => page.dispatchEvent('#models', 'drop', { dataTransfer: await dragged(visit, [[name, content]]) }));
+      await work(visit, () => dropFiles(visit, '#models', [[name, content]]));
       assert.match(await text(visit, 'alert'), new RegExp(`^${name.replace('.', '\\.')} is no model that Duet can read: .{10}`));
       assert.equal(await used(visit), 'other');
       assert.match(await text(visit, 'status'), /Still using other/);
@@ -279,18 +265,18 @@ test('a model dropped anywhere is used, appears in the menu and goes nowhere', {
     assert.deepEqual(await names(), [...before, 'other', 'mine']);
     assert.match((await bars(visit))[0], /dark/);
     // Of several one is used, and the page says so.
-    const two = await dragged(visit, [['a.safetensors', bytes], ['b.safetensors', bytes]]);
-    await work(visit, () => page.dispatchEvent('#models', 'drop', { dataTransfer: two }));
+    await work(visit, () => dropFiles(visit, '#models', [['a.safetensors', bytes], ['b.safetensors', bytes]]));
     assert.equal(await used(visit), 'a');
     assert.match(await text(visit, 'alert'), /left out: 1.file \(b\.safetensors\)/);
-    assert.deepEqual(sent, [], 'nothing left the page');
+    assert.deepEqual(sent, [], 'nobody else was asked');
+    assert.deepEqual(visit.requests.filter(({ method }) => method !== 'GET'), [], 'nothing left the page');
   });
 });
 
 test('without its list the page takes a model of one\u2019s own', { timeout: SLOW }, async () => {
   await pages.visit('/demo/', { expected: [/404|models\.json/] }, async (visit) => {
     const { page } = visit;
-    await page.route('**/models.json', (route) => route.fulfill({ status: 404, body: 'no' }));
+    visit.route(/\/models\.json$/, () => ({ status: 404, body: 'no' }));
     await page.goto('about:blank');
     await page.goto(`${visit.url}/demo/`);
     await visit.ready();

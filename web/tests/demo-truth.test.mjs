@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { SLOW, site } from './browser.mjs';
 import { demo, fixture } from './paths.mjs';
 import { png } from './png.mjs';
-import { bars, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
+import { bars, dropFiles, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 
@@ -43,23 +43,14 @@ test('files that are no pictures, or too many, are named', { timeout: SLOW }, as
 
     await page.locator('#tab-explain').click();
     // One picture is shown: of a drop of several the page says which were left out.
-    const dropped = await page.evaluateHandle(
-      (files) => {
-        const transfer = new DataTransfer();
-        for (const [name, bytes] of files) transfer.items.add(new File([Uint8Array.from(bytes)], name));
-        return transfer;
-      },
-      [files[0], files[1], files[3]].map(({ name, buffer }) => [name, [...buffer]]),
-    );
-    await work(visit, () => page.dispatchEvent('#drop', 'drop', { dataTransfer: dropped }));
+    await work(visit, () => dropFiles(visit, '#drop', [files[0], files[1], files[3]].map(({ name, buffer }) => [name, buffer])));
     assert.match(await text(visit, 'alert'), /1 of 3.files could not be read: notes\.txt.*Only one picture is shown; left out: again\.png/);
     assert.match(await page.locator('#draw').getAttribute('aria-label'), /good\.png/);
-    const address = await page.evaluateHandle(() => {
-      const transfer = new DataTransfer();
-      transfer.setData('text/uri-list', 'https://example.org/shoe.png');
-      return transfer;
+    await page.evaluate(() => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.setData('text/uri-list', 'https://example.org/shoe.png');
+      document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
     });
-    await page.dispatchEvent('#drop', 'drop', { dataTransfer: address });
     assert.match(await text(visit, 'alert'), /address was dropped/);
   });
 });
@@ -141,8 +132,8 @@ test('results say that their model has changed, and a new model offers no old on
     await page.locator('#train-steps').fill('1');
     await page.locator('#train-batch').fill('2');
     await work(visit, () => page.locator('#train').click());
-    const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#train-export').click()]);
-    assert.equal(download.suggestedFilename(), 'model-trained.safetensors');
+    const download = await page.download(() => page.locator('#train-export').click());
+    assert.equal(download.name, 'model-trained.safetensors');
     await idle(visit);
     await page.locator('#tab-explain').click();
     assert.match(await text(visit, 'result-outdated'), /of the model as it was before it was trained/);

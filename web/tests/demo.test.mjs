@@ -79,9 +79,9 @@ test('explaining', { timeout: 2 * SLOW }, async () => {
     await page.locator('#outline').uncheck();
     assert.equal(await shown(visit, 'result-outline'), false);
     await page.locator('#outline').check();
-    const [sheet] = await Promise.all([page.waitForEvent('download'), page.locator('#result-save').click()]);
-    assert.equal(sheet.suggestedFilename(), 'duet-counterfactual.png');
-    const bytes = readFileSync(await sheet.path());
+    const sheet = await page.download(() => page.locator('#result-save').click());
+    assert.equal(sheet.name, 'duet-counterfactual.png');
+    const bytes = readFileSync(sheet.path);
     assert.ok(bytes.subarray(1, 4).toString() === 'PNG' && bytes.readUInt32BE(16) > 4 * 168, 'a picture of four tiles');
     assert.ok(await page.locator('#curve svg, #curve canvas').first().isVisible(), 'the curve is drawn');
     await visit.screenshot('demo-explained');
@@ -97,10 +97,14 @@ test('explaining', { timeout: 2 * SLOW }, async () => {
 
     // Everything needed is there: without a network the same question gets the same answer.
     await context.setOffline(true);
+    visit.expected.push(/ERR_INTERNET_DISCONNECTED/);
+    const asked = visit.requests.length;
+    assert.equal(await page.evaluate(() => fetch('models.json').then(() => 'an answer', () => 'none')), 'none', 'offline');
     await settings(visit, '50', '0.2');
     await work(visit, () => page.locator('#explain').click());
     assert.deepEqual(await pixels(visit, 'result-counterfactual'), counterfactual, 'offline, the same seed');
     assert.equal(await text(visit, 'alert'), '');
+    assert.deepEqual(visit.requests.slice(asked), [], 'nothing reached the server, from no thread');
     await context.setOffline(false);
   });
 });
@@ -120,6 +124,7 @@ test('uploading and drawing', { timeout: SLOW }, async () => {
     const after = await bars(visit);
     assert.notDeepEqual(after, before, 'another image, other probabilities');
 
+    await page.locator('#draw').scrollIntoViewIfNeeded();
     const box = await page.locator('#draw').boundingBox();
     await page.mouse.move(box.x + box.width * 0.1, box.y + box.height * 0.3);
     await page.mouse.down();
@@ -195,9 +200,9 @@ test('training', { timeout: 2 * SLOW }, async () => {
     assert.ok(await shown(visit, 'train-loss'), 'the loss is shown');
     assert.match(await text(visit, 'train-loss'), /\d/);
     await visit.screenshot('demo-trained');
-    const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#train-export').click()]);
-    assert.match(download.suggestedFilename(), /\.safetensors$/);
-    const file = readFileSync(await download.path());
+    const download = await page.download(() => page.locator('#train-export').click());
+    assert.match(download.name, /\.safetensors$/);
+    const file = readFileSync(download.path);
     assert.equal(file.subarray(8, 9).toString(), '{', 'a safetensors file');
     await idle(visit);
     assert.notDeepEqual(await bars(visit), before, 'the other tabs use the trained model');

@@ -1,12 +1,12 @@
 /**
- * Measures the library in a browser: `node tests/measure.mjs` prints a table, then the same as JSON.
+ * Measures the library in a browser (Chromium, or $DUET_BROWSER): `node tests/measure.mjs` prints a table, then the same as JSON.
  */
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { serve } from '../scripts/serve.mjs';
-import { Visit, launch, libraryFolders } from './browser.mjs';
+import { Visit, engine, launch, libraryFolders } from './browser.mjs';
 import { DIST, fixture } from './paths.mjs';
 
 /** Classifications that are averaged. */
@@ -117,7 +117,7 @@ try {
     if (name.endsWith('.wasm')) wasm += size;
     else js += size;
   }
-  const all = { browser: browser.version(), ...numbers, files: loaded.size, wasm_gzip_bytes: wasm, js_gzip_bytes: js };
+  const all = { browser: `${engine.title} ${browser.version()}`, ...numbers, files: loaded.size, wasm_gzip_bytes: wasm, js_gzip_bytes: js };
   const width = Math.max(...Object.keys(all).map((key) => key.length));
   for (const [key, value] of Object.entries(all)) {
     const shown = typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(value < 1 ? 4 : 1) : value;

@@ -56,17 +56,3 @@ export function shaders() {
   const files = readdirSync(WGSL).map(String);
   return files.filter((f) => f.endsWith('.wgsl')).map((f) => f.slice(0, -'.wgsl'.length));
 }
-
-/** The browser: $CHROMIUM, or where Debian and others put it. */
-export function chromium() {
-  const named = process.env.CHROMIUM;
-  if (named !== undefined && named !== '') {
-    if (!existsSync(named)) throw new Error(`$CHROMIUM is ${named}, which does not exist; Debian's package is \`chromium\``);
-    return named;
-  }
-  const found = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((f) => existsSync(f));
-  if (found === undefined) {
-    throw new Error('no Chromium found: install Debian\'s package `chromium`, or set $CHROMIUM to its path');
-  }
-  return found;
-}

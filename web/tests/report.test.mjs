@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { SLOW, launch } from './browser.mjs';
+import { SLOW, Visit, launch } from './browser.mjs';
 import { fixture } from './paths.mjs';
 
 /** Cards on a page. */
@@ -14,15 +14,17 @@ const PAGE = 48;
 test('a report of many images is filtered, ordered and paged by keyboard', { timeout: SLOW }, async () => {
   const browser = await launch();
   try {
-    const page = await (await browser.newContext({ viewport: { width: 390, height: 800 } })).newPage();
+    const context = await browser.newContext({ viewport: { width: 390, height: 800 } });
+    const page = await context.newPage();
     /** @type {string[]} */
     const complaints = [];
-    page.on('console', (message) => complaints.push(message.text()));
+    page.on('console', ({ text }) => complaints.push(text));
     page.on('pageerror', (error) => complaints.push(error.message));
     page.on('request', (request) => {
       if (!request.url().startsWith('data:')) complaints.push(request.url());
     });
     const address = pathToFileURL(fixture('report.html')).href;
+    const visit = new Visit(page, context, address, []);
     await page.goto(address);
     assert.deepEqual(complaints.splice(0), [address], 'nothing but the file itself is fetched, and its script may run');
     const count = () => page.locator('output').innerText();
@@ -31,7 +33,7 @@ test('a report of many images is filtered, ordered and paged by keyboard', { tim
     assert.equal(await cards.count(), PAGE);
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), false, 'fits a phone');
 
-    const next = page.getByRole('button', { name: 'Next' });
+    const next = page.getByRole('button', { name: 'Next →' });
     await next.focus();
     await page.keyboard.press('Enter');
     assert.equal(await page.locator('.pager span').innerText(), 'Page 2 of 3');
@@ -58,7 +60,7 @@ test('a report of many images is filtered, ordered and paged by keyboard', { tim
     await page.getByLabel('originals without lines').check();
     assert.equal(await cards.first().locator('.outline').isVisible(), false);
     await page.getByRole('button', { name: 'Show all' }).click();
-    await page.waitForFunction(() => document.querySelector('output')?.textContent === '120 of 120 images');
+    await visit.until(() => document.querySelector('output')?.textContent === '120 of 120 images', { what: 'all images' });
     assert.equal(await cards.first().locator('.outline').isVisible(), true);
     assert.deepEqual(complaints, []);
   } finally {

@@ -1,12 +1,12 @@
 /**
- * Measures both families of kernels in a browser: `node tests/tune.mjs SHAPES.json [SECONDS]` takes the shapes of a table
+ * Measures both families of kernels in a browser (Chromium, or $DUET_BROWSER): `node tests/tune.mjs SHAPES.json [SECONDS]` takes the shapes of a table
  * that `duet tune` wrote, prints a line for each, then the browser's table as JSON (where the browser keeps the
  * adapter's name to itself, it has none).
  */
 
 import { readFileSync } from 'node:fs';
 import { serve } from '../scripts/serve.mjs';
-import { Visit, launch, libraryFolders } from './browser.mjs';
+import { Visit, engine, launch, libraryFolders } from './browser.mjs';
 
 const [file, seconds = '0.2'] = process.argv.slice(2);
 if (file === undefined) {
@@ -49,7 +49,7 @@ try {
     console.log(`${row.operation} ${Object.values(row.shape).join(' ')}: ${times}`);
   }
   visit.check();
-  console.log(JSON.stringify({ ...table, measured: `${browser.version()}, ${table.measured}`, choices }));
+  console.log(JSON.stringify({ ...table, measured: `${engine.title} ${browser.version()}, ${table.measured}`, choices }));
 } finally {
   await browser.close();
   await server.close();

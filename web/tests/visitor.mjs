@@ -45,7 +45,7 @@ export async function start(visit) {
   assert.equal(await text(visit, 'alert'), '');
 }
 
-/** Opens what is under "More". @param {import('playwright-core').Page} page */
+/** Opens what is under "More". @param {import('./browser.mjs').Page} page */
 export async function more(page) {
   if (!(await page.locator('#more').evaluate((box) => box.open))) await page.locator('#more summary').click();
 }
@@ -56,4 +56,19 @@ export async function openModel(visit, file) {
   await visit.page.waitForTimeout(200);
   await visit.ready();
   await idle(visit);
+}
+
+/**
+ * Drops files on an element, as a page hears of it.
+ * @param {Visit} visit @param {string} selector @param {[string, Buffer][]} files
+ */
+export function dropFiles({ page }, selector, files) {
+  return page.evaluate(
+    ({ selector: zone, files: all }) => {
+      const dataTransfer = new DataTransfer();
+      for (const [name, bytes] of all) dataTransfer.items.add(new File([bytes], name));
+      document.querySelector(zone).dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
+    },
+    { selector, files: files.map(([name, bytes]) => [name, Uint8Array.from(bytes)]) },
+  );
 }

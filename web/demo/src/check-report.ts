@@ -31,7 +31,7 @@ function facts({ adapter, backend, software, driver, platform, limits, families,
   const { workgroup_invocations: invocations, workgroup_bytes: memory, binding_bytes: binding } = limits;
   const chosen = beyond ? 'chosen by shape' : 'the direct one alone is chosen';
   return [
-    ['Adapter', `${adapter || 'not told'}${software ? ' (software)' : ''}`],
+    ['Adapter', `${adapter}${software ? ' (software)' : ''}`],
     ...(driver ? [['Driver', driver] as [string, string]] : []),
     ['Through', backend],
     ['Browser', platform],
