@@ -72,6 +72,7 @@ export const browser: Host = {
     }
   },
   read: () => undefined,
+  imageData: true,
   start() {
     try {
       // Written so, bundlers see it and make a file of the worker.

@@ -11,6 +11,7 @@ export const deno: Host = {
   ...browser,
   absolute,
   read,
+  imageData: false,
   start() {
     const worker = new Worker(new URL('./worker-deno.js', import.meta.url), { type: 'module' });
     return workerPort(worker, `${new URL('./worker-deno.js', import.meta.url).href} cannot run`);

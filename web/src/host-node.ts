@@ -42,6 +42,7 @@ function workerPort(worker: NodeWorker): Port {
 export const node: Host = {
   absolute,
   read,
+  imageData: false,
   async gpu() {
     const there = navigatorGpu();
     if (there) return there;

@@ -50,6 +50,8 @@ export interface Host {
   start(): Port;
   /** An embedder's worker. */
   adopt(worker: AnyWorker): Port;
+  /** Whether pictures are `ImageData`: Node has none, and Deno's lose their pixels on the way to another thread. */
+  imageData: boolean;
   /** What program it is. */
   name(): string;
 }

@@ -4,6 +4,7 @@
  */
 import { BadInputError, DuetError, messageOf } from './errors.js';
 import { checkSize, checkedBytes, nameOf } from './files.js';
+import { host } from './host.js';
 import type { ImageInput, PixelImage, Pixels } from './types.js';
 
 /** What has pixels already. */
@@ -62,15 +63,18 @@ function isPixelImage(image: unknown): image is PixelImage {
   return image.data instanceof Uint8Array || image.data instanceof Uint8ClampedArray;
 }
 
-/** Whether a picture can be given to another thread as it is: the rest is drawn first. */
-export function travels(image: ImageInput): boolean {
-  return ArrayBuffer.isView(image) || is(image, 'Blob', 'ImageData', 'ImageBitmap');
+/** RGBA pixels as a picture; outside of browsers an object with the same fields. */
+export function imageData(data: Uint8ClampedArray<ArrayBuffer>, width: number, height: number): ImageData {
+  if (host().imageData) return new ImageData(data, width, height);
+  return { data, width, height, colorSpace: 'srgb' } as ImageData;
 }
 
-/** RGBA pixels as a picture; where there are no such objects, one with the same fields. */
-export function imageData(data: Uint8ClampedArray<ArrayBuffer>, width: number, height: number): ImageData {
-  if (typeof ImageData !== 'undefined') return new ImageData(data, width, height);
-  return { data, width, height, colorSpace: 'srgb' } as ImageData;
+/** An image in a form that travels to a worker: elements, canvases, frames and what only programs beside browsers have as their pixels. */
+export function portable(image: ImageInput): ImageInput {
+  if (ArrayBuffer.isView(image) || is(image, 'Blob')) return image;
+  if (host().imageData) return is(image, 'ImageData', 'ImageBitmap') ? image : pixelsOf(image as Picture);
+  const { data, width, height } = pixelsOf(image as Picture);
+  return { data, width, height } as PixelImage;
 }
 
 /** Pixels of one, three or four bytes as ones of four. */

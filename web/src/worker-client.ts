@@ -5,7 +5,7 @@
 import { AbortedError, BadInputError, DuetError, messageOf, typedError } from './errors.js';
 import { Supply, checkCounts } from './evaluate.js';
 import { host, type AnyWorker, type Port } from './host.js';
-import { pixelsOf, travels } from './pixels.js';
+import { portable } from './pixels.js';
 import type { Calls, Progress, Request, Response, Sent, Supplied } from './protocol.js';
 import type {
   CallOptions,
@@ -291,9 +291,4 @@ function moduleOf(wasm: LoadOptions['wasm']): Pick<LoadOptions, 'wasm'> {
 function sent<T extends ExplainAllOptions>({ onStep, signal: _, mask, ...rest }: T): Sent<T> {
   const options = { ...rest, watched: onStep !== undefined, ...(mask !== undefined && { mask: portable(mask) }) };
   return options as unknown as Sent<T>;
-}
-
-/** A picture in a form that travels to a worker: elements, canvases, frames and what is no browser's as their pixels. */
-function portable(image: ImageInput): ImageInput {
-  return travels(image) ? image : pixelsOf(image as Parameters<typeof pixelsOf>[0]);
 }
