@@ -82,6 +82,7 @@ web-fixtures: setup
 
 browser-test: web-build
 	@sh trainer/scripts/setup.sh browser
+	sh web/scripts/install.sh examples
 	cd web && npm pack --dry-run --silent >/dev/null && npx --no-install typedoc --emit none && node tests/run.mjs
 
 web: web-build

@@ -2,9 +2,10 @@
  * Whether a device computes what it should, on this thread.
  * @module
  */
-import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
+import { letGo, type OpenDevice, openDevice, sourceOf } from './device.js';
 import { AbortedError } from './errors.js';
 import { guarded } from './guard.js';
+import { host } from './host.js';
 import { DeviceCheck, fromModule, startModule } from './module.js';
 import { checkSignal } from './options.js';
 import type { CheckDeviceOptions, DeviceReport } from './types-check.js';
@@ -12,7 +13,7 @@ import type { CheckDeviceOptions, DeviceReport } from './types-check.js';
 /** Checks a device, part by part, each awaited: the thread stays responsive. */
 export async function checkDevice({ onProgress, signal, device, wasm }: CheckDeviceOptions): Promise<DeviceReport> {
   checkSignal(signal);
-  if (!device) requireWebGpu();
+  const from = await sourceOf(device);
   await startModule(wasm);
   checkSignal(signal);
   const check = new DeviceCheck();
@@ -28,10 +29,10 @@ export async function checkDevice({ onProgress, signal, device, wasm }: CheckDev
     return thrown.length === 0 && !signal?.aborted;
   };
   try {
-    open = await openDevice(check, device);
+    open = await openDevice(check, from);
     checkSignal(signal);
     const { adapter } = open;
-    const report = await guarded(() => check.run(adapter, navigator.userAgent, hear));
+    const report = await guarded(() => check.run(adapter, host().name(), hear));
     if (thrown.length > 0) throw thrown[0];
     return JSON.parse(report) as DeviceReport;
   } catch (error) {

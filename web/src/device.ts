@@ -2,8 +2,9 @@
  * The GPU that a model runs on.
  * @module
  */
-import { type DuetError, NoAdapterError, NoWebGpuError, messageOf } from './errors.js';
+import { type DuetError, NoAdapterError, messageOf } from './errors.js';
 import { guarded } from './guard.js';
+import { host } from './host.js';
 import { type Engine, fromModule } from './module.js';
 
 /** What the module asks of an adapter. */
@@ -11,6 +12,9 @@ type Adapter = Pick<GPUAdapter, 'features' | 'limits' | 'info' | 'requestDevice'
 
 /** What opens a device: an engine, or a check. */
 type Opener = Pick<Engine, 'prepare' | 'open'>;
+
+/** Where devices come from: an embedder's device, or the program's WebGPU. Node's lives as long as it is held. */
+export type Source = { device: GPUDevice; gpu?: undefined } | { gpu: GPU; device?: undefined };
 
 /** An open device. */
 export interface OpenDevice {
@@ -20,22 +24,16 @@ export interface OpenDevice {
   own: GPUDevice | undefined;
 }
 
-/** Refuses early, with words, where there is no WebGPU. */
-export function requireWebGpu(): GPU {
-  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
-  if (gpu) return gpu;
-  throw new NoWebGpuError(
-    globalThis.isSecureContext === false
-      ? 'WebGPU needs a secure page: https, or localhost'
-      : 'this browser has no WebGPU: Chrome and Edge have it from version 113, Safari from 26, Firefox from 141',
-  );
+/** Where to take devices from; refuses early, with words, where there is no WebGPU. */
+export async function sourceOf(device: GPUDevice | undefined): Promise<Source> {
+  return device ? { device } : { gpu: await host().gpu() };
 }
 
 /** Opens the engine's device: an embedder's where given, else one of our own. */
-export async function openDevice(engine: Opener, device: GPUDevice | undefined): Promise<OpenDevice> {
+export async function openDevice(engine: Opener, { device, gpu }: Source): Promise<OpenDevice> {
   let opened = device;
   let refused: DuetError | undefined;
-  const adapter = device ? undefined : await requestAdapter();
+  const adapter = gpu && (await requestAdapter(gpu));
   // The adapter that is named is the one that is used: the module is handed it, and asks for no other.
   const chosen: Adapter = adapter ?? {
     features: device!.features,
@@ -51,7 +49,7 @@ export async function openDevice(engine: Opener, device: GPUDevice | undefined):
       try {
         return (opened = await chosen.requestDevice(wanted));
       } catch (error) {
-        refused = new NoAdapterError(`the browser offers a GPU but opens no device of it: ${messageOf(error)}`);
+        refused = new NoAdapterError(`there is a GPU, but no device of it can be opened: ${messageOf(error)}`);
         throw error;
       }
     },
@@ -70,21 +68,21 @@ export async function openDevice(engine: Opener, device: GPUDevice | undefined):
   };
 }
 
-async function requestAdapter(): Promise<GPUAdapter> {
-  const gpu = requireWebGpu();
+async function requestAdapter(gpu: GPU): Promise<GPUAdapter> {
   let adapter: GPUAdapter | null;
   try {
     adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   } catch (error) {
-    throw new NoAdapterError(`the browser has WebGPU but gives no GPU: ${messageOf(error)}`);
+    throw new NoAdapterError(`there is WebGPU, but it gives no GPU: ${messageOf(error)}`);
   }
   if (adapter) return adapter;
-  throw new NoAdapterError('the browser has WebGPU but offers no GPU: drivers may be blocked or missing');
+  throw new NoAdapterError('there is WebGPU, but it offers no GPU: drivers may be blocked or missing');
 }
 
 /**
- * Makes the module use an adapter that exists. The bindings only know how to ask `navigator.gpu`, so for the length of one
- * synchronous call, in which nothing else can run, it answers with the given adapter.
+ * Makes the module use an adapter that exists. The bindings only know how to ask `navigator.gpu` of a window or a worker, so for the
+ * length of one synchronous call, in which nothing else can run, it answers with the given adapter; where there is no navigator and
+ * neither a window nor a worker of a browser, there are for as long.
  */
 function handOver(engine: Opener, adapter: Adapter): void {
   const gpu = {
@@ -92,13 +90,21 @@ function handOver(engine: Opener, adapter: Adapter): void {
     wgslLanguageFeatures: new Set<string>(),
     getPreferredCanvasFormat: () => 'bgra8unorm',
   };
+  const scope = globalThis as Record<string, unknown>;
+  const lent = (['navigator', 'Window'] as const).filter(
+    (name) => scope[name] === undefined && !(name === 'Window' && scope['WorkerGlobalScope'] !== undefined),
+  );
+  for (const name of lent) Object.defineProperty(scope, name, { configurable: true, value: {} });
   const { navigator } = globalThis;
   Object.defineProperty(navigator, 'gpu', { configurable: true, get: () => gpu });
   try {
     engine.prepare();
+  } catch (error) {
+    throw fromModule(error);
   } finally {
     // The prototype's own property shows again.
     delete (navigator as { gpu?: unknown }).gpu;
+    for (const name of lent) delete scope[name];
   }
 }
 

@@ -3,7 +3,7 @@
  * @module
  */
 import { checkDevice } from './check.js';
-import { letGo, type OpenDevice, openDevice, requireWebGpu } from './device.js';
+import { letGo, type OpenDevice, openDevice, type Source, sourceOf } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
 import { Supply, askEvaluation, readBatch } from './evaluate.js';
 import { type Answers, type Likeness, explanations } from './explain.js';
@@ -48,7 +48,8 @@ export class Duet implements DuetModel {
   readonly info: ModelInfo;
   readonly #engine: Engine;
   readonly #memory: WebAssembly.Memory;
-  readonly #adopted: GPUDevice | undefined;
+  /** Where devices come from, until the model goes. */
+  #source: Source | undefined;
   #own: GPUDevice | undefined;
   /** The last call in the queue. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -58,10 +59,10 @@ export class Duet implements DuetModel {
   /** The image that was last compared with the training data alone: whoever explains it has seen it classified before. */
   #compared: { image: Float32Array; likeness: Likeness } | undefined;
 
-  private constructor(engine: Engine, memory: WebAssembly.Memory, adopted: GPUDevice | undefined, open: OpenDevice) {
+  private constructor(engine: Engine, memory: WebAssembly.Memory, source: Source, open: OpenDevice) {
     this.#engine = engine;
     this.#memory = memory;
-    this.#adopted = adopted;
+    this.#source = source;
     this.#own = open.own;
     this.info = { ...told(engine), adapter: open.adapter };
   }
@@ -75,16 +76,16 @@ export class Duet implements DuetModel {
   static async load(source: CheckpointSource, options: LoadOptions = {}): Promise<Duet> {
     const { device, signal, wasm } = options;
     checkSignal(signal);
-    if (!device) requireWebGpu();
+    const from = await sourceOf(device);
     const [{ memory }, { bytes, name }] = await Promise.all([startModule(wasm), fetchCheckpoint(source, options)]);
     checkSignal(signal);
     let engine: Engine | undefined;
     let open: OpenDevice | undefined;
     try {
       engine = new Engine(bytes, name);
-      open = await openDevice(engine, device);
+      open = await openDevice(engine, from);
       checkSignal(signal);
-      return new Duet(engine, memory, device, open);
+      return new Duet(engine, memory, from, open);
     } catch (error) {
       if (engine) letGo(engine, open?.own);
       throw fromModule(error);
@@ -105,7 +106,7 @@ export class Duet implements DuetModel {
 
   async prepare(image: ImageInput): Promise<ImageData> {
     // Nothing on the GPU: it waits for no other call.
-    if (this.#disposed) throw new DuetError('disposed', 'the model was disposed of');
+    if (this.#disposed) throw gone();
     const [numbers] = await readImages([image], this.info);
     return toImage(numbers!, this.info);
   }
@@ -338,14 +339,17 @@ export class Duet implements DuetModel {
 
   dispose(): Promise<void> {
     // A running call hears of it at its next step; whoever disposes again waits for the same end.
-    this.#disposed ??= this.#queue.then(() => letGo(this.#engine, this.#own));
+    this.#disposed ??= this.#queue.then(() => {
+      letGo(this.#engine, this.#own);
+      this.#own = this.#source = undefined;
+    });
     return this.#disposed;
   }
 
   /** Throws where the caller has asked to stop, or the model goes. */
   #checkStopped(signal: AbortSignal | undefined): void {
     checkSignal(signal);
-    if (this.#disposed) throw new AbortedError();
+    if (this.#disposed) throw gone();
   }
 
   /**
@@ -408,7 +412,7 @@ export class Duet implements DuetModel {
   /** Runs a call when all earlier ones have ended. */
   #queued<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
     const run = async () => {
-      if (this.#disposed) throw new DuetError('disposed', 'the model was disposed of');
+      if (this.#disposed) throw gone();
       checkSignal(signal);
       if (this.#broken) throw this.#broken;
       try {
@@ -417,7 +421,9 @@ export class Duet implements DuetModel {
       } catch (error) {
         if (error instanceof Thrown) throw error.error;
         const typed = fromModule(error);
-        throw typed.code === 'aborted' ? new AbortedError() : typed;
+        if (typed.code !== 'aborted') throw typed;
+        // The module hears only that it is to stop, not why.
+        throw this.#disposed && !signal?.aborted ? gone() : new AbortedError();
       }
     };
     const result = this.#queue.then(run);
@@ -445,13 +451,18 @@ export class Duet implements DuetModel {
 
   /** Opens a new device with the weights of the host's copy, unless the lost one was the embedder's. */
   async #reopen(lost: DeviceLostError): Promise<void> {
-    if (this.#disposed) throw new AbortedError();
-    if (this.#adopted) throw lost;
-    const open = await openDevice(this.#engine, undefined);
+    if (this.#disposed || !this.#source) throw gone();
+    if (this.#source.device) throw lost;
+    const open = await openDevice(this.#engine, this.#source);
     this.#own = open.own;
     // Another GPU, where the one of before was unplugged.
     this.info.adapter = open.adapter;
   }
+}
+
+/** The error of calls that the model's end came before. */
+function gone(): DuetError {
+  return new DuetError('disposed', 'the model was disposed of');
 }
 
 /** What an engine tells of its model. */

@@ -143,6 +143,13 @@ export function checkSize(name: string, width: number, height: number): void {
   }
 }
 
+/** Whether bytes begin as those of a picture file do. */
+export function isPictureFile(bytes: Uint8Array | Uint8ClampedArray): boolean {
+  const start = new Uint8Array(SIGNATURE);
+  start.set(bytes.subarray(0, SIGNATURE));
+  return READERS.some((one) => one(start, new DataView(start.buffer)) !== undefined);
+}
+
 /** A file's name for messages. */
 export function nameOf(file: Blob): string {
   return ('name' in file && typeof file.name === 'string' && file.name) || 'the picture';

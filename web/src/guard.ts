@@ -1,8 +1,8 @@
 /**
  * Failures of the WebAssembly module itself. Whatever is thrown through it, a panic of its own or an exception of a
  * browser's function that it called, settles no promise: the call would wait for ever, and the object it was made on
- * stays borrowed. The browser reports such an exception as an uncaught one, and there it is caught and given to the calls
- * under way.
+ * stays borrowed. It is caught where the module's tasks run (`glue.ts`) or, in its listeners, as the uncaught exception that the
+ * browser reports, and given to the calls under way.
  * @module
  */
 import { DuetError, messageOf } from './errors.js';
@@ -17,16 +17,27 @@ export function panicked(words: string): void {
   said = words;
 }
 
-function onError(event: ErrorEvent): void {
-  const error: unknown = event.error;
-  if (!(error instanceof Error && /duet_web|wasm-function/.test(error.stack ?? ''))) return;
+/** The error of what was thrown through the module. */
+export function failureOf(error: unknown): DuetError {
   const words = error instanceof WebAssembly.RuntimeError ? (said ?? error.message) : messageOf(error);
   // The stack is for whoever looks into the cause.
   const short = words.split('\n').filter((line) => !/^\s+at /.test(line));
+  return new DuetError('internal', `the module failed and this model cannot go on: ${short.join(' ')}`, { cause: error });
+}
+
+/** Hears of what was thrown through the module; answers whether anybody waits who is told. */
+export function failed(error: unknown): boolean {
+  const waiting = [...underWay];
+  const failure = failureOf(error);
+  for (const end of waiting) end(failure);
+  return waiting.length > 0;
+}
+
+function onError(event: ErrorEvent): void {
+  const error: unknown = event.error;
+  if (!(error instanceof Error && /duet_web|wasm-function/.test(error.stack ?? ''))) return;
   // The callers hear of it: nobody else needs to.
-  event.preventDefault();
-  const failure = new DuetError('internal', `the module failed and this model cannot go on: ${short.join(' ')}`, { cause: error });
-  for (const end of underWay) end(failure);
+  if (failed(error)) event.preventDefault();
 }
 
 /** The outcome of a call into the module; `broken` hears of it where the module fails in it. */
@@ -38,13 +49,14 @@ export async function guarded<T>(call: () => Promise<T>, broken?: (error: DuetEr
       reject(error);
     };
   });
-  if (underWay.size === 0) globalThis.addEventListener('error', onError as EventListener);
+  // Node has no such event.
+  if (underWay.size === 0) globalThis.addEventListener?.('error', onError as EventListener);
   underWay.add(end);
   try {
     return await Promise.race([call(), failed]);
   } finally {
     underWay.delete(end);
-    if (underWay.size === 0) globalThis.removeEventListener('error', onError as EventListener);
+    if (underWay.size === 0) globalThis.removeEventListener?.('error', onError as EventListener);
   }
 }
 

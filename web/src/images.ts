@@ -3,8 +3,9 @@
  * @module
  */
 import { BadInputError } from './errors.js';
+import { isPictureFile } from './files.js';
 import { fromModule, pictureValues } from './module.js';
-import { pixelsOf, readPicture } from './pixels.js';
+import { imageData, pixelsOf, readPicture } from './pixels.js';
 import type { ImageInput, ModelInfo, Pixels } from './types.js';
 
 type Size = Pick<ModelInfo, 'imageSize' | 'channels'>;
@@ -17,6 +18,9 @@ const FAR = 16;
 /** A typed array as numbers in −1..1. */
 function arrayNumbers(array: Pixels, { imageSize, channels }: Size): Float32Array {
   const wanted = channels * imageSize * imageSize;
+  if (array.length !== wanted && !(array instanceof Float32Array) && isPictureFile(array)) {
+    throw new BadInputError("the array holds a picture file's bytes: in a browser give new Blob([array]), elsewhere its decoded pixels");
+  }
   if (array.length !== wanted) {
     throw new BadInputError(
       `the array has ${array.length} values, the model's images ${channels}·${imageSize}·${imageSize} = ${wanted}`,
@@ -96,7 +100,7 @@ export function toImage(numbers: Float32Array, { imageSize, channels }: Size): I
     }
     data[4 * p + 3] = 255;
   }
-  return new ImageData(data, imageSize, imageSize);
+  return imageData(data, imageSize, imageSize);
 }
 
 /** Colours of pixels that became brighter and darker, the same as the command's pictures have. */
@@ -123,5 +127,5 @@ export function toHeatMap(difference: Float32Array, { imageSize, channels }: Siz
     for (let c = 0; c < 3; c++) data[4 * p + c] = 255 + (colour[c]! - 255) * share;
     data[4 * p + 3] = 255;
   }
-  return new ImageData(data, imageSize, imageSize);
+  return imageData(data, imageSize, imageSize);
 }

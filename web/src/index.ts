@@ -1,6 +1,6 @@
 /**
- * Joint diffusion models in the browser: classify, generate, explain by counterfactuals, measure how good a model is, and
- * check whether a device computes what it should.
+ * Joint diffusion models in the browser, in Node and in Deno: classify, generate, explain by counterfactuals, measure how good a model
+ * is, and check whether a device computes what it should.
  *
  * {@link Duet} runs on the page's thread, {@link DuetWorker} in a worker; both are a {@link DuetModel}.
  * @module
@@ -19,6 +19,7 @@ export {
   OutOfMemoryError,
   type DuetErrorCode,
 } from './errors.js';
+export type { AnyWorker, NodeWorker } from './host.js';
 export { findClass } from './options.js';
 export { readPicture } from './pixels.js';
 export type * from './types.js';

@@ -2,9 +2,10 @@
  * The WebAssembly module, its errors, and the checkpoints it reads.
  * @module
  */
-import init, { DeviceCheck, Engine, initSync, onPanic, oppositeGround, pictureValues } from './wasm/duet_web.js';
+import init, { DeviceCheck, Engine, onPanic, oppositeGround, pictureValues } from './wasm/duet_web.js';
 import { AbortedError, DuetError, messageOf, type PlainError, typedError } from './errors.js';
-import { panicked } from './guard.js';
+import { failureOf, panicked } from './guard.js';
+import { host } from './host.js';
 import { checkSignal } from './options.js';
 import type { CheckpointSource, LoadOptions } from './types.js';
 
@@ -12,18 +13,51 @@ export { DeviceCheck, Engine, oppositeGround, pictureValues };
 
 let started: Promise<{ memory: WebAssembly.Memory }> | undefined;
 
-async function instantiate(source: LoadOptions['wasm']): Promise<{ memory: WebAssembly.Memory }> {
-  if (source instanceof WebAssembly.Module) return initSync({ module: source });
-  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
-    return initSync({ module: await WebAssembly.compile(source as BufferSource) });
+/** The module's file beside this one; bundlers see it by this very form of words. */
+function ownFile(): URL {
+  try {
+    return new URL('./wasm/duet_web_bg.wasm', import.meta.url);
+  } catch {
+    throw new Error(`this bundle does not know its own address (build it as an ES module), so the package's ${FILE} is not found`);
   }
-  return source === undefined ? init() : init({ module_or_path: source });
+}
+
+/** The module's file in the package. */
+const FILE = 'dist/wasm/duet_web_bg.wasm';
+
+/** What to do where the module's file is not there. */
+const WITHOUT = `It is the package's ${FILE}: serve it there, or give load its address or bytes as \`wasm\``;
+
+/** The module, compiled. */
+async function compiled(source: LoadOptions['wasm']): Promise<WebAssembly.Module> {
+  if (source instanceof WebAssembly.Module) return source;
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return WebAssembly.compile(source as BufferSource);
+  const address = host().absolute(source ?? ownFile());
+  const local = host().read(address);
+  if (local) {
+    const bytes = await local.catch((error: unknown) => {
+      throw new Error(`${messageOf(error)}. ${WITHOUT}`, { cause: error });
+    });
+    return WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>);
+  }
+  let response: Response;
+  try {
+    response = await fetch(address);
+  } catch (error) {
+    throw new Error(`${address} could not be fetched: ${messageOf(error)}. ${WITHOUT}`, { cause: error });
+  }
+  const type = response.headers.get('content-type') ?? '';
+  if (!response.ok) throw new Error(`${address} is not there: status ${response.status}. ${WITHOUT}`);
+  // Some servers answer with a page whatever they are asked for.
+  if (type.startsWith('text/html')) throw new Error(`${address} is a page. ${WITHOUT}`);
+  if (type.startsWith('application/wasm')) return WebAssembly.compileStreaming(response);
+  return WebAssembly.compile(await response.arrayBuffer());
 }
 
 /** Starts the module, once for all models of a page or worker. */
 export async function startModule(source: LoadOptions['wasm']): Promise<{ memory: WebAssembly.Memory }> {
   started ??= (async () => {
-    const module = await instantiate(source);
+    const module = await init({ module_or_path: await compiled(source) });
     // Once: a module that has panicked takes no other listener.
     onPanic(panicked);
     return module;
@@ -43,6 +77,8 @@ export function fromModule(error: unknown): DuetError {
   if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error) {
     return typedError(error as PlainError);
   }
+  // A panic in a call that nobody awaits: the module told its words beside it.
+  if (error instanceof WebAssembly.RuntimeError) return failureOf(error);
   // Neither the module's errors nor the browser's of the GPU look so: it is a fault of this package.
   return new DuetError('internal', messageOf(error), { cause: error });
 }
@@ -62,9 +98,15 @@ export async function fetchCheckpoint(
     return { bytes, name };
   }
   const name = String(source);
+  const address = host().absolute(source);
+  const local = await host().read(address);
+  if (local) {
+    onProgress?.(local.length, local.length);
+    return { bytes: local, name };
+  }
   let response: Response;
   try {
-    response = await fetch(source, signal ? { signal } : {});
+    response = await fetch(address, signal ? { signal } : {});
   } catch (error) {
     if (signal?.aborted) throw new AbortedError();
     throw new DuetError('network', `${name} could not be fetched: ${messageOf(error)}`, { cause: error });

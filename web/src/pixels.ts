@@ -4,13 +4,23 @@
  */
 import { BadInputError, DuetError, messageOf } from './errors.js';
 import { checkSize, checkedBytes, nameOf } from './files.js';
-import type { ImageInput, Pixels } from './types.js';
+import { host } from './host.js';
+import type { ImageInput, PixelImage, Pixels } from './types.js';
 
 /** What has pixels already. */
 export type Picture = Exclude<ImageInput, Pixels | Blob>;
 
+/** What only a browser has, and draws. */
+type Drawable = Exclude<Picture, ImageData | PixelImage>;
+
 /** Pixels of a canvas that every browser can make; larger pictures are read strip by strip. */
 const STRIP_PIXELS = 1 << 24;
+
+/** Whether pictures can be drawn here, and so read. Deno has canvases, but nothing draws on them. */
+function draws(): boolean {
+  if (typeof document !== 'undefined') return true;
+  return typeof OffscreenCanvas !== 'undefined' && new OffscreenCanvas(1, 1).getContext('2d') !== null;
+}
 
 /** A canvas's context: off-screen where there is such a thing, as in workers. */
 function context(width: number, height: number): OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D {
@@ -22,7 +32,7 @@ function context(width: number, height: number): OffscreenCanvasRenderingContext
     | OffscreenCanvasRenderingContext2D
     | CanvasRenderingContext2D
     | null;
-  if (!found) throw new BadInputError('this browser gives no 2d canvas to read pictures with');
+  if (!found) throw new BadInputError('there is no 2d canvas to read pictures with: give { data, width, height }');
   return found;
 }
 
@@ -34,7 +44,7 @@ function is<T>(image: unknown, ...kinds: string[]): image is T {
   });
 }
 
-function dimensions(image: Exclude<Picture, ImageData>): [number, number] {
+function dimensions(image: Drawable): [number, number] {
   if (is<HTMLImageElement>(image, 'HTMLImageElement')) return [image.naturalWidth, image.naturalHeight];
   if (is<HTMLVideoElement>(image, 'HTMLVideoElement')) return [image.videoWidth, image.videoHeight];
   if (is<VideoFrame>(image, 'VideoFrame')) return [image.displayWidth, image.displayHeight];
@@ -42,23 +52,67 @@ function dimensions(image: Exclude<Picture, ImageData>): [number, number] {
 }
 
 /** Whether something is a picture: the types alone do not keep callers without TypeScript from mistakes. */
-function isPicture(image: unknown): image is Picture {
+function isDrawable(image: unknown): image is Drawable {
   const drawn = ['ImageBitmap', 'OffscreenCanvas', 'HTMLCanvasElement', 'HTMLImageElement'];
-  return is(image, 'ImageData', ...drawn, 'HTMLVideoElement', 'VideoFrame');
+  return is(image, ...drawn, 'HTMLVideoElement', 'VideoFrame');
+}
+
+/** Whether something is a picture's pixels as plain fields. */
+function isPixelImage(image: unknown): image is PixelImage {
+  if (typeof image !== 'object' || image === null || !('data' in image && 'width' in image && 'height' in image)) return false;
+  return image.data instanceof Uint8Array || image.data instanceof Uint8ClampedArray;
+}
+
+/** RGBA pixels as a picture; outside of browsers an object with the same fields. */
+export function imageData(data: Uint8ClampedArray<ArrayBuffer>, width: number, height: number): ImageData {
+  if (host().imageData) return new ImageData(data, width, height);
+  return { data, width, height, colorSpace: 'srgb' } as ImageData;
+}
+
+/** An image in a form that travels to a worker: elements, canvases, frames and what only programs beside browsers have as their pixels. */
+export function portable(image: ImageInput): ImageInput {
+  if (ArrayBuffer.isView(image) || is(image, 'Blob')) return image;
+  if (host().imageData) return is(image, 'ImageData', 'ImageBitmap') ? image : pixelsOf(image as Picture);
+  const { data, width, height } = pixelsOf(image as Picture);
+  return { data, width, height } as PixelImage;
+}
+
+/** Pixels of one, three or four bytes as ones of four. */
+function unpacked({ data, width, height }: PixelImage): ImageData {
+  const sized = [width, height].every((side) => Number.isInteger(side) && side >= 0);
+  if (!sized) throw new BadInputError(`width and height of a picture must be whole numbers, are ${width} and ${height}`);
+  checkSize('the picture', width, height);
+  const pixels = width * height;
+  const each = data.length / pixels;
+  if (![1, 3, 4].includes(each)) {
+    throw new BadInputError(`a picture of ${width}×${height} pixels has 1, 3 or 4 bytes for each, so ${pixels}, ${3 * pixels} or ${4 * pixels}; this one has ${data.length}`);
+  }
+  const rgba = new Uint8ClampedArray(4 * pixels);
+  if (each === 4) {
+    rgba.set(data);
+  } else {
+    for (let p = 0; p < pixels; p++) {
+      for (let c = 0; c < 3; c++) rgba[4 * p + c] = data[each * p + (each === 3 ? c : 0)]!;
+      rgba[4 * p + 3] = 255;
+    }
+  }
+  return imageData(rgba, width, height);
 }
 
 /** The pixels of a picture of any size, in sRGB, eight bits a colour, opacity not multiplied in. */
 export function pixelsOf(image: Picture): ImageData {
-  if (!isPicture(image)) {
-    throw new BadInputError(
-      'an image must be a file, ImageData, ImageBitmap, a canvas, an <img>, a <video>, a video frame or a typed array',
-    );
-  }
   if (is<ImageData>(image, 'ImageData')) {
     const plain = image.data instanceof Uint8ClampedArray && (image.colorSpace ?? 'srgb') === 'srgb';
     if (plain) return image;
     // Of another colour space, or of halves of floats: the canvas converts.
     return drawn(image.width, image.height, (on, top) => on.putImageData(image, 0, -top));
+  }
+  if (isPixelImage(image)) return unpacked(image);
+  if (!isDrawable(image)) {
+    throw new BadInputError(
+      'an image must be a file, ImageData, ImageBitmap, a canvas, an <img>, a <video>, a video frame, { data, width, height } or ' +
+        'a typed array',
+    );
   }
   const [width, height] = dimensions(image);
   if (!(width > 0 && height > 0)) throw new BadInputError('the picture is empty, or not loaded yet');
@@ -103,6 +157,14 @@ function unreadable(error: unknown, name: string): string {
   return `${name} cannot be read: ${messageOf(error)}`;
 }
 
+/** What to do with a picture file where nothing decodes it. */
+function undecoded(name: string): string {
+  return (
+    `${name} is a picture file, which nothing decodes here: give its pixels, { data, width, height } with 1, 3 or 4 bytes each, ` +
+    'as packages that decode give them (sharp, pngjs, jpeg-js)'
+  );
+}
+
 /**
  * Reads a picture file as the command `duet` does: turned as its EXIF says, colours as they are stored, whatever profile
  * describes them. Files that end early, larger ones than memory holds and other kinds of files are refused, in words.
@@ -111,6 +173,7 @@ function unreadable(error: unknown, name: string): string {
  */
 export async function readPicture(file: Blob): Promise<ImageData> {
   const bytes = await checkedBytes(file);
+  if (!draws()) throw new BadInputError(undecoded(nameOf(file)));
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(new Blob([bytes as Uint8Array<ArrayBuffer>]), {

@@ -56,7 +56,9 @@ export type Request =
   | { [K in keyof Calls]: { id: number; call: K; arguments: Calls[K][0] } }[keyof Calls]
   | { id: number; abort: true }
   /** The next images of a call that wanted some, or why one cannot be read; none: there are no more. */
-  | { id: number; images: Supplied[] };
+  | { id: number; images: Supplied[] }
+  /** Stop all calls, and end. Browsers end workers without asking them. */
+  | { end: true };
 
 /** From the worker. */
 export type Response =

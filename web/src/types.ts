@@ -8,6 +8,16 @@ import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.
 export type Pixels = Float32Array | Uint8Array | Uint8ClampedArray;
 
 /**
+ * A decoded picture where there is no `ImageData`: bytes of its pixels row by row, 1 (grey), 3 (RGB) or 4 (RGBA, opacity not
+ * multiplied in) each. What decoders of Node give mostly looks so.
+ */
+export interface PixelImage {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+}
+
+/**
  * An image going in. Pictures of another size are cropped to a centred square and resized; colour becomes grey where the
  * model has one channel; where they are transparent the model's ground shows. All of it is done by the function that the
  * command `duet` uses, so both see the same. A typed array must have exactly `channels · imageSize²` values.
@@ -16,6 +26,8 @@ export type Pixels = Float32Array | Uint8Array | Uint8ClampedArray;
  * are read as they are stored: colour profiles are not applied, here as in the command. A file that ends early is refused;
  * in all other kinds of pictures the browser has decoded before, with the profile applied, and shows what it found of a
  * broken file. So give files where you have them. A `<video>` gives the frame that it shows.
+ *
+ * Outside of browsers nothing decodes files: give {@link PixelImage}s.
  */
 export type ImageInput =
   | Blob
@@ -26,9 +38,10 @@ export type ImageInput =
   | HTMLImageElement
   | HTMLVideoElement
   | VideoFrame
+  | PixelImage
   | Pixels;
 
-/** Where a checkpoint comes from: an address, or the bytes of a `.safetensors` file. */
+/** Where a checkpoint comes from: an address, in Node and Deno a path too, or the bytes of a `.safetensors` file. */
 export type CheckpointSource = string | URL | Blob | ArrayBuffer | Uint8Array;
 
 /** Options of {@link Duet.load}. */
@@ -37,9 +50,15 @@ export interface LoadOptions {
   onProgress?: (loaded: number, total: number | undefined) => void;
   /** Stops loading. */
   signal?: AbortSignal;
-  /** The embedder's device. It is used, never destroyed, and not replaced when it is lost. */
+  /**
+   * The embedder's device. It is used, never destroyed, and not replaced when it is lost. Default: one of `navigator.gpu`; in
+   * Node, which has none, of the npm package `webgpu` where it is installed.
+   */
   device?: GPUDevice;
-  /** The WebAssembly module: its address, bytes, or the compiled module. Default: the file beside this module. */
+  /**
+   * The WebAssembly module: its address, bytes, or the compiled module. Default: `wasm/duet_web_bg.wasm` beside this module or, where
+   * your bundler copies no such files, beside your bundle.
+   */
   wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
 }
 
@@ -395,8 +414,8 @@ export interface DuetModel {
   /** Runs a small training step and compares it with stored numbers: some drivers compute wrongly. */
   selfTest(): Promise<void>;
   /**
-   * Frees everything. The embedder's device stays. A call that is running rejects with an {@link AbortedError} at its next
-   * step or batch; those that wait reject with code "disposed".
+   * Frees everything. The embedder's device stays. A call that is running rejects at its next step or batch, and those that wait
+   * reject when their turn comes, all with code "disposed".
    */
   dispose(): Promise<void>;
 }

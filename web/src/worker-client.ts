@@ -4,7 +4,8 @@
  */
 import { AbortedError, BadInputError, DuetError, messageOf, typedError } from './errors.js';
 import { Supply, checkCounts } from './evaluate.js';
-import { pixelsOf } from './pixels.js';
+import { host, type AnyWorker, type Port } from './host.js';
+import { portable } from './pixels.js';
 import type { Calls, Progress, Request, Response, Sent, Supplied } from './protocol.js';
 import type {
   CallOptions,
@@ -30,8 +31,11 @@ import type { EvaluateOptions, EvaluateProgress, Evaluation, ImageSource } from 
 
 /** Options of {@link DuetWorker.load}: a device cannot be given, for devices do not travel between threads. */
 export interface WorkerLoadOptions extends Omit<LoadOptions, 'device'> {
-  /** The worker to use, running this package's `worker.js`; by default one is started, and ended by `dispose`. */
-  worker?: Worker;
+  /**
+   * The worker to use, running this package's `duet-diffusion/worker`: a module worker or, in Node, one of `worker_threads`. By
+   * default one is started, and ended by `dispose`.
+   */
+  worker?: AnyWorker;
 }
 
 interface Pending {
@@ -46,19 +50,19 @@ interface Pending {
 export class DuetWorker implements DuetModel {
   /** Known once {@link DuetWorker.load} has resolved. */
   info!: ModelInfo;
-  readonly #worker: Worker;
+  readonly #worker: Port;
   readonly #own: boolean;
   readonly #pending = new Map<number, Pending>();
   #next = 0;
   #ended: DuetError | undefined;
   #disposed: Promise<void> | undefined;
 
-  private constructor(worker: Worker, own: boolean) {
+  readonly #deaf: () => void;
+
+  private constructor(worker: Port, own: boolean) {
     this.#worker = worker;
     this.#own = own;
-    worker.addEventListener('message', this.#onMessage);
-    worker.addEventListener('error', this.#onFailure);
-    worker.addEventListener('messageerror', this.#onFailure);
+    this.#deaf = worker.listen({ message: this.#onMessage, failure: this.#onFailure });
   }
 
   /** Starts a worker and loads a checkpoint in it; errors as of {@link Duet.load}. */
@@ -66,7 +70,7 @@ export class DuetWorker implements DuetModel {
     const { onProgress, signal, wasm, worker } = options;
     const client = DuetWorker.#start(worker);
     try {
-      const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
+      const from = typeof source === 'string' || source instanceof URL ? host().absolute(source) : source;
       client.info = await client.#call(
         'load',
         [from, moduleOf(wasm)],
@@ -95,9 +99,8 @@ export class DuetWorker implements DuetModel {
     }
   }
 
-  static #start(worker: Worker | undefined): DuetWorker {
-    const own = worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
-    return new DuetWorker(own, worker === undefined);
+  static #start(worker: AnyWorker | undefined): DuetWorker {
+    return new DuetWorker(worker ? host().adopt(worker) : host().start(), worker === undefined);
   }
 
   async classify(image: ImageInput, options: CallOptions = {}): Promise<Classification> {
@@ -207,12 +210,12 @@ export class DuetWorker implements DuetModel {
     if (this.#ended) return Promise.reject(this.#ended);
     if (signal?.aborted) return Promise.reject(new AbortedError());
     const id = this.#next++;
-    const abort = () => this.#worker.postMessage({ id, abort: true } satisfies Request);
+    const abort = () => this.#worker.post({ id, abort: true } satisfies Request);
     return new Promise<Calls[K][1]>((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onProgress: onProgress as Pending['onProgress'], supply });
       signal?.addEventListener('abort', abort);
       try {
-        this.#worker.postMessage({ id, call, arguments: input } as Request);
+        this.#worker.post({ id, call, arguments: input } as Request);
       } catch (error) {
         this.#pending.delete(id);
         reject(new BadInputError(`an argument cannot be sent to a worker: ${messageOf(error)}`));
@@ -220,7 +223,7 @@ export class DuetWorker implements DuetModel {
     }).finally(() => signal?.removeEventListener('abort', abort));
   }
 
-  readonly #onMessage = ({ data }: MessageEvent<Response>) => {
+  readonly #onMessage = (data: Response) => {
     const pending = this.#pending.get(data.id);
     if (!pending) return;
     if ('wants' in data) {
@@ -244,7 +247,7 @@ export class DuetWorker implements DuetModel {
   /** Ends a call by an error of the caller's own, as on the page's thread. */
   #give(id: number, pending: Pending, error: unknown): void {
     this.#pending.delete(id);
-    this.#worker.postMessage({ id, abort: true } satisfies Request);
+    this.#worker.post({ id, abort: true } satisfies Request);
     pending.reject(error);
   }
 
@@ -253,14 +256,13 @@ export class DuetWorker implements DuetModel {
     try {
       const images = (await pending.supply?.(wants)) ?? [];
       // The call may be over by then.
-      if (this.#pending.has(id)) this.#worker.postMessage({ id, images } satisfies Request);
+      if (this.#pending.has(id)) this.#worker.post({ id, images } satisfies Request);
     } catch (error) {
       if (this.#pending.has(id)) this.#give(id, pending, error);
     }
   }
 
-  readonly #onFailure = (event: Event) => {
-    const detail = (event as ErrorEvent).message || (event.type === 'messageerror' ? 'a message could not be read' : '');
+  readonly #onFailure = (detail: string) => {
     const words = (what: string): string => (detail ? `${what}: ${detail}` : what);
     this.#end(
       this.info
@@ -274,37 +276,19 @@ export class DuetWorker implements DuetModel {
     this.#ended ??= reason;
     this.#pending.forEach(({ reject }) => reject(reason));
     this.#pending.clear();
-    this.#worker.removeEventListener('message', this.#onMessage);
-    this.#worker.removeEventListener('error', this.#onFailure);
-    this.#worker.removeEventListener('messageerror', this.#onFailure);
-    if (this.#own) this.#worker.terminate();
-  }
-}
-
-/** An address as the worker finds it: addresses are relative to the page, not to the worker's file. */
-function absolute(address: string | URL): string {
-  try {
-    return new URL(address, globalThis.location.href).href;
-  } catch {
-    throw new DuetError('network', `${String(address)} is no address`);
+    this.#deaf();
+    if (this.#own) this.#worker.end();
   }
 }
 
 /** Where the worker finds the module, where that is said. */
 function moduleOf(wasm: LoadOptions['wasm']): Pick<LoadOptions, 'wasm'> {
   if (wasm === undefined) return {};
-  return { wasm: typeof wasm === 'string' || wasm instanceof URL ? absolute(wasm) : wasm };
+  return { wasm: typeof wasm === 'string' || wasm instanceof URL ? host().absolute(wasm) : wasm };
 }
 
 /** An explanation's options as they travel: functions and signals stay here. */
 function sent<T extends ExplainAllOptions>({ onStep, signal: _, mask, ...rest }: T): Sent<T> {
   const options = { ...rest, watched: onStep !== undefined, ...(mask !== undefined && { mask: portable(mask) }) };
   return options as unknown as Sent<T>;
-}
-
-/** A picture in a form that travels to a worker: elements, canvases and frames as their pixels. */
-function portable(image: ImageInput): ImageInput {
-  const travels =
-    ArrayBuffer.isView(image) || image instanceof Blob || image instanceof ImageData || image instanceof ImageBitmap;
-  return travels ? image : pixelsOf(image);
 }

@@ -95,7 +95,7 @@ for (const kind of ['Duet', 'DuetWorker']) {
       for (const [call, make] of Object.entries(calls)) after[call] = await helpers.failure(make);
       return { running: await running, after, imageSize: model.info.imageSize };
     }, kind);
-    failed('a running call', got.running, 'aborted', 'AbortedError');
+    failed('a running call', got.running, 'disposed', 'DuetError');
     for (const [call, failure] of Object.entries(got.after)) failed(call, failure, 'disposed');
     assert.equal(got.imageSize, 8, 'what is known of the model stays known');
   });

@@ -14,6 +14,7 @@ export const PAGES = path.join(here, 'pages');
 export const ARTIFACTS = path.join(here, 'artifacts');
 export const DIST = path.resolve(here, '../dist');
 export const DEMO = path.resolve(here, '../demo/dist');
+export const EXAMPLES = path.resolve(here, '../examples');
 export const README = path.resolve(here, '../README.md');
 export const WGSL = path.join(root, 'wgsl');
 export const GOLDEN = path.join(root, 'tests/fixtures');

@@ -120,3 +120,29 @@ export async function deviceWorks(device) {
   to.destroy();
   return (await device.popErrorScope()) === null && words.join() === '1,2,3,4';
 }
+
+/**
+ * What is compared of an explanation, in plain lists.
+ * @param {any} answer of `explain`
+ * @param {unknown[]} told what `onStep` heard
+ */
+export function plainAnswer(answer, told) {
+  const pictures = ['original', 'noised', 'counterfactual', 'difference'].map((name) => answer[name]);
+  return {
+    told,
+    reached: answer.reached,
+    rung: answer.rung,
+    chains: answer.chains,
+    method: answer.method,
+    best: answer.before.best,
+    target: answer.target,
+    before: [...answer.before.probabilities],
+    afterBest: answer.after.best,
+    after: [...answer.after.probabilities],
+    values: [...answer.counterfactualValues],
+    difference: [...answer.differenceValues],
+    curve: [...answer.curve],
+    pictures: pictures.map(({ data }) => [...data]),
+    sizes: pictures.map(({ width, height }) => [width, height]),
+  };
+}
