@@ -154,12 +154,13 @@ export function site(folders, { policy = STRICT_POLICY } = {}) {
   /**
    * Opens a page in a context of its own. The caller closes the context.
    * @param {string} address
-   * @param {{ webgpu?: boolean, expected?: RegExp[], context?: import('playwright-core').BrowserContextOptions }} [options]
+   * @param {{ webgpu?: boolean, serviceWorker?: boolean, expected?: RegExp[], context?: import('playwright-core').BrowserContextOptions }} [options]
    */
-  async function open(address, { webgpu = true, expected = [], context: settings = {} } = {}) {
+  async function open(address, { webgpu = true, serviceWorker = false, expected = [], context: settings = {} } = {}) {
     const { browser, server } = await start();
     const context = await browser.newContext(settings);
     if (!webgpu) await withoutWebGpu(context);
+    if (!serviceWorker) await context.addInitScript(() => delete Navigator.prototype.serviceWorker);
     const page = await context.newPage();
     const visit = new Visit(page, context, server.url, expected);
     await page.goto(server.url + address);
