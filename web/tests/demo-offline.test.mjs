@@ -57,6 +57,7 @@ test('without a network there are the page, its models and the device check', { 
     await visit.ready();
     await kept(visit, 'Fashion-MNIST');
     assert.doesNotMatch(await text(visit, 'offline'), /Blood cells/, 'only what was used');
+    await idle(visit);
     const online = await bars(visit);
     await server.close();
 
@@ -104,7 +105,7 @@ test('without a network there are the page, its models and the device check', { 
     await idle(visit);
     assert.equal(await text(visit, 'alert'), '');
     assert.equal((await bars(visit)).length, 3);
-    assert.equal(await page.title(), 'Duet, newer');
+    assert.equal(await page.title(), 'Duet', 'as it was kept, with what it consists of');
     await visit.screenshot('demo-offline');
   });
 });

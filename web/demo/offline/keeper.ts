@@ -67,7 +67,8 @@ async function lasting(request: Request): Promise<Response> {
 async function newest(event: FetchEvent): Promise<Response> {
   const { request } = event;
   const fetched = fetch(request).then((answer) => {
-    if (answer.status === 200) event.waitUntil(keep(DATA, request, answer.clone()).catch(unkept));
+    // Pages are kept all together, each with what it consists of.
+    if (answer.status === 200 && request.mode !== 'navigate') event.waitUntil(keep(DATA, request, answer.clone()).catch(unkept));
     return answer;
   });
   const before = (): Promise<Response | undefined> => kept(request).catch(() => undefined);
