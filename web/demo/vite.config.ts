@@ -43,7 +43,12 @@ export default defineConfig({
   root: here('.'),
   // Relative addresses: the page works from any folder of any server.
   base: './',
-  resolve: { alias: { 'duet-diffusion': here('../dist/index.js') } },
+  resolve: {
+    alias: [
+      { find: /^duet-diffusion$/, replacement: here('../dist/index.js') },
+      { find: /^duet-diffusion\/element$/, replacement: here('../dist/element.js') },
+    ],
+  },
   build: {
     outDir: 'dist',
     emptyOutDir: true,
@@ -51,7 +56,7 @@ export default defineConfig({
     // The content security policy allows neither inline scripts nor data: fetches.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: { index: here('index.html'), check: here('check.html') } },
+    rollupOptions: { input: { index: here('index.html'), check: here('check.html'), embed: here('embed.html') } },
   },
   worker: { format: 'es' },
   plugins: [offline()],

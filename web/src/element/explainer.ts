@@ -25,6 +25,19 @@ export interface DuetExplainerEventMap {
   error: CustomEvent<DuetError>;
 }
 
+/** Its own events, and those of every element. */
+type Events = Omit<HTMLElementEventMap, keyof DuetExplainerEventMap> & DuetExplainerEventMap;
+
+/** Listeners know what their event carries. */
+export interface DuetExplainerElement {
+  addEventListener<K extends keyof Events>(
+    type: K,
+    listener: (this: DuetExplainerElement, event: Events[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+}
+
 /** Numbers that attributes may give. */
 const NUMBERS = ['steps', 'strength', 'locality', 'noise', 'seed'] as const;
 

@@ -23,7 +23,7 @@ const CSS = `
 [hidden] { display: none !important; }
 .box {
   display: grid;
-  grid-template-columns: minmax(112px, 180px) 1fr;
+  grid-template-columns: minmax(112px, 220px) 1fr;
   gap: 16px;
   padding: 16px;
   border: 1px solid var(--line);
@@ -66,8 +66,8 @@ button.primary { border-color: transparent; background: var(--accent); color: va
 button:disabled, select:disabled { opacity: 0.55; cursor: default; }
 select:focus-visible, button:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 progress { flex: 1 1 80px; min-width: 60px; accent-color: var(--accent); }
-.strip { grid-column: 1 / -1; display: grid; grid-template-columns: repeat(3, minmax(0, 180px)); gap: 12px; }
-.strip canvas { border-radius: 6px; }
+.strip { grid-column: 1 / -1; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100px, 100%), 220px)); gap: 12px; }
+.strip canvas { border-radius: 6px; outline: 1px solid color-mix(in srgb, var(--line) 45%, transparent); outline-offset: -1px; }
 figcaption { margin-top: 4px; color: var(--soft); font-size: 0.85em; }
 .verdict { grid-column: 1 / -1; }
 .verdict:empty, .error:empty { display: none; }
