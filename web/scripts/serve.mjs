@@ -26,6 +26,7 @@ export const STRICT_POLICY = [
   "style-src 'self'",
   "img-src 'self' blob: data:",
   "connect-src 'self'",
+  "manifest-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",
 ].join('; ');
@@ -45,6 +46,7 @@ const TYPES = {
   '.txt': 'text/plain; charset=utf-8',
   // Streaming compilation insists on this one.
   '.wasm': 'application/wasm',
+  '.webmanifest': 'application/manifest+json',
 };
 
 /**

@@ -194,14 +194,15 @@ export function site(folders, { policy = STRICT_POLICY } = {}) {
   /**
    * Opens a page in a context of its own. The caller closes the context.
    * @param {string} address
-   * @param {{ webgpu?: boolean, expected?: RegExp[], context?: Parameters<Browser['newContext']>[0] }} [options]
+   * @param {{ webgpu?: boolean, serviceWorker?: boolean, expected?: RegExp[], context?: Parameters<Browser['newContext']>[0] }} [options]
    */
-  async function open(address, { webgpu = true, expected = [], context: settings = {} } = {}) {
+  async function open(address, { webgpu = true, serviceWorker = false, expected = [], context: settings = {} } = {}) {
     const { browser, server } = await start();
     const context = await browser.newContext({ ...settings, origin: server.url });
     // Pages are opened one after the other: what is answered and asked is the last one's.
     desk.routes.clear();
     desk.requests = [];
+    if (!serviceWorker) await context.addInitScript(() => delete Navigator.prototype.serviceWorker);
     const page = await context.newPage();
     const visit = new Visit(page, context, server.url, expected, desk);
     if (!webgpu) await visit.stub(withoutWebGpu);

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { violations } from './axe.mjs';
 import { SLOW, engine, site } from './browser.mjs';
 import { demo } from './paths.mjs';
 import { idle, shown, text } from './visitor.mjs';
@@ -61,6 +62,7 @@ async function looks(visit, name) {
       await fits(visit);
       // Colours change over a tenth of a second.
       await page.waitForTimeout(200);
+      assert.deepEqual(await violations(visit), [], `${name}, ${colorScheme}, ${width} pixels`);
       await visit.screenshot(`check-${name}-${width}-${colorScheme}`);
     }
   }

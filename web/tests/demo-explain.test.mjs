@@ -12,9 +12,9 @@ import { idle, more, openModel, pixels, shown, start, text, work } from './visit
 
 const pages = site(() => ({ '/demo/': demo() }));
 
-/** Names of the gallery's columns, and which is chosen. @param {import('./browser.mjs').Page} page */
+/** What is said of the gallery's columns, and which is chosen. @param {import('./browser.mjs').Page} page */
 const gallery = (page) =>
-  page.locator('#gallery button').evaluateAll((all) => all.map((one) => [one.getAttribute('aria-label'), one.getAttribute('aria-pressed') === 'true']));
+  page.locator('#gallery button').evaluateAll((all) => all.map((one) => [one.title, one.getAttribute('aria-pressed') === 'true']));
 
 test('every class at once, one of them large', { timeout: 2 * SLOW }, async () => {
   await pages.visit('/demo/', {}, async (visit) => {

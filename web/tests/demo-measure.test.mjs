@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { violations } from './axe.mjs';
 import { SLOW, engine, site } from './browser.mjs';
 import { assertReport } from './evaluations.mjs';
 import { demo, fixture } from './paths.mjs';
@@ -136,6 +137,7 @@ test('a dropped folder is measured as natively, and everything of it can be read
         await page.waitForTimeout(100);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
         assert.ok(wide <= 0, `${wide} pixels too wide at ${width}`);
+        assert.deepEqual(await violations(visit), [], `${colorScheme}, ${width} pixels`);
         await visit.screenshot(`demo-measured-${width}-${colorScheme}`);
       }
       await page.setViewportSize({ width: 1200, height: 900 });

@@ -30,6 +30,7 @@ fn kind(name: &str) -> &'static str {
         "md" => "text/markdown; charset=utf-8",
         "txt" => "text/plain; charset=utf-8",
         "wasm" => "application/wasm",
+        "webmanifest" => "application/manifest+json",
         "png" => "image/png",
         "svg" => "image/svg+xml",
         _ => "application/octet-stream",

@@ -27,7 +27,7 @@ function column(explanation: Explanation, name: string): HTMLButtonElement {
   );
   button.classList.toggle('missed', !explanation.reached);
   const outcome = `${explanation.reached ? '' : 'not '}reached, probability ${percent(p)}, changes ${change} of the picture`;
-  button.setAttribute('aria-label', `${name}: ${outcome}`);
+  // Named by what is to be read on it; this says more.
   button.title = `${name}: ${outcome}`;
   return button;
 }

@@ -10,6 +10,7 @@ import { setMaskText } from './mask';
 import { choiceOfAddress, choiceOfFile, chosenModel, fetchModels, setChosenModel } from './models';
 import type { Choice } from './models';
 import { alertWith, report } from './notice';
+import { keepOffline } from './offline';
 import { fetchSamples, markSample, showSamples } from './samples';
 import type { Sample } from './samples';
 import { hasModel, openModel } from './session';
@@ -120,6 +121,8 @@ async function choose(choice: Choice, first = false): Promise<boolean> {
       draw();
     }
     noteModel(choice, choice === choices[0], first);
+    // After all that the visitor waits for.
+    void keepOffline(choice, choices);
   }
   if (loading === choice) loading = undefined;
   mark();

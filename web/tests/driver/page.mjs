@@ -54,8 +54,8 @@ export class Page extends EventEmitter {
   screenshot = (options) => this.tab.screenshot(options);
   /** @param {{ width: number, height: number }} size */
   setViewportSize = (size) => this.tab.setViewport(size);
-  /** @param {{ colorScheme: 'light' | 'dark' }} media */
-  emulateMedia = ({ colorScheme }) => this.context.paint(this.tab, colorScheme);
+  /** @param {{ colorScheme: 'light' | 'dark', reducedMotion?: 'reduce' | 'no-preference' }} media */
+  emulateMedia = ({ colorScheme, reducedMotion }) => this.context.paint(this.tab, colorScheme, reducedMotion);
 
   /** Runs a function in the page. @param {Function} body @param {unknown} [argument] */
   evaluate = (body, argument) => call(this.tab, body, argument);
@@ -117,7 +117,7 @@ export class Context {
   }
 
   /** Sets what style sheets are told of the preferred colours. @param {import('puppeteer-core').Page} tab @param {'light' | 'dark'} scheme */
-  paint = (tab, scheme) => this.habits.paint(this.inner.browser(), tab, scheme);
+  paint = (tab, scheme, motion = 'no-preference') => this.habits.paint(this.inner.browser(), tab, scheme, motion);
 
   /** Runs a function before the scripts of every document from now on. @param {() => void} script */
   async addInitScript(script) {
