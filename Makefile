@@ -32,6 +32,7 @@ slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python ta
 SWIFTSHADER ?= /usr/lib/chromium/vk_swiftshader_icd.json
 second-driver: setup
 	@sh trainer/scripts/setup.sh browser
+	@[ -e $(SWIFTSHADER) ] || { echo "no $(SWIFTSHADER): SWIFTSHADER= names the file of another browser" >&2; exit 1; }
 	VK_ICD_FILENAMES=$(SWIFTSHADER) VK_DRIVER_FILES=$(SWIFTSHADER) $(CARGO) test --release --workspace --test suite
 
 # TensorBoard's own reader of event files, for the test that gives it ours.

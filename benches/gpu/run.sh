@@ -208,6 +208,10 @@ if python3 -c 'import torch' 2>/dev/null; then
     for batch in $batches; do
         part "torch-b$batch" 4 python3 "$here/torch_gpu.py" "$batch" "$torch_seconds"
     done
+    # torch.compile takes its time: the last step is begun at the half of the share.
+    for batch in $batches; do
+        part "torch-compiled-b$batch" 5 python3 "$here/torch_gpu.py" "$batch" "$torch_seconds" $((total * 5 / 200))
+    done
 else
     note torch skipped 0 0 "no python3 with PyTorch here"
 fi

@@ -1,8 +1,9 @@
-"""Measures PyTorch on the network of `duet bench --model 28x28-c32`: torch_gpu.py BATCH SECONDS prints JSON.
+"""Measures PyTorch on the network of `duet bench --model 28x28-c32`: torch_gpu.py BATCH SECONDS [LIMIT] prints JSON.
 
 The UNet is ../peers/unet.py; the classifier and the guided step (Algorithm 1) follow the reference. Steps run eagerly,
-and on a GPU also as a CUDA graph; 32-bit floats without and with TF32, and bf16 autocast. What cannot be measured is
-said in `failed` and the rest goes on.
+and on a GPU also as a CUDA graph; 32-bit floats without and with TF32, and bf16 autocast. With LIMIT they go through
+`torch.compile` instead, and as a CUDA graph of what it made: it takes a minute for a step, and none is begun after LIMIT
+seconds. What cannot be measured is said in `failed` and the rest goes on.
 """
 
 import json
@@ -97,10 +98,15 @@ def graph_of(call):
     return graph.replay
 
 
-def steps(batch, device, autocast, cuda):
+def steps(batch, device, autocast, cuda, compiled):
     """The calls to measure, by the names of `duet bench`."""
     torch.manual_seed(0)
     model = Joint().to(device)
+    if compiled:
+        # What was compiled for another model counts against the limit beyond which calls run eagerly.
+        torch.compiler.reset()
+    made = torch.compile if compiled else lambda call: call
+    unet, guided_of = made(model.unet), made(model.guided)
     x, noise = (torch.randn(batch, 1, SIDE, SIDE) for _ in range(2))
     t = (torch.arange(batch) * 1000 // batch).float()
     target = torch.arange(batch) % CLASSES
@@ -114,24 +120,26 @@ def steps(batch, device, autocast, cuda):
 
     def forward():
         with torch.no_grad(), cast():
-            model.unet(x, t)
+            unet(x, t)
 
     def guided():
         with cast():
-            model.guided(x, t, target)
+            guided_of(x, t, target)
 
     def train():
         optimizer.zero_grad(set_to_none=True)
         with cast():
-            loss = F.mse_loss(model.unet(x, t).float(), noise)
+            loss = F.mse_loss(unet(x, t).float(), noise)
         loss.backward()
         optimizer.step()
 
-    return {"eps": forward, "guided step": guided, "training step, noise only,": train}
+    return {"eps": forward, "training step, noise only,": train, "guided step": guided}
 
 
 def main():
     batch, seconds = int(sys.argv[1]), float(sys.argv[2])
+    end = time.monotonic() + float(sys.argv[3]) if len(sys.argv) > 3 else None
+    modes = ["eager", "graph"] if end is None else ["compiled", "compiled graph"]
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
     if hasattr(torch, "set_default_device"):
@@ -144,11 +152,13 @@ def main():
     for number in ["f32", "tf32", "bf16"] if cuda else ["f32", "bf16"]:
         torch.backends.cuda.matmul.allow_tf32 = number == "tf32"
         torch.backends.cudnn.allow_tf32 = number == "tf32"
-        for mode in ["eager", "graph"] if cuda else ["eager"]:
-            for name, call in steps(batch, device, number == "bf16", cuda).items():
+        for mode in modes if cuda else modes[:1]:
+            for name, call in steps(batch, device, number == "bf16", cuda, end is not None).items():
                 row = {"step": name, "number": number, "mode": mode}
                 try:
-                    times = measure(graph_of(call) if mode == "graph" else call, cuda, seconds)
+                    if end is not None and time.monotonic() > end:
+                        raise TimeoutError("no time left")
+                    times = measure(graph_of(call) if mode.endswith("graph") else call, cuda, seconds)
                     report["rows"].append({**row, **times})
                 except Exception as error:  # one step that fails must not end the others
                     report["failed"].append({**row, "error": f"{type(error).__name__}: {error}"[:300]})

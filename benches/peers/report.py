@@ -1,6 +1,6 @@
 """Makes a table of what the peers printed: report.py FOLDER writes results.md and results.json beside this file.
 
-FOLDER holds one JSON file a peer (burn: one a process). A peer that is not there was not asked for; one that failed says
+FOLDER holds one JSON file a peer (burn and meganeura: one a process). A peer that is not there was not asked for; one that failed says
 how.
 """
 
@@ -17,9 +17,12 @@ PEERS = {
     "duet": "Duet, native",
     "burn": "burn, wgpu",
     "burn-late": "burn, loss read after the step",
+    "meganeura": "meganeura, blade",
     "duet-web": "Duet, browser",
     "ort-web": "ONNX Runtime Web, WebGPU",
 }
+# Measured by one process for each of `WORDS`.
+PROCESSES = ("burn", "meganeura")
 # One run on the same kind of machine (2 cores, lavapipe); 0.21 has another interface and is not built here.
 BURN_0_21_STEP = 21.4
 # Faster than (peer, factor), or at most so many times a peer's time.
@@ -28,6 +31,8 @@ BARS = [
     ("train", "duet", "torch", "slower", 5),
     ("forward", "duet", "burn", "faster", 5),
     ("forward", "duet", "torch", "slower", 5),
+    ("train", "duet", "meganeura", "faster", 1),
+    ("forward", "duet", "meganeura", "faster", 1),
     ("forward", "duet-web", "ort-web", "faster", 15),
 ]
 WORDS = {"train": "training step", "forward": "forward"}
@@ -145,12 +150,12 @@ def read(folder, name):
 def read_all(folder):
     peers = {}
     for name in PEERS:
-        if name.startswith("burn"):
+        if name in PROCESSES or name == "burn-late":
             files = {"train": name} if name == "burn-late" else {what: f"{name}-{what}" for what in WORDS}
             parts = {what: read(folder, file) for what, file in files.items()}
             if any(parts.values()):
                 peers[name] = {what: part for what, part in parts.items() if part and "failed" not in part}
-                peers[name]["version"] = (folder / "burn-version").read_text().strip()
+                peers[name]["version"] = (folder / f"{name.split('-')[0]}-version").read_text().strip()
                 failed = [f"{what}: {p['failed']}" for what, p in parts.items() if p and "failed" in p]
                 if failed:
                     peers[name]["failed"] = ", ".join(failed)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Measures Duet and its peers on this machine, one after the other, and writes results.md and results.json here.
 #
-#   run.sh [torch] [duet] [burn] [burn-late] [duet-web] [ort-web]
+#   run.sh [torch] [duet] [burn] [burn-late] [meganeura] [duet-web] [ort-web]
 #
-# Without arguments all of them but burn-late; with some, those are measured again and the others kept (the report then says so). Other
-# versions: TORCH_VERSION, BURN_VERSION, ORT_VERSION; BURN_FLAGS are flags of cargo (--no-default-features takes burn's
+# Without arguments all of them but burn-late and meganeura; with some, those are measured again and the others kept (the report then says so). Other
+# versions: TORCH_VERSION, BURN_VERSION, MEGANEURA_VERSION, ORT_VERSION; BURN_FLAGS are flags of cargo (--no-default-features takes burn's
 # fusion away, --features vulkan takes SPIR-V). REPEATS counts the calls that are timed. What is built and downloaded goes
 # to PEERS_DIR, by default target/peers.
 set -eu
@@ -14,6 +14,7 @@ root=$(cd "$here/../.." && pwd)
 dir=${PEERS_DIR:-$root/target/peers}
 torch=${TORCH_VERSION:-2.15.0}
 burn=${BURN_VERSION:-0.22.1}
+meganeura=${MEGANEURA_VERSION:-0.2.0}
 ort=${ORT_VERSION:-1.30.0}
 repeats=${REPEATS:-20}
 # burn needs seconds for a step, ONNX Runtime Web more than ten for a forward pass.
@@ -64,22 +65,31 @@ if wants duet; then
     say "Duet"
     cargo build --quiet --release --manifest-path "$root/Cargo.toml" --workspace --example peers
 fi
-if wants burn || wants burn-late; then
-    say "burn $burn"
-    mkdir -p "$dir/burn"
-    rm -rf "$dir/burn/src"
-    cp -r "$here/burn/src" "$dir/burn/src"
-    sed "s/^burn = { version = \"=[^\"]*\"/burn = { version = \"=$burn\"/" "$here/burn/Cargo.toml" >"$dir/burn/Cargo.toml"
+# Builds a Rust peer, of a version that may be another than that of its lock file: crate NAME VERSION [FLAGS OF CARGO].
+crate() {
+    name=$1 version=$2
+    shift 2
+    say "$name $version"
+    mkdir -p "$dir/$name"
+    rm -rf "$dir/$name/src"
+    cp -r "$here/$name/src" "$dir/$name/src"
+    sed "s/^\($name = .*\)\"=[^\"]*\"/\1\"=$version\"/" "$here/$name/Cargo.toml" >"$dir/$name/Cargo.toml"
     locked=--locked
-    gzip -dc "$here/burn/Cargo.lock.gz" >"$dir/burn/Cargo.lock"
-    if ! grep -q "version = \"=$burn\"" "$here/burn/Cargo.toml"; then
-        rm "$dir/burn/Cargo.lock"
+    gzip -dc "$here/$name/Cargo.lock.gz" >"$dir/$name/Cargo.lock"
+    if ! cmp -s "$here/$name/Cargo.toml" "$dir/$name/Cargo.toml"; then
+        rm "$dir/$name/Cargo.lock"
         locked=
     fi
     # shellcheck disable=SC2086
-    cargo build --quiet --release --manifest-path "$dir/burn/Cargo.toml" --target-dir "$dir/burn/target" $locked \
-        ${BURN_FLAGS:-}
-    echo "$burn${BURN_FLAGS:+ ($BURN_FLAGS)}" >"$dir/results/burn-version"
+    cargo build --quiet --release --manifest-path "$dir/$name/Cargo.toml" --target-dir "$dir/$name/target" $locked "$@"
+    echo "$version${*:+ ($*)}" >"$dir/results/$name-version"
+}
+if wants burn || wants burn-late; then
+    # shellcheck disable=SC2086
+    crate burn "$burn" ${BURN_FLAGS:-}
+fi
+if wants meganeura; then
+    crate meganeura "$meganeura"
 fi
 if wants duet-web || wants ort-web; then
     say "ONNX Runtime Web $ort, and Duet's npm package"
@@ -101,6 +111,10 @@ if wants burn; then
 fi
 if wants burn-late; then
     peer burn-late "$dir/burn/target/release/peers-burn" late "$dir/data" "$few"
+fi
+if wants meganeura; then
+    peer meganeura-forward "$dir/meganeura/target/release/peers-meganeura" forward "$dir/data" "$repeats"
+    peer meganeura-train "$dir/meganeura/target/release/peers-meganeura" train "$dir/data" "$repeats"
 fi
 for page in duet ort; do
     if wants "$page-web"; then
