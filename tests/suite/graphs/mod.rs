@@ -258,7 +258,7 @@ fn random_networks_compute_what_they_say() {
     let tally = check_all(0..FEW);
     println!("{} derivatives, {} at kinks; {:?}", tally.compared, tally.kinks, tally.kinds);
     assert!(tally.compared > 500 && 20 * tally.kinks < tally.compared);
-    assert!(tally.spared >= 5, "{} operations ran in other ones' kernels", tally.spared);
+    assert!(tally.spared >= 4, "{} operations ran in other ones' kernels", tally.spared);
     assert_eq!(tally.kinds.len(), 25, "every operation occurs: {:?}", tally.kinds);
 }
 
