@@ -1,19 +1,24 @@
 // 3x3 convolution with padding 1 and its gradient for the input as products over tiles in workgroup memory, for GPUs.
 //
 //   forward     y[n,i,j,k]  = b[k] + r[n,i,j,k] + sum x[n, i*s+u-1, j*s+v-1, c] * w[u*3+v, c, k]
+//   PASSING     as forward, with r[n,i,j,k] = e[k] + sum p[n,i,j,c] * m[c,k], p perhaps two tensors side by side
+//   EXPANDED    as forward, of an x of half the size: x[n, i, j, c] is source[n, i/2, j/2, c]
 //   TRANSPOSED  dx[n,i,j,c] = sum dy[n, i+1-u, j+1-v, k] * w[u*3+v, c, k]                          (stride 1 only)
-// Layouts (P: rounded up to 4): x [N,H,W,P(C)]; y, r, dy [N,H',W',P(K)]; w [9,P(C),P(K)]; b [P(K)].
+// Layouts (P: rounded up to 4): x [N,H,W,P(C)]; y, r, dy [N,H',W',P(K)]; w [9,P(C),P(K)]; b, e [P(K)]; p [N,H',W',P(D)]; m [P(D),P(K)].
 // A workgroup makes 8*WG_Y pixels (of all images in a row) x 8*WG_X channels, an invocation 8 x 8 of them. A step of the
 // sum is one tap of 4*STEP channels: every invocation loads 4 vec4 of pixels and up to 4 x 4 of the weight (transposed
 // here where need be), then does 256 multiply-adds per 16 vec4 of workgroup memory. The host sets STEP = WG_X / 2, so
 // that 4 loads per invocation fill the pixels' tile exactly. What an invocation loads is spread over variables of their
-// own so that one index, clamped once, reads them all, and neighbours touch neighbouring vec4s.
+// own so that one index, clamped once, reads them all, and neighbours touch neighbouring vec4s. What passes by the
+// window (p) is summed as a tenth and an eleventh tap.
 
 override WG_X: u32;
 override WG_Y: u32;
 // Quads of channels per step.
 override STEP: u32;
 override TRANSPOSED: bool;
+override PASSING: bool;
+override EXPANDED: bool;
 
 struct Size {
     batch: u32,
@@ -29,24 +34,31 @@ struct Size {
     weight_rows: u32,
     stride: u32,
     has_bias: u32,
+    // Where PASSING, whether e is there.
     has_residual: u32,
-    slices: u32,
-    slice_rows: u32,
-    transposed: u32,
+    // Quads of p's rows in each of its tensors; of the second one perhaps none.
+    first_quads: u32,
+    other_quads: u32,
     pad0: u32,
+    pad1: u32,
 }
 
 // How tensors are stored; the program for f16 replaces these lines. Arithmetic is f32.
 alias Source = vec4<f32>;
 alias Residual = vec4<f32>;
+alias Other = vec4<f32>;
 alias Result = vec4<f32>;
 
 @group(0) @binding(0) var<storage, read> source: array<Source>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+// r, or of p the first tensor.
 @group(0) @binding(3) var<storage, read> residual: array<Residual>;
-@group(0) @binding(4) var<storage, read_write> result: array<Result>;
-@group(0) @binding(5) var<uniform> size: Size;
+@group(0) @binding(4) var<storage, read> other: array<Other>;
+@group(0) @binding(5) var<storage, read> passing_weight: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> passing_bias: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> result: array<Result>;
+@group(0) @binding(8) var<uniform> size: Size;
 
 // Pixels (2p + half)*WG_Y + y of a tile: tile_p[(half*STEP + q)*WG_Y + y].
 var<workgroup> pixels0: array<vec4<f32>, 2u * STEP * WG_Y>;
@@ -60,6 +72,7 @@ var<workgroup> weights2: array<vec4<f32>, 2u * STEP * WG_X>;
 var<workgroup> weights3: array<vec4<f32>, 2u * STEP * WG_X>;
 
 const ZERO = vec4<f32>(0.0);
+const TAPS = 9u;
 
 /// A bit for each of three places in a row that is inside.
 fn inside(first: i32, limit: u32) -> u32 {
@@ -68,23 +81,56 @@ fn inside(first: i32, limit: u32) -> u32 {
 }
 
 /// Where the first tap of a pixel lies in the source, in vec4s (it may be outside: the number wraps), and a bit for each
-/// tap that is inside.
+/// tap that is inside. Where the source is half as large two more say that the first tap's column and row are the second of
+/// the two that a vec4 of the source stands for.
 fn reach(pixel: u32) -> vec2<u32> {
-    let column = i32(pixel % size.out_width * size.stride) - 1;
+    let factor = select(1u, 2u, EXPANDED);
+    var column = i32(pixel % size.out_width * size.stride) - 1;
     let line = pixel / size.out_width;
-    let row = i32(line % size.out_height * size.stride) - 1;
+    var row = i32(line % size.out_height * size.stride) - 1;
     let n = line / size.out_height;
-    let rows = inside(row, size.in_height);
-    let taps = inside(column, size.in_width) * ((rows & 1u) | ((rows & 2u) << 2u) | ((rows & 4u) << 4u));
+    let rows = inside(row, factor * size.in_height);
+    let columns = inside(column, factor * size.in_width);
+    var taps = columns * ((rows & 1u) | ((rows & 2u) << 2u) | ((rows & 4u) << 4u));
+    taps = select(0u, taps, n < size.batch);
+    if (EXPANDED) {
+        taps |= (u32(column & 1) << TAPS) | (u32(row & 1) << (TAPS + 1u));
+        column >>= 1u;
+        row >>= 1u;
+    }
     let first = ((i32(n * size.in_height) + row) * i32(size.in_width) + column) * i32(size.in_quads);
-    return vec2<u32>(u32(first), select(0u, taps, n < size.batch));
+    return vec2<u32>(u32(first), taps);
+}
+
+/// How far behind a pixel's first tap another one lies, of which `reach` gave the bits.
+fn shift(tap: u32, bits: u32) -> u32 {
+    var row = tap / 3u;
+    var column = tap % 3u;
+    if (EXPANDED) {
+        row = (row + ((bits >> (TAPS + 1u)) & 1u)) >> 1u;
+        column = (column + ((bits >> TAPS) & 1u)) >> 1u;
+    }
+    return (row * size.in_width + column) * size.in_quads;
+}
+
+/// A vec4 of what passes by the window, zero beyond the last pixel and channel.
+fn passing(tap: u32, pixel: u32, quads: u32, quad: u32) -> vec4<f32> {
+    let is_inside = quad < quads && pixel < size.batch * size.out_height * size.out_width;
+    let at = select(0u, pixel * quads + quad, is_inside);
+    var value = ZERO;
+    if (tap == TAPS) {
+        value = vec4<f32>(residual[at]);
+    } else {
+        value = vec4<f32>(other[at]);
+    }
+    return select(ZERO, value, is_inside);
 }
 
 fn put(pixel: u32, quad: u32, value: vec4<f32>, added: vec4<f32>) {
     if (pixel < size.batch * size.out_height * size.out_width && quad < size.out_quads) {
         let at = pixel * size.out_quads + quad;
         var v = value + added;
-        if (size.has_residual != 0u) {
+        if (!PASSING && size.has_residual != 0u) {
             v += vec4<f32>(residual[at]);
         }
         result[at] = Result(v);
@@ -110,6 +156,9 @@ fn tiled(
     let reach1 = reach(pixel0 + 2u * WG_Y + fill_pixel);
     let reach2 = reach(pixel0 + 4u * WG_Y + fill_pixel);
     let reach3 = reach(pixel0 + 6u * WG_Y + fill_pixel);
+    // Two pixels' bits in a word: fewer registers.
+    let bits01 = reach0.y | (reach1.y << 16u);
+    let bits23 = reach2.y | (reach3.y << 16u);
     // A block of 4 x 4 of the weight: output quad and quad of the step; neighbours read neighbouring memory.
     let fills_weight = local < 2u * STEP * WG_X;
     let block_quad = select(local / (2u * WG_X), local % STEP, TRANSPOSED);
@@ -133,34 +182,62 @@ fn tiled(
     var a61 = ZERO;
     var a70 = ZERO;
     var a71 = ZERO;
-    for (var tap = 0u; tap < 9u; tap++) {
+    let taps = TAPS + select(0u, select(1u, 2u, size.other_quads > 0u), PASSING);
+    for (var tap = 0u; tap < taps; tap++) {
+        let passes = PASSING && tap >= TAPS;
+        var quads = size.in_quads;
+        // Rows of the weight that is read: where the tap begins.
+        var row = tap * size.weight_rows;
+        if (passes) {
+            quads = select(size.other_quads, size.first_quads, tap == TAPS);
+            row = select(size.first_quads * 4u, 0u, tap == TAPS);
+        }
         // The transposed product reads the taps the other way round.
-        let seen = select(tap, 8u - tap, TRANSPOSED);
-        let shift = (seen / 3u * size.in_width + seen % 3u) * size.in_quads;
-        for (var first = 0u; first < size.in_quads; first += STEP) {
+        let seen = select(tap, TAPS - 1u - tap, TRANSPOSED);
+        for (var first = 0u; first < quads; first += STEP) {
             let quad = first + fill_quad;
-            let bit = select(0u, 1u << seen, quad < size.in_quads);
-            let inside0 = (reach0.y & bit) != 0u;
-            let s0 = select(ZERO, vec4<f32>(source[select(0u, reach0.x + shift + quad, inside0)]), inside0);
-            let inside1 = (reach1.y & bit) != 0u;
-            let s1 = select(ZERO, vec4<f32>(source[select(0u, reach1.x + shift + quad, inside1)]), inside1);
-            let inside2 = (reach2.y & bit) != 0u;
-            let s2 = select(ZERO, vec4<f32>(source[select(0u, reach2.x + shift + quad, inside2)]), inside2);
-            let inside3 = (reach3.y & bit) != 0u;
-            let s3 = select(ZERO, vec4<f32>(source[select(0u, reach3.x + shift + quad, inside3)]), inside3);
-            let channel = min(first + block_quad, size.in_quads - 1u);
-            var start = (tap * size.weight_rows + channel * 4u) * size.weight_quads + column;
+            var s0 = ZERO;
+            var s1 = ZERO;
+            var s2 = ZERO;
+            var s3 = ZERO;
+            if (passes) {
+                s0 = passing(tap, pixel0 + 0u * WG_Y + fill_pixel, quads, quad);
+                s1 = passing(tap, pixel0 + 2u * WG_Y + fill_pixel, quads, quad);
+                s2 = passing(tap, pixel0 + 4u * WG_Y + fill_pixel, quads, quad);
+                s3 = passing(tap, pixel0 + 6u * WG_Y + fill_pixel, quads, quad);
+            } else {
+                let bit = select(0u, 1u << seen, quad < size.in_quads);
+                let inside0 = (bits01 & bit) != 0u;
+                s0 = select(ZERO, vec4<f32>(source[select(0u, reach0.x + shift(seen, bits01) + quad, inside0)]), inside0);
+                let inside1 = (bits01 & (bit << 16u)) != 0u;
+                s1 = select(ZERO, vec4<f32>(source[select(0u, reach1.x + shift(seen, bits01 >> 16u) + quad, inside1)]), inside1);
+                let inside2 = (bits23 & bit) != 0u;
+                s2 = select(ZERO, vec4<f32>(source[select(0u, reach2.x + shift(seen, bits23) + quad, inside2)]), inside2);
+                let inside3 = (bits23 & (bit << 16u)) != 0u;
+                s3 = select(ZERO, vec4<f32>(source[select(0u, reach3.x + shift(seen, bits23 >> 16u) + quad, inside3)]), inside3);
+            }
+            let channel = min(first + block_quad, quads - 1u);
+            var start = (row + channel * 4u) * size.weight_quads + column;
             if (TRANSPOSED) {
-                start = (tap * size.weight_rows + column * 4u) * size.weight_quads + channel;
+                start = (row + column * 4u) * size.weight_quads + channel;
             }
             var block = mat4x4<f32>();
             if (fills_weight) {
-                block = mat4x4<f32>(
-                    weight[start],
-                    weight[start + size.weight_quads],
-                    weight[start + 2u * size.weight_quads],
-                    weight[start + 3u * size.weight_quads],
-                );
+                if (passes) {
+                    block = mat4x4<f32>(
+                        passing_weight[start],
+                        passing_weight[start + size.weight_quads],
+                        passing_weight[start + 2u * size.weight_quads],
+                        passing_weight[start + 3u * size.weight_quads],
+                    );
+                } else {
+                    block = mat4x4<f32>(
+                        weight[start],
+                        weight[start + size.weight_quads],
+                        weight[start + 2u * size.weight_quads],
+                        weight[start + 3u * size.weight_quads],
+                    );
+                }
             }
             if (TRANSPOSED) {
                 block = transpose(block);
@@ -272,6 +349,10 @@ fn tiled(
     if (size.has_bias != 0u) {
         bias0 = bias[min(quad_left, size.out_quads - 1u)];
         bias1 = bias[min(quad_right, size.out_quads - 1u)];
+    }
+    if (PASSING && size.has_residual != 0u) {
+        bias0 += passing_bias[min(quad_left, size.out_quads - 1u)];
+        bias1 += passing_bias[min(quad_right, size.out_quads - 1u)];
     }
     let pixel = pixel0 + place.y;
     put(pixel + 0u * WG_Y, quad_left, a00, bias0);

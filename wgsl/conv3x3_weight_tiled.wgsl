@@ -15,6 +15,8 @@ override WG_X: u32;
 override WG_Y: u32;
 // Groups of four pixels per step.
 override STEP: u32;
+// Whether x is twice as high and wide as the source: x[n, i, j, c] is source[n, i/2, j/2, c].
+override EXPANDED: bool;
 
 struct Size {
     batch: u32,
@@ -100,7 +102,8 @@ fn tiled(
     var at_row = four_x / size.fours % size.out_height;
     var at_image = four_x / size.fours / size.out_height;
     // Columns of the source that a pixel of the output's row sees end here.
-    let limit = min(size.in_width, size.out_width * size.stride + tap % 3u - 1u);
+    let factor = select(1u, 2u, EXPANDED);
+    let limit = min(factor * size.in_width, size.out_width * size.stride + tap % 3u - 1u);
     let beside = size.stride * size.in_quads;
     // And of dy.
     let fills_columns = local < 2u * STEP * WG_X;
@@ -129,14 +132,23 @@ fn tiled(
     var a131 = ZERO;
     for (var four = first; four < end; four += STEP) {
         let source_row = at_row * size.stride + tap / 3u - 1u;
-        let line = at_image * size.in_height + source_row;
-        let most = select(0u, limit, source_row < size.in_height && at_image < size.batch);
+        let most = select(0u, limit, source_row < factor * size.in_height && at_image < size.batch);
         let column = at_four * 4u * size.stride + tap % 3u - 1u;
-        let from0 = (line * size.in_width + column) * size.in_quads + channel;
-        let s0 = seen(from0 + 0u * beside, column + 0u * size.stride < most);
-        let s1 = seen(from0 + 1u * beside, column + 1u * size.stride < most);
-        let s2 = seen(from0 + 2u * beside, column + 2u * size.stride < most);
-        let s3 = seen(from0 + 3u * beside, column + 3u * size.stride < most);
+        let line = (at_image * size.in_height + source_row / factor) * size.in_width;
+        var from0 = (line + column) * size.in_quads + channel;
+        var from1 = from0 + beside;
+        var from2 = from1 + beside;
+        var from3 = from2 + beside;
+        if (EXPANDED) {
+            from0 = (line + (column + 0u * size.stride) / 2u) * size.in_quads + channel;
+            from1 = (line + (column + 1u * size.stride) / 2u) * size.in_quads + channel;
+            from2 = (line + (column + 2u * size.stride) / 2u) * size.in_quads + channel;
+            from3 = (line + (column + 3u * size.stride) / 2u) * size.in_quads + channel;
+        }
+        let s0 = seen(from0, column + 0u * size.stride < most);
+        let s1 = seen(from1, column + 1u * size.stride < most);
+        let s2 = seen(from2, column + 2u * size.stride < most);
+        let s3 = seen(from3, column + 3u * size.stride < most);
         at_four += size.step_fours;
         at_row += size.step_rows;
         at_image += size.step_images;

@@ -4,7 +4,7 @@
 // dx = rstd * (gain * dv - mean of gain * dv - xhat * mean of gain * dv * xhat), means over the group.
 // dy: [N, pixels, C]; the gradient of the scale-shift: [N, 2C], gamma * B + beta * A, then A.
 // x: [N, pixels, C]; of two tensors it is the first x_quads vec4s of each pixel, and `second` is the others. Where x is all
-// that is normalised, or all that a gradient is for, `second` is of its shape and added to dx.
+// that is normalised, or all that a gradient is for, `second` is of its shape and added to dx, by `grad_first` to the addend.
 // stats: [N, 2 or 4, C] mean, rstd and, with a scale-shift, factor and shift; then gamma and beta.
 // sums: [N, 2, C] factor * A and factor * B, whose sums over the images are the gradients of beta and gamma; means: [N, 2, C].
 // `grad_input`: an invocation has four channels of BLOCK pixels. The others: a workgroup has a run, whole vec4s of an
@@ -30,7 +30,7 @@ struct Size {
     // Length of a run in vec4s (the last may be shorter), and runs of an image.
     run_quads: u32,
     runs: u32,
-    // 0 or 1; the last: whether `second` is added to dx.
+    // 0 or 1; the last: how much is added to dx, of `grad_first` 2 where `second` is too.
     silu: u32,
     scale_shift: u32,
     has_addend: u32,
@@ -387,7 +387,7 @@ fn grad_whole_modulated(
     store_dx(size, run, invocation);
 }
 
-// Of a norm of two tensors dx of the first, the sums, and the means for the other's `grad_input`.
+// Of a norm of two tensors dx of the first, the sums, and the means for the other's `grad_input`; or of one tensor, with two addends.
 @compute @workgroup_size(WG)
 fn grad_first(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -421,7 +421,8 @@ fn grad_first(
         var index = lane.at;
         var dy_index = (run.image * size.pixels + lane.pixel) * size.quads + lane.quad;
         for (var done = 0u; done < count; done += 1u) {
-            let more = select(vec4<f32>(0.0), vec4<f32>(addend[index]), size.has_addend != 0u);
+            let one = select(vec4<f32>(0.0), vec4<f32>(addend[index]), size.has_addend != 0u);
+            let more = one + select(vec4<f32>(0.0), vec4<f32>(second[index]), !TWO && size.has_addend == 2u);
             dx_of_two[index] = Dx(input_gradient(size, map, group, index, dy_index) + more);
             index += lane.step * lane.pitch;
             dy_index += lane.step * size.quads;

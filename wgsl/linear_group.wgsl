@@ -3,11 +3,18 @@
 //   forward       y_l[m,k]  = b_l[k] + sum_c f(x[m,c]) * w_l[c,k]
 //   grad_input    dx[m,c]   = a[m,c] + f'(x[m,c]) * sum_l sum_k dy_l[m,k] * w_l[c,k]
 //   grad_weights  dw_l[c,k] = sum_m f(x[m,c]) * dy_l[m,k],  db_l[k] = sum_m dy_l[m,k]
-// f is SiLU or nothing, a may be absent. Layouts (P: rounded up to 4): x, dx, a [M,P(C)]; y_l, dy_l [M,P(K_l)];
-// w_l, dw_l [P(C),P(K_l)]; b_l, db_l [P(K_l)]. Each binding holds those of all layers, which begin where the table says.
+// f is SiLU or nothing, a may be absent. READING says what x is: the tensor `source`, or what stands before the layers and is made
+// here: the embedding of timesteps [M] as in timestep_embedding.wgsl, or the BatchNorm of `source` by its running statistics as
+// in batchnorm.wgsl (dx then is the gradient of `source`; f is nothing, a absent). Layouts (P: rounded up to 4): x, dx, a
+// [M,P(C)]; y_l, dy_l [M,P(K_l)]; w_l, dw_l [P(C),P(K_l)]; b_l, db_l [P(K_l)]. Each binding holds those of all layers, which
+// begin where the table says.
 // A workgroup of `forward` makes 8 rows of 4 pairs of vec4s of a layer, each sum shared by 8 invocations; one of
 // `grad_input` 8 rows of a vec4, whose sums all share. An invocation of `grad_weights` makes 8 x 8 weights or 8 biases.
 
+override READING: u32;
+
+const EMBEDDING = 1u;
+const BATCH_NORM = 2u;
 // Invocations that share a sum of `forward`, as many as a workgroup has rows.
 const LANES = 8u;
 const PAIRS = 4u;
@@ -23,32 +30,61 @@ struct Size {
     tiles: u32,
     silu: u32,
     has_addend: u32,
-    pad0: u32,
-    pad1: u32,
+    // Of timesteps how many frequencies; of a BatchNorm the slope of the LeakyReLU before it, 1 where there is none.
+    half: u32,
+    slope: f32,
     // In vec4s: columns of the layer, where its weight or the gradient that is made begins, where its y or dy begins. Last of
     // `forward` where its bias begins, of `grad_weights` whether the gradient is the bias's.
     table: array<vec4<u32>, ENTRIES>,
 }
 
 @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// Of timesteps the frequencies [half]; of a BatchNorm the running statistics [2, P(C)].
+@group(0) @binding(1) var<storage, read> known: array<vec4<f32>>;
 // forward
-@group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> biases: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> result: array<vec4<f32>>;
-@group(0) @binding(4) var<uniform> size: Size;
+@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> biases: array<vec4<f32>>;
+// Of a BatchNorm what it multiplies by and adds.
+@group(0) @binding(4) var<storage, read> gain: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> offset: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(7) var<uniform> size: Size;
 // grad_input
-@group(0) @binding(2) var<storage, read> upstream: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> addend: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> gradient: array<vec4<f32>>;
-@group(0) @binding(5) var<uniform> input_size: Size;
+@group(0) @binding(3) var<storage, read> upstream: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(7) var<uniform> input_size: Size;
 // grad_weights
-@group(0) @binding(1) var<storage, read> layer_upstream: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> layer_gradients: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> weight_size: Size;
+@group(0) @binding(2) var<storage, read> layer_upstream: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> layer_gradients: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> weight_size: Size;
 
 var<workgroup> sums: array<array<vec4<f32>, WG>, 16>;
 
 const ZERO = vec4<f32>(0.0);
+const EPS: f32 = 1e-5;
+
+/// sin of a + quarter * pi/2.
+fn sine(a: f32, quarter: u32) -> f32 {
+    let turns = round(a * 0.6366197723675814);
+    // pi/2 as a sum of three numbers, the first two short enough that their products with `turns` are exact.
+    let r = ((a - turns * 1.5703125) - turns * 4.8375129699707031e-4) - turns * 7.5495994770293705e-8;
+    let s = r * r;
+    let odd = r + r * s * (-1.6666654611e-1 + s * (8.3321608736e-3 - s * 1.9515295891e-4));
+    let even = 1.0 - 0.5 * s + s * s * (4.166664568298827e-2 + s * (-1.388731625493765e-3 + s * 2.443315711809948e-5));
+    let q = (u32(i32(turns)) + quarter) & 3u;
+    let value = select(odd, even, (q & 1u) == 1u);
+    return select(value, -value, q >= 2u);
+}
+
+/// Column k of the embedding of a timestep.
+fn wave(t: f32, half: u32, k: u32) -> f32 {
+    if (k >= 2u * half) {
+        return 0.0;
+    }
+    let number = k % half;
+    return sine(t * known[number / 4u][number % 4u], select(1u, 0u, k >= half));
+}
 
 fn sigmoid(v: vec4<f32>) -> vec4<f32> {
     // Bounded so that the exponential stays finite.
@@ -60,6 +96,27 @@ fn read_input(silu: u32, v: vec4<f32>) -> vec4<f32> {
         return v;
     }
     return v * sigmoid(v);
+}
+
+/// What the layers see of a row's vec4, which lies at `at` where it lies anywhere.
+fn read_row(silu: u32, half: u32, row: u32, at: u32, quad: u32) -> vec4<f32> {
+    if (READING == EMBEDDING) {
+        let t = source[row / 4u][row % 4u];
+        let k = 4u * quad;
+        return vec4<f32>(wave(t, half, k), wave(t, half, k + 1u), wave(t, half, k + 2u), wave(t, half, k + 3u));
+    }
+    return read_input(silu, source[at]);
+}
+
+/// The same of `forward`, which reads a BatchNorm too.
+fn read_known(row: u32, quad: u32) -> vec4<f32> {
+    let v = read_row(size.silu, size.half, row, row * size.in_quads + quad, quad);
+    if (READING == BATCH_NORM) {
+        let rstd = 1.0 / sqrt(known[size.in_quads + quad] + EPS);
+        let activated = select(size.slope * v, v, v > ZERO);
+        return (activated - known[quad]) * rstd * gain[quad] + offset[quad];
+    }
+    return v;
 }
 
 fn four_rows(at: u32, pitch: u32) -> mat4x4<f32> {
@@ -89,16 +146,15 @@ fn forward(
     let quad = (tile % pair_tiles * PAIRS + local % PAIRS) * 2u;
     let at0 = min(quad, quads - 1u);
     let at1 = min(quad + 1u, quads - 1u);
-    let silu = size.silu;
     let last = size.rows - 1u;
-    let from0 = min(row + 0u, last) * size.in_quads;
-    let from1 = min(row + 1u, last) * size.in_quads;
-    let from2 = min(row + 2u, last) * size.in_quads;
-    let from3 = min(row + 3u, last) * size.in_quads;
-    let from4 = min(row + 4u, last) * size.in_quads;
-    let from5 = min(row + 5u, last) * size.in_quads;
-    let from6 = min(row + 6u, last) * size.in_quads;
-    let from7 = min(row + 7u, last) * size.in_quads;
+    let row0 = min(row + 0u, last);
+    let row1 = min(row + 1u, last);
+    let row2 = min(row + 2u, last);
+    let row3 = min(row + 3u, last);
+    let row4 = min(row + 4u, last);
+    let row5 = min(row + 5u, last);
+    let row6 = min(row + 6u, last);
+    let row7 = min(row + 7u, last);
     var a00 = ZERO;
     var a01 = ZERO;
     var a10 = ZERO;
@@ -119,14 +175,14 @@ fn forward(
         let at = entry.y + channel * 4u * quads;
         let m0 = four_rows(at + at0, quads);
         let m1 = four_rows(at + at1, quads);
-        let s0 = read_input(silu, source[from0 + channel]);
-        let s1 = read_input(silu, source[from1 + channel]);
-        let s2 = read_input(silu, source[from2 + channel]);
-        let s3 = read_input(silu, source[from3 + channel]);
-        let s4 = read_input(silu, source[from4 + channel]);
-        let s5 = read_input(silu, source[from5 + channel]);
-        let s6 = read_input(silu, source[from6 + channel]);
-        let s7 = read_input(silu, source[from7 + channel]);
+        let s0 = read_known(row0, channel);
+        let s1 = read_known(row1, channel);
+        let s2 = read_known(row2, channel);
+        let s3 = read_known(row3, channel);
+        let s4 = read_known(row4, channel);
+        let s5 = read_known(row5, channel);
+        let s6 = read_known(row6, channel);
+        let s7 = read_known(row7, channel);
         a00 += m0 * s0;
         a01 += m1 * s0;
         a10 += m0 * s1;
@@ -245,7 +301,13 @@ fn grad_input(
         let parts = sums[mine + LANES][0] + sums[mine + LANES][1];
         sum = parts + sums[mine + LANES][2] + sums[mine + LANES][3];
         let to = (row + mine) * input_size.in_quads + quad;
-        if (input_size.silu != 0u) {
+        if (READING == BATCH_NORM) {
+            sum *= gain[quad] * (1.0 / sqrt(known[input_size.in_quads + quad] + EPS));
+            // Without an activation the source is something else.
+            if (input_size.slope != 1.0) {
+                sum = select(input_size.slope * sum, sum, source[to] > ZERO);
+            }
+        } else if (input_size.silu != 0u) {
             let v = source[to];
             let s = sigmoid(v);
             sum *= s * (1.0 + v * (1.0 - s));
@@ -283,6 +345,7 @@ fn grad_weights(
     let next_quad = min(quad + 1u, quads - 1u);
     let next_channel = min(channel + 1u, weight_size.in_quads - 1u);
     let silu = weight_size.silu;
+    let half = weight_size.half;
     var a00 = ZERO;
     var a01 = ZERO;
     var a10 = ZERO;
@@ -307,8 +370,9 @@ fn grad_weights(
         let end = min(first + 4096u, rows);
         for (var row = first; row < end; row++) {
             if (!is_bias) {
-                s0 = read_input(silu, source[row * weight_size.in_quads + channel]);
-                s1 = read_input(silu, source[row * weight_size.in_quads + next_channel]);
+                let begin = row * weight_size.in_quads;
+                s0 = read_row(silu, half, row, begin + channel, channel);
+                s1 = read_row(silu, half, row, begin + next_channel, next_channel);
             }
             let d0 = layer_upstream[entry.z + row * quads + quad];
             let d1 = layer_upstream[entry.z + row * quads + next_quad];

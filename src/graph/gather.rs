@@ -144,7 +144,8 @@ impl Gatherer<'_> {
         for index in self.list.additions.clone() {
             let launch = &self.list.launches[index];
             let (&[a, b], &[y]) = (launch.reads.as_slice(), launch.writes.as_slice()) else { continue };
-            if a.half || b.half || y.half {
+            // What is added to itself is no list of terms.
+            if a == b || a.half || b.half || y.half {
                 continue;
             }
             let (mut terms, mut additions) = (Vec::new(), Vec::new());

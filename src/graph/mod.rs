@@ -5,6 +5,7 @@
 //! [`Graph::compile`] drops what nothing needs, chooses kernels, plans memory and gives a [`Plan`]; the device a plan is
 //! loaded on may choose other families of kernels ([`crate::families`]).
 
+mod absorb;
 mod gather;
 mod memory;
 mod operation;

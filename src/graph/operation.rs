@@ -76,6 +76,18 @@ pub(crate) trait Operation: Any + Debug + Send + Sync {
         None
     }
 
+    /// The operation that does the same and what `maker` does, which makes the input at `position` of its `inputs`, the first that it
+    /// makes, and what that operation reads; `None`: it cannot.
+    fn absorb(
+        &self,
+        _inputs: &[NodeId],
+        _position: usize,
+        _maker: &Node,
+        _choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        None
+    }
+
     /// Where in the memory of its first input the result lies, in bytes: nothing runs. `None`: it has memory of its own.
     fn view(&self) -> Option<u64> {
         None

@@ -180,6 +180,14 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_for(&self, choices: &Choices) -> Result<Plan> {
+        self.absorbed(choices).compile_over(choices, true, Some(DEFAULT_MAX_BINDING))
+    }
+
+    /// As [`Graph::compile_for`], but every operation runs by itself, none in the kernel of another one.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn compile_apart(&self, choices: &Choices) -> Result<Plan> {
         self.compile_over(choices, true, Some(DEFAULT_MAX_BINDING))
     }
 
@@ -189,7 +197,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_unshared(&self, choices: &Choices) -> Result<Plan> {
-        self.compile_over(choices, false, Some(DEFAULT_MAX_BINDING))
+        self.absorbed(choices).compile_over(choices, false, Some(DEFAULT_MAX_BINDING))
     }
 
     /// As [`Graph::compile_for`], but the launches are those that the operations made, no sums gathered: more launches, the same
@@ -198,7 +206,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::compile`].
     pub fn compile_as_made(&self, choices: &Choices) -> Result<Plan> {
-        self.compile_over(choices, true, None)
+        self.absorbed(choices).compile_over(choices, true, None)
     }
 
     /// `most`: bytes that a launch of gathered sums may bind; `None`: none are gathered.
@@ -410,7 +418,7 @@ impl Plan {
         if let Some(graph) = &self.graph
             && other.as_ref().unwrap_or(self).largest_binding() > have
         {
-            other = Some(graph.compile_over(&choices, true, Some(have))?);
+            other = Some(graph.absorbed(&choices).compile_over(&choices, true, Some(have))?);
         }
         let plan = other.as_ref().unwrap_or(self);
         let need = plan.largest_binding();

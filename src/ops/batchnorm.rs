@@ -4,12 +4,16 @@
 //! backward: both stay in the graph, where nothing runs for them unless something else reads their results.
 
 use super::kernel::{WG, invocations, shader};
+use super::linear_group::OfBatchNorm;
+use super::matmul;
 use super::pointwise::{Activate, Activation};
 use super::random::Dropout;
 use crate::error::{Error, Result};
+use crate::families::Choices;
 use crate::gpu::{Launch, Slice, spread};
-use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::graph::{Context, Graph, Node, NodeId, Operation, Upstream};
 use crate::tensor::pitch;
+use std::sync::Arc;
 
 shader!("batchnorm");
 
@@ -204,6 +208,25 @@ impl Operation for GradInput {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         grad_input(&self.0, context.first(), context.output)
     }
+
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        // Of what a linear layer behind the norm read; x may be the same tensor, where nobody looks at it.
+        let (size, dy, weight) = matmul::whole_grad_input(maker)?;
+        let [seen, upstream, running, gain] = *inputs else { return None };
+        if inputs[position] != upstream {
+            return None;
+        }
+        let features = [size.in_features, size.out_features];
+        let layer = OfBatchNorm::new(size.rows, features, self.0.slope, choices)?;
+        let seen = if seen == upstream { dy } else { seen };
+        Some((Arc::new(layer.grad_input()), vec![seen, running, gain, weight, dy]))
+    }
 }
 
 /// Of x, dy, running; updates the gradients of weight and bias.
@@ -214,6 +237,11 @@ impl Operation for GradAffine {
     fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
         grad_affine(&self.0, context.first(), [context.updates[0], context.updates[1]])
     }
+}
+
+/// Of a node that is a BatchNorm by running statistics (of x, those, weight, bias) the slope of the LeakyReLU before it.
+pub(super) fn slope_of(node: &Node) -> Option<f32> {
+    node.op.downcast_ref::<Inference>().map(|Inference(of)| of.slope)
 }
 
 impl Graph {

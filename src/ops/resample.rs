@@ -3,7 +3,7 @@
 use super::kernel::{WG, invocations, shader};
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Slice};
-use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::graph::{Context, Graph, Node, NodeId, Operation, Upstream};
 use crate::tensor::pitch;
 
 shader!("resample");
@@ -109,6 +109,14 @@ impl Operation for Expand {
     fn writes_half(&self) -> bool {
         true
     }
+}
+
+/// Whether a node repeats each pixel of its input twice in both directions and does nothing else.
+pub(super) fn doubles(node: &Node) -> bool {
+    let expand = node.op.downcast_ref::<Expand>();
+    expand.is_some_and(|Expand { source, target, scale, .. }| {
+        *target == source.map(|side| 2 * side) && *scale == 1.0
+    })
 }
 
 /// 2×2 block sums.

@@ -2,7 +2,7 @@
 
 use super::kernel::{WG, invocations, shader};
 use crate::gpu::{Launch, Slice};
-use crate::graph::{Context, Graph, NodeId, Operation};
+use crate::graph::{Context, Graph, Node, NodeId, Operation};
 use crate::tensor::pitch;
 
 shader!("timestep_embedding");
@@ -45,6 +45,11 @@ impl Operation for TimestepEmbedding {
         let [t, frequencies] = context.first();
         forward(self.batch, self.dim, t, frequencies, context.output)
     }
+}
+
+/// Of a node that embeds timesteps, of t and frequencies, how many those are.
+pub(super) fn frequencies_of(node: &Node) -> Option<usize> {
+    node.op.downcast_ref::<TimestepEmbedding>().map(|embedding| embedding.dim / 2)
 }
 
 impl Graph {

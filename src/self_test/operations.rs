@@ -108,6 +108,19 @@ fn conv3x3(case: &mut Case, shape: [usize; 4], outputs: usize, stride: usize) ->
     case.both(y, &[x, weight, bias])
 }
 
+/// A convolution of an expansion, plus a product of two tensors: in tiles one launch.
+fn conv3x3_with_product(case: &mut Case) -> Result<()> {
+    let (x, weight) = (case.values(&[2, 7, 5, 18], 0.0, 1.0), case.weight(&[9], 18, 40));
+    let bias = case.values(&[40], 0.0, 0.5);
+    let beside = [16, 6].map(|channels| case.values(&[2, 14, 10, channels], 0.0, 1.0));
+    let (matrix, vector) = (case.weight(&[], 22, 40), case.values(&[40], 0.0, 0.5));
+    let wide = case.graph.upsample(x)?;
+    let both = case.graph.concat(beside[0], beside[1])?;
+    let residual = case.graph.matmul(both, matrix, Some(vector), None)?;
+    let y = case.graph.conv3x3(wide, weight, 1, Some(bias), Some(residual))?;
+    case.both(y, &[x, weight, bias, beside[0], beside[1], matrix, vector])
+}
+
 fn matmul(case: &mut Case, rows: usize, inputs: usize, outputs: usize) -> Result<()> {
     let x = case.values(&[rows, inputs], 0.0, 1.0);
     let weight = case.weight(&[], inputs, outputs);
@@ -160,6 +173,39 @@ fn batch_norm(case: &mut Case, learn: bool) -> Result<()> {
     case.both(y, &[x, weight, bias])
 }
 
+/// A linear layer of a BatchNorm by running statistics, as a classifier's head has it: on a GPU one launch each way.
+fn layer_of_batch_norm(case: &mut Case) -> Result<()> {
+    let x = case.values(&[9, 13], 0.3, 1.0);
+    let [gain, offset] = [1.0, 0.0].map(|middle| case.values(&[13], middle, 0.3));
+    let running = case.values(&[2, 13], 1.0, 0.5);
+    let (weight, bias) = (case.weight(&[], 13, 10), case.values(&[10], 0.0, 0.5));
+    let seen = case.graph.activate(x, Activation::LeakyRelu { slope: 0.1 });
+    let normalised = case.graph.batch_norm(seen, gain, offset, running, None)?;
+    let y = case.graph.matmul(normalised, weight, Some(bias), None)?;
+    case.both(y, &[x])
+}
+
+/// A linear layer of embedded timesteps: on a GPU one launch each way.
+fn layer_of_timesteps(case: &mut Case) -> Result<()> {
+    let (t, frequencies) = (case.values(&[9], 500.0, 500.0), case.values(&[5], 0.5, 0.5));
+    let layer = [case.weight(&[], 11, 10), case.values(&[10], 0.0, 0.5)];
+    let x = case.graph.timestep_embedding(t, frequencies, 11);
+    let y = case.graph.linear_group(x, &[layer], false)?[0];
+    case.both(y, &layer)
+}
+
+/// A GroupNorm of what a residual path and pooled features read too: on a GPU its gradient adds theirs.
+fn group_norm_among_others(case: &mut Case) -> Result<()> {
+    let (x, t) = (case.values(&[3, 7, 9, 15], 0.3, 1.0), case.values(&[3], 0.0, 1.0));
+    let [gamma, beta] = [1.0, 0.0].map(|middle| case.values(&[15], middle, 0.3));
+    let y = case.graph.group_norm(x, gamma, beta, 5, None, true)?;
+    let sum = case.graph.add(y, x)?;
+    let features = case.graph.features(&[x], t, Pooling::Average)?;
+    let means = case.graph.slice_channels(features, 0, 15)?;
+    let y = case.graph.add_rowwise(sum, means)?;
+    case.both(y, &[x, gamma, beta])
+}
+
 fn window() -> Window {
     Window { kernel: [3, 5], stride: [1, 2], padding: [1, 2] }
 }
@@ -169,6 +215,7 @@ pub(super) const CASES: &[Maker] = &[
     ("convolution 3×3, few channels", |case| conv3x3(case, [2, 9, 7, 6], 10, 1)),
     ("convolution 3×3, tiles", |case| conv3x3(case, [2, 14, 14, 36], 40, 1)),
     ("convolution 3×3, stride 2", |case| conv3x3(case, [2, 9, 14, 20], 12, 2)),
+    ("convolution 3×3 of an expansion, plus a product", conv3x3_with_product),
     ("convolution of any window", |case| {
         let x = case.values(&[2, 9, 7, 6], 0.0, 1.0);
         let weight = case.weight(&[15], 6, 10);
@@ -193,11 +240,14 @@ pub(super) const CASES: &[Maker] = &[
         let targets: Vec<NodeId> = [x].into_iter().chain(layers.into_flattened()).collect();
         all.map_or(Ok(()), |all| case.both(all, &targets))
     }),
+    ("linear layer of timesteps", layer_of_timesteps),
+    ("linear layer of a BatchNorm", layer_of_batch_norm),
     ("attention, narrow heads", |case| attention(case, 15, 3, false)),
     ("attention, wide heads", |case| attention(case, 64, 1, false)),
     ("attention, the new order", |case| attention(case, 32, 4, true)),
     ("GroupNorm, groups of one vector", |case| group_norm(case, [3, 7, 9, 12], 3)),
     ("GroupNorm, odd groups", |case| group_norm(case, [3, 7, 9, 15], 5)),
+    ("GroupNorm, among other readers", group_norm_among_others),
     ("GroupNorm, more pixels than one launch takes", |case| group_norm(case, [1, 91, 91, 6], 2)),
     ("GroupNorm of a concatenation", |case| {
         let maps = [case.values(&[3, 7, 9, 8], 0.3, 1.0), case.values(&[3, 7, 9, 7], -0.2, 1.0)];

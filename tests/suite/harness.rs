@@ -160,7 +160,8 @@ impl Harness {
         Self::differentiate_as(|graph| graph.compile_for(&Choices::all(family)).unwrap(), tensors, make)
     }
 
-    fn differentiate_as(
+    /// As [`Harness::differentiate`], of a plan that `compile` makes.
+    pub fn differentiate_as(
         compile: impl FnOnce(&Graph) -> Plan,
         tensors: &[(&[usize], &[f32])],
         make: impl FnOnce(&mut Graph, &[NodeId]) -> NodeId,

@@ -1,5 +1,6 @@
 //! The library's tests: kernels against f64 twins and finite differences, golden data of the reference, end to end.
 
+mod absorb;
 mod activations;
 mod adverse;
 mod attention;

@@ -160,8 +160,9 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 20] = [
     "sigmoid",
+    "sine",
     "qkv_quad",
     "qkv_tile",
     "out_quad",

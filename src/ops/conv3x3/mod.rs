@@ -4,17 +4,19 @@
 //! (`wgsl/conv3x3_tiled.wgsl`, `wgsl/conv3x3_weight_tiled.wgsl`) and `subgroup` (`wgsl/conv3x3_subgroup.wgsl`,
 //! `wgsl/conv3x3_weight_subgroup.wgsl`). Where a family lacks a kernel the direct one runs ([`Family::or_direct`]).
 
+mod absorbed;
 mod direct;
 pub mod naive;
 mod subgroup;
 mod tiled;
 
 use crate::error::{Error, Result};
-use crate::families::{Family, Key, KeyKind};
+use crate::families::{Choices, Family, Key, KeyKind};
 use crate::gpu::{Launch, Slice};
-use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::graph::{Context, Graph, Node, NodeId, Operation, Upstream};
 use crate::ops::reduce_rows;
 use crate::tensor::pitch;
+use absorbed::Absorbing;
 use std::sync::Arc;
 
 /// Sizes of one convolution.
@@ -257,6 +259,16 @@ impl Operation for Conv3x3Forward {
         vec![self.size.key(KeyKind::ConvForward)]
     }
 
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        Absorbing::from(self).absorb(inputs, position, maker, choices)
+    }
+
     fn reads_half(&self, position: usize) -> bool {
         position == 0 || (self.residual && position == 2 + usize::from(self.bias))
     }
@@ -316,6 +328,16 @@ impl Operation for Conv3x3GradWeight {
 
     fn keys(&self) -> Vec<Key> {
         vec![self.size.key(KeyKind::ConvGradWeight)]
+    }
+
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        absorbed::grad_weight(self, inputs, position, maker, choices)
     }
 
     fn reads_half(&self, _position: usize) -> bool {

@@ -1,8 +1,9 @@
 //! The way back. The gradient of the statistics is inside that of the input.
 
 use super::{Bound, GroupNorm, Part, Source};
+use crate::families::Choices;
 use crate::gpu::{Launch, Slice};
-use crate::graph::{Context, Graph, NodeId, Operation};
+use crate::graph::{Context, Graph, Node, NodeId, Operation};
 use crate::ops::kernel::shader;
 use crate::ops::reduce_rows;
 use crate::tensor::pitch;
@@ -49,8 +50,23 @@ pub fn grad_first(
     dx: Slice,
     [sums, means]: [Slice; 2],
 ) -> Vec<Launch> {
-    let bound = Bound { has_addend: addend.is_some(), ..source.bound() };
+    let bound = Bound { addends: usize::from(addend.is_some()), ..source.bound() };
     let reads = [stats, dy, addend.unwrap_or(source.x)];
+    let launch = size.in_runs(gpu, kernel("grad_first", &[]), &bound, &reads, &[sums, dx, means]);
+    vec![launch.stored(&["X", "Second", "", "Dy", "Addend", "", "Dx", ""])]
+}
+
+/// As [`grad_whole`] without a scale-shift's gradient, with two `addends`; writes the groups' means beside the sums.
+fn grad_with_two(
+    size: &GroupNorm,
+    gpu: bool,
+    [x, dy, stats]: [Slice; 3],
+    addends: [Slice; 2],
+    dx: Slice,
+    [sums, means]: [Slice; 2],
+) -> Vec<Launch> {
+    let bound = Bound { addends: 2, ..size.whole().bound(x, Some(addends[1])) };
+    let reads = [stats, dy, addends[0]];
     let launch = size.in_runs(gpu, kernel("grad_first", &[]), &bound, &reads, &[sums, dx, means]);
     vec![launch.stored(&["X", "Second", "", "Dy", "Addend", "", "Dx", ""])]
 }
@@ -124,12 +140,12 @@ fn written(context: &mut Context<'_>, size: &GroupNorm) -> (Slice, Option<Slice>
     (sums.unwrap_or_else(|| context.scratch(sums_bytes(size))), context.updates.get(1).copied())
 }
 
-/// Of x, dy, stats, \[other\], \[addend\]: the gradient of x; updates [`reserved`], of two tensors the sums and the means.
+/// Of x, dy, stats, \[other\], \[addend\] or on GPUs two of them: the gradient of x; updates [`reserved`], of two tensors the sums and the means.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupNormGrad {
     size: GroupNorm,
     first: usize,
-    addend: bool,
+    addends: usize,
 }
 
 impl GroupNormGrad {
@@ -142,7 +158,7 @@ impl GroupNormGrad {
         modulation: bool,
     ) -> NodeId {
         let updates = reserved(graph, &size, affine, modulation);
-        let op = GroupNormGrad { size, first: size.channels, addend: false };
+        let op = GroupNormGrad { size, first: size.channels, addends: 0 };
         let shape = graph.shape(inputs[0]).to_vec();
         graph.push_updating(op, inputs.to_vec(), updates, shape)
     }
@@ -156,7 +172,7 @@ impl GroupNormGrad {
         other: NodeId,
     ) -> NodeId {
         let updates = vec![reserve(graph, &size), reserve(graph, &size)];
-        let op = GroupNormGrad { size, first, addend: false };
+        let op = GroupNormGrad { size, first, addends: 0 };
         let shape = graph.shape(x).to_vec();
         graph.push_updating(op, vec![x, dy, stats, other], updates, shape)
     }
@@ -175,7 +191,7 @@ impl Operation for GroupNormGrad {
         let (size, gpu, dx) = (&self.size, context.choices.is_gpu(), context.output);
         let [x, dy, stats] = context.first();
         let two = self.first < size.channels;
-        let addend = context.optional(self.addend, 3 + usize::from(two));
+        let addend = context.optional(self.addends > 0, 3 + usize::from(two));
         let source = Source { x, first: self.first, other: two.then(|| context.inputs[3]) };
         let (sums, means, scale_shift_gradient) = match two {
             true => (context.updates[0], Some(context.updates[1]), None),
@@ -184,6 +200,11 @@ impl Operation for GroupNormGrad {
                 (sums, None, scale_shift_gradient)
             }
         };
+        if self.addends == 2 {
+            let means = context.scratch(sums_bytes(size));
+            let addends = [context.inputs[3], context.inputs[4]];
+            return grad_with_two(size, gpu, [x, dy, stats], addends, dx, [sums, means]);
+        }
         if gpu {
             return match means {
                 Some(means) => grad_first(size, gpu, source, [dy, stats], addend, dx, [sums, means]),
@@ -199,8 +220,23 @@ impl Operation for GroupNormGrad {
     }
 
     fn with_addend(&self) -> Option<Arc<dyn Operation>> {
-        let other: Arc<dyn Operation> = Arc::new(GroupNormGrad { addend: true, ..*self });
-        Some(other).filter(|_| !self.addend)
+        let other: Arc<dyn Operation> = Arc::new(GroupNormGrad { addends: 1, ..*self });
+        Some(other).filter(|_| self.addends == 0)
+    }
+
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        let whole = self.first == self.size.channels && !self.size.scale_shift;
+        let able = choices.is_gpu() && whole && self.addends == 1 && position == 3 && maker.op.adds();
+        able.then(|| {
+            let op: Arc<dyn Operation> = Arc::new(GroupNormGrad { addends: 2, ..*self });
+            (op, [&inputs[..3], &maker.inputs[..]].concat())
+        })
     }
 
     fn reads_half(&self, position: usize) -> bool {

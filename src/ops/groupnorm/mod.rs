@@ -89,7 +89,7 @@ struct Bound {
     part: Part,
     second: Slice,
     two: bool,
-    has_addend: bool,
+    addends: usize,
 }
 
 impl Source {
@@ -109,7 +109,7 @@ impl Source {
             part: Part { first: 0, channels: self.first },
             second: self.other.unwrap_or(self.x),
             two: self.other.is_some(),
-            has_addend: false,
+            addends: 0,
         }
     }
 }
@@ -122,7 +122,7 @@ impl Part {
     /// x as this part, and what is added to its gradient.
     fn bound(self, x: Slice, addend: Option<Slice>) -> Bound {
         let second = addend.unwrap_or(x);
-        Bound { x, part: self, second, two: false, has_addend: addend.is_some() }
+        Bound { x, part: self, second, two: false, addends: usize::from(addend.is_some()) }
     }
 }
 
@@ -181,7 +181,7 @@ impl GroupNorm {
             runs: self.quads().div_ceil(self.run_quads(gpu)) as u32,
             silu: u32::from(self.silu),
             scale_shift: u32::from(self.scale_shift),
-            has_addend: u32::from(bound.has_addend),
+            has_addend: bound.addends as u32,
         };
         bytemuck::bytes_of(&size).to_vec()
     }

@@ -27,8 +27,53 @@ struct Size {
     tiles: u32,
     silu: u32,
     has_addend: u32,
-    pad: [u32; 2],
+    half: u32,
+    slope: f32,
     table: [[u32; 4]; ENTRIES],
+}
+
+/// What the layers' input is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    /// The tensor that is read.
+    Tensor,
+    /// The embedding of timesteps by as many frequencies.
+    Embedding { half: usize, frequencies: Slice },
+    /// The BatchNorm of the tensor by running statistics.
+    BatchNorm { slope: f32, running: Slice, gain: Slice, offset: Slice },
+}
+
+impl Reading {
+    fn number(&self) -> u32 {
+        match self {
+            Reading::Tensor => 0,
+            Reading::Embedding { .. } => 1,
+            Reading::BatchNorm { .. } => 2,
+        }
+    }
+
+    fn half(&self) -> u32 {
+        match self {
+            Reading::Embedding { half, .. } => *half as u32,
+            _ => 0,
+        }
+    }
+
+    fn slope(&self) -> f32 {
+        match self {
+            Reading::BatchNorm { slope, .. } => *slope,
+            _ => 1.0,
+        }
+    }
+
+    /// What is bound as `known`, `gain` and `offset`; what is absent is bound to x, and not read.
+    fn operands(&self, x: Slice) -> [Slice; 3] {
+        match *self {
+            Reading::Tensor => [x; 3],
+            Reading::Embedding { frequencies, .. } => [frequencies, x, x],
+            Reading::BatchNorm { running, gain, offset, .. } => [running, gain, offset],
+        }
+    }
 }
 
 /// What one launch does: numbers of the entries of its table, and of each kind of memory the range that holds all of theirs.
@@ -82,7 +127,7 @@ fn pairs(features: usize) -> usize {
 }
 
 impl LinearGroup {
-    fn launch(&self, entry: &'static str, rows: &[[u32; 4]]) -> (Launch, Size) {
+    fn launch(&self, entry: &'static str, reading: &Reading, rows: &[[u32; 4]]) -> (Launch, Size) {
         let mut table = [[0; 4]; ENTRIES];
         table[..rows.len()].copy_from_slice(rows);
         let size = Size {
@@ -92,11 +137,12 @@ impl LinearGroup {
             tiles: 0,
             silu: u32::from(self.silu),
             has_addend: 0,
-            pad: [0; 2],
+            half: reading.half(),
+            slope: reading.slope(),
             table,
         };
         let launch = Launch {
-            kernel: kernel(entry, &[]),
+            kernel: kernel(entry, &[("READING", f64::from(reading.number()))]),
             reads: Vec::new(),
             writes: Vec::new(),
             uniform: Vec::new(),
@@ -113,7 +159,18 @@ impl LinearGroup {
 
 /// The tensor y of all results of x: `layers` are weight and bias of each.
 pub fn forward(size: &LinearGroup, x: Slice, layers: &[[Slice; 2]], y: Slice) -> Vec<Launch> {
-    let offsets = size.offsets();
+    forward_of(size, &Reading::Tensor, x, layers, y)
+}
+
+/// As [`forward`] of what `reading` makes of x.
+pub(super) fn forward_of(
+    size: &LinearGroup,
+    reading: &Reading,
+    x: Slice,
+    layers: &[[Slice; 2]],
+    y: Slice,
+) -> Vec<Launch> {
+    let (offsets, [known, gain, offset]) = (size.offsets(), reading.operands(x));
     let launch = |run: &Run<2>| {
         let row = |layer: &usize| {
             let ([weight, bias], [weights, biases]) = (layers[*layer], run.ranges);
@@ -123,9 +180,9 @@ pub fn forward(size: &LinearGroup, x: Slice, layers: &[[Slice; 2]], y: Slice) ->
         let table: Vec<[u32; 4]> = run.entries.iter().map(row).collect();
         let tiles = |layer: &usize| pairs(size.out_features[*layer]).div_ceil(PAIRS);
         let tiles = run.entries.iter().map(tiles).max().unwrap_or(0) * size.rows.div_ceil(ROWS);
-        let (launch, uniform) = size.launch("forward", &table);
+        let (launch, uniform) = size.launch("forward", reading, &table);
         Launch {
-            reads: vec![x, run.ranges[0], run.ranges[1]],
+            reads: vec![x, known, run.ranges[0], run.ranges[1], gain, offset],
             writes: vec![y],
             uniform: bytemuck::bytes_of(&Size { tiles: tiles as u32, ..uniform }).to_vec(),
             workgroups: spread((table.len() * tiles) as u64),
@@ -143,10 +200,23 @@ pub fn grad_input(
     layers: &[usize],
     [x, dy]: [Slice; 2],
     weights: &[Slice],
+    scratch: impl FnMut() -> Slice,
+    dx: Slice,
+) -> Vec<Launch> {
+    grad_input_of(size, &Reading::Tensor, layers, [x, dy], weights, scratch, dx)
+}
+
+/// As [`grad_input`], of what `reading` makes of x; of a BatchNorm there is one layer.
+pub(super) fn grad_input_of(
+    size: &LinearGroup,
+    reading: &Reading,
+    layers: &[usize],
+    [x, dy]: [Slice; 2],
+    weights: &[Slice],
     mut scratch: impl FnMut() -> Slice,
     dx: Slice,
 ) -> Vec<Launch> {
-    let offsets = size.offsets();
+    let (offsets, [known, gain, _]) = (size.offsets(), reading.operands(x));
     let weights: Vec<[Slice; 1]> = weights.iter().map(|weight| [*weight]).collect();
     let runs = runs(&weights);
     // Each launch adds what the ones before it made.
@@ -160,9 +230,9 @@ pub fn grad_input(
         };
         let table: Vec<[u32; 4]> = run.entries.iter().map(row).collect();
         let to = if number + 1 == runs.len() { dx } else { scratch() };
-        let (launch, uniform) = size.launch("grad_input", &table);
+        let (launch, uniform) = size.launch("grad_input", reading, &table);
         launches.push(Launch {
-            reads: vec![x, run.ranges[0], dy, addend.unwrap_or(x)],
+            reads: vec![x, known, run.ranges[0], dy, gain, addend.unwrap_or(x)],
             writes: vec![to],
             uniform: bytemuck::bytes_of(&Size { has_addend: u32::from(addend.is_some()), ..uniform })
                 .to_vec(),
@@ -188,7 +258,17 @@ pub struct Target {
 
 /// Gradients of weights and biases of x and dy, laid out as y.
 pub fn grad_weights(size: &LinearGroup, x: Slice, dy: Slice, targets: &[Target]) -> Vec<Launch> {
-    let offsets = size.offsets();
+    grad_weights_of(size, &Reading::Tensor, [x, dy], targets)
+}
+
+/// As [`grad_weights`], of what `reading` makes of x.
+pub(super) fn grad_weights_of(
+    size: &LinearGroup,
+    reading: &Reading,
+    [x, dy]: [Slice; 2],
+    targets: &[Target],
+) -> Vec<Launch> {
+    let (offsets, [known, ..]) = (size.offsets(), reading.operands(x));
     let slices: Vec<[Slice; 1]> = targets.iter().map(|target| [target.to]).collect();
     let launch = |run: &Run<1>| {
         let mine = || run.entries.iter().map(|entry| targets[*entry]);
@@ -202,9 +282,9 @@ pub fn grad_weights(size: &LinearGroup, x: Slice, dy: Slice, targets: &[Target])
         };
         let table: Vec<[u32; 4]> = mine().map(row).collect();
         let tiles = mine().map(invocations).max().unwrap_or(0).div_ceil(WORKGROUP);
-        let (launch, uniform) = size.launch("grad_weights", &table);
+        let (launch, uniform) = size.launch("grad_weights", reading, &table);
         Launch {
-            reads: vec![x, dy],
+            reads: vec![x, known, dy],
             writes: vec![run.ranges[0]],
             uniform: bytemuck::bytes_of(&Size { tiles: tiles as u32, ..uniform }).to_vec(),
             workgroups: spread((table.len() * tiles) as u64),

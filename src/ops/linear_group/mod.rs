@@ -2,15 +2,18 @@
 //!
 //! Their results lie in one tensor, and each is a view of it; of the gradient the views' gradients are the parts.
 
+mod absorbed;
 mod launches;
 mod parts;
 
 use crate::error::{Error, Result};
+use crate::families::Choices;
 use crate::gpu::{Launch, Slice};
-use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
+use crate::graph::{Context, Graph, Node, NodeId, Operation, Upstream};
 use crate::tensor::{device_bytes, pitch};
 use std::sync::Arc;
 
+pub(super) use absorbed::OfBatchNorm;
 pub use launches::{Target, forward, grad_input, grad_weights};
 
 /// Results begin at multiples of this many bytes, WebGPU's alignment of bindings.
@@ -91,6 +94,16 @@ impl Operation for LinearGroup {
         };
         Ok(graph.node(made).updates.get(2 * number + bias).copied())
     }
+
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        absorbed::layers(self, inputs, position, maker, choices)
+    }
 }
 
 /// Of x, dy, the weights of some layers.
@@ -108,14 +121,15 @@ impl Operation for GradInput {
 }
 
 /// Of x, dy; updates the gradients of weight and bias of each of some layers.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct GradWeights {
     size: LinearGroup,
     layers: Vec<usize>,
 }
 
-impl Operation for GradWeights {
-    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+impl GradWeights {
+    /// The gradients that are asked for.
+    fn targets(&self, context: &Context<'_>) -> Vec<Target> {
         let gradients = context.updates.iter().zip(context.read).enumerate();
         let asked = gradients.filter(|(_, (_, read))| **read);
         let target = |(number, (to, _)): (usize, (&Slice, &bool))| Target {
@@ -123,8 +137,23 @@ impl Operation for GradWeights {
             bias: number % 2 == 1,
             to: *to,
         };
-        let targets: Vec<Target> = asked.map(target).collect();
-        grad_weights(&self.size, context.inputs[0], context.inputs[1], &targets)
+        asked.map(target).collect()
+    }
+}
+
+impl Operation for GradWeights {
+    fn lower(&self, context: &mut Context<'_>) -> Vec<Launch> {
+        grad_weights(&self.size, context.inputs[0], context.inputs[1], &self.targets(context))
+    }
+
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        absorbed::grad_weights(self, inputs, position, maker, choices)
     }
 
     fn joins_updates(&self) -> bool {

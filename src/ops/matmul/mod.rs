@@ -10,8 +10,9 @@ mod tiled;
 use crate::error::Result;
 use crate::families::{Choices, Family, Key, KeyKind};
 use crate::gpu::{Launch, Slice};
-use crate::graph::{Context, Graph, NodeId, Operation, Upstream};
-use crate::ops::reduce_rows;
+use crate::graph::{Context, Graph, Node, NodeId, Operation, Upstream};
+use crate::ops::linear_group::OfBatchNorm;
+use crate::ops::{batchnorm, reduce_rows};
 use crate::tensor::pitch;
 use std::sync::Arc;
 
@@ -255,6 +256,20 @@ impl Operation for MatMulForward {
         }))
     }
 
+    fn absorb(
+        &self,
+        inputs: &[NodeId],
+        position: usize,
+        maker: &Node,
+        choices: &Choices,
+    ) -> Option<(Arc<dyn Operation>, Vec<NodeId>)> {
+        let slope = batchnorm::slope_of(maker)?;
+        let MatMul { rows, in_features, out_features } = self.size;
+        let able = position == 0 && self.first == in_features && self.bias && !self.residual;
+        let layer = OfBatchNorm::new(rows, [in_features, out_features], slope, choices).filter(|_| able)?;
+        Some((Arc::new(layer), [&maker.inputs[..], &inputs[1..]].concat()))
+    }
+
     fn keys(&self) -> Vec<Key> {
         self.size.keys(self.first, KeyKind::MatmulForward)
     }
@@ -266,6 +281,21 @@ impl Operation for MatMulForward {
     fn writes_half(&self) -> bool {
         true
     }
+}
+
+/// A product of x, weight, \[bias\], \[other\]: of x the first `first` features, of another tensor the rest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    pub size: MatMul,
+    pub first: usize,
+    pub bias: bool,
+}
+
+/// The product that a node is, where it adds no residual and would run in tiles.
+pub(super) fn product_in_tiles(node: &Node, choices: &Choices) -> Option<Product> {
+    let MatMulForward { size, first, bias, residual } = node.op.downcast_ref()?;
+    let able = !residual && size.both_in_tiles(*first, choices, KeyKind::MatmulForward);
+    able.then_some(Product { size: *size, first: *first, bias: *bias })
 }
 
 /// Of dy, weight, \[addend\]: the gradient of the input's features `from..from + count`.
@@ -308,6 +338,13 @@ impl Operation for MatMulGradInput {
     fn writes_half(&self) -> bool {
         true
     }
+}
+
+/// Of a node that is the gradient for the whole input of a product, and nothing else, its sizes, dy and the weight.
+pub(super) fn whole_grad_input(node: &Node) -> Option<(MatMul, NodeId, NodeId)> {
+    let MatMulGradInput { size, count, addend, .. } = *node.op.downcast_ref()?;
+    let whole = count == size.in_features && !addend;
+    whole.then(|| (size, node.inputs[0], node.inputs[1]))
 }
 
 /// Of x, dy, \[other\]; updates the gradient of the bias, where there is one.

@@ -120,6 +120,8 @@ fn slope(network: &Network, given: &mut [Vec<f64>], change: impl Fn(&mut [Vec<f6
 struct Tally {
     compared: usize,
     kinks: usize,
+    /// Launches that operations in other ones' kernels spared.
+    spared: usize,
     kinds: BTreeSet<String>,
 }
 
@@ -142,6 +144,8 @@ fn check(network: &Network, seed: u64, tally: &mut Tally) {
     let choices = Choices::all(families[seed as usize % families.len()]);
     let (plan, apart) = (graph.compile_for(&choices).unwrap(), graph.compile_unshared(&choices).unwrap());
     memory::check(plan.program(), apart.program());
+    let singly = graph.compile_apart(&choices).unwrap();
+    tally.spared += singly.stats().dispatches - plan.stats().dispatches;
     let results = run(plan.program(), network);
     let plain = graph.compile_as_made(&choices).unwrap();
     same("no sums are gathered", &results, &run(plain.program(), network));
@@ -254,6 +258,7 @@ fn random_networks_compute_what_they_say() {
     let tally = check_all(0..FEW);
     println!("{} derivatives, {} at kinks; {:?}", tally.compared, tally.kinks, tally.kinds);
     assert!(tally.compared > 500 && 20 * tally.kinks < tally.compared);
+    assert!(tally.spared >= 4, "{} operations ran in other ones' kernels", tally.spared);
     assert_eq!(tally.kinds.len(), 25, "every operation occurs: {:?}", tally.kinds);
 }
 

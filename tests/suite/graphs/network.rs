@@ -255,12 +255,13 @@ impl Builder {
         let kind = self.random.below(20);
         match kind {
             0..3 => {
+                let (x, [height, width]) = self.perhaps_expanded(x);
                 let stride = 1 + self.random.below(2);
                 let out = self.random.of(&CHANNELS);
                 let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), out];
                 let weight = self.weight(Some(9), channels, out);
                 let bias = self.leaf(&[out], 0.0, 0.3);
-                let residual = self.residual(shape);
+                let residual = if self.random.coin() { self.product(shape) } else { self.residual(shape) };
                 let inputs = [x, weight, bias].into_iter().chain(residual).collect();
                 self.image(Op::Conv3x3 { stride, residual: residual.is_some() }, inputs, shape);
             }
@@ -356,6 +357,29 @@ impl Builder {
                 self.image(Op::Scale(factor), vec![x], [batch, height, width, channels]);
             }
         }
+    }
+
+    /// An image, or one of twice its size that nothing else reads.
+    fn perhaps_expanded(&mut self, x: usize) -> (usize, [usize; 2]) {
+        let [batch, height, width, channels] = self.shape(x);
+        if 4 * height * width > MOST_PIXELS || self.random.below(3) > 0 {
+            return (x, [height, width]);
+        }
+        let shape = vec![batch, 2 * height, 2 * width, channels];
+        (self.push(Op::Upsample, vec![x], shape), [2 * height, 2 * width])
+    }
+
+    /// A product of an image of the shape but for the channels, which nothing else reads.
+    fn product(&mut self, shape: [usize; 4]) -> Option<usize> {
+        let fits = |i: &usize| self.shape(*i)[..3] == shape[..3];
+        let list: Vec<usize> = self.images.iter().copied().filter(fits).collect();
+        if list.is_empty() {
+            return None;
+        }
+        let x = self.random.of(&list);
+        let weight = self.weight(None, self.shape(x)[3], shape[3]);
+        let bias = self.leaf(&[shape[3]], 0.0, 0.3);
+        Some(self.push(Op::MatMul { residual: false }, vec![x, weight, bias], shape.to_vec()))
     }
 
     fn residual(&mut self, shape: [usize; 4]) -> Option<usize> {
