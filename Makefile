@@ -21,12 +21,13 @@ test: setup lint
 	$(MAKE) --no-print-directory browser-test
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
-# network, 500 random networks, dispatches beyond every limit.
+# network, 500 random networks, dispatches beyond every limit; and all browser tests in Firefox, too.
 slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python target/onnx/bin/python target/onnx/node_modules
 	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python DUET_PYTORCH=$(CURDIR)/target/pytorch/bin/python \
 		DUET_ONNX=$(CURDIR)/target/onnx/bin/python DUET_ONNX_WEB=$(CURDIR)/target/onnx \
 		$(CARGO) test --release --workspace -- --include-ignored
-	$(MAKE) --no-print-directory second-driver
+	$(MAKE) --no-print-directory web-build second-driver
+	cd web && node tests/run.mjs --browser firefox
 
 # The suite on a second Vulkan driver: SwiftShader's, which Chromium brings. Its subgroups are of four, so that it runs what a GPU runs.
 SWIFTSHADER ?= /usr/lib/chromium/vk_swiftshader_icd.json
@@ -74,7 +75,8 @@ web-build:
 	sh web/scripts/build.sh
 	cd web && npx --no-install tsc -p demo --noEmit && npx --no-install vite build demo --logLevel warn
 
-# Browser tests. What they compare with is written by native tests: `make test` has run those already.
+# Browser tests: all in Chromium, and in Firefox what an engine can get wrong (web/tests/driver/engines.mjs has the list). What they
+# compare with is written by native tests: `make test` has run those already.
 web-test: web-fixtures
 	$(MAKE) --no-print-directory browser-test
 
