@@ -18,7 +18,7 @@ const shapes = JSON.parse(readFileSync(file, 'utf8'));
 /** Runs in the page. */
 async function measure({ table, least }) {
   const module = await import('/dist/wasm/duet_web.js');
-  await module.default();
+  await module.default({ module_or_path: '/dist/wasm/duet_web_bg.wasm' });
   try {
     return await module.tune(table, least);
   } catch (error) {

@@ -150,8 +150,11 @@ async function devices() {
     failures[what] = await failure(Duet.load(tiny, { device }));
     delete device[what];
   }
-  const { probabilities } = await (await Duet.load(tiny, { device })).classify(greys(8));
+  const other = await Duet.load(tiny, { device });
+  const { probabilities } = await other.classify(greys(8));
+  await other.dispose();
   device.destroy();
+  await device.lost;
   const left = ['navigator', 'Window', 'GPUDevice', 'ImageData'].map((name) => name in globalThis);
   return { best, works, failures, after: probabilities.length, globals, left };
 }

@@ -16,7 +16,7 @@ async function bytes(name) {
 
 /** @param {boolean} noised */
 async function goldenStep(noised) {
-  await init();
+  await init({ module_or_path: '/dist/wasm/duet_web_bg.wasm' });
   const [checkpoint, golden] = [await bytes('golden.safetensors'), readSafetensors(await bytes('mnist28_c32.safetensors'))];
   const input = (/** @type {string} */ name) => golden.tensors.get(`input.${name}`).data;
   const started = performance.now();
