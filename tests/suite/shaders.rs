@@ -160,7 +160,7 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 33] = [
     "sigmoid",
     "qkv_quad",
     "qkv_tile",
@@ -180,9 +180,23 @@ const SHARED: [&str; 19] = [
     "mul_wide",
     "philox4x32",
     "load_map",
+    "add_outer",
+    "column_of",
+    "exists",
+    "other_column",
+    "other_scores",
+    "pick",
+    "pick_matrix",
+    "qkv_token",
+    "rows_from",
+    "scale_strip",
+    "scale_tile",
+    "token_of",
+    "with_column",
+    "with_token",
 ];
 /// Functions of one name that differ between files, for they are about a file's own bindings and tiles.
-const DIFFERENT: [&str; 9] = [
+const DIFFERENT: [&str; 20] = [
     "add",
     "add_weighted",
     "in_head",
@@ -192,6 +206,17 @@ const DIFFERENT: [&str; 9] = [
     "store_gradient",
     "store_out",
     "weights",
+    "close",
+    "dots",
+    "dout_strip",
+    "load_keys",
+    "load_queries",
+    "open",
+    "places",
+    "qkv_strip",
+    "store_key_gradient",
+    "store_query_gradient",
+    "store_strip",
 ];
 
 /// What differs from those lists: a function of several files that is in neither, that is in the wrong one, or a name of the
