@@ -74,10 +74,9 @@ fn places(written: vec4<u32>, tap: u32, stride: u32, padding: u32, side: u32) ->
     return select(vec4<i32>(-1), at, at < vec4<i32>(i32(side)));
 }
 
-fn put(pixel: u32, quad: u32, quads: u32, pixels: u32, sum: vec4<f32>) {
-    if (pixel < pixels) {
-        result[pixel * quads + quad] = sum;
-    }
+// One of four. An array that is indexed would do, but must be memory, which some drivers are slow to compile.
+fn pick(i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    return select(select(a, b, i == 1u), select(c, d, i == 3u), i >= 2u);
 }
 
 @compute @workgroup_size(LANES)
@@ -203,36 +202,24 @@ fn convolve(
     if (size.has_bias != 0u) {
         b = bias[quad];
     }
-    put(first + 0u, quad, quads, pixels, a0 + b);
-    put(first + 1u, quad, quads, pixels, a1 + b);
-    put(first + 2u, quad, quads, pixels, a2 + b);
-    put(first + 3u, quad, quads, pixels, a3 + b);
-    put(first + 4u, quad, quads, pixels, a4 + b);
-    put(first + 5u, quad, quads, pixels, a5 + b);
-    put(first + 6u, quad, quads, pixels, a6 + b);
-    put(first + 7u, quad, quads, pixels, a7 + b);
-    put(first + 8u, quad, quads, pixels, a8 + b);
-    put(first + 9u, quad, quads, pixels, a9 + b);
-    put(first + 10u, quad, quads, pixels, a10 + b);
-    put(first + 11u, quad, quads, pixels, a11 + b);
-    put(first + 12u, quad, quads, pixels, a12 + b);
-    put(first + 13u, quad, quads, pixels, a13 + b);
-    put(first + 14u, quad, quads, pixels, a14 + b);
-    put(first + 15u, quad, quads, pixels, a15 + b);
-    put(first + 16u, quad, quads, pixels, a16 + b);
-    put(first + 17u, quad, quads, pixels, a17 + b);
-    put(first + 18u, quad, quads, pixels, a18 + b);
-    put(first + 19u, quad, quads, pixels, a19 + b);
-    put(first + 20u, quad, quads, pixels, a20 + b);
-    put(first + 21u, quad, quads, pixels, a21 + b);
-    put(first + 22u, quad, quads, pixels, a22 + b);
-    put(first + 23u, quad, quads, pixels, a23 + b);
-    put(first + 24u, quad, quads, pixels, a24 + b);
-    put(first + 25u, quad, quads, pixels, a25 + b);
-    put(first + 26u, quad, quads, pixels, a26 + b);
-    put(first + 27u, quad, quads, pixels, a27 + b);
-    put(first + 28u, quad, quads, pixels, a28 + b);
-    put(first + 29u, quad, quads, pixels, a29 + b);
-    put(first + 30u, quad, quads, pixels, a30 + b);
-    put(first + 31u, quad, quads, pixels, a31 + b);
+    // Stores in a loop: spelled out they would be most of what a driver has to compile.
+    let end_pixel = min(first + 32u, pixels);
+    for (var eight = first; eight < end_pixel; eight += 8u) {
+        let part = (eight - first) / 8u;
+        let s0 = pick(part, a0, a8, a16, a24);
+        let s1 = pick(part, a1, a9, a17, a25);
+        let s2 = pick(part, a2, a10, a18, a26);
+        let s3 = pick(part, a3, a11, a19, a27);
+        let s4 = pick(part, a4, a12, a20, a28);
+        let s5 = pick(part, a5, a13, a21, a29);
+        let s6 = pick(part, a6, a14, a22, a30);
+        let s7 = pick(part, a7, a15, a23, a31);
+        let eight_end = min(eight + 8u, end_pixel);
+        for (var p = eight; p < eight_end; p++) {
+            let i = p - eight;
+            let low = pick(i, s0, s1, s2, s3);
+            let high = pick(i - 4u, s4, s5, s6, s7);
+            result[p * quads + quad] = select(low, high, i >= 4u) + b;
+        }
+    }
 }

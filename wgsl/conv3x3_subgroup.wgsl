@@ -71,6 +71,11 @@ fn add(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(m[0], v.xxxx, fma(m[1], v.yyyy, fma(m[2], v.zzzz, fma(m[3], v.wwww, sum))));
 }
 
+// One of four. An array that is indexed would do, but must be memory, which some drivers are slow to compile.
+fn pick(i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    return select(select(a, b, i == 1u), select(c, d, i == 3u), i >= 2u);
+}
+
 fn put(at: u32, sum: vec4<f32>) {
     var value = sum;
     if (size.has_residual != 0u) {
@@ -259,48 +264,24 @@ fn convolve(
     if (size.has_bias != 0u) {
         b = bias[quad];
     }
-    if (y0 + 0u < size.out_height) {
-        let line = (n * size.out_height + y0 + 0u) * size.out_width;
-        if (x0 + 0u < size.out_width) { put((line + x0 + 0u) * size.out_quads + quad, a00 + b); }
-        if (x0 + 1u < size.out_width) { put((line + x0 + 1u) * size.out_quads + quad, a01 + b); }
-        if (x0 + 2u < size.out_width) { put((line + x0 + 2u) * size.out_quads + quad, a02 + b); }
-        if (x0 + 3u < size.out_width) { put((line + x0 + 3u) * size.out_quads + quad, a03 + b); }
-        if (x0 + 4u < size.out_width) { put((line + x0 + 4u) * size.out_quads + quad, a04 + b); }
-        if (x0 + 5u < size.out_width) { put((line + x0 + 5u) * size.out_quads + quad, a05 + b); }
-        if (x0 + 6u < size.out_width) { put((line + x0 + 6u) * size.out_quads + quad, a06 + b); }
-        if (x0 + 7u < size.out_width) { put((line + x0 + 7u) * size.out_quads + quad, a07 + b); }
-    }
-    if (y0 + 1u < size.out_height) {
-        let line = (n * size.out_height + y0 + 1u) * size.out_width;
-        if (x0 + 0u < size.out_width) { put((line + x0 + 0u) * size.out_quads + quad, a10 + b); }
-        if (x0 + 1u < size.out_width) { put((line + x0 + 1u) * size.out_quads + quad, a11 + b); }
-        if (x0 + 2u < size.out_width) { put((line + x0 + 2u) * size.out_quads + quad, a12 + b); }
-        if (x0 + 3u < size.out_width) { put((line + x0 + 3u) * size.out_quads + quad, a13 + b); }
-        if (x0 + 4u < size.out_width) { put((line + x0 + 4u) * size.out_quads + quad, a14 + b); }
-        if (x0 + 5u < size.out_width) { put((line + x0 + 5u) * size.out_quads + quad, a15 + b); }
-        if (x0 + 6u < size.out_width) { put((line + x0 + 6u) * size.out_quads + quad, a16 + b); }
-        if (x0 + 7u < size.out_width) { put((line + x0 + 7u) * size.out_quads + quad, a17 + b); }
-    }
-    if (y0 + 2u < size.out_height) {
-        let line = (n * size.out_height + y0 + 2u) * size.out_width;
-        if (x0 + 0u < size.out_width) { put((line + x0 + 0u) * size.out_quads + quad, a20 + b); }
-        if (x0 + 1u < size.out_width) { put((line + x0 + 1u) * size.out_quads + quad, a21 + b); }
-        if (x0 + 2u < size.out_width) { put((line + x0 + 2u) * size.out_quads + quad, a22 + b); }
-        if (x0 + 3u < size.out_width) { put((line + x0 + 3u) * size.out_quads + quad, a23 + b); }
-        if (x0 + 4u < size.out_width) { put((line + x0 + 4u) * size.out_quads + quad, a24 + b); }
-        if (x0 + 5u < size.out_width) { put((line + x0 + 5u) * size.out_quads + quad, a25 + b); }
-        if (x0 + 6u < size.out_width) { put((line + x0 + 6u) * size.out_quads + quad, a26 + b); }
-        if (x0 + 7u < size.out_width) { put((line + x0 + 7u) * size.out_quads + quad, a27 + b); }
-    }
-    if (y0 + 3u < size.out_height) {
-        let line = (n * size.out_height + y0 + 3u) * size.out_width;
-        if (x0 + 0u < size.out_width) { put((line + x0 + 0u) * size.out_quads + quad, a30 + b); }
-        if (x0 + 1u < size.out_width) { put((line + x0 + 1u) * size.out_quads + quad, a31 + b); }
-        if (x0 + 2u < size.out_width) { put((line + x0 + 2u) * size.out_quads + quad, a32 + b); }
-        if (x0 + 3u < size.out_width) { put((line + x0 + 3u) * size.out_quads + quad, a33 + b); }
-        if (x0 + 4u < size.out_width) { put((line + x0 + 4u) * size.out_quads + quad, a34 + b); }
-        if (x0 + 5u < size.out_width) { put((line + x0 + 5u) * size.out_quads + quad, a35 + b); }
-        if (x0 + 6u < size.out_width) { put((line + x0 + 6u) * size.out_quads + quad, a36 + b); }
-        if (x0 + 7u < size.out_width) { put((line + x0 + 7u) * size.out_quads + quad, a37 + b); }
+    // Stores in a loop: spelled out they would be most of what a driver has to compile.
+    let bottom = min(y0 + 4u, size.out_height);
+    let right = min(x0 + 8u, size.out_width);
+    for (var y = y0; y < bottom; y++) {
+        let row = y - y0;
+        let s0 = pick(row, a00, a10, a20, a30) + b;
+        let s1 = pick(row, a01, a11, a21, a31) + b;
+        let s2 = pick(row, a02, a12, a22, a32) + b;
+        let s3 = pick(row, a03, a13, a23, a33) + b;
+        let s4 = pick(row, a04, a14, a24, a34) + b;
+        let s5 = pick(row, a05, a15, a25, a35) + b;
+        let s6 = pick(row, a06, a16, a26, a36) + b;
+        let s7 = pick(row, a07, a17, a27, a37) + b;
+        for (var x = x0; x < right; x++) {
+            let column = x - x0;
+            let low = pick(column, s0, s1, s2, s3);
+            let high = pick(column - 4u, s4, s5, s6, s7);
+            put(((n * size.out_height + y) * size.out_width + x) * size.out_quads + quad, select(low, high, column >= 4u));
+        }
     }
 }

@@ -58,6 +58,20 @@ fn put(at: u32, sum: mat4x4<f32>) {
     partials[at + 3u * size.weight_quads] = sum[3];
 }
 
+// One of four. An array that is indexed would do, but must be memory, which some drivers are slow to compile.
+fn pick(i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    return select(select(a, b, i == 1u), select(c, d, i == 3u), i >= 2u);
+}
+
+fn pick_matrix(i: u32, a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        pick(i, a[0], b[0], c[0], d[0]),
+        pick(i, a[1], b[1], c[1], d[1]),
+        pick(i, a[2], b[2], c[2], d[2]),
+        pick(i, a[3], b[3], c[3], d[3]),
+    );
+}
+
 @compute @workgroup_size(LANES)
 fn grad_weight(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -273,24 +287,15 @@ fn grad_weight(
     if (own >= size.out_quads) {
         return;
     }
-    if (channel + 0u < size.in_quads) {
-        put(((slice * 9u + u * 3u + 0u) * size.weight_rows + (channel + 0u) * 4u) * size.weight_quads + quad, a00);
-        put(((slice * 9u + u * 3u + 1u) * size.weight_rows + (channel + 0u) * 4u) * size.weight_quads + quad, a10);
-        put(((slice * 9u + u * 3u + 2u) * size.weight_rows + (channel + 0u) * 4u) * size.weight_quads + quad, a20);
-    }
-    if (channel + 1u < size.in_quads) {
-        put(((slice * 9u + u * 3u + 0u) * size.weight_rows + (channel + 1u) * 4u) * size.weight_quads + quad, a01);
-        put(((slice * 9u + u * 3u + 1u) * size.weight_rows + (channel + 1u) * 4u) * size.weight_quads + quad, a11);
-        put(((slice * 9u + u * 3u + 2u) * size.weight_rows + (channel + 1u) * 4u) * size.weight_quads + quad, a21);
-    }
-    if (channel + 2u < size.in_quads) {
-        put(((slice * 9u + u * 3u + 0u) * size.weight_rows + (channel + 2u) * 4u) * size.weight_quads + quad, a02);
-        put(((slice * 9u + u * 3u + 1u) * size.weight_rows + (channel + 2u) * 4u) * size.weight_quads + quad, a12);
-        put(((slice * 9u + u * 3u + 2u) * size.weight_rows + (channel + 2u) * 4u) * size.weight_quads + quad, a22);
-    }
-    if (channel + 3u < size.in_quads) {
-        put(((slice * 9u + u * 3u + 0u) * size.weight_rows + (channel + 3u) * 4u) * size.weight_quads + quad, a03);
-        put(((slice * 9u + u * 3u + 1u) * size.weight_rows + (channel + 3u) * 4u) * size.weight_quads + quad, a13);
-        put(((slice * 9u + u * 3u + 2u) * size.weight_rows + (channel + 3u) * 4u) * size.weight_quads + quad, a23);
+    // Stores in a loop: spelled out they would be most of what a driver has to compile.
+    let end_channel = min(channel + 4u, size.in_quads);
+    for (var c = channel; c < end_channel; c++) {
+        let s0 = pick_matrix(c - channel, a00, a01, a02, a03);
+        let s1 = pick_matrix(c - channel, a10, a11, a12, a13);
+        let s2 = pick_matrix(c - channel, a20, a21, a22, a23);
+        let first = slice * 9u + u * 3u;
+        for (var tap = first; tap < first + 3u; tap++) {
+            put((tap * size.weight_rows + c * 4u) * size.weight_quads + quad, pick_matrix(tap - first, s0, s1, s2, s2));
+        }
     }
 }

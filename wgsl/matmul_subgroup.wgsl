@@ -67,16 +67,9 @@ fn add(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(m[0], v.xxxx, fma(m[1], v.yyyy, fma(m[2], v.zzzz, fma(m[3], v.wwww, sum))));
 }
 
-fn put(row: u32, quad: u32, quads: u32, sum: vec4<f32>) {
-    if (row >= size.rows) {
-        return;
-    }
-    let at = row * quads + quad;
-    var value = sum;
-    if (size.has_residual != 0u) {
-        value += vec4<f32>(residual[at]);
-    }
-    result[at] = Result(value);
+// One of four. An array that is indexed would do, but must be memory, which some drivers are slow to compile.
+fn pick(i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    return select(select(a, b, i == 1u), select(c, d, i == 3u), i >= 2u);
 }
 
 @compute @workgroup_size(LANES)
@@ -178,38 +171,31 @@ fn product(
     if (size.has_bias != 0u) {
         b = bias[quad];
     }
-    put(row + 0u, quad, quads, a0 + b);
-    put(row + 1u, quad, quads, a1 + b);
-    put(row + 2u, quad, quads, a2 + b);
-    put(row + 3u, quad, quads, a3 + b);
-    put(row + 4u, quad, quads, a4 + b);
-    put(row + 5u, quad, quads, a5 + b);
-    put(row + 6u, quad, quads, a6 + b);
-    put(row + 7u, quad, quads, a7 + b);
-    put(row + 8u, quad, quads, a8 + b);
-    put(row + 9u, quad, quads, a9 + b);
-    put(row + 10u, quad, quads, a10 + b);
-    put(row + 11u, quad, quads, a11 + b);
-    put(row + 12u, quad, quads, a12 + b);
-    put(row + 13u, quad, quads, a13 + b);
-    put(row + 14u, quad, quads, a14 + b);
-    put(row + 15u, quad, quads, a15 + b);
-    put(row + 16u, quad, quads, a16 + b);
-    put(row + 17u, quad, quads, a17 + b);
-    put(row + 18u, quad, quads, a18 + b);
-    put(row + 19u, quad, quads, a19 + b);
-    put(row + 20u, quad, quads, a20 + b);
-    put(row + 21u, quad, quads, a21 + b);
-    put(row + 22u, quad, quads, a22 + b);
-    put(row + 23u, quad, quads, a23 + b);
-    put(row + 24u, quad, quads, a24 + b);
-    put(row + 25u, quad, quads, a25 + b);
-    put(row + 26u, quad, quads, a26 + b);
-    put(row + 27u, quad, quads, a27 + b);
-    put(row + 28u, quad, quads, a28 + b);
-    put(row + 29u, quad, quads, a29 + b);
-    put(row + 30u, quad, quads, a30 + b);
-    put(row + 31u, quad, quads, a31 + b);
+    // Stores in a loop: spelled out they would be most of what a driver has to compile.
+    let end = min(row + 32u, size.rows);
+    for (var first = row; first < end; first += 8u) {
+        let eight = (first - row) / 8u;
+        let s0 = pick(eight, a0, a8, a16, a24);
+        let s1 = pick(eight, a1, a9, a17, a25);
+        let s2 = pick(eight, a2, a10, a18, a26);
+        let s3 = pick(eight, a3, a11, a19, a27);
+        let s4 = pick(eight, a4, a12, a20, a28);
+        let s5 = pick(eight, a5, a13, a21, a29);
+        let s6 = pick(eight, a6, a14, a22, a30);
+        let s7 = pick(eight, a7, a15, a23, a31);
+        let eight_end = min(first + 8u, end);
+        for (var r = first; r < eight_end; r++) {
+            let i = r - first;
+            let low = pick(i, s0, s1, s2, s3);
+            let high = pick(i - 4u, s4, s5, s6, s7);
+            let at = r * quads + quad;
+            var value = select(low, high, i >= 4u) + b;
+            if (size.has_residual != 0u) {
+                value += vec4<f32>(residual[at]);
+            }
+            result[at] = Result(value);
+        }
+    }
 }
 
 // Adds the products of four columns of x and the lane's four of dy.
@@ -222,15 +208,13 @@ fn outer(sum: mat4x4<f32>, x: vec4<f32>, dy: vec4<f32>) -> mat4x4<f32> {
     );
 }
 
-fn put_weights(slice: u32, row: u32, quad: u32, sum: mat4x4<f32>) {
-    if (row >= weight_size.in_quads) {
-        return;
-    }
-    let at = (slice * weight_size.in_quads + row) * 4u * weight_size.out_quads + quad;
-    partials[at] = sum[0];
-    partials[at + weight_size.out_quads] = sum[1];
-    partials[at + 2u * weight_size.out_quads] = sum[2];
-    partials[at + 3u * weight_size.out_quads] = sum[3];
+fn pick_matrix(i: u32, a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        pick(i, a[0], b[0], c[0], d[0]),
+        pick(i, a[1], b[1], c[1], d[1]),
+        pick(i, a[2], b[2], c[2], d[2]),
+        pick(i, a[3], b[3], c[3], d[3]),
+    );
 }
 
 @compute @workgroup_size(LANES)
@@ -346,12 +330,16 @@ fn grad_weight(
     if (own >= weight_size.out_quads) {
         return;
     }
-    put_weights(slice, column + 0u, quad, a0);
-    put_weights(slice, column + 1u, quad, a1);
-    put_weights(slice, column + 2u, quad, a2);
-    put_weights(slice, column + 3u, quad, a3);
-    put_weights(slice, column + 4u, quad, a4);
-    put_weights(slice, column + 5u, quad, a5);
-    put_weights(slice, column + 6u, quad, a6);
-    put_weights(slice, column + 7u, quad, a7);
+    let last_row = min(column + 8u, weight_size.in_quads);
+    for (var r = column; r < last_row; r++) {
+        let i = r - column;
+        let low = pick_matrix(i, a0, a1, a2, a3);
+        let high = pick_matrix(i - 4u, a4, a5, a6, a7);
+        let sum = pick_matrix(i / 4u, low, high, high, high);
+        let at = (slice * weight_size.in_quads + r) * 4u * weight_size.out_quads + quad;
+        partials[at] = sum[0];
+        partials[at + weight_size.out_quads] = sum[1];
+        partials[at + 2u * weight_size.out_quads] = sum[2];
+        partials[at + 3u * weight_size.out_quads] = sum[3];
+    }
 }

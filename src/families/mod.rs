@@ -40,22 +40,17 @@ impl Family {
     }
 
     /// Whether the family has a kernel for it. The direct one has all; the tiled one lacks the gradient for a convolution's
-    /// input at strides other than 1 and convolutions of any window; that of subgroups has no attention, and 3×3 convolutions
-    /// at stride 1 only.
+    /// input at strides other than 1 and convolutions of any window; that of subgroups lacks the gradient for the weight of 3×3
+    /// convolutions at stride 2.
     pub fn has(self, key: &Key) -> bool {
         let stride = || key.shape.get(5) == Some(&1);
         match (self, key.operation) {
             (Family::Direct, _) => true,
-            (Family::Subgroup, KeyKind::Conv2dForward | KeyKind::Conv2dGradInput) => true,
             (Family::Tiled, KeyKind::Conv2dForward | KeyKind::Conv2dGradInput) => false,
             (Family::Tiled, KeyKind::ConvGradInput) => stride(),
             (Family::Tiled, _) => true,
-            (Family::Subgroup, KeyKind::AttentionForward | KeyKind::AttentionGrad) => false,
-            (
-                Family::Subgroup,
-                KeyKind::MatmulForward | KeyKind::MatmulGradInput | KeyKind::MatmulGradWeight,
-            ) => true,
-            (Family::Subgroup, _) => stride(),
+            (Family::Subgroup, KeyKind::ConvGradWeight) => stride(),
+            (Family::Subgroup, _) => true,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What [`DeviceOptions::seconds_per_submit`] is on a GPU where it isn't given: a quarter of what Windows waits.
 #[cfg(not(target_arch = "wasm32"))]
@@ -84,9 +84,6 @@ pub(super) struct Tally {
     pub submits: AtomicU64,
 }
 
-/// A file, and what of it is f16.
-type ModuleKey = (&'static str, Vec<&'static str>);
-
 pub(super) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -100,11 +97,28 @@ pub(super) struct Shared {
     traits: Traits,
     attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
-    /// Each is made once, by whoever needs it first.
-    pub modules: Mutex<HashMap<ModuleKey, Arc<OnceLock<wgpu::ShaderModule>>>>,
+    pub modules: super::pipelines::Modules,
     pub pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     #[cfg(not(target_arch = "wasm32"))]
     pub cache: Option<super::disk_cache::DiskCache>,
+    /// `None`: the device is another's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub adapter: Option<wgpu::Adapter>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub warm_up: super::warm_up::WarmUp,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Shared {
+    /// What a further device of the adapter is asked for: what this one has.
+    pub fn descriptor(&self) -> wgpu::DeviceDescriptor<'static> {
+        wgpu::DeviceDescriptor {
+            label: Some("duet"),
+            required_features: self.device.features(),
+            required_limits: self.device.limits(),
+            ..Default::default()
+        }
+    }
 }
 
 /// An error the device reported by itself.
@@ -221,21 +235,24 @@ impl Device {
             })
             .await
             .map_err(no_adapter)?;
-        Ok(Self::wrap(device, queue, adapter.get_info(), options))
+        Ok(Self::wrap(device, queue, adapter.get_info(), Some(adapter), options))
     }
 
     /// Uses a device that the caller owns. Its default limits suffice; it is never destroyed from here.
     pub fn adopt(device: wgpu::Device, queue: wgpu::Queue) -> Device {
         let info = device.adapter_info();
-        Self::wrap(device, queue, info, &DeviceOptions::default())
+        Self::wrap(device, queue, info, None, &DeviceOptions::default())
     }
 
     fn wrap(
         device: wgpu::Device,
         queue: wgpu::Queue,
-        adapter: wgpu::AdapterInfo,
+        info: wgpu::AdapterInfo,
+        adapter: Option<wgpu::Adapter>,
         options: &DeviceOptions,
     ) -> Device {
+        #[cfg(target_arch = "wasm32")]
+        drop(adapter);
         let failure = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&failure);
         // In a browser this would take the place of a handler that an embedder has set on a device of its own; every
@@ -256,29 +273,29 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             *lock(&slot) = Some(Failure::Lost(format!("{reason:?}: {message}")));
         });
-        let info = DeviceInfo {
-            name: adapter.name.clone(),
-            driver: format!("{} {}", adapter.driver, adapter.driver_info).trim().to_owned(),
-            backend: adapter.backend.to_string(),
-            software: adapter.device_type == wgpu::DeviceType::Cpu,
-        };
         let limits = device.limits();
+        let software = info.device_type == wgpu::DeviceType::Cpu;
         let traits = Traits {
-            software: info.software,
+            software,
             invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            lanes: lanes(&device, &adapter),
+            lanes: lanes(&device, &info),
         };
         #[cfg(not(target_arch = "wasm32"))]
         let cache = options
             .pipeline_cache
             .as_deref()
-            .and_then(|folder| super::disk_cache::DiskCache::open(&device, &adapter, folder));
+            .and_then(|folder| super::disk_cache::DiskCache::open(&device, &info, folder));
         Device {
             shared: Arc::new(Shared {
                 device,
                 queue,
-                info,
+                info: DeviceInfo {
+                    name: info.name.clone(),
+                    driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+                    backend: info.backend.to_string(),
+                    software,
+                },
                 tally: Arc::default(),
                 dispatches_per_submit: match options.dispatches_per_submit {
                     0 => usize::MAX,
@@ -298,6 +315,10 @@ impl Device {
                 pipelines: Mutex::default(),
                 #[cfg(not(target_arch = "wasm32"))]
                 cache,
+                #[cfg(not(target_arch = "wasm32"))]
+                adapter,
+                #[cfg(not(target_arch = "wasm32"))]
+                warm_up: super::warm_up::WarmUp::default(),
             }),
         }
     }

@@ -211,6 +211,7 @@ impl Device {
         {
             self.compile(program);
             self.check()?;
+            self.warm_up(program);
         }
         let scope = self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut steps = Vec::with_capacity(program.launches.len());
@@ -368,6 +369,24 @@ impl Executable {
     /// is allocated and nothing is read back.
     pub fn run(&self) {
         self.device.submit_all(&[Run { executable: self, before: Vec::new(), after: Vec::new() }]);
+    }
+
+    /// Runs the program once, launch by launch, and gives the seconds that each took from being handed over to its end. Where a
+    /// driver compiles a pipeline at its first dispatch, as software drivers do, that is in it.
+    ///
+    /// # Errors
+    /// Device errors.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run_each(&self) -> Result<Vec<f64>> {
+        let timed = |step: &Step| {
+            let mut encoder = self.device.encoder();
+            step.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+            let start = std::time::Instant::now();
+            self.device.submit(encoder);
+            self.device.wait()?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        self.steps.iter().map(timed).collect()
     }
 
     /// As [`Executable::run`] with copies before and after, in the same submissions. The mark is reached when all of it

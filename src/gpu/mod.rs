@@ -17,6 +17,8 @@ mod pipelines;
 mod profile;
 mod program;
 mod readback;
+#[cfg(not(target_arch = "wasm32"))]
+mod warm_up;
 
 pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
 pub use executable::{Buffer, Executable, Run, Transfer};

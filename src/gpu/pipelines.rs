@@ -2,10 +2,15 @@
 
 use super::device::{Device, lock};
 use super::program::{Kernel, Program};
-use std::sync::Arc;
+use std::collections::HashMap;
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Shader modules by their file and what of it is f16. Each is made once, by whoever needs it first.
+pub(super) type Modules =
+    Mutex<HashMap<(&'static str, Vec<&'static str>), Arc<OnceLock<wgpu::ShaderModule>>>>;
 
 impl Device {
     /// Compiles the pipelines of `program` that do not exist yet, several at a time, without allocating anything. In a browser
@@ -46,32 +51,41 @@ impl Device {
         if let Some(pipeline) = lock(&shared.pipelines).get(kernel) {
             return pipeline.clone();
         }
-        let place =
-            Arc::clone(lock(&shared.modules).entry((kernel.file, kernel.halves.clone())).or_default());
-        let module = place.get_or_init(|| {
-            shared.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.file),
-                source: wgpu::ShaderSource::Wgsl(kernel.program()),
-            })
-        });
         #[cfg(not(target_arch = "wasm32"))]
         let cache = shared.cache.as_ref().map(|cache| &cache.cache);
         #[cfg(target_arch = "wasm32")]
         let cache = None;
-        let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&kernel.to_string()),
-            layout: None,
-            module,
-            entry_point: Some(kernel.entry),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &kernel.constants,
-                // Kernels write every element of workgroup memory before they read it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache,
-        });
+        let pipeline = compiled(&shared.device, &shared.modules, kernel, cache);
         shared.tally.pipelines.fetch_add(1, Ordering::Relaxed);
         lock(&shared.pipelines).insert(kernel.clone(), pipeline.clone());
         pipeline
     }
+}
+
+/// `kernel` as a pipeline of `device`, whose modules are kept in `modules`.
+pub(super) fn compiled(
+    device: &wgpu::Device,
+    modules: &Modules,
+    kernel: &Kernel,
+    cache: Option<&wgpu::PipelineCache>,
+) -> wgpu::ComputePipeline {
+    let place = Arc::clone(lock(modules).entry((kernel.file, kernel.halves.clone())).or_default());
+    let module = place.get_or_init(|| {
+        device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.file),
+            source: wgpu::ShaderSource::Wgsl(kernel.program()),
+        })
+    });
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&kernel.to_string()),
+        layout: None,
+        module,
+        entry_point: Some(kernel.entry),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &kernel.constants,
+            // Kernels write every element of workgroup memory before they read it.
+            zero_initialize_workgroup_memory: false,
+        },
+        cache,
+    })
 }

@@ -1,11 +1,11 @@
-//! Softmax attention, both families, against its f64 twin, and against each other.
+//! Softmax attention, all families, against its f64 twin, and against each other.
 
 use super::harness::{Harness, assert_close, assert_gradient, dot, values, wide};
 use duet::families::Family;
 use duet::ops::attention::{self, Attention};
 
 /// The families that have attention.
-const FAMILIES: [Family; 2] = [Family::Direct, Family::Tiled];
+const FAMILIES: [Family; 3] = Family::ALL;
 
 /// Column of qkv where q (part 0), k (1) or v (2) of a head begins.
 fn column(size: &Attention, part: usize, head: usize) -> usize {
@@ -111,8 +111,10 @@ fn check(size: &Attention, amplitude: f32, bound: f64) {
         let loss = |v: &[f64]| dot(&twin(size, v).0, &dout);
         assert_gradient(&format!("{name} dqkv of {size:?}"), &got.dqkv, &qkv, loss);
     }
-    let [direct, tiled] = got;
-    assert_close(&format!("families of {size:?}"), &tiled.dqkv, &wide(&direct.dqkv), 2e-5);
+    let [direct, others @ ..] = got;
+    for other in others {
+        assert_close(&format!("families of {size:?}"), &other.dqkv, &wide(&direct.dqkv), 2e-5);
+    }
 }
 
 #[test]
@@ -145,13 +147,15 @@ fn full_resolution() {
     let size = Attention { batch: 1, tokens: 28 * 28, channels: 16, heads: 2, new_order: false };
     let (qkv, dout) = inputs(&size, 1.5);
     let (out, lse) = twin(&size, &wide(&qkv));
-    let [direct, tiled] = FAMILIES.map(|family| {
+    let [direct, others @ ..] = FAMILIES.map(|family| {
         let got = run(family, &size, &qkv, &dout);
         assert_close(&format!("{} out", family.name()), &got.out, &out, 1e-5);
         assert_close(&format!("{} lse", family.name()), &got.lse, &lse, 1e-5);
         got
     });
-    assert_close("dqkv", &tiled.dqkv, &wide(&direct.dqkv), 2e-5);
+    for other in others {
+        assert_close("dqkv", &other.dqkv, &wide(&direct.dqkv), 2e-5);
+    }
 }
 
 #[test]

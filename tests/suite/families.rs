@@ -85,7 +85,9 @@ fn subgroups_of_eight_are_used_on_software_alone() {
     for (key, family) in [
         (conv(8, 28, 32, 32, 1).key(KeyKind::ConvForward), Family::Subgroup),
         (conv(8, 28, 32, 1, 1).key(KeyKind::ConvForward), Family::Subgroup),
-        (conv(8, 28, 32, 32, 2).key(KeyKind::ConvForward), Family::Direct),
+        (conv(8, 28, 32, 32, 2).key(KeyKind::ConvForward), Family::Subgroup),
+        (conv(8, 28, 32, 32, 2).key(KeyKind::ConvGradInput), Family::Subgroup),
+        (weight(conv(8, 28, 32, 32, 2)), Family::Direct),
         (conv2d().key(KeyKind::Conv2dForward), Family::Subgroup),
         (conv2d().key(KeyKind::Conv2dGradInput), Family::Subgroup),
         (weight(conv(8, 28, 32, 32, 1)), Family::Subgroup),

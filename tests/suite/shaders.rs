@@ -160,7 +160,7 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 20] = [
+const SHARED: [&str; 34] = [
     "sigmoid",
     "sine",
     "qkv_quad",
@@ -181,9 +181,23 @@ const SHARED: [&str; 20] = [
     "mul_wide",
     "philox4x32",
     "load_map",
+    "add_outer",
+    "column_of",
+    "exists",
+    "other_column",
+    "other_scores",
+    "pick",
+    "pick_matrix",
+    "qkv_token",
+    "rows_from",
+    "scale_strip",
+    "scale_tile",
+    "token_of",
+    "with_column",
+    "with_token",
 ];
 /// Functions of one name that differ between files, for they are about a file's own bindings and tiles.
-const DIFFERENT: [&str; 9] = [
+const DIFFERENT: [&str; 20] = [
     "add",
     "add_weighted",
     "in_head",
@@ -193,6 +207,17 @@ const DIFFERENT: [&str; 9] = [
     "store_gradient",
     "store_out",
     "weights",
+    "close",
+    "dots",
+    "dout_strip",
+    "load_keys",
+    "load_queries",
+    "open",
+    "places",
+    "qkv_strip",
+    "store_key_gradient",
+    "store_query_gradient",
+    "store_strip",
 ];
 
 /// What differs from those lists: a function of several files that is in neither, that is in the wrong one, or a name of the

@@ -1,7 +1,7 @@
 //! The direct family: register tiles, no barriers. `wgsl/attention.wgsl`.
 
 use super::Attention;
-use crate::gpu::{Launch, Slice, spread};
+use crate::gpu::{Kernel, Launch, Slice, spread};
 use crate::ops::kernel::shader;
 
 shader!("attention");
@@ -15,6 +15,21 @@ const WIDE_QUADS: usize = 2;
 
 /// One pass; `products` products of all pairs of tokens.
 pub(super) fn launch(
+    size: &Attention,
+    entry: &'static str,
+    reads: Vec<Slice>,
+    writes: Vec<Slice>,
+    products: usize,
+) -> Launch {
+    blocks(kernel, size, entry, reads, writes, products)
+}
+
+/// A kernel's entry point by its name and constants.
+type Entry = fn(&'static str, &[(&'static str, f64)]) -> Kernel;
+
+/// A pass of a kernel whose invocations have one or two blocks of four tokens each.
+pub(super) fn blocks(
+    kernel: Entry,
     size: &Attention,
     entry: &'static str,
     reads: Vec<Slice>,

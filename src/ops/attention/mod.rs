@@ -4,10 +4,12 @@
 //! Per head with d columns: out = softmax(q·kᵀ/√d)·v over the keys. `qkv` is \[N, T, 3C\]; the reference's legacy order
 //! gives head j the 3d columns from 3dj (q, then k, then v), the new order is all q, all k, all v.
 //!
-//! The families: `direct` (`wgsl/attention.wgsl`) and `tiled` (`wgsl/attention_tiled.wgsl`); that of subgroups has none,
-//! and the direct one runs instead.
+//! The families: `direct` (`wgsl/attention.wgsl`), `tiled` (`wgsl/attention_tiled.wgsl`) and `subgroup`
+//! (`wgsl/attention_subgroup.wgsl`, `wgsl/attention_grad_subgroup.wgsl`), which passes nothing between lanes but is made for the same
+//! devices as others of its name.
 
 mod direct;
+mod subgroup;
 mod tiled;
 
 use crate::error::{Error, Result};
@@ -100,8 +102,9 @@ pub fn lse_bytes(size: &Attention) -> u64 {
 /// Writes `out` \[N, T, C\], heads side by side, and `lse` ([`lse_bytes`]) of `qkv` \[N, T, 3C\].
 pub fn forward(family: Family, size: &Attention, qkv: Slice, out: Slice, lse: Slice) -> Vec<Launch> {
     let launch = match family.or_direct(&size.key(KeyKind::AttentionForward)) {
+        Family::Direct => direct::launch,
         Family::Tiled => tiled::launch,
-        _ => direct::launch,
+        Family::Subgroup => subgroup::launch,
     };
     vec![launch(size, "forward", vec![qkv], vec![out, lse], 2)]
 }
@@ -120,8 +123,9 @@ pub fn grad(
     dqkv: Slice,
 ) -> Vec<Launch> {
     let launch = match family.or_direct(&size.key(KeyKind::AttentionGrad)) {
+        Family::Direct => direct::launch,
         Family::Tiled => tiled::launch,
-        _ => direct::launch,
+        Family::Subgroup => subgroup::launch,
     };
     vec![
         launch(size, "grad_query", vec![qkv, dout, lse, out], vec![dqkv, scratch], 3),

@@ -2,7 +2,7 @@
 //!
 //! The families: `direct` (`wgsl/conv3x3.wgsl`, `wgsl/conv3x3_strided.wgsl`, `wgsl/conv3x3_weight.wgsl`), `tiled`
 //! (`wgsl/conv3x3_tiled.wgsl`, `wgsl/conv3x3_weight_tiled.wgsl`) and `subgroup` (`wgsl/conv3x3_subgroup.wgsl`,
-//! `wgsl/conv3x3_weight_subgroup.wgsl`). Where a family lacks a kernel the direct one runs ([`Family::or_direct`]).
+//! `wgsl/conv3x3_strided_subgroup.wgsl`, `wgsl/conv3x3_weight_subgroup.wgsl`). Where a family lacks a kernel the direct one runs ([`Family::or_direct`]).
 
 mod absorbed;
 mod direct;

@@ -1,5 +1,6 @@
-//! 3×3 convolution with stride 1 and its gradients, the family for subgroups of exactly eight invocations:
-//! `wgsl/conv3x3_subgroup.wgsl` and `wgsl/conv3x3_weight_subgroup.wgsl`.
+//! 3×3 convolution and its gradients, the family for subgroups of exactly eight invocations: `wgsl/conv3x3_subgroup.wgsl`
+//! and `wgsl/conv3x3_weight_subgroup.wgsl` at stride 1, `wgsl/conv3x3_strided_subgroup.wgsl` at stride 2 (all but the gradient
+//! for the weight).
 
 use super::{Conv3x3, FORWARD, GRAD_WEIGHT, Size};
 use crate::gpu::{Launch, Slice, spread};
@@ -9,11 +10,15 @@ use crate::tensor::pitch;
 
 shader!("conv3x3_subgroup");
 
+mod strided {
+    crate::ops::kernel::shader!("conv3x3_strided_subgroup");
+}
+
 mod weight {
     crate::ops::kernel::shader!("conv3x3_weight_subgroup");
 }
 
-/// Pixels of a subgroup, rows by columns.
+/// Pixels of a subgroup, rows by columns; at stride 2 as many one after the other.
 const TILE: [u32; 2] = [4, 8];
 /// Channels that a subgroup of `grad_weight` reads, in quads.
 const WEIGHT_QUADS: usize = 4;
@@ -22,9 +27,22 @@ const WEIGHT_SUBGROUPS: usize = 64;
 
 fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Launch {
     let [rows, columns] = TILE;
-    let tiles = uniform.batch * uniform.out_height.div_ceil(rows) * uniform.out_width.div_ceil(columns);
+    let Size { batch, out_height, out_width, .. } = uniform;
+    let constants = [("TRANSPOSED", f64::from(uniform.transposed))];
+    let (kernel, tiles) = match (uniform.stride, uniform.transposed) {
+        (1, _) => {
+            (kernel("convolve", &constants), batch * out_height.div_ceil(rows) * out_width.div_ceil(columns))
+        }
+        // Of the gradient one pixel in four by itself: those of one parity of rows and columns.
+        (_, transposed) => {
+            let [height, width] = [out_height, out_width].map(|side| side.div_ceil(1 + transposed));
+            let parities = if transposed == 1 { 4 } else { 1 };
+            let tiles = (batch * height * width).div_ceil(rows * columns);
+            (strided::kernel("convolve", &constants), parities * tiles)
+        }
+    };
     Launch {
-        kernel: kernel("convolve", &[("TRANSPOSED", f64::from(uniform.transposed))]),
+        kernel,
         reads,
         writes: vec![write],
         uniform: bytemuck::bytes_of(&uniform).to_vec(),

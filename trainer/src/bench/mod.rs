@@ -53,7 +53,9 @@ pub fn measure(arguments: &Cli, options: &Bench) -> Result<Results> {
             results.lines.push(ready.measure(options.batch, options.seconds)?);
         }
     }
-    if !profiles {
+    if profiles {
+        results.profiles.extend(start_up::profiles(arguments, options, &subject)?);
+    } else {
         results.lines.extend(start_up::lines(arguments, options, &subject)?);
     }
     device.save_pipeline_cache();

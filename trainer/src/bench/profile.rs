@@ -5,7 +5,7 @@ use super::steps::Ready;
 use duet::Result;
 use duet::gpu::Launch;
 use duet::ops::probe::Peaks;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 /// Times every launch of a step by itself, the shortest of at least three runs over at least `seconds`, beside its bound by `peaks`.
@@ -47,6 +47,26 @@ pub fn profile(ready: &mut Ready, seconds: f64, peaks: Option<&Peaks>) -> Result
         by_kernel,
         by_shape,
     })
+}
+
+/// The first of each pipeline's launches, which took `seconds`, the longest first: what of it is compilation the later ones tell.
+pub fn first_dispatches(name: String, launches: &[Launch], seconds: &[f64]) -> Profile {
+    let mut seen = HashSet::new();
+    let firsts: Vec<(&Launch, u64)> = launches
+        .iter()
+        .zip(seconds)
+        .filter(|(launch, _)| seen.insert(&launch.kernel))
+        .map(|(launch, seconds)| (launch, (seconds * 1e9) as u64))
+        .collect();
+    let rows = firsts.iter().map(|&(launch, time)| (launch.kernel.to_string(), String::new(), launch, time));
+    Profile {
+        name,
+        seconds: firsts.iter().map(|(_, time)| *time).sum::<u64>() as f64 / 1e9,
+        launches: firsts.len() as u64,
+        bound_seconds: None,
+        by_kernel: group(rows, None),
+        by_shape: Vec::new(),
+    }
 }
 
 /// What launches of the same kernel and shape take together.
@@ -97,17 +117,32 @@ mod tests {
     use super::*;
     use duet::gpu::{BufferId, Kernel, Slice};
 
-    #[test]
-    fn launches_of_one_kernel_are_summed_and_sorted() {
+    fn launch(entry: &'static str, constants: &[(&'static str, f64)]) -> Launch {
         let slice = Slice { buffer: BufferId(0), offset: 0, bytes: 1000, half: false };
-        let launch = Launch {
-            kernel: Kernel { file: "a", source: "", entry: "b", constants: Vec::new(), halves: Vec::new() },
+        let constants = constants.to_vec();
+        Launch {
+            kernel: Kernel { file: "a", source: "", entry, constants, halves: Vec::new() },
             reads: vec![slice, slice],
             writes: vec![Slice { buffer: BufferId(1), ..slice }],
             uniform: Vec::new(),
             workgroups: [1; 3],
             multiply_adds: 500,
-        };
+        }
+    }
+
+    #[test]
+    fn a_pipeline_s_first_dispatch_counts_alone() {
+        let launches = [launch("b", &[]), launch("c", &[("WG", 8.0)]), launch("b", &[]), launch("c", &[])];
+        let profile = first_dispatches("start-up".into(), &launches, &[1.0, 2.0, 4.0, 3.0]);
+        let rows: Vec<(&str, f64)> =
+            profile.by_kernel.iter().map(|row| (row.kernel.as_str(), row.timed.seconds)).collect();
+        assert_eq!(rows, [("a.c", 3.0), ("a.c WG=8", 2.0), ("a.b", 1.0)]);
+        assert_eq!((profile.seconds, profile.launches), (6.0, 3));
+    }
+
+    #[test]
+    fn launches_of_one_kernel_are_summed_and_sorted() {
+        let launch = launch("b", &[]);
         let row = |kernel: &str, time| (kernel.to_owned(), String::new(), &launch, time);
         // A launch moves 2,000 bytes, 4 µs at this rate, and does 500 multiply-adds, 1 µs.
         let peaks = Peaks { bytes_per_second: 5e8, multiply_adds_per_second: 5e8, launch_seconds: 0.0 };

@@ -1,6 +1,7 @@
 //! What is waited for before the first training step is done.
 
-use super::results::{Kind, Line};
+use super::profile;
+use super::results::{Kind, Line, Profile};
 use super::steps::{Ready, Step};
 use super::{models::Subject, wanted};
 use crate::cli::{Bench, Cli};
@@ -28,8 +29,7 @@ pub fn lines(arguments: &Cli, options: &Bench, subject: &Subject) -> Result<Vec<
         lines.push(line);
     };
     let start = Instant::now();
-    let open = DeviceOptions { adapter: arguments.gpu.clone(), ..DeviceOptions::default() };
-    let device = pollster::block_on(Device::open(&open))?;
+    let device = fresh(arguments)?;
     add(&names[0], start, 0);
     let plan = step.plan(subject, options.batch)?.chosen(&Choices::of_device(&device))?;
     let start = Instant::now();
@@ -42,4 +42,33 @@ pub fn lines(arguments: &Cli, options: &Bench, subject: &Subject) -> Result<Vec<
     add(&names[2], start, device.counters().pipelines);
     lines.retain(|line| wanted(options, &line.name));
     Ok(lines)
+}
+
+/// A device without the pipelines that this program keeps between runs.
+fn fresh(arguments: &Cli) -> Result<Device> {
+    let options = DeviceOptions { adapter: arguments.gpu.clone(), ..DeviceOptions::default() };
+    pollster::block_on(Device::open(&options))
+}
+
+/// Where the time until the first result goes, pipeline by pipeline: the first dispatch of each, on a device that has compiled none of
+/// them, of what classifies and of the training step. Only where `--only` asks for it by name.
+///
+/// # Errors
+/// Device errors.
+pub fn profiles(arguments: &Cli, options: &Bench, subject: &Subject) -> Result<Vec<Profile>> {
+    let mut profiles = Vec::new();
+    for step in [Step::Classify, Step::TRAINING] {
+        let name = format!("start-up: {}", step.name(subject, options.batch));
+        let asked = options.only.as_ref().is_some_and(|only| only.starts_with("start-up"));
+        if !asked || !wanted(options, &name) {
+            continue;
+        }
+        let ready = Ready::load(&fresh(arguments)?, subject, step, options.batch)?;
+        let mut seconds = Vec::new();
+        for part in ready.executables() {
+            seconds.extend(part.run_each()?);
+        }
+        profiles.push(profile::first_dispatches(name, &ready.plan.program().launches, &seconds));
+    }
+    Ok(profiles)
 }

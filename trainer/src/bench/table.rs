@@ -114,7 +114,9 @@ fn profile(profile: &Profile) {
         time(profile.seconds)
     );
     rows("by kernel", &profile.by_kernel);
-    rows("by kernel and shape", &profile.by_shape);
+    if !profile.by_shape.is_empty() {
+        rows("by kernel and shape", &profile.by_shape);
+    }
 }
 
 fn rows(title: &str, rows: &[ProfileRow]) {

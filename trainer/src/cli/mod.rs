@@ -379,7 +379,8 @@ pub struct Bench {
     /// Whole steps and start-up alone, no single kernels.
     #[arg(long)]
     pub steps_only: bool,
-    /// Where the time of whole steps goes, by kernel, instead of the other lines.
+    /// Where the time of whole steps goes, by kernel, instead of the other lines. With --only start-up: the first dispatch of each
+    /// pipeline, in which software drivers compile it (with an empty shader cache: MESA_SHADER_CACHE_DISABLE=true).
     #[arg(long)]
     pub profile: bool,
     /// As --profile, beside what the device could do at most: two small probes measure its bytes and multiply-adds per second, and each
