@@ -1,7 +1,9 @@
 //! Compiled pipelines, made once each, natively on all cores.
 
-use super::device::{Device, lock};
+use super::device::{Device, Variant, lock};
+use super::matrices::with_matrices_of_eight;
 use super::program::{Kernel, Program};
+use super::subgroup_sums::with_subgroup_sums;
 use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::AtomicUsize;
@@ -46,9 +48,17 @@ impl Device {
         let place =
             Arc::clone(lock(&shared.modules).entry((kernel.file, kernel.halves.clone())).or_default());
         let module = place.get_or_init(|| {
+            let program = kernel.program();
+            let source = match shared.variant {
+                Variant { matrices_of_eight: true, .. } if program.contains("coop_mat") => {
+                    with_matrices_of_eight(&program).into_owned().into()
+                }
+                Variant { subgroup_sums: true, .. } => with_subgroup_sums(&program).into_owned().into(),
+                _ => program,
+            };
             shared.device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(kernel.file),
-                source: wgpu::ShaderSource::Wgsl(kernel.program()),
+                source: wgpu::ShaderSource::Wgsl(source),
             })
         });
         #[cfg(not(target_arch = "wasm32"))]
