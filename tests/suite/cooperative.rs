@@ -364,7 +364,8 @@ fn factors_are_rounded_to_f16() {
 /// The comparison notices a text that is wrong.
 #[test]
 fn a_wrong_index_shows() {
-    let size = MatMul { rows: 63, in_features: 37, out_features: 61 };
+    // Whole vec4s: what is read back has no pads to look at.
+    let size = MatMul { rows: 63, in_features: 37, out_features: 60 };
     let want = product(None, &size, Family::Direct, false, |launches| launches);
     for (number, (old, new)) in [
         // Loads and stores of matrices: by rows or columns, at another pitch.
