@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "the suite uses the rest")]
 mod programs;
 
+use duet::families::Family;
 use duet::gpu::{BufferId, BufferSpec, Device, DeviceOptions, Kernel, Launch, Program, Slice};
 use std::collections::HashSet;
 
@@ -82,8 +83,10 @@ fn a_kernel_that_runs_again_costs_no_memory() {
     let mut seen = HashSet::new();
     let mut grown = Vec::new();
     for launch in programs::programs().into_iter().flat_map(|p| p.launches) {
-        let here =
-            !launch.kernel.file.ends_with("_subgroup") || duet::families::Family::Subgroup.runs_on(&device);
+        let optional = [("_subgroup", Family::Subgroup), ("_cooperative", Family::Cooperative)];
+        let here = optional
+            .iter()
+            .all(|(ending, family)| !launch.kernel.file.ends_with(ending) || family.runs_on(&device));
         if !here || !seen.insert(launch.kernel.clone()) {
             continue;
         }

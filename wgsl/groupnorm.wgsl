@@ -196,6 +196,7 @@ fn moments(size: Size, run: Run, chunk: Chunk, invocation: u32) {
         mean += delta / f32(done + 1u);
         squares += delta * (value - mean);
     }
+    // Joining, in a tree; GPUs whose subgroups add by themselves get another text where they share one vec4.
     tree_a[invocation] = mean;
     tree_b[invocation] = squares;
     // Before each level, node i of a vec4 stands for the pixels i, i + 2^level, i + 2 * 2^level, ...

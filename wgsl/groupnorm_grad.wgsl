@@ -241,6 +241,7 @@ fn gradient_sums(size: Size, run: Run, chunk: Chunk, invocation: u32) {
         index += lane.step * lane.pitch;
         dy_index += lane.step * size.quads;
     }
+    // Joining, as in groupnorm.wgsl.
     tree_a[invocation] = sum_a;
     tree_b[invocation] = sum_b;
     for (var level = chunk.log; level > 0u; level -= 1u) {

@@ -1,7 +1,8 @@
 //! Which family of kernels runs an operation.
 //!
 //! Convolutions, matrix products and attention exist in several families: register tiles without barriers, which run
-//! anywhere; tiles in workgroup memory for GPUs; and tiles of a subgroup, for CPUs that pose as GPUs with vectors of eight.
+//! anywhere; tiles in workgroup memory for GPUs; matrices that a GPU's subgroups multiply themselves, where the user lets factors be
+//! rounded to f16; and tiles of a subgroup, for CPUs that pose as GPUs with vectors of eight.
 //! [`Choices`] say which one runs: a stored measurement ([`Tuning`]) where there is one for the shape, else a rule.
 //! Nothing is ever measured while a model runs.
 
@@ -24,11 +25,13 @@ pub enum Family {
     Tiled,
     /// Subgroups of exactly eight invocations share what each of them loads.
     Subgroup,
+    /// Subgroups multiply matrices of f16 themselves (tensor cores); sums are f32.
+    Cooperative,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 3] = [Family::Direct, Family::Tiled, Family::Subgroup];
+    pub const ALL: [Family; 4] = [Family::Direct, Family::Tiled, Family::Subgroup, Family::Cooperative];
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
@@ -36,12 +39,13 @@ impl Family {
             Family::Direct => "direct",
             Family::Tiled => "tiled",
             Family::Subgroup => "subgroup",
+            Family::Cooperative => "cooperative",
         }
     }
 
     /// Whether the family has a kernel for it. The direct one has all; the tiled one lacks the gradient for a convolution's
     /// input at strides other than 1 and convolutions of any window; that of subgroups lacks the gradient for the weight of 3×3
-    /// convolutions at stride 2.
+    /// convolutions at stride 2; that of matrices has 3×3 convolutions, forward and at stride 1 for the input, and products.
     pub fn has(self, key: &Key) -> bool {
         let stride = || key.shape.get(5) == Some(&1);
         match (self, key.operation) {
@@ -51,12 +55,25 @@ impl Family {
             (Family::Tiled, _) => true,
             (Family::Subgroup, KeyKind::ConvGradWeight) => stride(),
             (Family::Subgroup, _) => true,
+            (Family::Cooperative, KeyKind::ConvGradInput) => stride(),
+            (
+                Family::Cooperative,
+                KeyKind::ConvForward
+                | KeyKind::MatmulForward
+                | KeyKind::MatmulGradInput
+                | KeyKind::MatmulGradWeight,
+            ) => true,
+            (Family::Cooperative, _) => false,
         }
     }
 
-    /// The family, or the direct one where it has no kernel for `key`.
+    /// The family, or what runs where it has no kernel for `key`: the direct one, or before it, of GPUs, the tiled one.
     pub fn or_direct(self, key: &Key) -> Family {
-        if self.has(key) { self } else { Family::Direct }
+        match self {
+            family if family.has(key) => family,
+            Family::Cooperative => Family::Tiled.or_direct(key),
+            _ => Family::Direct,
+        }
     }
 
     /// Whether a device can run the family.
@@ -69,6 +86,10 @@ impl Family {
             Family::Direct => true,
             Family::Tiled => traits.invocations >= NEEDS.0 && traits.workgroup_bytes >= NEEDS.1,
             Family::Subgroup => traits.lanes == LANES,
+            Family::Cooperative => {
+                let memory = traits.workgroup_bytes >= MATRICES_NEED;
+                traits.matrices && memory && Family::Tiled.runs_with(traits)
+            }
         }
     }
 }
@@ -200,6 +221,8 @@ pub struct Choices {
 
 /// Invocations and bytes of workgroup memory that the tiled kernels need.
 const NEEDS: (u32, u32) = (64, 8192);
+/// The same of those of matrices, which run where the tiled ones do.
+const MATRICES_NEED: u32 = 10_752;
 /// Fewest channels, read or written, of which half a tile and a step of the sum are full.
 const LEAST_CHANNELS: usize = 16;
 /// Fewest rows of a product (pixels, samples): the smaller of the two tiles' heights.
@@ -223,10 +246,11 @@ impl Choices {
     }
 
     /// The choices for the adapter `name`: of the table of `tuning` that names it most closely where it has the shape, then
-    /// of the table shipped for such adapters, then by rule: wherever the shape fills their tiles, on a GPU the tiled
-    /// kernels, on software with subgroups of eight theirs; else the direct ones.
+    /// of the table shipped for such adapters, then by rule: wherever the shape fills their tiles, on a GPU those of matrices where
+    /// it has them and the tiled kernels elsewhere, on software with subgroups of eight theirs; else the direct ones.
     pub fn of(name: &str, traits: Traits, tuning: &[Tuning]) -> Choices {
-        let best = if traits.software { Family::Subgroup } else { Family::Tiled };
+        let gpu = if traits.matrices { Family::Cooperative } else { Family::Tiled };
+        let best = if traits.software { Family::Subgroup } else { gpu };
         let rule = if best.runs_with(traits) { Rule::ByShape(best) } else { Rule::Always(Family::Direct) };
         let mut choices = Choices { rule, table: BTreeMap::new() };
         let shipped = Tuning::shipped(name);
@@ -258,14 +282,15 @@ impl Choices {
 
     /// Whether what runs by rule is made for a GPU, whose workgroups are several waves wide; else it is for a CPU.
     pub fn is_gpu(&self) -> bool {
-        matches!(self.rule, Rule::Always(Family::Tiled) | Rule::ByShape(Family::Tiled))
+        let (Rule::Always(family) | Rule::ByShape(family)) = self.rule;
+        matches!(family, Family::Tiled | Family::Cooperative)
     }
 
     /// The family that runs `key`.
     pub fn family(&self, key: &Key) -> Family {
         let by_rule = || match self.rule {
             Rule::Always(family) => family,
-            Rule::ByShape(Family::Tiled) if fills_tiles(key) => Family::Tiled,
+            Rule::ByShape(gpu @ (Family::Tiled | Family::Cooperative)) if fills_tiles(key) => gpu,
             Rule::ByShape(Family::Subgroup) if fills_subgroups(key) => Family::Subgroup,
             Rule::ByShape(_) => Family::Direct,
         };

@@ -46,6 +46,8 @@ pub struct Measured {
     pub tiled_ms: Option<f64>,
     /// Milliseconds of the family of subgroups, where known.
     pub subgroup_ms: Option<f64>,
+    /// Milliseconds of the family of matrices, where known.
+    pub cooperative_ms: Option<f64>,
 }
 
 /// The choices measured on one kind of adapter.
@@ -84,6 +86,8 @@ struct Row {
     tiled_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subgroup_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cooperative_ms: Option<f64>,
 }
 
 impl Tuning {
@@ -137,11 +141,11 @@ impl Tuning {
                 }
             }
             let key = Key { operation: row.operation, shape };
-            let Row { family, direct_ms, tiled_ms, subgroup_ms, .. } = row;
+            let Row { family, direct_ms, tiled_ms, subgroup_ms, cooperative_ms, .. } = row;
             if !family.has(&key) {
                 return Err(wrong(format!("{at}.family: there is no {family} kernel for {key}")));
             }
-            choices.push(Measured { key, family, direct_ms, tiled_ms, subgroup_ms });
+            choices.push(Measured { key, family, direct_ms, tiled_ms, subgroup_ms, cooperative_ms });
         }
         let File { adapter, measured, otherwise, .. } = file;
         Ok(Tuning { adapter, measured, otherwise, choices })
@@ -163,6 +167,7 @@ impl Tuning {
             direct_ms: measured.direct_ms,
             tiled_ms: measured.tiled_ms,
             subgroup_ms: measured.subgroup_ms,
+            cooperative_ms: measured.cooperative_ms,
         };
         let file = File {
             format: FORMAT,

@@ -1,5 +1,6 @@
 //! Opening or adopting a GPU device, its pipeline cache and its errors.
 
+use super::matrices::{self, MatmulPrecision};
 use super::program::Kernel;
 use crate::error::{Error, Result};
 use std::any::{Any, TypeId};
@@ -26,6 +27,8 @@ pub struct DeviceOptions {
     /// Natively: seconds that a submission may take, by what dispatches took before, so that no system resets a GPU that is slow;
     /// 0: half a second on a GPU, no bound on software.
     pub seconds_per_submit: f64,
+    /// Natively: what may happen to the factors of products, for speed.
+    pub matmul_precision: MatmulPrecision,
 }
 
 /// What the device says of itself.
@@ -52,6 +55,9 @@ pub struct Traits {
     pub workgroup_bytes: u32,
     /// Invocations of every subgroup; 0: there is no one number, or shaders may not use subgroups.
     pub lanes: u32,
+    /// Whether shaders may have subgroups multiply matrices of f16 with sums of f32: they can, and
+    /// [`DeviceOptions::matmul_precision`] allows it.
+    pub matrices: bool,
 }
 
 /// Counts since the device was opened; tests use them to prove that a step allocates and reads nothing.
@@ -84,6 +90,15 @@ pub(super) struct Tally {
     pub submits: AtomicU64,
 }
 
+/// Which texts of shaders a device gets.
+#[derive(Clone, Copy)]
+pub(super) struct Variant {
+    /// Matrices that subgroups multiply are 8 × 8, not 16 × 16.
+    pub matrices_of_eight: bool,
+    /// Subgroups add what a workgroup joins.
+    pub subgroup_sums: bool,
+}
+
 pub(super) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -95,6 +110,7 @@ pub(super) struct Shared {
     /// Most bytes of buffers.
     pub max_bytes: AtomicU64,
     traits: Traits,
+    pub variant: Variant,
     attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
     pub modules: super::pipelines::Modules,
@@ -226,22 +242,25 @@ impl Device {
         if cfg!(not(target_arch = "wasm32")) {
             wanted |= wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
         }
+        let (side, more, experimental_features) = matrices::wanted(&adapter, options.matmul_precision);
+        wanted |= more;
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("duet"),
                 required_features: adapter.features() & wanted,
                 required_limits: limits,
+                experimental_features,
                 ..Default::default()
             })
             .await
             .map_err(no_adapter)?;
-        Ok(Self::wrap(device, queue, adapter.get_info(), Some(adapter), options))
+        Ok(Self::wrap(device, queue, adapter.get_info(), Some(adapter), side, options))
     }
 
     /// Uses a device that the caller owns. Its default limits suffice; it is never destroyed from here.
     pub fn adopt(device: wgpu::Device, queue: wgpu::Queue) -> Device {
         let info = device.adapter_info();
-        Self::wrap(device, queue, info, None, &DeviceOptions::default())
+        Self::wrap(device, queue, info, None, None, &DeviceOptions::default())
     }
 
     fn wrap(
@@ -249,6 +268,7 @@ impl Device {
         queue: wgpu::Queue,
         info: wgpu::AdapterInfo,
         adapter: Option<wgpu::Adapter>,
+        side: Option<u32>,
         options: &DeviceOptions,
     ) -> Device {
         #[cfg(target_arch = "wasm32")]
@@ -280,7 +300,10 @@ impl Device {
             invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             lanes: lanes(&device, &info),
+            matrices: side.is_some(),
         };
+        // On software a barrier is no wait, and a subgroup's sum no instruction.
+        let subgroup_sums = !software && device.features().contains(wgpu::Features::SUBGROUP);
         #[cfg(not(target_arch = "wasm32"))]
         let cache = options
             .pipeline_cache
@@ -309,6 +332,7 @@ impl Device {
                 }),
                 max_bytes: AtomicU64::new(u64::MAX),
                 traits,
+                variant: Variant { matrices_of_eight: side == Some(8), subgroup_sums },
                 attachments: Mutex::default(),
                 failure,
                 modules: Mutex::default(),

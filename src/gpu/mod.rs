@@ -11,16 +11,20 @@ mod device;
 #[cfg(not(target_arch = "wasm32"))]
 mod disk_cache;
 mod executable;
+mod matrices;
 #[cfg(not(target_arch = "wasm32"))]
 mod pace;
 mod pipelines;
 mod profile;
 mod program;
 mod readback;
+mod subgroup_sums;
 #[cfg(not(target_arch = "wasm32"))]
 mod warm_up;
 
 pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
 pub use executable::{Buffer, Executable, Run, Transfer};
+pub use matrices::{MatmulPrecision, with_matrices_of_eight};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};
 pub use readback::{Mark, Staging};
+pub use subgroup_sums::with_subgroup_sums;

@@ -1,7 +1,9 @@
 //! Compiled pipelines, made once each, natively on all cores.
 
-use super::device::{Device, lock};
+use super::device::{Device, Variant, lock};
+use super::matrices::with_matrices_of_eight;
 use super::program::{Kernel, Program};
+use super::subgroup_sums::with_subgroup_sums;
 use std::collections::HashMap;
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::AtomicUsize;
@@ -55,25 +57,34 @@ impl Device {
         let cache = shared.cache.as_ref().map(|cache| &cache.cache);
         #[cfg(target_arch = "wasm32")]
         let cache = None;
-        let pipeline = compiled(&shared.device, &shared.modules, kernel, cache);
+        let pipeline = compiled(&shared.device, &shared.modules, kernel, shared.variant, cache);
         shared.tally.pipelines.fetch_add(1, Ordering::Relaxed);
         lock(&shared.pipelines).insert(kernel.clone(), pipeline.clone());
         pipeline
     }
 }
 
-/// `kernel` as a pipeline of `device`, whose modules are kept in `modules`.
+/// `kernel` as a pipeline of `device`, which gets such texts and whose modules are kept in `modules`.
 pub(super) fn compiled(
     device: &wgpu::Device,
     modules: &Modules,
     kernel: &Kernel,
+    variant: Variant,
     cache: Option<&wgpu::PipelineCache>,
 ) -> wgpu::ComputePipeline {
     let place = Arc::clone(lock(modules).entry((kernel.file, kernel.halves.clone())).or_default());
     let module = place.get_or_init(|| {
+        let program = kernel.program();
+        let source = match variant {
+            Variant { matrices_of_eight: true, .. } if program.contains("coop_mat") => {
+                with_matrices_of_eight(&program).into_owned().into()
+            }
+            Variant { subgroup_sums: true, .. } => with_subgroup_sums(&program).into_owned().into(),
+            _ => program,
+        };
         device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.file),
-            source: wgpu::ShaderSource::Wgsl(kernel.program()),
+            source: wgpu::ShaderSource::Wgsl(source),
         })
     });
     device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

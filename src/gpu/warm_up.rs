@@ -7,7 +7,7 @@
 //! devices, each with a queue and a core of its own, whose work this device then finds in the cache. Where there is none, that shows
 //! in the time that the first of them takes here, and this device goes on alone.
 
-use super::device::{Device, lock};
+use super::device::{Device, Variant, lock};
 use super::pipelines::{Modules, compiled};
 use super::program::{Kernel, Program};
 use std::collections::{HashSet, VecDeque};
@@ -84,7 +84,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// What another device does: it begins at the end of the list.
-    fn help(&self, adapter: &wgpu::Adapter, descriptor: &wgpu::DeviceDescriptor<'_>) {
+    fn help(&self, adapter: &wgpu::Adapter, descriptor: &wgpu::DeviceDescriptor<'_>, variant: Variant) {
         let Ok((device, queue)) = pollster::block_on(adapter.request_device(descriptor)) else {
             return;
         };
@@ -97,7 +97,7 @@ impl Work<'_> {
                 return;
             };
             let (kernel, bindings) = self.cold[place];
-            let pipeline = compiled(&device, &modules, kernel, None);
+            let pipeline = compiled(&device, &modules, kernel, variant, None);
             let took = dispatcher.dispatch(&pipeline, bindings);
             lock(&self.elsewhere).push((place, took));
         }
@@ -147,7 +147,7 @@ impl Device {
                 if let Some(adapter) = shared.adapter.as_ref().filter(|_| alone && took > COMPILES) {
                     alone = false;
                     for _ in 0..helpers.min(lock(&work.left).len()) {
-                        scope.spawn(|| work.help(adapter, &descriptor));
+                        scope.spawn(|| work.help(adapter, &descriptor, shared.variant));
                     }
                 }
                 let long = lock(&work.elsewhere).iter().copied().find(|(_, there)| *there > COMPILES);
@@ -225,7 +225,8 @@ mod tests {
                 elsewhere: Mutex::default(),
                 stop: AtomicBool::new(stopped),
             };
-            work.help(device.shared.adapter.as_ref().unwrap(), &device.shared.descriptor());
+            let adapter = device.shared.adapter.as_ref().unwrap();
+            work.help(adapter, &device.shared.descriptor(), device.shared.variant);
             let done: Vec<usize> = lock(&work.elsewhere).iter().map(|(place, _)| *place).collect();
             assert_eq!(done, if stopped { vec![] } else { vec![2, 1, 0] });
             assert_eq!(lock(&work.left).len(), if stopped { 3 } else { 0 });

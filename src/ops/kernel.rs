@@ -28,6 +28,12 @@ macro_rules! shader {
 }
 pub(super) use shader;
 
+/// Whether kernels that round what they multiply to f16 may read this gradient: where it is stored so, the loss's scale keeps it
+/// within what f16 can hold, and nothing of it is lost.
+pub(super) fn rounds(dy: Slice) -> bool {
+    dy.half
+}
+
 /// Cuts `rows` into about `wanted` equal slices; gives how many there are, none of them empty, and rows of each.
 pub(super) fn split_rows(rows: usize, wanted: usize) -> (usize, usize) {
     let each = rows.div_ceil(wanted.clamp(1, rows.max(1)));

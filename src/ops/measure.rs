@@ -39,6 +39,7 @@ impl Times {
             direct_ms: milliseconds(Family::Direct),
             tiled_ms: milliseconds(Family::Tiled),
             subgroup_ms: milliseconds(Family::Subgroup),
+            cooperative_ms: milliseconds(Family::Cooperative),
         }
     }
 }
@@ -51,6 +52,12 @@ fn slices(sizes: &[u64]) -> Vec<Slice> {
         half: false,
     };
     sizes.iter().enumerate().map(slice).collect()
+}
+
+/// The gradient as `family` reads it: those of matrices read f16, at half the bytes.
+fn upstream(family: Family, dy: Slice) -> Slice {
+    let half = family == Family::Cooperative;
+    Slice { half, bytes: if half { (dy.bytes / 2).max(16) } else { dy.bytes }, ..dy }
 }
 
 fn floats(rows: usize, columns: usize) -> u64 {
@@ -66,9 +73,10 @@ fn convolution(size: &Conv3x3, operation: KeyKind, family: Family) -> (Vec<u64>,
         floats(1, size.out_channels),
     ];
     let s = slices(&sizes);
+    let dy = upstream(family, s[2]);
     let launches = match operation {
-        KeyKind::ConvGradInput => conv3x3::grad_input(family, size, s[2], s[1], None, s[0]),
-        KeyKind::ConvGradWeight => conv3x3::grad_weight(family, size, s[0], s[2], s[3], s[1], None),
+        KeyKind::ConvGradInput => conv3x3::grad_input(family, size, dy, s[1], None, s[0]),
+        KeyKind::ConvGradWeight => conv3x3::grad_weight(family, size, s[0], dy, s[3], s[1], None),
         _ => conv3x3::forward(family, size, s[0], s[1], Some(s[4]), None, s[2]),
     };
     (sizes, launches)
@@ -94,9 +102,10 @@ fn product(size: &MatMul, operation: KeyKind, family: Family) -> (Vec<u64>, Vec<
         floats(1, size.out_features),
     ];
     let s = slices(&sizes);
+    let dy = upstream(family, s[2]);
     let launches = match operation {
-        KeyKind::MatmulGradInput => matmul::grad_input(family, size, s[2], s[1], None, s[0]),
-        KeyKind::MatmulGradWeight => matmul::grad_weight(family, size, s[0], s[2], s[3], s[1], None),
+        KeyKind::MatmulGradInput => matmul::grad_input(family, size, dy, s[1], None, s[0]),
+        KeyKind::MatmulGradWeight => matmul::grad_weight(family, size, s[0], dy, s[3], s[1], None),
         _ => matmul::forward(family, size, s[0], s[1], Some(s[4]), None, s[2]),
     };
     (sizes, launches)

@@ -142,7 +142,8 @@ fn kernels_for_subgroups_of_eight_run_there_alone() {
     let key = Key { operation: KeyKind::MatmulForward, shape: vec![512, 64, 64] };
     for software in [false, true] {
         for lanes in [0, 4, 8, 16, 32, 64, 128] {
-            let traits = Traits { software, invocations: 256, workgroup_bytes: 16384, lanes };
+            let traits =
+                Traits { software, invocations: 256, workgroup_bytes: 16384, lanes, matrices: false };
             let family = Choices::of("an adapter without a table", traits, &[]).family(&key);
             let want = match (software, lanes) {
                 (false, _) => Family::Tiled,
@@ -153,7 +154,8 @@ fn kernels_for_subgroups_of_eight_run_there_alone() {
         }
     }
     // A GPU whose workgroups are too small for tiles.
-    let small = Traits { software: false, invocations: 32, workgroup_bytes: 16384, lanes: 32 };
+    let small =
+        Traits { software: false, invocations: 32, workgroup_bytes: 16384, lanes: 32, matrices: false };
     assert_eq!(Choices::of("small", small, &[]).family(&key), Family::Direct);
 }
 

@@ -5,7 +5,7 @@ use duet::families::Family;
 use duet::ops::attention::{self, Attention};
 
 /// The families that have attention.
-const FAMILIES: [Family; 3] = Family::ALL;
+const FAMILIES: [Family; 3] = [Family::Direct, Family::Tiled, Family::Subgroup];
 
 /// Column of qkv where q (part 0), k (1) or v (2) of a head begins.
 fn column(size: &Attention, part: usize, head: usize) -> usize {

@@ -17,7 +17,8 @@ use duet::train::{ClassifierInput, StepInput, StepOutput, training_step};
 use std::path::Path;
 use std::sync::Arc;
 
-const GPU: Traits = Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32 };
+const GPU: Traits =
+    Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32, matrices: false };
 const CPU: Traits = Traits { software: true, ..GPU };
 
 fn conv(batch: usize, side: usize, in_channels: usize, out_channels: usize, stride: usize) -> Conv3x3 {
@@ -37,6 +38,7 @@ fn table(otherwise: Option<Family>, choices: &[(Key, Family)]) -> Tuning {
         direct_ms: Some(1.5),
         tiled_ms: None,
         subgroup_ms: None,
+        cooperative_ms: None,
     };
     Tuning {
         adapter: "Some".into(),

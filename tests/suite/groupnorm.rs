@@ -1,10 +1,12 @@
 //! GroupNorm with scale-shift and SiLU against its f64 twin.
 
-use super::harness::{Harness, Tensor, assert_close, assert_gradient, dot, values, wide};
+use super::harness::{Harness, Tensor, assert_close, assert_gradient, device, dot, values, wide};
 use duet::families::{Choices, Family};
+use duet::gpu::{Kernel, Launch, with_subgroup_sums};
 use duet::graph::{Graph, Place};
 use duet::ops::groupnorm::{self, GroupNorm, Part, Source};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// The twin's inputs, logical layout: x \[N, HW, C\], gamma and beta \[C\], scale_shift \[N, 2C\].
 #[derive(Clone)]
@@ -68,19 +70,40 @@ struct Outputs {
     dscale_shift: Vec<f32>,
 }
 
-/// How it runs: with workgroups for a GPU or not, each step in as few launches as there are or with the result apart.
+/// How it runs: with workgroups for a GPU or not, each step in as few launches as there are or with the result apart; in the text for GPUs
+/// whose subgroups add, where this device's can, whatever their size.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     gpu: bool,
     whole: bool,
+    subgroups: bool,
 }
 
-const WAYS: [Way; 4] = [
-    Way { gpu: false, whole: true },
-    Way { gpu: false, whole: false },
-    Way { gpu: true, whole: true },
-    Way { gpu: true, whole: false },
+const WAYS: [Way; 6] = [
+    Way { gpu: false, whole: true, subgroups: false },
+    Way { gpu: false, whole: false, subgroups: false },
+    Way { gpu: true, whole: true, subgroups: false },
+    Way { gpu: true, whole: false, subgroups: false },
+    Way { gpu: true, whole: true, subgroups: true },
+    Way { gpu: true, whole: false, subgroups: true },
 ];
+
+/// The launches in the text that GPUs with subgroups get.
+fn by_subgroups(launches: Vec<Launch>) -> Vec<Launch> {
+    static TEXTS: [OnceLock<(String, String)>; 2] = [const { OnceLock::new() }; 2];
+    let other = |mut launch: Launch| {
+        if let Some(number) = ["groupnorm", "groupnorm_grad"].iter().position(|f| *f == launch.kernel.file) {
+            let Kernel { file, source, .. } = launch.kernel;
+            let texts = &TEXTS[number];
+            let (file, source) = texts
+                .get_or_init(|| (format!("{file} by subgroups"), with_subgroup_sums(source).into_owned()));
+            assert!(source.matches("subgroupAdd(").count() >= 2 && source.contains("subgroup = Subgroup("));
+            (launch.kernel.file, launch.kernel.source) = (file.as_str(), source.as_str());
+        }
+        launch
+    };
+    launches.into_iter().map(other).collect()
+}
 
 /// Forward and every gradient on the device.
 fn run(size: &GroupNorm, inputs: &Inputs, dy: &[f32], way: Way) -> Outputs {
@@ -99,7 +122,7 @@ fn run_parts(
     dy: &[f32],
     counts: &[usize],
     addend: Option<&[f32]>,
-    Way { gpu, whole }: Way,
+    Way { gpu, whole, subgroups }: Way,
 ) -> Outputs {
     let GroupNorm { batch, pixels, channels, .. } = *size;
     let mut harness = Harness::new();
@@ -156,7 +179,7 @@ fn run_parts(
     }
     launches.extend(groupnorm::grad_gamma(size, sums, dgamma.slice));
     launches.extend(groupnorm::grad_beta(size, sums, dbeta.slice));
-    harness.run(launches);
+    harness.run(if subgroups && device().traits().lanes > 0 { by_subgroups(launches) } else { launches });
     let read = |tensor: &Tensor| harness.read(tensor);
     let mut dx = vec![0.0; batch * pixels * channels];
     for ((part, _), (gradient, _)) in parts.iter().zip(&gradients) {

@@ -36,6 +36,8 @@ pub struct Tensor {
 #[derive(Default)]
 pub struct Harness {
     buffers: Vec<Buffer>,
+    /// Where they are, if not on the device all tests share.
+    other: Option<&'static Device>,
 }
 
 /// What [`Harness::differentiate`] found.
@@ -69,9 +71,18 @@ impl Harness {
         Self::default()
     }
 
+    /// As [`Harness::new`], on a device of the test's own.
+    pub fn on(device: &'static Device) -> Self {
+        Self { other: Some(device), ..Self::default() }
+    }
+
+    fn device(&self) -> &'static Device {
+        self.other.unwrap_or_else(device)
+    }
+
     fn allocate(&mut self, words: usize) -> Slice {
         let bytes = (words as u64 * 4).max(16);
-        let buffer = pollster::block_on(device().buffer("test", bytes)).unwrap();
+        let buffer = pollster::block_on(self.device().buffer("test", bytes)).unwrap();
         self.buffers.push(buffer);
         Slice {
             buffer: BufferId(self.buffers.len() as u32 - 1),
@@ -85,14 +96,16 @@ impl Harness {
     pub fn input(&mut self, shape: &[usize], data: &[f32]) -> Tensor {
         let padded = pad(shape, data);
         let slice = self.allocate(padded.len());
-        device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(&padded)).unwrap();
+        self.device()
+            .write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(&padded))
+            .unwrap();
         Tensor { slice, shape: shape.to_vec() }
     }
 
     /// Uploads 32-bit words as they are (run values, labels).
     pub fn words(&mut self, data: &[u32]) -> Slice {
         let slice = self.allocate(data.len());
-        device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(data)).unwrap();
+        self.device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(data)).unwrap();
         slice
     }
 
@@ -102,7 +115,7 @@ impl Harness {
         let words = shape.iter().product::<usize>() / columns.max(1) * pitch(columns);
         let slice = self.allocate(words);
         let nan = vec![f32::NAN; slice.bytes as usize / 4];
-        device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(&nan)).unwrap();
+        self.device().write(&self.buffers[slice.buffer.0 as usize], 0, bytemuck::cast_slice(&nan)).unwrap();
         Tensor { slice, shape: shape.to_vec() }
     }
 
@@ -121,9 +134,9 @@ impl Harness {
             .collect();
         let program = Program { buffers, launches };
         let external = |name: &str| name.parse::<usize>().ok().map(|i| self.buffers[i].clone());
-        let executable = pollster::block_on(device().load(&program, external)).unwrap();
+        let executable = pollster::block_on(self.device().load(&program, external)).unwrap();
         executable.run();
-        device().wait().unwrap();
+        self.device().wait().unwrap();
     }
 
     /// Runs a plan once, whose buffers are named by the numbers of tensors.
@@ -138,8 +151,8 @@ impl Harness {
             named.map(|(_, slice)| slice.buffer.0 as usize).or_else(|| name.parse().ok())
         };
         let external = |name: &str| number(name).map(|i| self.buffers[i].clone());
-        pollster::block_on(plan.load(device(), external)).unwrap().run();
-        device().wait().unwrap();
+        pollster::block_on(plan.load(self.device(), external)).unwrap().run();
+        self.device().wait().unwrap();
     }
 
     /// Runs an operation of the graph and its gradient: `make` applies it to leaves that hold `tensors` (shapes and
@@ -210,7 +223,7 @@ impl Harness {
     /// Reads raw 32-bit words.
     pub fn read_words(&self, slice: Slice, count: usize) -> Vec<u32> {
         let buffer = &self.buffers[slice.buffer.0 as usize];
-        let bytes = pollster::block_on(device().read(buffer, slice.offset, count as u64 * 4)).unwrap();
+        let bytes = pollster::block_on(self.device().read(buffer, slice.offset, count as u64 * 4)).unwrap();
         bytemuck::pod_collect_to_vec(&bytes)
     }
 }

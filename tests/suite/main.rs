@@ -12,6 +12,7 @@ mod channels;
 mod checkpoint;
 mod conv2d;
 mod convolution;
+mod cooperative;
 mod counterfactual;
 mod explain;
 mod families;

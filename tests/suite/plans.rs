@@ -27,7 +27,8 @@ fn config(kind: &str) -> ModelConfig {
 
 /// A GPU of any maker: what its rule chooses runs in tiles.
 fn gpu() -> Choices {
-    let traits = Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32 };
+    let traits =
+        Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32, matrices: false };
     Choices::of("a GPU without a table", traits, &[])
 }
 

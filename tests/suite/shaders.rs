@@ -5,8 +5,14 @@ use duet::gpu::Launch;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// How the names of files end that need subgroups.
+/// How the names of files end that need subgroups, and matrices that subgroups multiply.
 const SUBGROUP: &str = "_subgroup";
+const COOPERATIVE: &str = "_cooperative";
+
+/// What files of matrices need.
+const MATRICES: naga::valid::Capabilities = naga::valid::Capabilities::COOPERATIVE_MATRIX
+    .union(naga::valid::Capabilities::SHADER_FLOAT16)
+    .union(naga::valid::Capabilities::SUBGROUP);
 
 struct Shader {
     name: String,
@@ -25,10 +31,13 @@ fn shaders() -> Vec<Shader> {
         let source = std::fs::read_to_string(&path).unwrap();
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
-        // What WebGPU offers without asking for features, and subgroups in the files made for them.
+        // What WebGPU offers without asking for features, and subgroups and their matrices in the files made for them.
         let flags = naga::valid::ValidationFlags::all();
         let mut capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         capabilities.set(naga::valid::Capabilities::SUBGROUP, name.ends_with(SUBGROUP));
+        if name.ends_with(COOPERATIVE) {
+            capabilities |= MATRICES;
+        }
         let info = naga::valid::Validator::new(flags, capabilities)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
@@ -64,7 +73,12 @@ fn every_file_is_valid_and_explains_itself() {
             let code = |l: &&str| {
                 let passed_on = name.ends_with(SUBGROUP)
                     && (l.contains("subgroupBroadcast(") || l.contains("@builtin(subgroup_invocation_id)"));
-                !l.trim_start().starts_with("//") && !passed_on
+                // Which subgroup it is, but no operation of one.
+                let operation = |rest: &str| rest.starts_with(|c: char| c.is_ascii_uppercase());
+                let numbers = l.contains("subgroup") && !l.split("subgroup").skip(1).any(operation);
+                let enabled = ["enable f16;", "enable wgpu_cooperative_matrix;"].contains(l);
+                let matrices = name.ends_with(COOPERATIVE) && (numbers || enabled);
+                !l.trim_start().starts_with("//") && !passed_on && !matrices
             };
             let found = source.lines().filter(code).find(|l| l.contains(forbidden));
             assert!(found.is_none(), "{name}: {found:?} is not accepted everywhere");
@@ -160,7 +174,16 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 34] = [
+const SHARED: [&str; 43] = [
+    "zero",
+    "load_left",
+    "load_right",
+    "fill_column",
+    "fill_right_transposed",
+    "add_product",
+    "keep",
+    "kept",
+    "as_factors",
     "sigmoid",
     "sine",
     "qkv_quad",

@@ -323,7 +323,8 @@ fn programs_for_f16_are_valid_and_declare_what_launches_bind() {
         let text = kernel.program();
         let capabilities = naga::valid::Capabilities::SHADER_FLOAT16
             | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
-            | naga::valid::Capabilities::SUBGROUP;
+            | naga::valid::Capabilities::SUBGROUP
+            | naga::valid::Capabilities::COOPERATIVE_MATRIX;
         let module = naga::front::wgsl::parse_str(&text)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&text, &kernel.to_string())));
         let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)

@@ -23,7 +23,8 @@ test('every kernel compiles in the browser', { timeout: SLOW }, async (t) => {
   const kernels = JSON.parse(readFileSync(fixture('kernels.json'), 'utf8'));
   assert.ok(kernels.length >= 50, `only ${kernels.length} pipelines`);
   const files = new Set(kernels.map((k) => k.file.replace(/^.*\//, '').replace(/\.wgsl$/, '')));
-  const missing = shaders().filter((name) => !files.has(name));
+  // Kernels of cooperative matrices are in a language that browsers do not have.
+  const missing = shaders().filter((name) => !name.endsWith('_cooperative') && !files.has(name));
   assert.deepEqual(missing, [], 'shaders of which no pipeline is listed');
 
   const subgroups = kernels.filter(({ file }) => file.endsWith(SUBGROUP)).length;

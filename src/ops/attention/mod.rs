@@ -102,7 +102,7 @@ pub fn lse_bytes(size: &Attention) -> u64 {
 /// Writes `out` \[N, T, C\], heads side by side, and `lse` ([`lse_bytes`]) of `qkv` \[N, T, 3C\].
 pub fn forward(family: Family, size: &Attention, qkv: Slice, out: Slice, lse: Slice) -> Vec<Launch> {
     let launch = match family.or_direct(&size.key(KeyKind::AttentionForward)) {
-        Family::Direct => direct::launch,
+        Family::Direct | Family::Cooperative => direct::launch,
         Family::Tiled => tiled::launch,
         Family::Subgroup => subgroup::launch,
     };
@@ -123,7 +123,7 @@ pub fn grad(
     dqkv: Slice,
 ) -> Vec<Launch> {
     let launch = match family.or_direct(&size.key(KeyKind::AttentionGrad)) {
-        Family::Direct => direct::launch,
+        Family::Direct | Family::Cooperative => direct::launch,
         Family::Tiled => tiled::launch,
         Family::Subgroup => subgroup::launch,
     };

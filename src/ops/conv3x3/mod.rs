@@ -1,10 +1,12 @@
 //! 3×3 convolution with padding 1, stride 1 or 2, and its gradients.
 //!
 //! The families: `direct` (`wgsl/conv3x3.wgsl`, `wgsl/conv3x3_strided.wgsl`, `wgsl/conv3x3_weight.wgsl`), `tiled`
-//! (`wgsl/conv3x3_tiled.wgsl`, `wgsl/conv3x3_weight_tiled.wgsl`) and `subgroup` (`wgsl/conv3x3_subgroup.wgsl`,
-//! `wgsl/conv3x3_strided_subgroup.wgsl`, `wgsl/conv3x3_weight_subgroup.wgsl`). Where a family lacks a kernel the direct one runs ([`Family::or_direct`]).
+//! (`wgsl/conv3x3_tiled.wgsl`, `wgsl/conv3x3_weight_tiled.wgsl`), `subgroup` (`wgsl/conv3x3_subgroup.wgsl`,
+//! `wgsl/conv3x3_strided_subgroup.wgsl`, `wgsl/conv3x3_weight_subgroup.wgsl`) and `cooperative` (`wgsl/conv3x3_cooperative.wgsl`).
+//! Where a family lacks a kernel another one runs ([`Family::or_direct`]).
 
 mod absorbed;
+mod cooperative;
 mod direct;
 pub mod naive;
 mod subgroup;
@@ -165,6 +167,7 @@ pub fn forward(
         Family::Direct => direct::forward,
         Family::Tiled => tiled::forward,
         Family::Subgroup => subgroup::forward,
+        Family::Cooperative => cooperative::forward,
     };
     run(size, x, weight, bias, residual, y)
 }
@@ -182,6 +185,7 @@ pub fn grad_input(
         Family::Direct => direct::grad_input,
         Family::Tiled => tiled::grad_input,
         Family::Subgroup => subgroup::grad_input,
+        Family::Cooperative => cooperative::grad_input,
     };
     run(size, dy, weight, addend, dx)
 }
@@ -190,7 +194,7 @@ pub fn grad_input(
 fn grad_weight_scratches(family: Family, size: &Conv3x3) -> [u64; 2] {
     let weight = match family.or_direct(&size.key(KeyKind::ConvGradWeight)) {
         Family::Direct => direct::grad_weight_scratch(size),
-        Family::Tiled => return tiled::grad_weight_scratch(size),
+        Family::Tiled | Family::Cooperative => return tiled::grad_weight_scratch(size),
         Family::Subgroup => subgroup::grad_weight_scratch(size),
     };
     [weight, reduce_rows::scratch(size.out_pixels(), size.out_channels)]
@@ -214,7 +218,9 @@ pub fn grad_weight(
     let scratches = reduce_rows::split_scratch(scratch, grad_weight_scratches(family, size));
     let run = match family.or_direct(&size.key(KeyKind::ConvGradWeight)) {
         Family::Direct => direct::grad_weight,
-        Family::Tiled => return tiled::grad_weight(size, x, dy, scratches, dw, db),
+        Family::Tiled | Family::Cooperative => {
+            return tiled::grad_weight(size, x, dy, scratches, dw, db);
+        }
         Family::Subgroup => subgroup::grad_weight,
     };
     let mut launches = run(size, x, dy, scratches[0], dw);

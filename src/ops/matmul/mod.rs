@@ -1,8 +1,9 @@
 //! Matrix product with a weight and its gradients, for linear layers and 1×1 convolutions.
 //!
-//! The families: `direct` (`wgsl/matmul.wgsl`), `tiled` (`wgsl/matmul_tiled.wgsl`) and `subgroup`
-//! (`wgsl/matmul_subgroup.wgsl`).
+//! The families: `direct` (`wgsl/matmul.wgsl`), `tiled` (`wgsl/matmul_tiled.wgsl`), `subgroup` (`wgsl/matmul_subgroup.wgsl`) and
+//! `cooperative` (`wgsl/matmul_cooperative.wgsl`).
 
+mod cooperative;
 mod direct;
 mod subgroup;
 mod tiled;
@@ -141,6 +142,7 @@ pub fn forward(
         Family::Direct => direct::forward,
         Family::Tiled => tiled::forward,
         Family::Subgroup => subgroup::forward,
+        Family::Cooperative => cooperative::forward,
     };
     run(size, x, weight, bias, residual, y)
 }
@@ -158,6 +160,7 @@ pub fn grad_input(
         Family::Direct => direct::grad_input,
         Family::Tiled => tiled::grad_input,
         Family::Subgroup => subgroup::grad_input,
+        Family::Cooperative => cooperative::grad_input,
     };
     run(size, dy, weight, addend, dx)
 }
@@ -167,6 +170,7 @@ fn grad_weight_scratches(family: Family, size: &MatMul) -> [u64; 2] {
     let weight = match family {
         Family::Direct => direct::grad_weight_scratch(size),
         Family::Tiled => return tiled::grad_weight_scratch(size),
+        Family::Cooperative => return cooperative::grad_weight_scratch(size),
         Family::Subgroup => subgroup::grad_weight_scratch(size),
     };
     [weight, reduce_rows::scratch(size.rows, size.out_features)]
@@ -191,6 +195,7 @@ pub fn grad_weight(
     let run = match family {
         Family::Direct => direct::grad_weight,
         Family::Tiled => return tiled::grad_weight(size, x, dy, scratches, dw, db),
+        Family::Cooperative => return cooperative::grad_weight(size, x, dy, scratches, dw, db),
         Family::Subgroup => subgroup::grad_weight,
     };
     let mut launches = run(size, x, dy, scratches[0], dw);

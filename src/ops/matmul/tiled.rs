@@ -21,7 +21,7 @@ fn tiles(rows: usize, columns: usize) -> usize {
 }
 
 /// Slices of `grad_weight` and rows of each: whole steps, but for the last slice.
-fn slices(size: &MatMul) -> (usize, usize) {
+pub(super) fn slices(size: &MatMul) -> (usize, usize) {
     let wanted = WEIGHT_WORKGROUPS.div_ceil(tiles(pitch(size.in_features), size.out_features));
     let each = size.rows.div_ceil(wanted).next_multiple_of(STEP);
     (size.rows.div_ceil(each), each)

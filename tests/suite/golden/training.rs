@@ -171,7 +171,7 @@ pub fn one_step(fixture: &mut Fixture) {
     }
     let names = param_names(fixture);
     if fixture.has("params_before") {
-        check_rows(fixture, "params_before", &names, &before, &[], [1e-6, 0.0]);
+        check_rows(fixture, "params_before", &names, &before, 1e-6, 0.0);
     }
 
     // BatchNorm over two samples is ill-conditioned: the reference's own gradients agree to about 1e-3 there.
@@ -187,7 +187,7 @@ pub fn one_step(fixture: &mut Fixture) {
 
     let after = step.set(ParamSet::Weights);
     if fixture.has("params_after") {
-        check_rows(fixture, "params_after", &names, &after, &nulls, [2e-5, LR]);
+        check_rows(fixture, "params_after", &names, &after, 2e-5, LR);
     }
     if fixture.has("params_delta") {
         check_delta(fixture, &names, [&before, &after], &gradients, &nulls, LR);
@@ -200,7 +200,7 @@ pub fn one_step(fixture: &mut Fixture) {
             again.run(fixture, "input.", 1, LR, 0.0, *rate);
             again.set(ParamSet::Average)
         };
-        check_rows(fixture, table, &names, &average, &nulls, [2e-5, LR]);
+        check_rows(fixture, table, &names, &average, 2e-5, LR);
         let mut followed = Followed::new(*rate, &before);
         followed.step(&after);
         check_movement(fixture, table, &names, &followed, [&before, &average]);
@@ -250,13 +250,12 @@ fn check_rows(
     table: &str,
     names: &[String],
     tensors: &Tensors,
-    nulls: &[bool],
-    [bound, step]: [f64; 2],
+    bound: f64,
+    step: f64,
 ) {
     let single = fixture.take(table);
     let rows = fixture.take_wide(table);
-    for (row, (name, want)) in names.iter().zip(rows.chunks(11)).enumerate() {
-        let single = &single[11 * row..11 * row + 11];
+    for ((name, want), single) in names.iter().zip(rows.chunks(11)).zip(single.chunks(11)) {
         let data = &tensors[name].data;
         let got = summary(name, data);
         // One AdamW step moves an element by at most the learning rate, whatever its gradient's rounding.

@@ -37,6 +37,7 @@ pub use train::{Preset, Resume, Train};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use duet::diffusion::Solver;
+use duet::gpu::MatmulPrecision;
 use duet::picture::Fit;
 use duet::sampling::Guidance;
 use std::path::PathBuf;
@@ -57,6 +58,16 @@ pub struct Cli {
     /// Use this table of measured kernels (from `duet tune`) instead of those in the user's folder.
     #[arg(long, global = true, value_name = "FILE", env = "DUET_TUNING")]
     pub tuning: Option<PathBuf>,
+    /// Round the factors of matrix products and convolutions to f16 where the GPU has units for that (tensor cores); sums stay f32.
+    /// Other GPUs compute in f32.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PRECISION",
+        default_value = "f32",
+        env = "DUET_MATMUL_PRECISION"
+    )]
+    pub matmul_precision: Factors,
     /// Keep decoded pictures in this folder, so that no run decodes them again [default: $XDG_CACHE_HOME/duet/pictures or
     /// ~/.cache/duet/pictures]. They are read from there piece by piece: data may be larger than memory.
     #[arg(long, global = true, value_name = "FOLDER", env = "DUET_CACHE")]
@@ -67,6 +78,24 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What may happen to the factors of products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Factors {
+    /// They are f32.
+    F32,
+    /// They may be rounded to f16.
+    F16,
+}
+
+impl From<Factors> for MatmulPrecision {
+    fn from(factors: Factors) -> MatmulPrecision {
+        match factors {
+            Factors::F32 => MatmulPrecision::F32,
+            Factors::F16 => MatmulPrecision::F16,
+        }
+    }
 }
 
 /// The commands.

@@ -57,7 +57,7 @@ pub fn run(arguments: &Cli, options: &Check) -> Result<()> {
 /// Every operation, a line for each as it comes: its largest error in each family.
 fn operations(device: &Device, report: &mut Report, quiet: bool) -> Result<()> {
     if !quiet {
-        let names: String = report.families.iter().map(|family| format!("{:>10}", family.name())).collect();
+        let names: String = report.families.iter().map(|family| format!("{:>12}", family.name())).collect();
         say!("largest error of each operation and its gradients, as a share of their length:");
         say!("{:<36}{names}", "");
     }
@@ -79,7 +79,7 @@ fn row(report: &Report) {
         .families
         .iter()
         .map(|family| checked.iter().find(|one| one.family == *family))
-        .map(|one| format!("{:>10}", one.map_or("–".into(), |one| off(one.off))))
+        .map(|one| format!("{:>12}", one.map_or("–".into(), |one| off(one.off))))
         .collect();
     say!("{name:<36}{cells}");
     for Checked { family, wrong, .. } in checked {

@@ -132,7 +132,15 @@ fn table(adapter: &str, driver: &str, options: &Tune, rows: &[(Key, usize, Times
 }
 
 fn print(rows: &[(Key, usize, Times)], single: usize) {
-    say!("{:<82} {:>5} {:>10} {:>10} {:>10}  choice", "", "runs", "direct", "tiled", "subgroup");
+    say!(
+        "{:<82} {:>5} {:>10} {:>10} {:>10} {:>11}  choice",
+        "",
+        "runs",
+        "direct",
+        "tiled",
+        "subgroup",
+        "cooperative"
+    );
     let mut sums = [0.0f64; 2];
     for (key, runs, times) in rows {
         let cell = |family| match times.of(family) {
@@ -142,8 +150,8 @@ fn print(rows: &[(Key, usize, Times)], single: usize) {
         let (family, best) = times.best();
         sums[0] += times.of(Family::Direct).unwrap_or(best) * *runs as f64;
         sums[1] += best * *runs as f64;
-        let [direct, tiled, subgroup] = Family::ALL.map(cell);
-        say!("{:<82} {runs:>5} {direct} {tiled} {subgroup}  {family}", key.to_string());
+        let [direct, tiled, subgroup, matrices] = Family::ALL.map(cell);
+        say!("{:<82} {runs:>5} {direct} {tiled} {subgroup} {matrices:>11}  {family}", key.to_string());
     }
     let counts = Family::ALL.map(|family| {
         let count = rows.iter().filter(|(_, _, times)| times.best().0 == family).count();

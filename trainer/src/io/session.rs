@@ -54,6 +54,7 @@ pub fn open_untuned(arguments: &Cli) -> Result<Device> {
     let options = DeviceOptions {
         adapter: arguments.gpu.clone(),
         pipeline_cache: cache_folder(),
+        matmul_precision: arguments.matmul_precision.into(),
         ..DeviceOptions::default()
     };
     let device = pollster::block_on(Device::open(&options))?;
