@@ -357,7 +357,7 @@ pub fn several_steps(fixture: &mut Fixture) {
             (name.clone(), tensor)
         })
         .collect();
-    check_rows(fixture, "params_after", &names, &after, &[], [2e-5, LR]);
+    check_rows(fixture, "params_after", &names, &after, 2e-5, LR);
     check_moved(fixture, &names, &moved);
     for (number, ((table, rate), followed)) in tables.iter().zip(&followed).enumerate() {
         let average = if number == 0 {
@@ -369,7 +369,7 @@ pub fn several_steps(fixture: &mut Fixture) {
             }
             again.set(ParamSet::Average)
         };
-        check_rows(fixture, table, &names, &average, &[], [2e-5, LR]);
+        check_rows(fixture, table, &names, &average, 2e-5, LR);
         check_movement(fixture, table, &names, followed, [&before, &average]);
     }
     for norm in ["bn_1", "bn_2"] {
