@@ -1,5 +1,4 @@
 // Gradients of group normalisation with optional scale-shift and SiLU; names are those of groupnorm.wgsl.
-//
 // dv = dy * dy/dv, A = sum over pixels of dv, B = sum of dv * xhat, gain = gamma * factor:
 // dx = rstd * (gain * dv - mean of gain * dv - xhat * mean of gain * dv * xhat), means over the group.
 // dy: [N, pixels, C]; the gradient of the scale-shift: [N, 2C], gamma * B + beta * A, then A.

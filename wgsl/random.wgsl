@@ -9,7 +9,7 @@
 // An invocation writes one vec4.
 // Every number equals that of src/rng.rs bit for bit (Salmon et al. 2011 for the integers), so that noise is the same wherever it is
 // drawn. WGSL lets drivers' own logarithm, sine, cosine and root be off by 1e-6: they are written out here. It also lets drivers round
-// a product and the sum it goes into once instead of twice, and sum in another order: `keep` stands in between.
+// a product and the sum it goes into once instead of twice, and sum in another order: `rounded` stands in between.
 
 override WG: u32;
 
@@ -64,7 +64,7 @@ fn unit(word: u32) -> f32 {
 }
 
 /// The value as it was rounded. `kind` is below 4, which no compiler knows: this is where it stops to rearrange.
-fn keep(value: f32) -> f32 {
+fn rounded(value: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(value) ^ (size.kind >> 2u));
 }
 
@@ -72,31 +72,31 @@ fn keep(value: f32) -> f32 {
 fn natural_log(u: f32) -> f32 {
     let exponent = (bitcast<i32>(u) - 0x3f3504f3i) >> 23u;
     let e = f32(exponent);
-    let f = keep(bitcast<f32>(bitcast<i32>(u) - (exponent << 23u)) - 1.0);
-    let z = keep(f * f);
-    var p = keep(7.0376836292e-2 * f) - 1.1514610310e-1;
-    p = keep(p * f) + 1.1676998740e-1;
-    p = keep(p * f) - 1.2420140846e-1;
-    p = keep(p * f) + 1.4249322787e-1;
-    p = keep(p * f) - 1.6668057665e-1;
-    p = keep(p * f) + 2.0000714765e-1;
-    p = keep(p * f) - 2.4999993993e-1;
-    p = keep(p * f) + 3.3333331174e-1;
-    let rest = keep(keep(keep(p * f) * z) - keep(2.12194440e-4 * e));
-    return keep(f + keep(rest - 0.5 * z)) + 0.693359375 * e;
+    let f = rounded(bitcast<f32>(bitcast<i32>(u) - (exponent << 23u)) - 1.0);
+    let z = rounded(f * f);
+    var p = rounded(7.0376836292e-2 * f) - 1.1514610310e-1;
+    p = rounded(p * f) + 1.1676998740e-1;
+    p = rounded(p * f) - 1.2420140846e-1;
+    p = rounded(p * f) + 1.4249322787e-1;
+    p = rounded(p * f) - 1.6668057665e-1;
+    p = rounded(p * f) + 2.0000714765e-1;
+    p = rounded(p * f) - 2.4999993993e-1;
+    p = rounded(p * f) + 3.3333331174e-1;
+    let rest = rounded(rounded(rounded(p * f) * z) - rounded(2.12194440e-4 * e));
+    return rounded(f + rounded(rest - 0.5 * z)) + 0.693359375 * e;
 }
 
 /// Cosine and sine of 2 pi turns, turns in [0, 1): of the nearest quarter turn, and polynomials of what is left (Cephes' cosf, sinf).
 fn on_circle(turns: f32) -> vec2<f32> {
     let quarters = floor(4.0 * turns + 0.5);
-    let x = keep(1.57079632679 * keep(4.0 * turns - quarters));
-    let z = keep(x * x);
-    var c = keep(2.443315711809948e-5 * z) - 1.388731625493765e-3;
-    c = keep(c * z) + 4.166664568298827e-2;
-    c = keep(keep(keep(c * z) * z) - 0.5 * z) + 1.0;
-    var s = keep(-1.9515295891e-4 * z) + 8.3321608736e-3;
-    s = keep(s * z) - 1.6666654611e-1;
-    s = keep(keep(s * z) * x) + x;
+    let x = rounded(1.57079632679 * rounded(4.0 * turns - quarters));
+    let z = rounded(x * x);
+    var c = rounded(2.443315711809948e-5 * z) - 1.388731625493765e-3;
+    c = rounded(c * z) + 4.166664568298827e-2;
+    c = rounded(rounded(rounded(c * z) * z) - 0.5 * z) + 1.0;
+    var s = rounded(-1.9515295891e-4 * z) + 8.3321608736e-3;
+    s = rounded(s * z) - 1.6666654611e-1;
+    s = rounded(rounded(s * z) * x) + x;
     let quarter = u32(quarters) & 3u;
     let turned = select(vec2<f32>(c, s), vec2<f32>(-s, c), (quarter & 1u) == 1u);
     return select(turned, -turned, quarter >= 2u);
