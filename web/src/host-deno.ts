@@ -14,7 +14,9 @@ export const deno: Host = {
   imageData: false,
   start() {
     const worker = new Worker(new URL('./worker-deno.js', import.meta.url), { type: 'module' });
-    return workerPort(worker, `${new URL('./worker-deno.js', import.meta.url).href} cannot run`);
+    const port = workerPort(worker, `${new URL('./worker-deno.js', import.meta.url).href} cannot run`);
+    // As in Node: a thread that is terminated while the GPU works for it may take the program with it.
+    return { ...port, end: () => port.post({ end: true }) };
   },
   gpu() {
     const gpu = navigatorGpu();

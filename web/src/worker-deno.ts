@@ -8,4 +8,4 @@ import { deno } from './host-deno.js';
 import { serve } from './worker-server.js';
 
 useHost(deno);
-serve(ownThread());
+serve({ ...ownThread(), close: () => globalThis.close() });

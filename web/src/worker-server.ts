@@ -84,7 +84,7 @@ async function answer(request: Extract<Request, { call: unknown }>, signal: Abor
   }
 }
 
-/** Ends once every call has stopped: what ends a thread of Node's while Dawn works there ends the program. */
+/** Ends once every call has stopped: what ends a thread of Node's or Deno's while the GPU works for it may end the program. */
 async function end(): Promise<void> {
   for (const controller of running.values()) controller.abort();
   await Promise.all(answering);

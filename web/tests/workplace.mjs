@@ -68,8 +68,8 @@ export async function program(folder, [name, ...words]) {
   try {
     return await execute(file, words, { cwd: folder, env, timeout: LIMIT, maxBuffer: 2 ** 27 });
   } catch (error) {
-    const { stdout, stderr, killed } = /** @type {any} */ (error);
-    throw new Error(`${[name, ...words].join(' ')}${killed ? ' did not end' : ''}: ${error.message.slice(0, 2000)}\n${stderr}\n${String(stdout).slice(0, 2000)}`);
+    const { stdout, stderr, killed, code, signal } = /** @type {any} */ (error);
+    throw new Error(`${[name, ...words].join(' ')}${killed ? ' did not end' : ` ended with ${signal ?? code}`}: ${error.message.slice(0, 2000)}\n${stderr}\n${String(stdout).slice(0, 2000)}`);
   }
 }
 
