@@ -39,6 +39,8 @@ const SAMPLE_ALPHA = 20;
 const MOST_VARIANTS = 1000;
 /** Images classified, measured or looked at for noise between two looks at the signal. */
 const IMAGE_BATCH = 8;
+/** Milliseconds that a lost device may take to tell of its loss. */
+const PATIENCE = 250;
 
 /**
  * A joint diffusion model on this thread, through WebGPU. Steps are submitted in small parts and awaited, so a page
@@ -420,7 +422,7 @@ export class Duet implements DuetModel {
         return await guarded(call, (error) => (this.#broken = error));
       } catch (error) {
         if (error instanceof Thrown) throw error.error;
-        const typed = fromModule(error);
+        const typed = await this.#cause(error);
         if (typed.code !== 'aborted') throw typed;
         // The module hears only that it is to stop, not why.
         throw this.#disposed && !signal?.aborted ? gone() : new AbortedError();
@@ -442,11 +444,21 @@ export class Duet implements DuetModel {
       return await work();
     } catch (error) {
       if (error instanceof Thrown) throw error;
-      const typed = fromModule(error);
+      const typed = await this.#cause(error);
       if (!(typed instanceof DeviceLostError)) throw typed;
       await this.#reopen(typed);
       return await work();
     }
+  }
+
+  /** What the module failed of. Firefox tells of a lost device late, and of memory that it has none of before. */
+  async #cause(error: unknown): Promise<DuetError> {
+    const typed = fromModule(error);
+    const device = this.#own ?? this.#source?.device;
+    if (typed.code !== 'out-of-memory' || !device) return typed;
+    const late = new Promise<undefined>((done) => setTimeout(done, PATIENCE));
+    const lost = await Promise.race([device.lost, late]);
+    return lost ? new DeviceLostError(`${lost.reason}: ${lost.message}`, { cause: typed }) : typed;
   }
 
   /** Opens a new device with the weights of the host's copy, unless the lost one was the embedder's. */

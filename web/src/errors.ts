@@ -76,8 +76,8 @@ export class OutOfMemoryError extends DuetError {
  * call works. An embedder's device is not replaced: load the model again with a new one.
  */
 export class DeviceLostError extends DuetError {
-  constructor(message: string) {
-    super('device-lost', message);
+  constructor(message: string, options?: ErrorOptions) {
+    super('device-lost', message, options);
   }
 }
 

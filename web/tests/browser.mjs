@@ -148,7 +148,7 @@ export class Visit {
     await this.context.addInitScript(script);
     // Scripts put before a page's own do not run in its workers; and not every file of such a name is one.
     const alone = `if (typeof document === 'undefined') (${script})();`;
-    this.route(/\/worker[^/]*\.js$/, async (file) => ({ type: 'text/javascript', body: `${alone}\n${await file()}` }));
+    this.route(/\/worker(-[\w-]{8})?\.js$/, async (file) => ({ type: 'text/javascript', body: `${alone}\n${await file()}` }));
   }
 
   /** Waits for `data-ready` on the page's root. */

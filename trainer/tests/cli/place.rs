@@ -39,7 +39,7 @@ fn what_changes_is_compared_with_the_boxes() {
     data(&home.path().join("data"));
     let recipe = "[data]\nkind = \"celeba\"\npath = \"data\"\n[model]\nimage_size = 8\nin_channels = 3\nnum_channels = 8\n\
                   num_res_blocks = 1\nchannel_mult = [1, 2]\nnum_groups = 4\nnum_heads = 2\nnum_classes = 2\n\
-                  head = \"multi_label\"\nclassifier_dropout = 0.0\n[train]\nsteps = 120\nbatch_size = 8\nlearning_rate = 4e-3\n\
+                  head = \"multi_label\"\nclassifier_dropout = 0.0\n[train]\nsteps = 240\nbatch_size = 8\nlearning_rate = 4e-3\n\
                   ema_rate = 0.8\nclassifier_loss_scaling = 1.0\nclassifier_input = \"both\"\nlog_every = 60\nsave_every = 200\n\
                   eval_every = 0\nsample_every = 0\nsample_steps = \"2\"\n";
     std::fs::write(home.path().join("recipe.toml"), recipe).unwrap();
