@@ -208,7 +208,7 @@ test('where there is no device the page says what to do', { timeout: SLOW }, asy
 test('every control has a name, and the pages lead to each other', { timeout: SLOW }, async () => {
   await pages.visit('/demo/', {}, async (visit) => {
     const { page } = visit;
-    await page.locator('footer a').click();
+    await page.locator('footer a[href="./check.html"]').click();
     await visit.until(() => document.getElementById('check') !== null, { what: 'the page that checks' });
     await visit.ready();
     assert.match(page.url(), /\/demo\/check\.html$/);

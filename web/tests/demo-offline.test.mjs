@@ -72,7 +72,7 @@ test('without a network there are the page, its models and the device check', { 
     await page.locator('#noise').fill('0.05');
     await work(visit, () => page.locator('#explain').click());
     assert.ok(await shown(visit, 'result'));
-    await page.locator('footer a').click();
+    await page.locator('footer a[href="./check.html"]').click();
     await visit.until(() => document.getElementById('check') !== null, { what: 'the device check' });
     // As a server knows it, too.
     await page.goto(`${address}check`);
