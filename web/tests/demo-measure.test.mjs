@@ -172,10 +172,11 @@ test('idx files: packed, part of them, damaged, and stopped half-way', { timeout
     // A part, of each class its share.
     await page.locator('#measure-limit').fill('20');
     await work(visit, () => page.locator('#measure').click());
+    // Until then the measurement of before is shown, and saved.
+    await visit.until(() => /on 20 of 64.images/.test(document.getElementById('measure-words').textContent), { what: 'the part measured' });
     const [, part] = await downloaded(visit);
     assert.equal(part.images, 20);
     assert.ok(part.perClass.every(({ images }) => images >= 1 && images <= 3), JSON.stringify(part.perClass));
-    assert.match(await text(visit, 'measure-words'), /on 20 of 64.images/);
 
     // Stopped: what was shown stays, and the next measurement runs.
     await page.locator('#measure-limit').fill('1000');
