@@ -25,8 +25,9 @@ function begin(): Promise<unknown> | undefined {
 /** Where everything is that belongs to a model; none of a file that the visitor brought. */
 async function addresses({ source, card, icon, samples }: Choice): Promise<string[]> {
   if (typeof source !== 'string') return [];
-  const found = [source, './models.json', ...[card, icon].filter((one) => one !== undefined)];
-  if (samples === undefined) return found;
+  // A list may also say null of what there is not.
+  const found = [source, './models.json', ...[card, icon].filter((one) => typeof one === 'string')];
+  if (typeof samples !== 'string') return found;
   const list = `./${samples}/index.json`;
   const entries = (await (await fetch(list)).json()) as { file: string }[];
   return [...found, list, ...entries.map(({ file }) => `./${samples}/${file}`)];

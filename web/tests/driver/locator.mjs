@@ -18,6 +18,7 @@ const PAUSE = 40;
 function find(found, steps) {
   for (const [kind, value] of steps) {
     if (kind === 'css') found = [...new Set(found.flatMap((one) => [...one.querySelectorAll(value)]))];
+    else if (kind === 'is') found = found.filter((one) => one.matches(value));
     else if (kind === 'text') found = found.filter((one) => one.textContent.replace(/\s+/g, ' ').includes(value));
     else found = found.slice(value, value === -1 ? undefined : value + 1);
   }

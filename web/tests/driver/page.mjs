@@ -74,8 +74,8 @@ export class Page extends EventEmitter {
   locator = (selector) => new Locator(this, [['css', selector]]);
   /** By what screen readers are told, in whole. @param {string} role @param {{ name: string }} words */
   getByRole = (role, { name }) => new Locator(this, [], `::-p-aria([name="${name}"][role="${role}"])`);
-  /** @param {string} name */
-  getByLabel = (name) => new Locator(this, [], `::-p-aria([name="${name}"])`);
+  /** A field: groups may be called like it. @param {string} name */
+  getByLabel = (name) => new Locator(this, [['is', 'input, select, textarea']], `::-p-aria([name="${name}"])`);
 
   /** What is to be done once the context closes. @param {() => void} action */
   later = (action) => this.context.later(action);
