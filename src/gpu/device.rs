@@ -1,6 +1,7 @@
 //! Opening or adopting a GPU device, its pipeline cache and its errors.
 
 use super::matrices::{self, MatmulPrecision};
+use super::pipelines::{Modules, Variant};
 use super::program::Kernel;
 use crate::error::{Error, Result};
 use std::any::{Any, TypeId};
@@ -90,15 +91,6 @@ pub(super) struct Tally {
     pub submits: AtomicU64,
 }
 
-/// Which texts of shaders a device gets.
-#[derive(Clone, Copy)]
-pub(super) struct Variant {
-    /// Matrices that subgroups multiply are 8 × 8, not 16 × 16.
-    pub matrices_of_eight: bool,
-    /// Subgroups add what a workgroup joins.
-    pub subgroup_sums: bool,
-}
-
 pub(super) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -113,7 +105,7 @@ pub(super) struct Shared {
     pub variant: Variant,
     attachments: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     failure: Arc<Mutex<Option<Failure>>>,
-    pub modules: super::pipelines::Modules,
+    pub modules: Modules,
     pub pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     #[cfg(not(target_arch = "wasm32"))]
     pub cache: Option<super::disk_cache::DiskCache>,
@@ -122,19 +114,6 @@ pub(super) struct Shared {
     pub adapter: Option<wgpu::Adapter>,
     #[cfg(not(target_arch = "wasm32"))]
     pub warm_up: super::warm_up::WarmUp,
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-impl Shared {
-    /// What a further device of the adapter is asked for: what this one has.
-    pub fn descriptor(&self) -> wgpu::DeviceDescriptor<'static> {
-        wgpu::DeviceDescriptor {
-            label: Some("duet"),
-            required_features: self.device.features(),
-            required_limits: self.device.limits(),
-            ..Default::default()
-        }
-    }
 }
 
 /// An error the device reported by itself.

@@ -1,6 +1,6 @@
 //! Compiled pipelines, made once each, natively on all cores.
 
-use super::device::{Device, Variant, lock};
+use super::device::{Device, lock};
 use super::matrices::with_matrices_of_eight;
 use super::program::{Kernel, Program};
 use super::subgroup_sums::with_subgroup_sums;
@@ -9,6 +9,15 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
+
+/// Which texts of shaders a device gets.
+#[derive(Clone, Copy)]
+pub(super) struct Variant {
+    /// Matrices that subgroups multiply are 8 × 8, not 16 × 16.
+    pub matrices_of_eight: bool,
+    /// Subgroups add what a workgroup joins.
+    pub subgroup_sums: bool,
+}
 
 /// Shader modules by their file and what of it is f16. Each is made once, by whoever needs it first.
 pub(super) type Modules =

@@ -7,8 +7,8 @@
 //! devices, each with a queue and a core of its own, whose work this device then finds in the cache. Where there is none, that shows
 //! in the time that the first of them takes here, and this device goes on alone.
 
-use super::device::{Device, Variant, lock};
-use super::pipelines::{Modules, compiled};
+use super::device::{Device, lock};
+use super::pipelines::{Modules, Variant, compiled};
 use super::program::{Kernel, Program};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
@@ -71,6 +71,16 @@ impl Dispatcher<'_> {
         // A device that is lost is heard of by whoever uses it next.
         let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
         start.elapsed()
+    }
+}
+
+/// What a further device of the adapter is asked for: what this one has.
+fn as_of(device: &wgpu::Device) -> wgpu::DeviceDescriptor<'static> {
+    wgpu::DeviceDescriptor {
+        label: Some("duet"),
+        required_features: device.features(),
+        required_limits: device.limits(),
+        ..Default::default()
     }
 }
 
@@ -137,7 +147,7 @@ impl Device {
             let (kernel, bindings) = work.cold[place];
             own.dispatch(&self.pipeline(kernel), bindings)
         };
-        let descriptor = shared.descriptor();
+        let descriptor = as_of(&shared.device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let helpers = (cores - 1).min(HELPERS);
         std::thread::scope(|scope| {
@@ -226,7 +236,7 @@ mod tests {
                 stop: AtomicBool::new(stopped),
             };
             let adapter = device.shared.adapter.as_ref().unwrap();
-            work.help(adapter, &device.shared.descriptor(), device.shared.variant);
+            work.help(adapter, &as_of(&device.shared.device), device.shared.variant);
             let done: Vec<usize> = lock(&work.elsewhere).iter().map(|(place, _)| *place).collect();
             assert_eq!(done, if stopped { vec![] } else { vec![2, 1, 0] });
             assert_eq!(lock(&work.left).len(), if stopped { 3 } else { 0 });

@@ -2,7 +2,7 @@
  * The GPU that a model runs on.
  * @module
  */
-import { type DuetError, NoAdapterError, messageOf } from './errors.js';
+import { DeviceLostError, type DuetError, NoAdapterError, messageOf } from './errors.js';
 import { guarded } from './guard.js';
 import { host } from './host.js';
 import { type Engine, fromModule } from './module.js';
@@ -118,4 +118,14 @@ export function letGo(engine: Pick<Engine, 'release' | 'free'>, own: GPUDevice |
     // the call fail is what the caller must hear.
   }
   own?.destroy();
+}
+
+/** Milliseconds that a lost device may take to tell of its loss. */
+const PATIENCE = 250;
+
+/** The loss of a device that `cause` was told before; nothing where it is not lost. */
+export async function lossOf(device: GPUDevice, cause: DuetError): Promise<DeviceLostError | undefined> {
+  const late = new Promise<undefined>((done) => setTimeout(done, PATIENCE));
+  const lost = await Promise.race([device.lost, late]);
+  return lost && new DeviceLostError(`${lost.reason}: ${lost.message}`, { cause });
 }

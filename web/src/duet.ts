@@ -3,7 +3,7 @@
  * @module
  */
 import { checkDevice } from './check.js';
-import { letGo, type OpenDevice, openDevice, type Source, sourceOf } from './device.js';
+import { letGo, lossOf, type OpenDevice, openDevice, type Source, sourceOf } from './device.js';
 import { AbortedError, BadInputError, DeviceLostError, DuetError } from './errors.js';
 import { Supply, askEvaluation, readBatch } from './evaluate.js';
 import { type Answers, type Likeness, explanations } from './explain.js';
@@ -39,8 +39,6 @@ const SAMPLE_ALPHA = 20;
 const MOST_VARIANTS = 1000;
 /** Images classified, measured or looked at for noise between two looks at the signal. */
 const IMAGE_BATCH = 8;
-/** Milliseconds that a lost device may take to tell of its loss. */
-const PATIENCE = 250;
 
 /**
  * A joint diffusion model on this thread, through WebGPU. Steps are submitted in small parts and awaited, so a page
@@ -455,10 +453,7 @@ export class Duet implements DuetModel {
   async #cause(error: unknown): Promise<DuetError> {
     const typed = fromModule(error);
     const device = this.#own ?? this.#source?.device;
-    if (typed.code !== 'out-of-memory' || !device) return typed;
-    const late = new Promise<undefined>((done) => setTimeout(done, PATIENCE));
-    const lost = await Promise.race([device.lost, late]);
-    return lost ? new DeviceLostError(`${lost.reason}: ${lost.message}`, { cause: typed }) : typed;
+    return (typed.code === 'out-of-memory' && device && (await lossOf(device, typed))) || typed;
   }
 
   /** Opens a new device with the weights of the host's copy, unless the lost one was the embedder's. */
