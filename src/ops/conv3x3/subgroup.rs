@@ -18,8 +18,10 @@ mod weight {
     crate::ops::kernel::shader!("conv3x3_weight_subgroup");
 }
 
-/// Pixels of a subgroup, rows by columns; at stride 2 as many one after the other.
+/// Pixels of a tile, rows by columns; at stride 2 a subgroup makes as many one after the other.
 const TILE: [u32; 2] = [4, 8];
+/// Tiles of a subgroup at stride 1.
+const TILES: u32 = 2;
 /// Channels that a subgroup of `grad_weight` reads, in quads.
 const WEIGHT_QUADS: usize = 4;
 /// Subgroups that `grad_weight` aims at, so that small layers still fill a device.
@@ -31,7 +33,8 @@ fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Lau
     let constants = [("TRANSPOSED", f64::from(uniform.transposed))];
     let (kernel, tiles) = match (uniform.stride, uniform.transposed) {
         (1, _) => {
-            (kernel("convolve", &constants), batch * out_height.div_ceil(rows) * out_width.div_ceil(columns))
+            let tiles = batch * out_height.div_ceil(rows) * out_width.div_ceil(columns);
+            (kernel("convolve", &constants), tiles.div_ceil(TILES))
         }
         // Of the gradient one pixel in four by itself: those of one parity of rows and columns.
         (_, transposed) => {
