@@ -78,7 +78,7 @@ fn pick(i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<
     return select(select(a, b, i == 1u), select(c, d, i == 3u), i >= 2u);
 }
 
-fn inside(row: i32, column: i32) -> bool {
+fn within(row: i32, column: i32) -> bool {
     return row >= 0 && row < i32(size.in_height) && column >= 0 && column < i32(size.in_width);
 }
 
@@ -199,27 +199,27 @@ fn convolve(
     for (var u = 0u; u < 3u; u++) {
         let top_a = i32(y_a + u);
         let left_a = i32(x_a);
-        let inside_a0 = inside(top_a + row0, left_a + column0);
+        let inside_a0 = within(top_a + row0, left_a + column0);
         let from_a0 = first(n_a, top_a + row0, left_a + column0);
-        let inside_a1 = inside(top_a + row1, left_a + column1);
+        let inside_a1 = within(top_a + row1, left_a + column1);
         let from_a1 = first(n_a, top_a + row1, left_a + column1);
-        let inside_a2 = inside(top_a + row2, left_a + column2);
+        let inside_a2 = within(top_a + row2, left_a + column2);
         let from_a2 = first(n_a, top_a + row2, left_a + column2);
-        let inside_a3 = inside(top_a + row3, left_a + column3);
+        let inside_a3 = within(top_a + row3, left_a + column3);
         let from_a3 = first(n_a, top_a + row3, left_a + column3);
-        let inside_a4 = inside(top_a + row4, left_a + column4);
+        let inside_a4 = within(top_a + row4, left_a + column4);
         let from_a4 = first(n_a, top_a + row4, left_a + column4);
         let top_b = i32(y_b + u);
         let left_b = i32(x_b);
-        let inside_b0 = inside(top_b + row0, left_b + column0);
+        let inside_b0 = within(top_b + row0, left_b + column0);
         let from_b0 = first(n_b, top_b + row0, left_b + column0);
-        let inside_b1 = inside(top_b + row1, left_b + column1);
+        let inside_b1 = within(top_b + row1, left_b + column1);
         let from_b1 = first(n_b, top_b + row1, left_b + column1);
-        let inside_b2 = inside(top_b + row2, left_b + column2);
+        let inside_b2 = within(top_b + row2, left_b + column2);
         let from_b2 = first(n_b, top_b + row2, left_b + column2);
-        let inside_b3 = inside(top_b + row3, left_b + column3);
+        let inside_b3 = within(top_b + row3, left_b + column3);
         let from_b3 = first(n_b, top_b + row3, left_b + column3);
-        let inside_b4 = inside(top_b + row4, left_b + column4);
+        let inside_b4 = within(top_b + row4, left_b + column4);
         let from_b4 = first(n_b, top_b + row4, left_b + column4);
         for (var channel = 0u; channel < size.in_quads; channel++) {
             let m0 = weights(u * 3u + 0u, channel, quad);

@@ -12,7 +12,7 @@ const STREAM_BYTES: u64 = 64 << 20;
 /// Vec4s of `multiply`, an invocation each: enough to fill a GPU.
 const MULTIPLY_QUADS: usize = 1 << 16;
 /// Multiply-adds of an invocation.
-const MULTIPLY_ADDS: u64 = 32 * 256;
+const MULTIPLY_ADDS: u64 = 12 * 512;
 /// Launches whose work is next to nothing, to see what a launch costs.
 const EMPTY_LAUNCHES: usize = 1000;
 /// Seconds that a measured run takes at least, beside which its submission is nothing.
