@@ -112,6 +112,7 @@ fn a_kernel_that_runs_again_costs_no_memory() {
         uniform: [3u32, 1, 0, 0].iter().flat_map(|v| v.to_le_bytes()).collect(),
         workgroups: [1, 1, 1],
         multiply_adds: 0,
+        spare: 0,
     };
     let grew = growth(&device, &forbidden);
     println!("{}: the forbidden loop costs {grew} kB in {LAUNCHES} launches", device.info().name);

@@ -117,9 +117,18 @@ pub struct Launch {
     pub workgroups: [u32; 3],
     /// Multiply-adds this launch does, for estimates and benchmarks; 0 where they do not count.
     pub multiply_adds: u64,
+    /// Bytes within its bindings that it leaves alone: a binding may span several tensors, of which it reads some.
+    pub spare: u64,
 }
 
 impl Launch {
+    /// The launch where some of its bindings span tensors: of `ranges` it touches `bytes` alone.
+    #[must_use]
+    pub(crate) fn spanning(self, ranges: &[Slice], bytes: u64) -> Launch {
+        let spare = distinct(ranges.iter()).saturating_sub(bytes);
+        Launch { spare: self.spare + spare, ..self }
+    }
+
     /// The variant of the kernel for what its slices hold. `names` gives the alias of each binding's elements in the order of
     /// reads and writes, "" where they are f32 always.
     #[must_use]
@@ -136,13 +145,17 @@ impl Launch {
         halves == self.kernel.halves.len()
     }
 
-    /// Bytes this launch moves by its bindings: every distinct range once, whether read, written or both. What caches
-    /// save or repeated reads cost is not in it.
+    /// Bytes this launch moves: every distinct range that it binds once, whether read, written or both, without what it leaves alone
+    /// in it. What caches save or repeated reads cost is not in it.
     pub fn bytes(&self) -> u64 {
-        let mut seen = std::collections::HashSet::new();
-        let ranges = self.reads.iter().chain(&self.writes);
-        ranges.filter(|slice| seen.insert(**slice)).map(|slice| slice.bytes).sum()
+        distinct(self.reads.iter().chain(&self.writes)).saturating_sub(self.spare)
     }
+}
+
+/// Bytes of ranges, of the same ones once.
+fn distinct<'a>(ranges: impl Iterator<Item = &'a Slice>) -> u64 {
+    let mut seen = std::collections::HashSet::new();
+    ranges.filter(|slice| seen.insert(**slice)).map(|slice| slice.bytes).sum()
 }
 
 /// A buffer of a program.

@@ -208,6 +208,7 @@ mod tests {
             uniform: Vec::new(),
             workgroups: [1; 3],
             multiply_adds: 0,
+            spare: 0,
         });
         let buffers = vec![BufferSpec::Slot { bytes: 16 }];
         let program = Program { buffers, launches: launches.to_vec() };

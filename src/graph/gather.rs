@@ -377,6 +377,7 @@ mod tests {
             uniform: Vec::new(),
             workgroups: [1; 3],
             multiply_adds: 0,
+            spare: 0,
         }
     }
 

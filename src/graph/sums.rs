@@ -71,6 +71,7 @@ impl Sum {
             uniform: bytemuck::bytes_of(&uniform).to_vec(),
             workgroups: spread(((slices * self.quads) as u64).div_ceil(WORKGROUP)),
             multiply_adds: 0,
+            spare: 0,
         }
         .stored(&["X"])
     }
@@ -152,10 +153,13 @@ fn one_launch(totals: &[Total]) -> Option<Launch> {
         part += total.parts.len();
     }
     results[totals.len()] = [workgroups, 0, 0, part as u32];
+    // Of the ranges around them: every row of every part, and the results.
+    let rows = totals.iter().flat_map(|total| &total.parts).map(|sum| sum.rows * sum.quads).sum::<usize>();
+    let touched = 16 * rows as u64 + totals.iter().map(|total| total.y.bytes).sum::<u64>();
     let mut uniform = bytemuck::bytes_of(&[totals.len() as u32, workgroups, 0, 0]).to_vec();
     uniform.extend_from_slice(bytemuck::cast_slice(&results));
     uniform.extend_from_slice(bytemuck::cast_slice(&table));
-    Some(Launch {
+    let launch = Launch {
         kernel: Kernel {
             file: "sum_groups",
             source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wgsl/sum_groups.wgsl")),
@@ -168,5 +172,7 @@ fn one_launch(totals: &[Total]) -> Option<Launch> {
         uniform,
         workgroups: spread(u64::from(workgroups)),
         multiply_adds: 0,
-    })
+        spare: 0,
+    };
+    Some(launch.spanning(&[x, y], touched))
 }

@@ -79,6 +79,7 @@ impl BatchNorm {
             uniform: bytemuck::bytes_of(&self.uniform()).to_vec(),
             workgroups: spread(self.quads() as u64),
             multiply_adds: 0,
+            spare: 0,
         }]
     }
 }

@@ -149,6 +149,7 @@ pub fn pool(
             uniform: bytemuck::bytes_of(&table).to_vec(),
             workgroups: spread(workgroups as u64),
             multiply_adds: 0,
+            spare: 0,
         }
         .stored(&NAMES)
     };
@@ -182,6 +183,7 @@ pub fn mean_grad(maps: &[(FeatureMap, Slice)], dfeatures: Slice, scratch: Slice)
             uniform: bytemuck::bytes_of(&table).to_vec(),
             workgroups: spread(group as u64),
             multiply_adds: 0,
+            spare: 0,
         }
         .stored(&GRADIENT_NAMES)
     };

@@ -49,5 +49,5 @@ pub(super) fn invocations(
     count: usize,
 ) -> Launch {
     let workgroups = spread((count as u64).div_ceil(WG[0].1 as u64));
-    Launch { kernel, reads, writes, uniform: uniform.to_vec(), workgroups, multiply_adds: 0 }
+    Launch { kernel, reads, writes, uniform: uniform.to_vec(), workgroups, multiply_adds: 0, spare: 0 }
 }

@@ -86,6 +86,7 @@ pub fn mse(size: &Mse, prediction: Slice, target: Slice, out: Slice) -> Vec<Laun
         uniform: bytemuck::bytes_of(&images).to_vec(),
         workgroups: spread(rows as u64),
         multiply_adds: 0,
+        spare: 0,
     }]
 }
 

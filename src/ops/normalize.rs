@@ -99,7 +99,7 @@ pub fn squares(samples: usize, gradients: &[(Samples, Slice)], sums: Slice) -> V
         }
         let uniform = bytemuck::bytes_of(&size).to_vec();
         let kernel = kernel("squares", &WG);
-        Launch { kernel, reads, writes: vec![sums], uniform, workgroups, multiply_adds: 0 }
+        Launch { kernel, reads, writes: vec![sums], uniform, workgroups, multiply_adds: 0, spare: 0 }
     };
     gradients.chunks(MAPS).enumerate().map(launch).collect()
 }
@@ -163,6 +163,7 @@ pub fn along(step: Step, moved: &[Moved<Slice>], alpha: Slice, sums: Option<Slic
             uniform: bytemuck::bytes_of(&size).to_vec(),
             workgroups: spread(own.iter().map(groups).sum::<usize>() as u64),
             multiply_adds: 0,
+            spare: 0,
         }
     };
     moved.chunks(2).map(launch).collect()

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 shader!("probe");
 
-/// Bytes that `stream` reads, and writes: more than caches hold.
-const STREAM_BYTES: u64 = 64 << 20;
+/// Bytes that `stream` reads, and writes: more than caches hold, and less, for what a launch has just left there.
+const STREAM_BYTES: [u64; 3] = [64 << 20, 4 << 20, 512 << 10];
 /// Vec4s of `multiply`, an invocation each: enough to fill a GPU.
 const MULTIPLY_QUADS: usize = 1 << 16;
 /// Multiply-adds of an invocation.
@@ -19,10 +19,13 @@ const EMPTY_LAUNCHES: usize = 1000;
 const LEAST_SECONDS: f64 = 0.02;
 
 /// A device's peaks.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peaks {
-    /// Bytes read or written per second by a copy.
+    /// Bytes read or written per second by a copy that no cache holds.
     pub bytes_per_second: f64,
+    /// The same of copies by the bytes that they read and write together, largest first: \[bytes, bytes per second\].
+    #[serde(default)]
+    pub bytes_per_second_by_size: Vec<[f64; 2]>,
     /// Multiply-adds of f32 per second without any memory.
     pub multiply_adds_per_second: f64,
     /// Seconds that a launch costs which waits for the one before it and does next to nothing.
@@ -30,10 +33,24 @@ pub struct Peaks {
 }
 
 impl Peaks {
+    /// Bytes per second at most of a launch that moves `bytes`: of the largest copy that is no larger.
+    pub fn bytes_per_second_of(&self, bytes: u64) -> f64 {
+        let by_size = &self.bytes_per_second_by_size;
+        let measured = by_size.iter().find(|[size, _]| *size <= bytes as f64).or(by_size.last());
+        measured.map_or(self.bytes_per_second, |[_, rate]| *rate)
+    }
+
+    /// Seconds that a launch's bytes and its multiply-adds take at least.
+    pub fn bounds(&self, launch: &Launch) -> [f64; 2] {
+        let bytes = launch.bytes();
+        let moved = bytes as f64 / self.bytes_per_second_of(bytes);
+        [moved, launch.multiply_adds as f64 / self.multiply_adds_per_second]
+    }
+
     /// Seconds that a launch needs at least: for its bytes or its multiply-adds, whichever take longer.
     pub fn bound(&self, launch: &Launch) -> f64 {
-        let bytes = launch.bytes() as f64 / self.bytes_per_second;
-        bytes.max(launch.multiply_adds as f64 / self.multiply_adds_per_second)
+        let [bytes, multiply_adds] = self.bounds(launch);
+        bytes.max(multiply_adds)
     }
 }
 
@@ -54,7 +71,7 @@ fn program(entry: &'static str, quads: usize, launches: usize, multiply_adds: u6
 
 /// Both kernels, a launch each.
 pub fn programs() -> [Program; 2] {
-    let (stream, multiply) = (STREAM_BYTES as usize / 16, MULTIPLY_QUADS);
+    let (stream, multiply) = (STREAM_BYTES[0] as usize / 16, MULTIPLY_QUADS);
     [program("stream", stream, 1, 0), program("multiply", multiply, 1, MULTIPLY_QUADS as u64 * MULTIPLY_ADDS)]
 }
 
@@ -88,8 +105,7 @@ async fn shortest(
 /// # Errors
 /// Device errors.
 pub async fn peaks(device: &Device, seconds: f64, now: impl Fn() -> f64) -> Result<Peaks> {
-    let quads = (STREAM_BYTES.min(device.max_binding()) / 16) as usize;
-    let bytes = quads as u64 * 16;
+    let bytes = STREAM_BYTES[0].min(device.max_binding()) / 16 * 16;
     let buffers = [device.buffer("a", bytes).await?, device.buffer("b", bytes).await?];
     // What one launch takes by runs of enough of them.
     let each = async |entry, quads, multiply_adds| {
@@ -103,14 +119,23 @@ pub async fn peaks(device: &Device, seconds: f64, now: impl Fn() -> f64) -> Resu
             launches *= 4;
         }
     };
-    let stream = each("stream", quads, 0).await?;
-    let multiply = each("multiply", MULTIPLY_QUADS, MULTIPLY_QUADS as u64 * MULTIPLY_ADDS).await?;
     let empty =
         async |launches| shortest(device, &program("stream", 1, launches, 0), &buffers, seconds, &now).await;
     let (few, many) = (empty(1).await?, empty(1 + EMPTY_LAUNCHES).await?);
+    let launch_seconds = (many - few).max(0.0) / EMPTY_LAUNCHES as f64;
+    let mut by_size = Vec::new();
+    for wanted in STREAM_BYTES {
+        let quads = (wanted.min(bytes) / 16) as usize;
+        let time = each("stream", quads, 0).await?;
+        // Launching it is counted by itself.
+        let moving = (time - launch_seconds).max(0.1 * time);
+        by_size.push([32.0 * quads as f64, 32.0 * quads as f64 / moving]);
+    }
+    let multiply = each("multiply", MULTIPLY_QUADS, MULTIPLY_QUADS as u64 * MULTIPLY_ADDS).await?;
     Ok(Peaks {
-        bytes_per_second: 2.0 * bytes as f64 / stream,
+        bytes_per_second: by_size[0][1],
+        bytes_per_second_by_size: by_size,
         multiply_adds_per_second: MULTIPLY_QUADS as f64 * MULTIPLY_ADDS as f64 / multiply,
-        launch_seconds: (many - few).max(0.0) / EMPTY_LAUNCHES as f64,
+        launch_seconds,
     })
 }

@@ -63,6 +63,7 @@ pub fn forward(size: &Variational, reads: [Slice; 4], out: Slice) -> Vec<Launch>
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(u64::from(uniform.rows)),
         multiply_adds: 0,
+        spare: 0,
     }]
 }
 

@@ -4,6 +4,7 @@ use crate::harness::{device, tiny_config};
 use duet::gpu::{BufferId, BufferSpec, Program, Slice};
 use duet::infer::classify_plan;
 use duet::model::{JointModel, WeightSet};
+use duet::ops::linear_group::{self, LinearGroup};
 use duet::ops::pointwise;
 use duet::rng::Seed;
 use duet::weights::Weights;
@@ -53,4 +54,20 @@ fn more_launches_than_one_query_set_holds_are_profiled_in_parts() {
     let times = pollster::block_on(executable.profile()).unwrap();
     assert_eq!(times.len(), count);
     assert!(times.iter().sum::<u64>() > 0);
+}
+
+#[test]
+fn a_launch_whose_bindings_span_tensors_moves_those_that_it_reads() {
+    let slice = |buffer, offset, bytes| Slice { buffer: BufferId(buffer), offset, bytes, half: false };
+    // Two layers of 4 to 4 features among other parameters: weights of 64 bytes, biases of 16, a kilobyte apart.
+    let size = LinearGroup { rows: 2, in_features: 4, out_features: vec![4, 4], silu: false };
+    let layers = [0, 2048].map(|from| [slice(1, from, 64), slice(1, from + 1024, 16)]);
+    let y = slice(2, 0, *size.offsets().last().unwrap());
+    let launches = linear_group::forward(&size, slice(0, 0, 32), &layers, y);
+    assert_eq!(launches.len(), 1);
+    assert!(
+        launches[0].reads.contains(&slice(1, 0, 2048 + 64)),
+        "one range holds both weights: {launches:?}"
+    );
+    assert_eq!(launches[0].bytes(), 32 + 2 * (64 + 16) + y.bytes);
 }

@@ -53,5 +53,6 @@ pub(super) fn blocks(
         uniform: bytemuck::bytes_of(&size.uniform()).to_vec(),
         workgroups: spread((invocations as u64).div_ceil(WORKGROUP)),
         multiply_adds: size.multiply_adds(products),
+        spare: 0,
     }
 }

@@ -31,5 +31,6 @@ pub(super) fn launch(
         uniform: bytemuck::bytes_of(&size.uniform()).to_vec(),
         workgroups: spread(workgroups as u64),
         multiply_adds: size.multiply_adds(products),
+        spare: 0,
     }
 }

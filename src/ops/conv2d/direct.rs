@@ -42,6 +42,7 @@ fn launch(
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((invocations as u64).div_ceil(WORKGROUP)),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

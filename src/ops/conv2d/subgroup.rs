@@ -28,6 +28,7 @@ fn launch(
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(tiles as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

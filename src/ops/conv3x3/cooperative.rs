@@ -24,6 +24,7 @@ fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Lau
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(workgroups as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
     .stored(&FORWARD)
 }

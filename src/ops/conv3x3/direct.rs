@@ -42,6 +42,7 @@ fn launch(size: &Conv3x3, entry: &'static str, uniform: Size, invocations: u64) 
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(invocations.div_ceil(WORKGROUP)),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

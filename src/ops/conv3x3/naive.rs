@@ -48,6 +48,7 @@ fn launch(size: &Conv3x3, entry: &'static str, has_bias: bool, outputs: usize) -
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((outputs as u64).div_ceil(WORKGROUP)),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

@@ -51,6 +51,7 @@ fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, write: Slice) -> Lau
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(u64::from(tiles) * u64::from(uniform.out_quads).div_ceil(LANES)),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 
@@ -106,6 +107,7 @@ pub(super) fn grad_weight(size: &Conv3x3, x: Slice, dy: Slice, scratch: Slice, d
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((tiles * slices) as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     };
     let partial = partial.stored(&GRAD_WEIGHT);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)

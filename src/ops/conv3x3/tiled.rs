@@ -155,6 +155,7 @@ fn launch(size: &Conv3x3, uniform: Size, reads: Vec<Slice>, beside: &Beside, wri
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(workgroups as u64),
         multiply_adds,
+        spare: 0,
     };
     made.stored(&["Source", "", "", "Residual", "Other", "", "", "Result"])
 }
@@ -287,6 +288,7 @@ pub(super) fn grad_weight_of(
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((tiles * slices) as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     };
     let partial = partial.stored(&GRAD_WEIGHT);
     let elements = [size.weight_elements(), size.out_channels];

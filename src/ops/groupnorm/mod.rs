@@ -206,6 +206,7 @@ impl GroupNorm {
             uniform: self.uniform(gpu, bound),
             workgroups: spread(workgroups as u64),
             multiply_adds: 0,
+            spare: 0,
         }
     }
 

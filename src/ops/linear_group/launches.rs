@@ -117,6 +117,10 @@ fn within(slice: Slice, range: Slice) -> u32 {
     ((slice.offset - range.offset) / 16) as u32
 }
 
+fn bytes<'a>(slices: impl Iterator<Item = &'a Slice>) -> u64 {
+    slices.map(|slice| slice.bytes).sum()
+}
+
 fn quads(features: usize) -> usize {
     pitch(features) / 4
 }
@@ -148,6 +152,7 @@ impl LinearGroup {
             uniform: Vec::new(),
             workgroups: [1; 3],
             multiply_adds: 0,
+            spare: 0,
         };
         (launch, size)
     }
@@ -189,6 +194,7 @@ pub(super) fn forward_of(
             multiply_adds: size.multiply_adds(run.entries.iter().copied()),
             ..launch
         }
+        .spanning(&run.ranges, bytes(run.entries.iter().flat_map(|layer| &layers[*layer])))
     };
     runs(layers).iter().map(launch).collect()
 }
@@ -231,7 +237,7 @@ pub(super) fn grad_input_of(
         let table: Vec<[u32; 4]> = run.entries.iter().map(row).collect();
         let to = if number + 1 == runs.len() { dx } else { scratch() };
         let (launch, uniform) = size.launch("grad_input", reading, &table);
-        launches.push(Launch {
+        let launch = Launch {
             reads: vec![x, known, run.ranges[0], dy, gain, addend.unwrap_or(x)],
             writes: vec![to],
             uniform: bytemuck::bytes_of(&Size { has_addend: u32::from(addend.is_some()), ..uniform })
@@ -239,7 +245,9 @@ pub(super) fn grad_input_of(
             workgroups: spread((quads(size.in_features) * size.rows.div_ceil(ROWS)) as u64),
             multiply_adds: size.multiply_adds(run.entries.iter().map(|entry| layers[*entry])),
             ..launch
-        });
+        };
+        launches
+            .push(launch.spanning(&run.ranges, bytes(run.entries.iter().flat_map(|entry| &weights[*entry]))));
         addend = Some(to);
     }
     launches
@@ -292,6 +300,7 @@ pub(super) fn grad_weights_of(
                 .multiply_adds(mine().filter(|target| !target.bias).map(|target| target.layer)),
             ..launch
         }
+        .spanning(&run.ranges, bytes(run.entries.iter().map(|entry| &targets[*entry].to)))
     };
     runs(&slices).iter().map(launch).collect()
 }

@@ -32,6 +32,7 @@ fn launch(
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(workgroups as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

@@ -37,6 +37,7 @@ fn launch(size: &MatMul, entry: &'static str, uniform: Size, invocations: usize)
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((invocations as u64).div_ceil(WORKGROUP)),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

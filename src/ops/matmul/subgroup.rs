@@ -32,6 +32,7 @@ fn product(size: &MatMul, transposed: bool, uniform: Size, reads: Vec<Slice>, wr
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(tiles(size.rows, columns) as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
     .stored(&["Source", "", "", "Residual", "Result"])
 }
@@ -78,6 +79,7 @@ pub(super) fn grad_weight(size: &MatMul, x: Slice, dy: Slice, scratch: Slice, dw
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread((slices * tiles(pitch(size.in_features), size.out_features)) as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     };
     let partial = partial.stored(&["Source", "Upstream"]);
     reduce_rows::add_slices(partial, slices, size.weight_elements(), scratch, dw)

@@ -35,6 +35,7 @@ fn launch(size: &MatMul, entry: &'static str, uniform: Size, workgroups: usize) 
         uniform: bytemuck::bytes_of(&uniform).to_vec(),
         workgroups: spread(workgroups as u64),
         multiply_adds: size.multiply_adds(),
+        spare: 0,
     }
 }
 

@@ -90,7 +90,15 @@ fn faults_of_sharing_are_found() {
         };
         let kernel = Kernel { file: "f", source: "", entry: "e", constants: Vec::new(), halves: Vec::new() };
         let (reads, writes) = (list(reads), list(writes));
-        Launch { kernel, reads, writes, uniform: Vec::new(), workgroups: [1, 1, 1], multiply_adds: 0 }
+        Launch {
+            kernel,
+            reads,
+            writes,
+            uniform: Vec::new(),
+            workgroups: [1, 1, 1],
+            multiply_adds: 0,
+            spare: 0,
+        }
     };
     // a, b of a, c of b, d of a and c.
     let program = |places: [(u32, u64); 4], slots: usize| {

@@ -127,6 +127,7 @@ mod tests {
             uniform: Vec::new(),
             workgroups: [1; 3],
             multiply_adds: 500,
+            spare: 0,
         }
     }
 
@@ -145,8 +146,15 @@ mod tests {
         let launch = launch("b", &[]);
         let row = |kernel: &str, time| (kernel.to_owned(), String::new(), &launch, time);
         // A launch moves 2,000 bytes, 4 µs at this rate, and does 500 multiply-adds, 1 µs.
-        let peaks = Peaks { bytes_per_second: 5e8, multiply_adds_per_second: 5e8, launch_seconds: 0.0 };
+        let peaks = Peaks {
+            bytes_per_second: 5e8,
+            // Copies this small were not measured: the smallest counts.
+            bytes_per_second_by_size: vec![[1e6, 2.5e8], [4e3, 5e8]],
+            multiply_adds_per_second: 5e8,
+            launch_seconds: 0.0,
+        };
         let all = [row("short", 1000), row("long", 2000), row("long", 5000)];
+        assert_eq!([1e6, 2e6].map(|bytes| peaks.bytes_per_second_of(bytes as u64)), [2.5e8; 2]);
         assert_eq!(group(all.clone().into_iter(), None)[0].bound_seconds, None);
         let rows = group(all.into_iter(), Some(&peaks));
         assert!(rows[0].bound_seconds.is_some_and(|bound| (bound - 8e-6).abs() < 1e-12));

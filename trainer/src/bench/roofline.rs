@@ -22,9 +22,10 @@ pub fn peaks(device: &Device, seconds: f64) -> Result<Peaks> {
 
 /// Prints the peaks.
 pub fn print_peaks(peaks: &Peaks) {
+    let copies = |[bytes, rate]: &[f64; 2]| format!("{}B/s of {}B", short(*rate), short(*bytes));
     say!(
-        "at most {}B/s copied and {} multiply-adds/s of f32; a launch that does nothing takes {}",
-        short(peaks.bytes_per_second),
+        "copied at most {}; {} multiply-adds/s of f32; a launch that does nothing takes {}",
+        peaks.bytes_per_second_by_size.iter().map(copies).collect::<Vec<_>>().join(", "),
         short(peaks.multiply_adds_per_second),
         time(peaks.launch_seconds)
     );
@@ -58,7 +59,8 @@ pub fn print(profile: &Profile, peaks: &Peaks) {
     rows.sort_by(|a, b| won(b).total_cmp(&won(a)));
     for row in rows.iter().take(ROWS) {
         let least = row.bound_seconds.unwrap_or(0.0);
-        let bytes = row.timed.bytes as f64 / peaks.bytes_per_second;
+        let each = row.timed.bytes / row.calls.max(1);
+        let bytes = row.timed.bytes as f64 / peaks.bytes_per_second_of(each);
         let multiply = row.timed.multiply_adds as f64 / peaks.multiply_adds_per_second;
         say!(
             "{:<66} {:>5} {:>9.3} {:>9.3} {:>6.1} {:>9.1}% {:>8}",
