@@ -31,7 +31,8 @@ slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python ta
 		DUET_ONNX=$(CURDIR)/target/onnx/bin/python DUET_ONNX_WEB=$(CURDIR)/target/onnx \
 		$(CARGO) test --release --workspace -- --include-ignored
 	$(MAKE) --no-print-directory web-build second-driver
-	cd web && node tests/run.mjs --browser firefox
+	sh web/scripts/install.sh examples
+	cd web && node tests/run.mjs --browser chromium api-long examples && node tests/run.mjs --browser firefox
 
 # The suite on a second Vulkan driver: SwiftShader's, which Chromium brings. Its subgroups are of four, so that it runs what a GPU runs.
 SWIFTSHADER ?= /usr/lib/chromium/vk_swiftshader_icd.json

@@ -18,6 +18,9 @@ export { engine, launch };
 /** Starting a browser, loading a page and compiling a model's pipelines on a software device. */
 export const SLOW = 180_000;
 
+/** Whether tests do all that they can, or what `make test` has time for: `run.mjs` sets it where a browser or a file is asked for. */
+export const whole = process.env.DUET_WHOLE !== '';
+
 /** Milliseconds after which a page that does not answer is asked once more. */
 const SILENCE = 20_000;
 

@@ -1,7 +1,8 @@
 /**
  * Runs the browser tests, one file after the other, in Chromium and then in Firefox: `npm test`, or
  * `node tests/run.mjs [--browser chromium|firefox] [PREFIX…]` for one browser, or the files whose names start so. Where nothing
- * is asked for, Firefox runs a part (`driver/engines.mjs` says which and why); `--browser firefox` runs all there.
+ * is asked for, Firefox runs a part (`driver/engines.mjs` says which and why), and long tests do less (`whole` in `browser.mjs`);
+ * `--browser chromium` and `--browser firefox` run all there.
  */
 
 import { spawn } from 'node:child_process';
@@ -27,13 +28,16 @@ function asked(words) {
   return { browser, prefixes };
 }
 
-/** Runs files in a browser and answers whether all passed. @param {import('./driver/engines.mjs').Engine} engine @param {string[]} files */
-function run({ name, title }, files) {
+/**
+ * Runs files in a browser and answers whether all passed.
+ * @param {import('./driver/engines.mjs').Engine} engine @param {string[]} files @param {boolean} whole
+ */
+function run({ name, title }, files, whole) {
   // One at a time: two browsers on a software device only slow each other down, and times are measured.
   const words = ['--test', '--test-concurrency=1', '--test-reporter=spec', ...files.map((file) => path.join(TESTS, file))];
   const started = Date.now();
   console.log(`${title}: ${files.length} files`);
-  const child = spawn(process.execPath, words, { stdio: 'inherit', env: { ...process.env, DUET_BROWSER: name } });
+  const child = spawn(process.execPath, words, { stdio: 'inherit', env: { ...process.env, DUET_BROWSER: name, DUET_WHOLE: whole ? '1' : '' } });
   const timer = setTimeout(() => {
     console.error(`the tests took longer than ${LIMIT / 60_000} minutes`);
     child.kill('SIGTERM');
@@ -70,8 +74,8 @@ async function main() {
   say();
   let passed = true;
   for (const engine of engines) {
-    const short = engine.short !== undefined && browser === undefined && prefixes.length === 0;
-    passed = (await run(engine, short ? starts(engine.short) : wanted)) && passed;
+    const whole = browser !== undefined || prefixes.length > 0;
+    passed = (await run(engine, engine.short === undefined || whole ? wanted : starts(engine.short), whole)) && passed;
   }
   say();
   return passed;

@@ -81,7 +81,7 @@ export const ENGINES = {
     // pictures of the test one comes to two levels here.
     rounding: 2,
     // What an engine can get wrong; the rest is the page's own logic, and `make slow-test` runs it here, too.
-    short: ['driver', 'golden', 'parity', 'shaders', 'api.', 'api-explain', 'api-device', 'api-failures', 'demo.'],
+    short: ['driver', 'golden', 'parity', 'shaders', 'api.', 'api-device', 'api-failures', 'demo.'],
     lacks: {
       subgroups: 'Firefox has no WebGPU subgroups',
       heap: 'Firefox does not tell a page how large its heap is',
