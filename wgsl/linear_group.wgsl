@@ -64,26 +64,29 @@ var<workgroup> sums: array<array<vec4<f32>, WG>, 16>;
 const ZERO = vec4<f32>(0.0);
 const EPS: f32 = 1e-5;
 
-/// sin of a + quarter * pi/2.
-fn sine(a: f32, quarter: u32) -> f32 {
+fn frequency(number: u32) -> f32 {
+    return known[number / 4u][number % 4u];
+}
+
+/// Vec4 `quad` of the embedding of a timestep: cosines, then sines, then zeros. All four at once and without branches, for a kernel
+/// has it many times, and some drivers' compilers take minutes over as many branches.
+fn waves(t: f32, half: u32, quad: u32) -> vec4<f32> {
+    let k = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u);
+    let number = k % vec4<u32>(half);
+    let frequencies =
+        vec4<f32>(frequency(number.x), frequency(number.y), frequency(number.z), frequency(number.w));
+    let a = t * frequencies;
+    let quarter = select(vec4<u32>(1u), vec4<u32>(0u), k >= vec4<u32>(half));
+    // As `sine` of timestep_embedding.wgsl.
     let turns = round(a * 0.6366197723675814);
-    // pi/2 as a sum of three numbers, the first two short enough that their products with `turns` are exact.
     let r = ((a - turns * 1.5703125) - turns * 4.8375129699707031e-4) - turns * 7.5495994770293705e-8;
     let s = r * r;
     let odd = r + r * s * (-1.6666654611e-1 + s * (8.3321608736e-3 - s * 1.9515295891e-4));
     let even = 1.0 - 0.5 * s + s * s * (4.166664568298827e-2 + s * (-1.388731625493765e-3 + s * 2.443315711809948e-5));
-    let q = (u32(i32(turns)) + quarter) & 3u;
-    let value = select(odd, even, (q & 1u) == 1u);
-    return select(value, -value, q >= 2u);
-}
-
-/// Column k of the embedding of a timestep.
-fn wave(t: f32, half: u32, k: u32) -> f32 {
-    if (k >= 2u * half) {
-        return 0.0;
-    }
-    let number = k % half;
-    return sine(t * known[number / 4u][number % 4u], select(1u, 0u, k >= half));
+    let q = (vec4<u32>(vec4<i32>(turns)) + quarter) & vec4<u32>(3u);
+    let value = select(odd, even, (q & vec4<u32>(1u)) == vec4<u32>(1u));
+    let signed = select(value, -value, q >= vec4<u32>(2u));
+    return select(signed, ZERO, k >= vec4<u32>(2u * half));
 }
 
 fn sigmoid(v: vec4<f32>) -> vec4<f32> {
@@ -101,9 +104,7 @@ fn read_input(silu: u32, v: vec4<f32>) -> vec4<f32> {
 /// What the layers see of a row's vec4, which lies at `at` where it lies anywhere.
 fn read_row(silu: u32, half: u32, row: u32, at: u32, quad: u32) -> vec4<f32> {
     if (READING == EMBEDDING) {
-        let t = source[row / 4u][row % 4u];
-        let k = 4u * quad;
-        return vec4<f32>(wave(t, half, k), wave(t, half, k + 1u), wave(t, half, k + 2u), wave(t, half, k + 3u));
+        return waves(source[row / 4u][row % 4u], half, quad);
     }
     return read_input(silu, source[at]);
 }

@@ -185,7 +185,6 @@ const SHARED: [&str; 43] = [
     "kept",
     "as_factors",
     "sigmoid",
-    "sine",
     "qkv_quad",
     "qkv_tile",
     "out_quad",
