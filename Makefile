@@ -26,13 +26,15 @@ test: setup lint
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
 # network, 500 random networks, dispatches beyond every limit; and all browser tests in Firefox, too.
-slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python target/onnx/bin/python target/onnx/node_modules
+slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python target/onnx/bin/python target/onnx/node_modules \
+		target/jupyter/bin/python
 	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python DUET_PYTORCH=$(CURDIR)/target/pytorch/bin/python \
 		DUET_ONNX=$(CURDIR)/target/onnx/bin/python DUET_ONNX_WEB=$(CURDIR)/target/onnx \
 		$(CARGO) test --release --workspace -- --include-ignored
 	$(MAKE) --no-print-directory web-build second-driver
 	sh web/scripts/install.sh examples
-	cd web && node tests/run.mjs --browser chromium api-long examples && node tests/run.mjs --browser firefox
+	cd web && DUET_JUPYTER=$(CURDIR)/target/jupyter/bin/python node tests/run.mjs --browser chromium api-long examples jupyter
+	cd web && node tests/run.mjs --browser firefox
 
 # The suite on a second Vulkan driver: SwiftShader's, which Chromium brings. Its subgroups are of four, so that it runs what a GPU runs.
 SWIFTSHADER ?= /usr/lib/chromium/vk_swiftshader_icd.json
@@ -55,6 +57,11 @@ target/pytorch/bin/python:
 target/onnx/bin/python:
 	python3 -m venv target/onnx
 	target/onnx/bin/pip install --quiet onnx==1.23.2 onnxruntime==1.32.0 pillow==13.0.0
+
+# JupyterLab and anywidget, for the test of the example for notebooks.
+target/jupyter/bin/python:
+	python3 -m venv target/jupyter
+	target/jupyter/bin/pip install --quiet jupyterlab==4.6.6 anywidget==0.11.0 numpy==2.4.6 || { rm -rf target/jupyter; exit 1; }
 
 target/onnx/node_modules:
 	@sh trainer/scripts/setup.sh web

@@ -3,13 +3,13 @@
 use crate::error::Result;
 use crate::model::{ModelConfig, Target};
 use crate::rng::Seed;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Difference of grey levels, in units of −1..1, above which a pixel counts as touched: 8 of 255.
 const TOUCHED: f32 = 16.0 / 255.0;
 
 /// How often parts of the network ran for one image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passes {
     /// Forward passes of the encoder.
     pub encoder: usize,

@@ -20,11 +20,13 @@ pub use reference::{LEAST_IMAGES, Reference};
 
 pub(crate) use reference::parse;
 
+use serde::{Deserialize, Serialize};
+
 /// Percentile beyond which an image counts as unlike the training data: of images like them one in a hundred does.
 pub const UNLIKE: f64 = 99.0;
 
 /// What a model makes of an image's likeness to its training data.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Typicality {
     /// Per cent of the training images that look more like the others than it does: 0 to 100.
     pub percentile: f64,

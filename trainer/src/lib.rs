@@ -1,6 +1,6 @@
 //! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
 //!
-//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval` and `fetch`, then `audit`, `report`, `bench` and `watch`, then `training`, then
+//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `shard`, then `eval` and `fetch`, then `audit`, `report`, `bench` and `watch`, then `training`, then
 //! `experiments`, then `commands`.
 
 // Everything is printed by `io::output`, which outlives a reader that goes away.
@@ -22,5 +22,6 @@ pub mod onnx;
 pub mod recipe;
 pub mod report;
 pub mod serve;
+pub mod shard;
 pub mod training;
 pub mod watch;

@@ -6,9 +6,11 @@ use duet::diffusion::Solver;
 use duet::explain::{ExplainOptions, Local, Method, Paper};
 use duet::rng::Seed;
 use duet::{Error, Result};
+use serde::Serialize;
 
 /// Which chain makes counterfactuals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MethodKind {
     /// What guidance alone changes, where it changes it: exact inversion, a mask at every step.
     Local,
@@ -17,7 +19,8 @@ pub enum MethodKind {
 }
 
 /// How counterfactuals are made.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct How {
     /// Which chain: local, or where options of the paper's chain are given, paper.
     #[arg(long, value_enum)]

@@ -1,11 +1,13 @@
 //! Options of the commands that measure counterfactuals.
 
-use super::{Data, How, Metrics, Model};
+use super::{Data, How, Metrics, Model, ShardArgs};
 use clap::Args;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Which test images are explained, and towards what.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Which {
     /// Share of the test set, from its beginning, that counterfactuals pass over: images that a method was chosen on.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE", allow_negative_numbers = true)]
@@ -17,13 +19,16 @@ pub struct Which {
 }
 
 /// `duet eval`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Eval {
     /// Which model.
     #[command(flatten)]
+    #[serde(flatten)]
     pub model: Model,
     /// Which data.
     #[command(flatten)]
+    #[serde(flatten)]
     pub data: Data,
     /// Test images for accuracy, of each class its share; 0: all.
     #[arg(long, default_value_t = 0)]
@@ -36,25 +41,34 @@ pub struct Eval {
     pub counterfactuals: usize,
     /// Of which images.
     #[command(flatten)]
+    #[serde(flatten)]
     pub which: Which,
     /// How they are made.
     #[command(flatten)]
+    #[serde(flatten)]
     pub how: How,
     /// Model that judges them: any that was trained apart, one of `duet train --classifier-only` too. It says how often it
     /// sees the target, and its features measure how like images of the target class they are. It never guides: the model that
     /// explains is refused, for it believes itself.
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub judge: Option<PathBuf>,
     /// Compare image by image what the judge says, by the sign test: with "paper" or "local" (that method's defaults on the same
     /// images), or with a file that an earlier `duet --json eval` printed.
     #[arg(long, value_name = "WHAT", requires = "judge")]
+    #[serde(skip)]
     pub against: Option<String>,
     /// More metrics.
     #[command(flatten)]
+    #[serde(flatten)]
     pub more: Metrics,
     /// Images at a time.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
+    /// In parts.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub shard: ShardArgs,
 }
 
 /// `duet frontier`.

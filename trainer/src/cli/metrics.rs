@@ -2,10 +2,12 @@
 
 use super::{FeatureChoice, GuidanceKind, solvers};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A metric beside those that are always measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Metric {
     /// Fréchet distance of pooled features.
     Fid,
@@ -48,7 +50,8 @@ impl Metric {
 }
 
 /// Which metrics, of which images.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Metrics {
     /// Measure these as well, separated by commas: figures of generated images, of the classifier, of the likelihood; each is told
     /// with the protocol it was measured by. A figure bears the name of its features.
@@ -58,16 +61,19 @@ pub struct Metrics {
     /// grey images, a LeNet (lenet:FILE); FILE is a PyTorch file of their weights, or one that `duet import` made. Only features of the weights that
     /// published FIDs are measured with give a figure called FID.
     #[arg(long, default_value = "own", value_name = "NETWORK", requires = "metrics")]
+    #[serde(skip)]
     pub features: FeatureChoice,
     /// Images to generate for metrics.
     #[arg(long, default_value_t = 1000, value_name = "NUMBER", requires = "metrics")]
     pub samples: usize,
     /// Generated images from this file instead (`duet sample --npz`, or anybody's: uint8 [N,H,W,C] as `arr_0`).
     #[arg(long, value_name = "FILE", requires = "metrics", conflicts_with = "samples")]
+    #[serde(skip)]
     pub samples_npz: Option<PathBuf>,
     /// Real images from this file instead of the test set: uint8 [N,H,W,C] as `arr_0`, or what a Fréchet distance needs of them, `mu` and
     /// `sigma` (spatial: `mu_s` and `sigma_s`), of the same features.
     #[arg(long, value_name = "FILE", requires = "metrics")]
+    #[serde(skip)]
     pub reference: Option<PathBuf>,
     /// Real images that generated ones are compared with, of each class its share; 0: all.
     #[arg(long, default_value_t = 0, value_name = "NUMBER", requires = "metrics")]

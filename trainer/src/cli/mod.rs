@@ -14,6 +14,7 @@ mod onnx;
 mod place;
 mod sample;
 mod serve;
+mod shard;
 mod study;
 mod train;
 
@@ -31,6 +32,7 @@ pub use onnx::{OnnxArgs, OnnxKind};
 pub use place::Place;
 pub use sample::Sample;
 pub use serve::Serve;
+pub use shard::{Merge, SHARD, Shard, ShardArgs};
 pub use study::Study;
 pub use train::{Preset, Resume, Train};
 
@@ -40,6 +42,7 @@ use duet::diffusion::Solver;
 use duet::gpu::MatmulPrecision;
 use duet::picture::Fit;
 use duet::sampling::Guidance;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Joint diffusion models: one network generates, classifies and explains. All computation is WGSL compute shaders.
@@ -115,6 +118,9 @@ pub enum Command {
     Sample(Sample),
     /// Explain a decision by a counterfactual image.
     Explain(Explain),
+    /// Put the parts together that `duet eval`, `sample` and `explain` computed with --shard, on several GPUs or machines: figures,
+    /// pictures and reports as of one process, bit for bit. Needs no GPU, no model and no data.
+    Merge(Merge),
     /// Compare step sizes of guidance, or solvers by their numbers of steps: precision and recall, the way to the class, pictures.
     Study(Study),
     /// The paper's experiments, and what its readers ask: trainings, then a table. What is done is not done again.
@@ -168,30 +174,34 @@ pub enum WeightSet {
 }
 
 /// Options of every command that runs a trained model.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub struct Model {
     /// Checkpoint (.safetensors).
     #[arg(long, short, value_name = "FILE")]
+    #[serde(skip)]
     pub model: PathBuf,
     /// Weights to use.
     #[arg(long, value_enum, default_value_t)]
+    #[serde(skip)]
     pub weights: WeightSet,
 }
 
 /// Which data a trained model is measured on.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub struct Data {
     /// Recipe whose data are used; by default the one the model was trained by. Their classes are matched to the model's by
     /// name, in any case; numbers are numbers of classes where no class is called so.
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub recipe: Option<PathBuf>,
     /// Folder of the data (overrides the recipe).
     #[arg(long, value_name = "FOLDER")]
+    #[serde(skip)]
     pub data: Option<PathBuf>,
 }
 
 /// How pictures are made into what the model reads.
-#[derive(Clone, Copy, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args, Serialize)]
 pub struct Reading {
     /// Invert the pictures' colours: of a dark thing on white, or drawn on nothing, a light one on black.
     #[arg(long)]
@@ -202,10 +212,12 @@ pub struct Reading {
 }
 
 /// Pictures that a model is asked about.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PictureArgs {
     /// How they are read.
     #[command(flatten)]
+    #[serde(flatten)]
     pub reading: Reading,
     /// Do not measure whether pictures are unlike the training data: of many pictures it takes most of the time.
     #[arg(long)]
@@ -251,7 +263,8 @@ fn solvers() -> PossibleValuesParser {
 }
 
 /// How a class steers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum GuidanceKind {
     /// Algorithm 1: the internal representations move.
     Representation,
@@ -273,7 +286,8 @@ impl GuidanceKind {
 }
 
 /// Options of the chain.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ChainArgs {
     /// Steps of the whole chain: "100", "10,10,5", "ddim25"; empty for all.
     #[arg(long, default_value = "100")]

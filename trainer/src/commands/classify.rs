@@ -37,7 +37,7 @@ pub fn run(arguments: &Cli, options: &Classify) -> Result<()> {
         let Pictures { read, bad, .. } = pictures::read(part, |path| load_image(path, &preparation));
         let images: Vec<f32> = read.iter().flat_map(Prepared::values).collect();
         let probabilities = pollster::block_on(classifier.probabilities(&images))?;
-        let remarks = Remarks::of(&session, &options.picture, &preparation, &read)?;
+        let remarks = Remarks::of(&session, &options.picture, &preparation, &read, paths.len())?;
         let mut answers = probabilities.chunks_exact(config.num_classes).zip(&remarks);
         let mut bad = bad.into_iter().peekable();
         for (i, path) in part.iter().enumerate() {

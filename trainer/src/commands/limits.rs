@@ -115,7 +115,11 @@ pub fn check(arguments: &Cli) -> Result<()> {
         Command::Experiment(options) => {
             options.seeds.iter().try_for_each(|seeds| within("seeds", seeds, &SEEDS))
         }
-        Command::Export(_) | Command::ExportImages(_) | Command::Import(_) | Command::Check(_) => Ok(()),
+        Command::Merge(_)
+        | Command::Export(_)
+        | Command::ExportImages(_)
+        | Command::Import(_)
+        | Command::Check(_) => Ok(()),
     }
 }
 

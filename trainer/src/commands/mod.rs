@@ -16,6 +16,7 @@ mod frontier;
 mod import;
 mod info;
 mod limits;
+mod merge;
 mod network;
 mod place;
 mod sample;
@@ -25,8 +26,8 @@ mod study;
 mod train;
 mod tune;
 
-use crate::cli::{Cli, Command};
-use duet::Result;
+use crate::cli::{self, Cli, Command};
+use duet::{Error, Result};
 
 /// What a command answers beyond what it prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub enum Answer {
 /// Numbers out of range; whatever the command reports.
 pub fn run(arguments: &Cli) -> Result<Answer> {
     limits::check(arguments)?;
+    refuse_parts(&arguments.command)?;
     match &arguments.command {
         Command::Train(options) => train::run(arguments, options),
         Command::Classify(options) => classify::run(arguments, options),
@@ -51,6 +53,7 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Place(options) => place::run(arguments, options),
         Command::Sample(options) => sample::run(arguments, options),
         Command::Explain(options) => explain::run(arguments, options),
+        Command::Merge(options) => merge::run(arguments, options),
         Command::Experiment(options) => experiment::run(arguments, options),
         Command::Study(options) => study::run(arguments, options),
         Command::Serve(options) => serve::run(arguments, options),
@@ -66,4 +69,26 @@ pub fn run(arguments: &Cli) -> Result<Answer> {
         Command::Audit(options) => return audit::run(arguments, options),
     }?;
     Ok(Answer::Done)
+}
+
+/// Refuses to compute everything where the environment asks for a part: as many processes would do the same as there are parts.
+fn refuse_parts(command: &Command) -> Result<()> {
+    let name = match command {
+        Command::Classify(_) => "classify",
+        Command::Frontier(_) => "frontier",
+        Command::Place(_) => "place",
+        Command::Study(_) => "study",
+        Command::Experiment(_) => "experiment",
+        Command::Audit(_) => "audit",
+        _ => return Ok(()),
+    };
+    match std::env::var(cli::SHARD) {
+        Ok(part) if !part.is_empty() => {
+            let detail = format!(
+                "is {part}, but duet {name} is not computed in parts (eval, sample and explain are): unset it to compute all of it"
+            );
+            Err(Error::config(cli::SHARD, detail))
+        }
+        _ => Ok(()),
+    }
 }

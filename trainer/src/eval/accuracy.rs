@@ -1,9 +1,10 @@
 //! How often the classifier is right.
 
-use super::{Measured, Task};
+use super::{Ground, Measured, Task};
 use crate::data::Dataset;
 use crate::io::output::progress;
 use crate::io::session::go_on;
+use crate::shard::{Part, Table};
 use duet::infer::{ImageClassifier, NoisedClassifier};
 use duet::model::{Head, Labels, ModelConfig, UNLABELLED, WeightSet, argmax};
 use duet::rng::Seed;
@@ -197,22 +198,65 @@ pub(super) fn of_images(
     Accuracy::of(config.head, tally)
 }
 
-/// Accuracy on as many images as `options` ask for.
-pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
-    let &Task { session, options, quiet, .. } = task;
+/// What the test images are and what the classifier makes of them, as a table.
+const TABLE: &str = "accuracy";
+
+/// Labels as columns of a table: a whole number of each image, or its labels.
+///
+/// # Errors
+/// Not as many as rows.
+pub(super) fn put_labels(table: Table, labels: Labels) -> Result<Table> {
+    match labels {
+        Labels::Classes(classes) => table.with_whole("class", classes.into_iter().map(i64::from).collect()),
+        Labels::MultiLabel(labels) => table.with_f32("labels", labels),
+    }
+}
+
+/// The labels of [`put_labels`].
+///
+/// # Errors
+/// A table without any.
+pub(super) fn take_labels(table: &mut Table) -> Result<Labels> {
+    if table.has("labels") {
+        return Ok(Labels::MultiLabel(table.f32s("labels")?.0));
+    }
+    // What is no class of a data set's is a class that no model has.
+    let class = |class: i64| u32::try_from(class).unwrap_or(UNLABELLED - 1);
+    Ok(Labels::Classes(table.whole("class")?.0.into_iter().map(class).collect()))
+}
+
+/// The classifier's logits of as many test images as are asked for, and what these are.
+pub(super) fn rows(task: &Task<'_>, part: &mut Part) -> Result<()> {
+    let &Task { session, options, quiet, shard, .. } = task;
     let test = &task.split.test;
     let count = if options.images == 0 { test.len() } else { options.images.min(test.len()) };
-    let found = accuracy(&session.weights, session.set, test, count, options.batch, quiet)?;
-    let config = session.config();
-    let names: Vec<String> = (0..config.num_classes).map(|class| config.class_name(class)).collect();
+    let all = test.spread(count);
+    let range = shard.range(all.len(), options.batch);
+    let rows = &all[range.clone()];
+    let found = logits(&session.weights, session.set, test, rows, options.batch, quiet)?;
+    let labels = test.labels.pick(rows, test.class_names.len())?;
+    let table = put_labels(Table::new(all.len(), range).with_f32("logits", found)?, labels)?;
+    part.put(TABLE, table);
+    Ok(())
+}
+
+/// Accuracy of these.
+pub(super) fn figures(part: &mut Part, _quiet: bool) -> Result<Measured> {
+    let ground = Ground::of(part)?;
+    let (config, test_images, names) = (&ground.config, ground.test_images, ground.names());
+    let mut table = part.take(TABLE)?;
+    let (count, labels) = (table.total(), take_labels(&mut table)?);
+    let mut tally = Tally::new(config.num_classes);
+    tally.answers(config.head, labels, &table.f32s("logits")?.0)?;
+    let found = Accuracy::of(config.head, tally)?;
     // Of several labels every image has each, of one class the images that have one are counted.
     let images = if config.head == Head::MultiLabel { count } else { found.seen.iter().sum() };
-    let part = if images == test.len() {
+    let of = if images == test_images {
         String::new()
     } else {
-        format!(" of {}, of each class its share", test.len())
+        format!(" of {test_images}, of each class its share")
     };
-    let mut lines = vec![format!("accuracy {:.2} % of {images} test images{part}", 100.0 * found.share)];
+    let mut lines = vec![format!("accuracy {:.2} % of {images} test images{of}", 100.0 * found.share)];
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(12, 40);
     let percent =
         |share: Option<f64>| share.map_or("     –".into(), |share| format!("{:>5.1} %", 100.0 * share));
@@ -223,7 +267,7 @@ pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
         lines.push(format!("  {name:<width$} {share}  of {seen}{}", balanced.unwrap_or_default()));
     }
     let fields = serde_json::json!({
-        "images": images, "test_images": test.len(), "accuracy": found.share, "classes": names,
+        "images": images, "test_images": test_images, "accuracy": found.share, "classes": names,
         "per_class": found.per_class, "images_per_class": found.seen,
         "balanced_per_class": found.balanced,
     });

@@ -10,23 +10,38 @@ use duet::{Error, Result};
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
-/// Runs chains from the noise of `seed` until there are `count` images, guided with `alpha` towards the labels of each batch's rows. The
+/// Runs chains from the noise of `seed` until there are `count` images, as [`from_noise_some`].
+///
+/// # Errors
+/// As it.
+pub fn from_noise(
+    sampler: &Sampler,
+    count: usize,
+    chain: (Seed, f32),
+    labels: impl FnMut(&[usize]) -> Result<Labels>,
+    on_step: impl FnMut() -> ControlFlow<()>,
+    take: impl FnMut(&[f32], Range<usize>) -> Result<()>,
+) -> Result<()> {
+    from_noise_some(sampler, (count, 0..count), chain, labels, on_step, take)
+}
+
+/// Runs chains from the noise of `seed` until there are the images `range` of `count`, guided with `alpha` towards the labels of each batch's rows. The
 /// last batch is filled up with images like the last one, which are dropped. `labels` is asked when the noise is there, and may change it;
 /// `on_step` hears of each step of a batch and may stop it, `take` is given the images \[N,C,H,W\] of each batch and their rows.
 ///
 /// # Errors
 /// [`Error::Aborted`]; those of `labels` and `take`; device errors.
-pub fn from_noise(
+pub fn from_noise_some(
     sampler: &Sampler,
-    count: usize,
+    (count, range): (usize, Range<usize>),
     (seed, alpha): (Seed, f32),
     mut labels: impl FnMut(&[usize]) -> Result<Labels>,
     mut on_step: impl FnMut() -> ControlFlow<()>,
     mut take: impl FnMut(&[f32], Range<usize>) -> Result<()>,
 ) -> Result<()> {
     let (batch, steps) = (sampler.batch(), sampler.schedule().len());
-    for first in (0..count).step_by(batch) {
-        let kept = first..count.min(first + batch);
+    for first in range.clone().step_by(batch) {
+        let kept = first..range.end.min(first + batch);
         let rows: Vec<usize> = (first..first + batch).map(|row| row.min(count - 1)).collect();
         let first_row = first as u32;
         sampler.start_from_noise(seed, first_row)?;

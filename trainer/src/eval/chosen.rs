@@ -6,6 +6,7 @@ use crate::io::session::Session;
 use duet::infer::ImageClassifier;
 use duet::model::{Head, ModelConfig, argmax};
 use duet::{Error, Result};
+use std::ops::Range;
 
 /// Images classified at a time.
 const BATCH: usize = 32;
@@ -108,7 +109,21 @@ impl Chosen {
         self.rows.len()
     }
 
-    /// Whether there are none; never.
+    /// Some of them, neighbours.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Chosen {
+        let len = self.images.len() / self.len().max(1);
+        let of = |list: &[usize]| list[range.clone()].to_vec();
+        Chosen {
+            rows: of(&self.rows),
+            images: self.images[range.start * len..range.end * len].to_vec(),
+            truths: of(&self.truths),
+            decisions: of(&self.decisions),
+            targets: of(&self.targets),
+        }
+    }
+
+    /// Whether there are none: of a part that there was nothing left for.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

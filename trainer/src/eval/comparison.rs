@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What a comparison needs to know of an image.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Side {
     image: usize,
     target: usize,
@@ -16,7 +16,7 @@ pub struct Side {
     change: Amount,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Amount {
     mean: f64,
 }
@@ -29,7 +29,7 @@ impl From<&Outcome> for Side {
 }
 
 /// An earlier run of `duet eval --json`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Earlier {
     /// How its counterfactuals were made, for people.
     pub method: String,

@@ -3,18 +3,22 @@
 
 use super::chosen::{Chosen, Towards};
 use super::comparison::{Comparison, Earlier, Side};
+use super::explanations::group;
 use super::figures::{self, FIGURES};
-use super::judge::{Judge, Likeness};
-use super::outcome::{Examiner, Outcome, Outcomes};
-use super::{Measured, Task};
+use super::judge::{Identity, Judge, Likes};
+use super::outcome::{Examiner, Outcome, Run};
+use super::{Ground, Measured, Task};
 use crate::cli::Eval;
 use crate::cli::how::{self, MethodKind};
 use crate::io::session::Session;
+use crate::metrics::frechet::{Gaussian, Reference};
 use crate::metrics::statistics::Mean;
+use crate::shard::{Part, Table};
 use clap::ValueEnum as _;
 use duet::explain::{ExplainOptions, Explainer};
 use duet::model::ModelConfig;
 use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,12 +77,25 @@ impl Wanted {
     }
 }
 
+/// How one way to explain makes counterfactuals, as it stands beside its figures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Method {
+    name: String,
+    words: String,
+    noise: f64,
+    respacing: String,
+    /// Steps of a chain.
+    steps: usize,
+    /// Steps of the whole one.
+    chain_steps: usize,
+    seed: u64,
+}
+
 /// One way to explain, with all its figures.
 struct Way {
-    options: ExplainOptions,
-    /// Steps of a chain and of the whole one.
-    steps: [usize; 2],
-    outcomes: Outcomes,
+    method: Method,
+    rows: Vec<Outcome>,
+    seconds: f64,
     means: Vec<Option<Mean>>,
     /// In the judge's features.
     frechet: Option<f64>,
@@ -86,61 +103,155 @@ struct Way {
 
 impl Way {
     fn json(&self) -> Value {
-        let ExplainOptions { method, noise, respacing, seed, .. } = &self.options;
         json!({
-            "method": {
-                "name": method.name(), "words": how::words(&self.options), "noise": noise, "respacing": respacing,
-                "steps": self.steps[0], "chain_steps": self.steps[1], "seed": seed.0,
-            },
-            "figures": figures::by_key(&self.means), "frechet": self.frechet,
-            "seconds_per_image": self.outcomes.seconds, "rows": self.outcomes.rows,
+            "method": self.method, "figures": figures::by_key(&self.means), "frechet": self.frechet,
+            "seconds_per_image": self.seconds, "rows": self.rows,
         })
     }
 
     /// For people.
     fn words(&self) -> String {
-        let [steps, chain] = self.steps;
-        format!("{}; {steps} of {chain} steps, seed {}", how::words(&self.options), self.options.seed.0)
+        let Method { words, steps, chain_steps, seed, .. } = &self.method;
+        format!("{words}; {steps} of {chain_steps} steps, seed {seed}")
     }
 
     fn sides(&self) -> Vec<Side> {
-        self.outcomes.rows.iter().map(Side::from).collect()
+        self.rows.iter().map(Side::from).collect()
     }
 }
 
-/// The images of one run, what measures them, and what they should look like.
-struct Bench<'a> {
-    session: &'a Session,
-    chosen: Chosen,
-    examiner: Examiner<'a>,
-    likeness: Option<(&'a Judge, Likeness)>,
-    batch: usize,
-    quiet: bool,
+/// Tables: of the images as they are, of each way to explain them, of the training images that they should look like.
+const ORIGINALS: &str = "originals";
+const WAYS: [&str; 2] = ["counterfactuals", "against"];
+const LIKES: &str = "training";
+/// What is known of all of them; of whom they are compared with.
+const FACTS: &str = "counterfactuals";
+/// The judge's features, in every table.
+const FEATURES: &str = "features";
+
+/// What figures need beside the rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Facts {
+    per_class: usize,
+    skip: f64,
+    /// What images are moved to, in words.
+    towards: String,
+    /// Of one or two ways.
+    methods: Vec<Method>,
+    judge: Option<Identity>,
+    likes: Option<Likes>,
+    earlier: Option<Earlier>,
 }
 
-impl Bench<'_> {
-    /// Explains one way.
-    fn run(&self, options: &ExplainOptions) -> Result<Way> {
-        let (weights, diffusion) = (&self.session.weights, &self.session.checkpoint.diffusion);
-        let batch = self.batch.min(self.chosen.len()).max(1);
-        let new = Explainer::fitting(weights, diffusion, batch, options, self.session.set);
-        let mut explainer = pollster::block_on(new)?;
-        let outcomes = self.examiner.run(&mut explainer, &self.chosen, options.seed, self.quiet)?;
-        Ok(Way {
-            options: options.clone(),
-            steps: [explainer.steps(), explainer.chain_steps()],
-            means: figures::means(outcomes.rows.iter()),
-            frechet: self.frechet(&outcomes.counterfactuals)?,
-            outcomes,
-        })
+/// Explains a part of the chosen images in one way: a table of what came of each.
+fn explain(
+    task: &Task<'_>,
+    examiner: &Examiner<'_>,
+    chosen: &Chosen,
+    judge: Option<&Judge>,
+    options: &ExplainOptions,
+) -> Result<(Method, Table)> {
+    let session = task.session;
+    let (weights, diffusion) = (&session.weights, &session.checkpoint.diffusion);
+    let batch = task.options.batch.min(chosen.len()).max(1);
+    let new = Explainer::fitting(weights, diffusion, batch, options, session.set);
+    let mut explainer = pollster::block_on(new)?;
+    let range = task.shard.range(chosen.len(), group(batch, 1));
+    let run = Run { seed: options.seed, first: range.start, batch, quiet: task.quiet };
+    let found = examiner.run(&mut explainer, &chosen.part(range.clone()), run)?;
+    let method = Method {
+        name: options.method.name().to_owned(),
+        words: how::words(options),
+        noise: options.noise,
+        respacing: options.respacing.clone(),
+        steps: explainer.steps(),
+        chain_steps: explainer.chain_steps(),
+        seed: options.seed.0,
+    };
+    let seconds = vec![found.seconds; range.len()];
+    let table =
+        Table::new(chosen.len(), range).with_rows("rows", &found.rows)?.with_f64("seconds", seconds)?;
+    Ok((method, with_features(table, judge, &found.counterfactuals)?))
+}
+
+/// Adds what a judge sees in the images \[N,C,H,W\] of a table.
+fn with_features(table: Table, judge: Option<&Judge>, images: &[f32]) -> Result<Table> {
+    match judge {
+        Some(judge) if !table.is_empty() => table.with_f32(FEATURES, judge.features(images)?),
+        _ => Ok(table),
+    }
+}
+
+/// Explains as many images as are asked for, in every way that is.
+pub(super) fn rows(task: &Task<'_>, part: &mut Part) -> Result<()> {
+    let Some(wanted) = task.wanted else {
+        return part.state(FACTS, Value::Null);
+    };
+    let (session, options, judge) = (task.session, task.options, wanted.judge.as_ref());
+    let (count, skip) = (options.counterfactuals, options.which.skip);
+    // Which images, and towards what, is decided over all of them.
+    let chosen = Chosen::new(session, &task.split.test, count, skip, wanted.towards)?;
+    let likes = judge.map(|_| Likes::of(&task.split.train, &chosen.targets)).transpose()?;
+    if let (Some(judge), Some(likes)) = (judge, &likes) {
+        let range = task.shard.range(likes.rows.len(), 1);
+        let images = task.split.train.images_f32(&likes.rows[range.clone()]);
+        part.put(LIKES, with_features(Table::new(likes.rows.len(), range), Some(judge), &images)?);
+        let range = task.shard.range(chosen.len(), 1);
+        let images = chosen.part(range.clone()).images;
+        part.put(ORIGINALS, with_features(Table::new(chosen.len(), range), Some(judge), &images)?);
+    }
+    let examiner = Examiner::new(session, judge, true)?;
+    let other = match &wanted.against {
+        Some(Against::Method(options)) => Some(options),
+        _ => None,
+    };
+    let mut methods = Vec::new();
+    for (name, options) in WAYS.into_iter().zip(std::iter::once(&wanted.options).chain(other)) {
+        let (method, table) = explain(task, &examiner, &chosen, judge, options)?;
+        part.put(name, table);
+        methods.push(method);
+    }
+    let earlier = match &wanted.against {
+        Some(Against::Earlier(earlier)) => Some(earlier.clone()),
+        _ => None,
+    };
+    let facts = Facts {
+        per_class: count,
+        skip,
+        towards: wanted.towards.words(session.config()),
+        methods,
+        judge: judge.map(|judge| judge.identity.clone()),
+        likes,
+        earlier,
+    };
+    part.state(FACTS, facts)
+}
+
+/// What images are to look like, in a judge's features, and how far the originals are from it.
+struct Likeness {
+    reference: Reference,
+    columns: usize,
+    /// Training images that were looked at.
+    images: usize,
+    /// Fréchet distance of the images as they are; `None` of a single one.
+    originals: Option<f64>,
+}
+
+impl Likeness {
+    fn of(likes: &Likes, part: &mut Part) -> Result<Likeness> {
+        let (features, columns) = part.take(LIKES)?.f32s(FEATURES)?;
+        let reference = likes.reference(&features, columns)?;
+        let mut likeness = Likeness { reference, columns, images: likes.rows.len(), originals: None };
+        likeness.originals = likeness.distance(&part.take(ORIGINALS)?.f32s(FEATURES)?.0)?;
+        Ok(likeness)
     }
 
-    /// How far images are from those of the target classes; `None` without a judge, and of a single image.
-    fn frechet(&self, images: &[f32]) -> Result<Option<f64>> {
-        match &self.likeness {
-            Some((judge, likeness)) if self.chosen.len() > 1 => likeness.distance(judge, images).map(Some),
-            _ => Ok(None),
+    /// How far images are, by their features \[N,columns\]; `None` of a single one.
+    fn distance(&self, features: &[f32]) -> Result<Option<f64>> {
+        if features.len() <= self.columns {
+            return Ok(None);
         }
+        self.reference.distance(&Gaussian::of(features, self.columns)?).map(Some)
     }
 }
 
@@ -156,57 +267,55 @@ fn pairs(rows: &[Outcome]) -> Pairs<'_> {
 }
 
 /// Everything about counterfactuals.
-pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
-    let Some(wanted) = task.wanted else {
+pub(super) fn figures(part: &mut Part, _quiet: bool) -> Result<Measured> {
+    let Some(facts) = part.fact::<Option<Facts>>(FACTS)? else {
         return Ok(Measured::new(json!({ "counterfactuals": null }), Vec::new()));
     };
-    let (session, options, judge) = (task.session, task.options, wanted.judge.as_ref());
-    let (count, skip) = (options.counterfactuals, options.which.skip);
-    let chosen = Chosen::new(session, &task.split.test, count, skip, wanted.towards)?;
-    let likeness = |judge: &'_ Judge| judge.likeness(&task.split.train, &chosen.targets);
-    let likeness = match judge {
-        Some(judge) => Some((judge, likeness(judge)?)),
-        None => None,
-    };
-    let examiner = Examiner::new(session, judge, true)?;
-    let bench = Bench { session, chosen, examiner, likeness, batch: options.batch, quiet: task.quiet };
-    let way = bench.run(&wanted.options)?;
-    let other = match &wanted.against {
-        Some(Against::Method(options)) => Some(bench.run(options)?),
+    let config = Ground::of(part)?.config;
+    let likeness = facts.likes.as_ref().map(|likes| Likeness::of(likes, part)).transpose()?;
+    let mut ways = Vec::new();
+    for (name, method) in WAYS.into_iter().zip(&facts.methods) {
+        let mut table = part.take(name)?;
+        let rows: Vec<Outcome> = table.rows("rows")?;
+        let (seconds, _) = table.f64s("seconds")?;
+        let frechet = match &likeness {
+            Some(likeness) => likeness.distance(&table.f32s(FEATURES)?.0)?,
+            None => None,
+        };
+        ways.push(Way {
+            method: method.clone(),
+            means: figures::means(rows.iter()),
+            seconds: seconds.iter().sum::<f64>() / seconds.len().max(1) as f64,
+            frechet,
+            rows,
+        });
+    }
+    let mut ways = ways.into_iter();
+    let way = ways.next().ok_or_else(|| Error::config("counterfactuals", "are of no method"))?;
+    let other = ways.next();
+    let compared = match (&facts.earlier, &other) {
+        (Some(then), _) => Some((then.method.clone(), Comparison::of(&way.sides(), &then.sides)?)),
+        (_, Some(other)) => Some((other.method.words.clone(), Comparison::of(&way.sides(), &other.sides())?)),
         _ => None,
     };
-    let compared = match (&wanted.against, &other) {
-        (Some(Against::Earlier(then)), _) => {
-            Some((then.method.clone(), Comparison::of(&way.sides(), &then.sides)?))
-        }
-        (_, Some(other)) => Some((how::words(&other.options), Comparison::of(&way.sides(), &other.sides())?)),
-        _ => None,
-    };
-    let originals = bench.frechet(&bench.chosen.images)?;
-    let report = Report { task, wanted, bench: &bench, way, other, compared, originals };
+    let report = Report { config, facts, likeness, way, other, compared };
     Ok(Measured::new(json!({ "counterfactuals": report.json() }), report.lines()))
 }
 
 /// All that was found.
-struct Report<'a> {
-    task: &'a Task<'a>,
-    wanted: &'a Wanted,
-    bench: &'a Bench<'a>,
+struct Report {
+    config: ModelConfig,
+    facts: Facts,
+    likeness: Option<Likeness>,
     way: Way,
     other: Option<Way>,
     compared: Option<(String, Comparison)>,
-    /// Fréchet distance of the images as they are.
-    originals: Option<f64>,
 }
 
-impl Report<'_> {
-    fn config(&self) -> &ModelConfig {
-        self.task.session.config()
-    }
-
+impl Report {
     fn json(&self) -> Value {
-        let name = |class: usize| self.config().class_name(class);
-        let pairs = pairs(&self.way.outcomes.rows);
+        let name = |class: usize| self.config.class_name(class);
+        let pairs = pairs(&self.way.rows);
         let pairs: Vec<Value> = pairs
             .iter()
             .map(|((from, to), rows)| {
@@ -217,19 +326,19 @@ impl Report<'_> {
                 })
             })
             .collect();
-        let judge = self.bench.likeness.as_ref().map(|(judge, likeness)| {
+        let judge = self.facts.judge.as_ref().zip(self.likeness.as_ref()).map(|(identity, likeness)| {
             json!({
-                "identity": judge.identity, "training_images": likeness.images, "frechet_originals": self.originals,
+                "identity": identity, "training_images": likeness.images, "frechet_originals": likeness.originals,
             })
         });
         let against = self.compared.as_ref().map(|(words, comparison)| {
             json!({ "words": words, "comparison": comparison, "way": self.other.as_ref().map(Way::json) })
         });
         let mut all = self.way.json();
-        let options = self.task.options;
+        let Facts { per_class, skip, towards, .. } = &self.facts;
         let more = json!({
-            "images": self.bench.chosen.len(), "per_class": options.counterfactuals, "skip": options.which.skip,
-            "towards": self.wanted.towards.words(self.config()), "pairs": pairs, "judge": judge, "against": against,
+            "images": self.way.rows.len(), "per_class": per_class, "skip": skip, "towards": towards, "pairs": pairs,
+            "judge": judge, "against": against,
         });
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
@@ -238,21 +347,19 @@ impl Report<'_> {
     }
 
     fn lines(&self) -> Vec<String> {
-        let options = self.task.options;
-        let skipped = match options.which.skip {
+        let Facts { per_class, towards, .. } = &self.facts;
+        let skipped = match self.facts.skip {
             0.0 => String::new(),
             skip => format!(" after the first {:.1} % of the test images", 100.0 * skip),
         };
         let mut lines = vec![format!(
-            "{} counterfactuals, up to {} of each class{skipped}, towards {}",
-            self.bench.chosen.len(),
-            options.counterfactuals,
-            self.wanted.towards.words(self.config())
+            "{} counterfactuals, up to {per_class} of each class{skipped}, towards {towards}",
+            self.way.rows.len(),
         )];
         let ways: Vec<&Way> = std::iter::once(&self.way).chain(&self.other).collect();
         lines.extend(ways.iter().map(|way| format!("  {}", way.words())));
-        if let Some((judge, _)) = &self.bench.likeness {
-            lines.push(format!("  judge, which never guides: {}", judge.identity.words()));
+        if let Some(judge) = &self.facts.judge {
+            lines.push(format!("  judge, which never guides: {}", judge.words()));
         }
         lines.extend(self.table(&ways));
         if let Some((words, comparison)) = &self.compared {
@@ -266,12 +373,12 @@ impl Report<'_> {
     /// All figures with their standard errors, a column for each way.
     fn table(&self, ways: &[&Way]) -> Vec<String> {
         let mut rows: Vec<(String, Vec<String>)> = Vec::new();
-        let head = ways.iter().map(|way| way.options.method.name().to_owned()).collect();
+        let head = ways.iter().map(|way| way.method.name.clone()).collect();
         rows.push(("mean ± standard error".into(), head));
         for (place, figure) in FIGURES.iter().enumerate() {
             let cell = |way: &&Way| {
                 way.means[place].as_ref().map(|mean| {
-                    let part = if mean.count == self.bench.chosen.len() {
+                    let part = if mean.count == self.way.rows.len() {
                         String::new()
                     } else {
                         format!(" of {}", mean.count)
@@ -287,9 +394,9 @@ impl Report<'_> {
         }
         rows.push((
             "seconds an image".into(),
-            ways.iter().map(|way| format!("{:.2}", way.outcomes.seconds)).collect(),
+            ways.iter().map(|way| format!("{:.2}", way.seconds)).collect(),
         ));
-        if let (Some((_, likeness)), Some(originals)) = (&self.bench.likeness, self.originals) {
+        if let Some((likeness, originals)) = self.likeness.as_ref().and_then(|l| Some((l, l.originals?))) {
             let distance = |way: &&Way| way.frechet.map_or("–".into(), |distance| format!("{distance:.3}"));
             rows.push(("Fréchet distance to the target classes".into(), ways.iter().map(distance).collect()));
             let words = format!("  of the originals; {} training images", likeness.images);
@@ -317,9 +424,9 @@ impl Report<'_> {
             ("cout", "COUT"),
             ("judge_agrees", "judge"),
         ];
-        let pairs = pairs(&self.way.outcomes.rows);
+        let pairs = pairs(&self.way.rows);
         let name = |(from, to): &(usize, usize)| {
-            let [from, to] = [from, to].map(|class| self.config().class_name(*class));
+            let [from, to] = [from, to].map(|class| self.config.class_name(*class));
             format!("{from} → {to}")
         };
         let names: Vec<String> = pairs.keys().map(name).collect();

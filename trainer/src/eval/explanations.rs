@@ -84,7 +84,43 @@ pub fn explain_requests(
     Ok(made)
 }
 
-/// As [`explain_requests`], with noise of rows from `first_row` on; `bar` shows the steps.
+/// Batches that are explained together: an answer's last bits may depend on how many are at work at once, since plans of other widths
+/// may run other kernels, so whoever explains many images, or a part of them, does so in the same groups.
+const BATCHES: usize = 4;
+
+/// Images that are explained together, of `batch` answers at a time and `variants` answers of each.
+pub fn group(batch: usize, variants: usize) -> usize {
+    (BATCHES * batch / variants.max(1)).max(1)
+}
+
+/// Moves `images` \[N,C,H,W\] to their `targets`, in groups of `group`; `quiet` shows no progress. Image `i` has the noise of row
+/// `first_row + i`.
+///
+/// # Errors
+/// As [`explain_towards`].
+pub fn explain_each(
+    explainer: &mut Explainer,
+    images: &[f32],
+    targets: &[Target],
+    (seed, first_row): (Seed, usize),
+    group: usize,
+    quiet: bool,
+) -> Result<Vec<Explanation>> {
+    let bar = steps(quiet);
+    let len = images.len() / targets.len().max(1);
+    let mut made = Vec::with_capacity(targets.len());
+    for (number, targets) in targets.chunks(group).enumerate() {
+        let first = number * group;
+        let request = |(image, target): (usize, &Target)| Request { image, target: *target, seed };
+        let requests: Vec<Request> = targets.iter().enumerate().map(request).collect();
+        let images = &images[first * len..][..targets.len() * len];
+        made.extend(answer(explainer, images, &requests, (first_row + first) as u32, &bar)?);
+    }
+    bar.finish_and_clear();
+    Ok(made)
+}
+
+/// Answers `requests` about `images` \[N,C,H,W\], in their order, with noise of rows from `first_row` on; `bar` shows the steps.
 fn answer(
     explainer: &mut Explainer,
     images: &[f32],
@@ -92,10 +128,11 @@ fn answer(
     first_row: u32,
     bar: &ProgressBar,
 ) -> Result<Vec<Explanation>> {
+    let before = bar.position();
     let mut step = |progress: Progress| {
         // Images that do not reach their target at once take more steps.
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
+        bar.set_length(before + progress.total as u64);
+        bar.set_position(before + progress.done as u64);
         go_on()
     };
     pollster::block_on(explainer.explain(images, requests, first_row, Watch::Progress(&mut step)))

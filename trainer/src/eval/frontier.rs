@@ -3,7 +3,7 @@
 
 use super::chosen::Chosen;
 use super::figures;
-use super::outcome::Examiner;
+use super::outcome::{Examiner, Run};
 use crate::io::session::Session;
 use crate::metrics::statistics::Mean;
 use duet::explain::{ExplainOptions, Explainer, Local, Method, Paper};
@@ -173,7 +173,8 @@ impl Runner<'_> {
         let reused =
             Explainer::reuse(&mut self.explainer, weights, diffusion, batch, options, self.session.set);
         let explainer = pollster::block_on(reused)?;
-        let outcomes = self.examiner.run(explainer, self.chosen, options.seed, self.quiet)?;
+        let run = Run { seed: options.seed, first: 0, batch, quiet: self.quiet };
+        let outcomes = self.examiner.run(explainer, self.chosen, run)?;
         let means = figures::means(outcomes.rows.iter());
         Ok(Point { way, strength, means, seconds: outcomes.seconds })
     }

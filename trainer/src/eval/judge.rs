@@ -174,19 +174,30 @@ impl Judge {
     pub fn columns(&self) -> usize {
         self.features.columns()
     }
+}
 
-    /// Training images as they should look: for each of `targets` [`NEIGHBOURS`] of its class, in the data's order, those of a
-    /// class from its first one on again where there are too few.
+/// Which training images counterfactuals should look like: for each target [`NEIGHBOURS`] of its class, in the data's order, those of a
+/// class from its first one on again where there are too few.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Likes {
+    /// Rows of the training images, class by class.
+    pub rows: Vec<usize>,
+    /// Of each class its images among them, and how many there should be.
+    classes: Vec<[usize; 2]>,
+}
+
+impl Likes {
+    /// Of counterfactuals towards `targets`.
     ///
     /// # Errors
-    /// A class without training images; device errors.
-    pub fn likeness(&self, train: &Dataset, targets: &[usize]) -> Result<Likeness> {
+    /// A class without training images.
+    pub fn of(train: &Dataset, targets: &[usize]) -> Result<Likes> {
         let mut wanted: BTreeMap<usize, usize> = BTreeMap::new();
         for target in targets {
             *wanted.entry(*target).or_default() += NEIGHBOURS;
         }
         let truths = train.classes()?;
-        let (mut rows, mut seen) = (Vec::new(), 0);
+        let mut likes = Likes { rows: Vec::new(), classes: Vec::new() };
         for (class, count) in wanted {
             let of_class = (0..truths.len()).filter(|row| truths[*row] as usize == class);
             let of_class: Vec<usize> = of_class.take(count).collect();
@@ -195,32 +206,30 @@ impl Judge {
                 let detail = format!("have no training images of {name} to compare counterfactuals with");
                 return Err(Error::config("data", detail));
             }
-            let columns = self.columns();
-            let features = self.features(&train.images_f32(&of_class))?;
-            seen += of_class.len();
-            for at in 0..count {
-                let row = at % of_class.len();
-                rows.extend_from_slice(&features[row * columns..][..columns]);
-            }
+            likes.classes.push([of_class.len(), count]);
+            likes.rows.extend(of_class);
         }
-        Ok(Likeness { reference: Reference::new(Gaussian::of(&rows, self.columns())?)?, images: seen })
+        Ok(likes)
     }
-}
 
-/// What counterfactuals should look like, in a judge's features.
-pub struct Likeness {
-    reference: Reference,
-    /// Training images that were looked at.
-    pub images: usize,
-}
-
-impl Likeness {
-    /// Fréchet distance of images \[N,C,H,W\].
+    /// What counterfactuals are compared with, by the features \[N,columns\] of these images.
     ///
     /// # Errors
-    /// Fewer than two images; device errors.
-    pub fn distance(&self, judge: &Judge, images: &[f32]) -> Result<f64> {
-        self.reference.distance(&Gaussian::of(&judge.features(images)?, judge.columns())?)
+    /// [`Error::Shape`] where there are fewer; features that are not finite.
+    pub fn reference(&self, features: &[f32], columns: usize) -> Result<Reference> {
+        let mut rows = Vec::new();
+        let mut first = 0;
+        for [there, count] in &self.classes {
+            for at in 0..*count {
+                let row = (first + at % there.max(&1)) * columns;
+                let row = features.get(row..row + columns);
+                rows.extend_from_slice(
+                    row.ok_or_else(|| Error::shape("judge", "features of too few images"))?,
+                );
+            }
+            first += there;
+        }
+        Reference::new(Gaussian::of(&rows, columns)?)
     }
 }
 

@@ -22,11 +22,14 @@ pub mod row;
 pub mod solvers;
 pub mod unlike;
 
-use crate::cli::Eval;
+use crate::cli::{Eval, Shard};
 use crate::data::Split;
 use crate::io::session::Session;
+use crate::shard::Part;
 use counterfactuals::Wanted;
 use duet::Result;
+use duet::model::ModelConfig;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What a metric found.
@@ -58,11 +61,64 @@ pub struct Task<'a> {
     pub wanted: Option<&'a Wanted>,
     /// Whether no progress is shown.
     pub quiet: bool,
+    /// Which part of the images.
+    pub shard: Shard,
 }
 
-/// Measures a model.
-pub type Measure = fn(task: &Task<'_>) -> Result<Measured>;
+impl Task<'_> {
+    /// Whether it is of all images.
+    pub fn whole(&self) -> bool {
+        self.shard == Shard::WHOLE
+    }
+}
+
+/// Something to measure, in two steps: rows of images, of which others may have a part, then figures of all rows.
+pub struct Measure {
+    /// Computes the rows of the task's images and notes what their figures need beside them.
+    pub rows: fn(&Task<'_>, &mut Part) -> Result<()>,
+    /// Figures of what [`Measure::rows`] noted, of all images, and whether no progress is shown. They need no device, model or data.
+    pub figures: fn(&mut Part, bool) -> Result<Measured>,
+}
+
+/// What all figures of `duet eval` need to know of the model and the data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ground {
+    /// The model.
+    pub config: ModelConfig,
+    /// Images of the test set.
+    pub test_images: usize,
+}
+
+impl Ground {
+    const NAME: &str = "ground";
+
+    /// Notes it.
+    ///
+    /// # Errors
+    /// None that a model has.
+    pub fn note(task: &Task<'_>, part: &mut Part) -> Result<()> {
+        let ground = Ground { config: task.session.config().clone(), test_images: task.split.test.len() };
+        part.state(Self::NAME, ground)
+    }
+
+    /// As it was noted.
+    ///
+    /// # Errors
+    /// A part without it.
+    pub fn of(part: &Part) -> Result<Ground> {
+        part.fact(Self::NAME)
+    }
+
+    /// Names of all classes.
+    pub fn names(&self) -> Vec<String> {
+        (0..self.config.num_classes).map(|class| self.config.class_name(class)).collect()
+    }
+}
 
 /// Every metric of `duet eval`, in the order of its output.
-pub static MEASURES: [Measure; 4] =
-    [accuracy::measure, noise_error::measure, counterfactuals::measure, generated::measure];
+pub static MEASURES: [Measure; 4] = [
+    Measure { rows: accuracy::rows, figures: accuracy::figures },
+    Measure { rows: noise_error::rows, figures: noise_error::figures },
+    Measure { rows: counterfactuals::rows, figures: counterfactuals::figures },
+    Measure { rows: generated::rows, figures: generated::figures },
+];

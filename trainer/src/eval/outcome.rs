@@ -1,14 +1,14 @@
 //! What came of each counterfactual, measured.
 
 use super::chosen::Chosen;
-use super::explanations::explain_requests;
+use super::explanations::{explain_each, group};
 use super::judge::Judge;
 use crate::io::session::{Session, interrupted};
 use crate::metrics::change::{Change, Pair};
 use crate::metrics::cout::Insertion;
-use duet::explain::{Explainer, Explanation, Passes, Request};
+use duet::explain::{Explainer, Explanation, Passes};
 use duet::infer::ImageClassifier;
-use duet::model::argmax;
+use duet::model::{Target, argmax};
 use duet::picture::value;
 use duet::rng::Seed;
 use duet::{Error, Result};
@@ -34,7 +34,7 @@ pub struct Opinion {
 }
 
 /// One image.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Row of the test set.
     pub image: usize,
@@ -74,6 +74,19 @@ pub struct Outcomes {
     pub seconds: f64,
 }
 
+/// How chosen images are explained.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Seed of the noise.
+    pub seed: Seed,
+    /// The first image's place among all: the noise of an image is that of its place.
+    pub first: usize,
+    /// Images at a time.
+    pub batch: usize,
+    /// Whether no progress is shown.
+    pub quiet: bool,
+}
+
 /// What measures counterfactuals.
 pub struct Examiner<'a> {
     session: &'a Session,
@@ -93,21 +106,18 @@ impl<'a> Examiner<'a> {
         Ok(Examiner { session, classifier, judge, cout })
     }
 
-    /// Explains the chosen images and measures what comes of them. The noise of an image is that of its place among them.
+    /// Explains the chosen images and measures what comes of them.
     ///
     /// # Errors
     /// [`Error::Aborted`] after Ctrl-C; a counterfactual that is not finite; device errors.
-    pub fn run(
-        &self,
-        explainer: &mut Explainer,
-        chosen: &Chosen,
-        seed: Seed,
-        quiet: bool,
-    ) -> Result<Outcomes> {
-        let request = |(image, class): (usize, &usize)| Request { image, target: (*class).into(), seed };
-        let requests: Vec<Request> = chosen.targets.iter().enumerate().map(request).collect();
+    pub fn run(&self, explainer: &mut Explainer, chosen: &Chosen, run: Run) -> Result<Outcomes> {
+        if chosen.is_empty() {
+            return Ok(Outcomes { rows: Vec::new(), counterfactuals: Vec::new(), seconds: 0.0 });
+        }
+        let Run { seed, first, batch, quiet } = run;
+        let targets: Vec<Target> = chosen.targets.iter().map(|class| (*class).into()).collect();
         let begin = Instant::now();
-        let all = explain_requests(explainer, &chosen.images, &requests, quiet)?;
+        let all = explain_each(explainer, &chosen.images, &targets, (seed, first), group(batch, 1), quiet)?;
         let seconds = begin.elapsed().as_secs_f64() / chosen.len().max(1) as f64;
         let counterfactuals: Vec<f32> = all.iter().flat_map(|made| &made.counterfactual).copied().collect();
         let opinions = self.judge.map(|judge| opinions(judge, chosen, &counterfactuals)).transpose()?;

@@ -9,7 +9,7 @@ use duet::typicality::Typicality;
 use serde::{Deserialize, Serialize};
 
 /// What classes are called, and how an image comes to have them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Names {
     /// By number.
     pub classes: Vec<String>,

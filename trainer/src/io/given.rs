@@ -8,6 +8,7 @@ use crate::io::session::Session;
 use duet::picture::{Fit, Preparation};
 use duet::typicality::Typicality;
 use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -30,8 +31,11 @@ pub fn load_mask(path: &Path, images: &Preparation) -> Result<Vec<f32>> {
 }
 
 /// What is to be said of one picture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Remarks {
-    preparation: Preparation,
+    /// Grey level of the ground it was laid on, and whether it was inverted.
+    ground: u8,
+    invert: bool,
     cut_off: f64,
     opposite_ground: bool,
     /// How like the training data it is; `None` where the model's file has nothing to compare with.
@@ -39,7 +43,7 @@ pub struct Remarks {
 }
 
 impl Remarks {
-    /// Of each of the pictures, as they were prepared.
+    /// Of each of the pictures, some of `all`, as they were prepared.
     ///
     /// # Errors
     /// Device errors.
@@ -48,11 +52,13 @@ impl Remarks {
         options: &PictureArgs,
         preparation: &Preparation,
         pictures: &[Prepared],
+        all: usize,
     ) -> Result<Vec<Remarks>> {
         let images: Vec<f32> = pictures.iter().flat_map(Prepared::values).collect();
-        let typicality = if options.no_typicality { None } else { session.typicality(&images)? };
+        let typicality = if options.no_typicality { None } else { session.typicality(&images, all)? };
         let remarks = |(i, picture): (usize, &Prepared)| Remarks {
-            preparation: *preparation,
+            ground: preparation.ground,
+            invert: preparation.invert,
             cut_off: picture.cut_off,
             opposite_ground: preparation.opposite_ground(&picture.levels),
             typicality: typicality.as_ref().and_then(|all| all.get(i)).copied(),
@@ -71,7 +77,7 @@ impl Remarks {
         let mut hints = Vec::new();
         // Pictures like the training data are right as they are, whatever their corners.
         if self.opposite_ground && self.typicality.is_none_or(|t| t.unlike) {
-            let Preparation { ground, invert, .. } = self.preparation;
+            let &Remarks { ground, invert, .. } = self;
             let corners = if ground < 128 { "light" } else { "dark" };
             let ground = match ground {
                 0 => "black".to_owned(),
@@ -124,11 +130,10 @@ mod tests {
 
     #[test]
     fn hints_say_what_to_try() {
-        let preparation = Preparation::new(1, 8);
-        let remarks = Remarks { preparation, cut_off: 0.05, opposite_ground: true, typicality: None };
+        let remarks =
+            Remarks { ground: 0, invert: false, cut_off: 0.05, opposite_ground: true, typicality: None };
         assert_eq!(remarks.hints(), ["the corners are light, the model's ground is black: try --invert"]);
-        let inverted = Preparation { invert: true, ground: 255, ..preparation };
-        let remarks = Remarks { preparation: inverted, cut_off: 0.3, ..remarks };
+        let remarks = Remarks { invert: true, ground: 255, cut_off: 0.3, ..remarks };
         assert_eq!(
             remarks.hints(),
             [

@@ -7,6 +7,7 @@ use duet::{Error, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, Rgb, RgbImage};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Most pixels of a picture: 200 MB while it is drawn. It is wider than any screen long before.
@@ -32,7 +33,7 @@ pub(super) const DARKER: Rgb<u8> = Rgb([33, 76, 180]);
 pub(super) const FAINT: f32 = 0.15;
 
 /// How images of one model are drawn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Grid {
     /// Channels.
     pub channels: usize,

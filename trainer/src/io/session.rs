@@ -149,11 +149,12 @@ impl Session {
         self.checkpoint.typicality_of(self.set == WeightSet::Averaged)
     }
 
-    /// How like the training data each of any number of images \[N,C,H,W\] is; `None` where the file does not say.
+    /// How like the training data each of any number of images \[N,C,H,W\] is, which are some of `all`; `None` where the file does not
+    /// say.
     ///
     /// # Errors
     /// Device errors.
-    pub fn typicality(&self, images: &[f32]) -> Result<Option<Vec<Typicality>>> {
+    pub fn typicality(&self, images: &[f32], all: usize) -> Result<Option<Vec<Typicality>>> {
         let Some(reference) = self.reference() else {
             return Ok(None);
         };
@@ -161,7 +162,8 @@ impl Session {
         let profiles = match self.profiles.get() {
             Some(profiles) => profiles,
             None => {
-                let batch = (images.len() / self.config().images(1).image_len()).clamp(1, PROFILE_BATCH);
+                // By all of them: a part of the images has the plan of all.
+                let batch = all.clamp(1, PROFILE_BATCH);
                 let new = NoiseProfiles::new(&self.weights, diffusion, protocol, batch, self.set);
                 let new = pollster::block_on(new)?;
                 self.profiles.get_or_init(|| new)

@@ -1,7 +1,7 @@
 //! How much a counterfactual changes its image, and where. All amounts are shares of the range of a value, 0 to 1; a pixel's
 //! is the largest of its channels', so that a colour picture is no more changed than a grey one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A pixel is changed where it differs by more than a tenth of the range.
 pub const CHANGED: f64 = 0.1;
@@ -28,7 +28,7 @@ pub struct Pair<'a> {
 }
 
 /// What changed in an image.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// Mean absolute difference of a value.
     pub mean: f64,

@@ -89,6 +89,21 @@ impl Prd {
         Prd { clusters: 20, runs: 10, angles: 1001, seed }
     }
 
+    /// Whether sets of `count` rows can be clustered so.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for fewer rows than clusters, or a count that is none.
+    pub fn check(&self, count: usize) -> Result<()> {
+        if self.clusters == 0 || count < self.clusters || self.runs == 0 {
+            let detail = format!(
+                "{} runs of {} clusters for {count} images a set; one or more of up to {count} are needed",
+                self.runs, self.clusters
+            );
+            return Err(Error::config("clusters", detail));
+        }
+        Ok(())
+    }
+
     /// The mean curve of two sets of rows \[N,columns\], equally many of each.
     ///
     /// # Errors
@@ -102,13 +117,7 @@ impl Prd {
             let detail = format!("PRD compares equally many, there are {count} real and {made} generated");
             return Err(Error::config("images", detail));
         }
-        if self.clusters == 0 || count < self.clusters || self.runs == 0 {
-            let detail = format!(
-                "{} runs of {} clusters for {count} images a set; one or more of up to {count} are needed",
-                self.runs, self.clusters
-            );
-            return Err(Error::config("clusters", detail));
-        }
+        self.check(count)?;
         let both = [generated, real].concat();
         let run = |run: usize| {
             let draws = Draws::new(self.seed, CLUSTERS, run as u32);

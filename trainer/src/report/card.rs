@@ -134,7 +134,7 @@ impl Card {
                     }
                 }
             }
-            p.honesty { (together(&sentence(&row.honesty(names, settings.method)))) "." }
+            p.honesty { (together(&sentence(&row.honesty(names, &settings.method)))) "." }
             @if let Some(judgement) = row.judgement(names) {
                 p.judge.(if row.judge.as_ref().is_some_and(|judge| judge.agrees) { "yes" } else { "no" }) {
                     "Judge: " (judgement)

@@ -6,6 +6,7 @@ use crate::eval::explanations::Verdict;
 use crate::eval::row::{Names, Row, percent};
 use duet::typicality::UNLIKE;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::{Deserialize, Serialize};
 
 /// Cards that are shown at a time, and there without the script: so many, however many images there are, does a browser lay
 /// out.
@@ -14,10 +15,10 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// How all images were explained.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// What made the page.
-    pub command: &'static str,
+    pub command: String,
     /// Name of the model's file.
     pub model: String,
     /// Share of the chain the images were noised by.
@@ -29,7 +30,7 @@ pub struct Settings {
     /// Answers for each image.
     pub variants: usize,
     /// The method's name.
-    pub method: &'static str,
+    pub method: String,
     /// The method in words.
     pub chain: String,
     /// Device's name.
@@ -131,7 +132,7 @@ pub fn page(settings: &Settings, cards: &[Card]) -> String {
             body {
                 main {
                     h1 { "What would have to change?" }
-                    p.lead { (lead(settings.method)) }
+                    p.lead { (lead(&settings.method)) }
                     (list("facts", results(settings, &rows)))
                     (list("facts small", circumstances(settings, &rows)))
                     details.how open[cards.len() <= PAGE] {
@@ -310,13 +311,13 @@ pub(super) mod tests {
 
     fn settings() -> Settings {
         Settings {
-            command: "duet explain --report",
+            command: "duet explain --report".into(),
             model: "m.safetensors".into(),
             noise: 0.2,
             steps: [10, 50],
             seed: 3,
             variants: 1,
-            method: "local",
+            method: "local".into(),
             chain: "local: strength 1.7 to 4.8".into(),
             device: "<card>".into(),
             names: Names {

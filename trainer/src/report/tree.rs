@@ -6,6 +6,7 @@
 //! Beside it lies what this command needs to go on after an interruption: `settings.json`, and in `explanations.jsonl` a line
 //! for each image, written after its pictures. An image without a line is made anew.
 
+use crate::cli::Shard;
 use crate::eval::row::Row;
 use crate::io::files::{Kind, make_folder, whole};
 use crate::io::render::{Grid, Palette};
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What tells a folder of ours from others'.
 const SETTINGS: &str = "settings.json";
@@ -85,7 +87,9 @@ pub struct Tree {
     root: PathBuf,
     results: PathBuf,
     grid: Grid,
+    /// Their list, and where it is.
     records: File,
+    list: PathBuf,
     /// What is there, by number.
     pub done: BTreeMap<usize, Record>,
 }
@@ -96,6 +100,32 @@ fn refuse(path: &Path, detail: impl Into<String>) -> Error {
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
     Kind::Table.refuse(path, error.to_string())
+}
+
+/// The list of the images of a tree, or of a part of them.
+fn records_name(shard: Option<Shard>) -> String {
+    match shard {
+        None => RECORDS.to_owned(),
+        Some(shard) => RECORDS.replace(".jsonl", &format!(".{}-of-{}.jsonl", shard.number(), shard.of())),
+    }
+}
+
+/// Begins the folder of an experiment, in one moment with its settings: of several processes the first one's stay.
+fn begin(all: &Path, results: &Path, settings: &Map<String, Value>) -> Result<()> {
+    make_folder(all)?;
+    let text = serde_json::to_string_pretty(settings).map_err(|error| failed(results, error))?;
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let new = all.join(format!(".new-{}-{moment:x}", std::process::id()));
+    make_folder(&new)?;
+    Kind::Table.write(&new.join(SETTINGS), text.as_bytes())?;
+    let Err(error) = std::fs::rename(&new, results) else { return Ok(()) };
+    // Another process was first: its folder is there, with its settings, and this one goes.
+    let gone = std::fs::remove_dir_all(&new);
+    if results.join(SETTINGS).exists() {
+        gone.map_err(|error| failed(&new, error))
+    } else {
+        Err(failed(results, error))
+    }
 }
 
 /// The settings in a folder of an experiment; `None` where there are none.
@@ -118,13 +148,28 @@ fn other(there: &Map<String, Value>, wanted: &Map<String, Value>, names: &[&str]
 }
 
 impl Tree {
+    /// As [`Tree::open_part`], of all images.
+    ///
+    /// # Errors
+    /// As it.
+    pub fn open(root: &Path, experiment: &str, grid: Grid, settings: &Map<String, Value>) -> Result<Tree> {
+        Self::open_part(root, experiment, grid, settings, None)
+    }
+
     /// Begins the tree of an experiment in the folder `root`, or goes on with it: where it is there with the same `settings`, an
-    /// object, [`Tree::done`] is what it has.
+    /// object, [`Tree::done`] is what it has of these images. Parts of them have lists of their own, so that several processes can
+    /// write into one tree.
     ///
     /// # Errors
     /// [`Error::Config`] for a name that is no name of a folder; [`Error::Write`] for a folder that holds something else, other
     /// settings, or is being written by another process.
-    pub fn open(root: &Path, experiment: &str, grid: Grid, settings: &Map<String, Value>) -> Result<Tree> {
+    pub fn open_part(
+        root: &Path,
+        experiment: &str,
+        grid: Grid,
+        settings: &Map<String, Value>,
+        shard: Option<Shard>,
+    ) -> Result<Tree> {
         if Path::new(experiment).file_name().is_none_or(|name| name != experiment) {
             let detail = format!("{experiment:?} is no name of a folder");
             return Err(Error::config("experiment", detail));
@@ -143,6 +188,10 @@ impl Tree {
             }
         }
         let names: Vec<&str> = settings.keys().map(String::as_str).collect();
+        let theirs = root.join("Original").exists() && !all.exists();
+        if !results.exists() && !theirs {
+            begin(&all, &results, settings)?;
+        }
         match settings_of(&results)? {
             Some(there) => {
                 if let Some(difference) = other(&there, settings, &names) {
@@ -153,18 +202,13 @@ impl Tree {
                     return Err(refuse(&results, detail));
                 }
             }
-            None if results.exists() || (root.join("Original").exists() && !all.exists()) => {
+            None => {
                 let detail = "is there already and not of `duet explain --all`, which would mix with it; choose another \
                               --out or --experiment";
                 return Err(refuse(if results.exists() { &results } else { root }, detail));
             }
-            None => {
-                make_folder(&results)?;
-                let text = serde_json::to_string_pretty(settings).map_err(|error| failed(&results, error))?;
-                Kind::Table.write(&results.join(SETTINGS), text.as_bytes())?;
-            }
         }
-        let path = results.join(RECORDS);
+        let path = results.join(records_name(shard));
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut records = open.map_err(|error| failed(&path, error))?;
         if let Err(TryLockError::WouldBlock) = records.try_lock() {
@@ -175,7 +219,7 @@ impl Tree {
         // What a killed process left of a line goes.
         let cut = records.set_len(whole as u64).and_then(|()| records.seek(SeekFrom::End(0)));
         cut.map_err(|error| failed(&path, error))?;
-        Ok(Tree { root: root.to_owned(), results, grid, records, done })
+        Ok(Tree { root: root.to_owned(), results, grid, list: path, records, done })
     }
 
     /// The folder of the experiment.
@@ -234,13 +278,13 @@ impl Tree {
             let path = self.place(&record, "Info").join(format!("{:07}.txt", record.number));
             write(&path, info(&record).as_bytes(), Kind::Table)?;
         }
-        let path = self.results.join(RECORDS);
+        let path = &self.list;
         // The map lies beside it as a picture.
         let row = Row { stability: None, ..record.row };
         let record = Record { row, ..record };
-        let mut line = serde_json::to_string(&record).map_err(|error| failed(&path, error))?;
+        let mut line = serde_json::to_string(&record).map_err(|error| failed(path, error))?;
         line.push('\n');
-        self.records.write_all(line.as_bytes()).map_err(|error| failed(&path, error))?;
+        self.records.write_all(line.as_bytes()).map_err(|error| failed(path, error))?;
         self.done.insert(record.number, record);
         Ok(())
     }

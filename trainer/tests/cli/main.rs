@@ -32,6 +32,7 @@ mod readers;
 mod real_data;
 mod sampling;
 mod serving;
+mod shards;
 mod study;
 mod training;
 

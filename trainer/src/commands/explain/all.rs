@@ -1,153 +1,36 @@
 //! A whole data set: the tree that other people's evaluations read, a summary, a report.
 
-use super::{chain, explainer, judge, settings, shows_noised, targets};
-use crate::cli::{Cli, Explain};
-use crate::data::{Dataset, load_image, true_class};
-use crate::eval::explanations::{Noise, explain_towards, targets as chosen};
-use crate::eval::judge::Judge;
+use super::source::Source;
+use super::{ALL, chain, explainer, judge, settings, shows_noised, targets};
+use crate::cli::{Cli, Explain, Merge, Shard};
+use crate::eval::explanations::{Noise, explain_towards, group, targets as chosen};
+use crate::eval::judge::{Identity as Who, Judge};
 use crate::eval::row::{Names, Row, ask, percent};
 use crate::io::files::{self, Kind};
 use crate::io::given::preparation;
 use crate::io::output::{progress, say, tell};
-use crate::io::pictures;
 use crate::io::render::Grid;
 use crate::io::session::{Session, interrupted, watch_interrupts};
 use crate::report::card::{Card, Images};
 use crate::report::page::{Settings, page};
 use crate::report::summary::summary;
-use crate::report::tree::{Part, Parts, Record, Tree};
+use crate::report::tree::{Part as Picture, Parts, Record, Tree};
+use crate::shard::{Gathered, Part, Table, Target as Place};
 use duet::explain::{ExplainOptions, Explainer, Explanation, Variants};
-use duet::model::{Head, Labels, Target, UNLABELLED};
+use duet::model::Target;
 use duet::{Error, Result};
 use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Batches between two times that what was made is written: an interruption loses no more.
-const BATCHES: usize = 4;
 const REPORT: &str = "report.html";
 const SUMMARY: &str = "summary.json";
 
-/// What images are.
-enum Truths {
-    Classes(Vec<usize>),
-    /// Of each label, row after row.
-    Labels(Vec<bool>),
-}
-
-/// The images to explain.
-struct Source {
-    /// What they are called.
-    names: Vec<String>,
-    /// By which numbers their files are called.
-    numbers: Vec<usize>,
-    /// Grey levels \[N,C,H,W\].
-    levels: Vec<u8>,
-    truths: Truths,
-    classes: usize,
-}
-
-impl Source {
-    fn len(&self) -> usize {
-        self.numbers.len()
-    }
-
-    /// The images from `first` on, at most `count`, in −1..1.
-    fn images(&self, first: usize, count: usize) -> Vec<f32> {
-        let len = self.levels.len() / self.len().max(1);
-        let levels = self.levels.iter().skip(first * len).take(count * len);
-        levels.copied().map(duet::picture::value).collect()
-    }
-
-    /// The class of an image; of several labels whether it has the one of `class`.
-    fn truth(&self, index: usize, class: usize) -> usize {
-        match &self.truths {
-            Truths::Classes(classes) => classes[index],
-            Truths::Labels(labels) => usize::from(labels[index * self.classes + class]),
-        }
-    }
-
-    /// The same for people.
-    fn words(&self, index: usize, names: &Names) -> String {
-        match &self.truths {
-            Truths::Classes(classes) => names.name(classes[index]).to_owned(),
-            Truths::Labels(labels) => {
-                let row = &labels[index * self.classes..][..self.classes];
-                names.decision(&row.iter().map(|has| f32::from(u8::from(*has))).collect::<Vec<_>>())
-            }
-        }
-    }
-
-    /// A hash of all of it.
-    fn fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.levels);
-        for (index, number) in self.numbers.iter().enumerate() {
-            hasher.update(&(*number as u64).to_le_bytes());
-            let truths = match &self.truths {
-                Truths::Classes(_) => 1,
-                Truths::Labels(_) => self.classes,
-            };
-            (0..truths).for_each(|class| {
-                hasher.update(&(self.truth(index, class) as u64).to_le_bytes());
-            });
-        }
-        format!("blake3:{}", hasher.finalize().to_hex())
-    }
-
-    /// Of test images.
-    fn of_data(test: &Dataset, count: usize) -> Source {
-        let rows = test.spread(if count == 0 { test.len() } else { count });
-        let known = |row: &usize| match &test.labels {
-            Labels::Classes(classes) => classes[*row] != UNLABELLED,
-            Labels::MultiLabel(_) => true,
-        };
-        let rows: Vec<usize> = rows.into_iter().filter(known).collect();
-        let classes = test.class_names.len();
-        let truths = match &test.labels {
-            Labels::Classes(list) => Truths::Classes(rows.iter().map(|row| list[*row] as usize).collect()),
-            Labels::MultiLabel(list) => {
-                let row = |row: &usize| list[row * classes..][..classes].iter().map(|label| *label > 0.5);
-                Truths::Labels(rows.iter().flat_map(row).collect())
-            }
-        };
-        let levels = rows.iter().flat_map(|row| test.image(*row)).copied().collect();
-        let names = rows.iter().map(|row| format!("test image {row}")).collect();
-        Source { names, numbers: rows, levels, truths, classes }
-    }
-
-    /// Of pictures in files, whose classes must be known.
-    fn of_pictures(session: &Session, options: &Explain) -> Result<Source> {
-        let (config, preparation) = (session.config(), preparation(session, &options.picture.reading));
-        let given = pictures::expand(&options.images)?;
-        let classes = config.num_classes;
-        let (mut names, mut levels, mut truths) = (Vec::new(), Vec::new(), Vec::new());
-        for path in &given {
-            let class = true_class(path, config)?.and_then(|name| config.named_class(&name));
-            truths.push(class.ok_or_else(|| Error::Data {
-                path: path.clone(),
-                detail: "its class is not known, and --all sorts images by whether they are decided rightly: put it into \
-                         a folder called as its class, or list it in an index.json"
-                    .into(),
-            })?);
-            levels.extend(load_image(path, &preparation)?.levels);
-            let file = path.file_name().unwrap_or(path.as_os_str());
-            names.push(file.to_string_lossy().into_owned());
-        }
-        let truths = match config.head {
-            Head::Multiclass => Truths::Classes(truths),
-            Head::MultiLabel => Truths::Labels(
-                truths.iter().flat_map(|class| (0..classes).map(move |label| label == *class)).collect(),
-            ),
-        };
-        Ok(Source { numbers: (0..given.len()).collect(), names, levels, truths, classes })
-    }
-}
-
 /// What must be the same for a tree to be completed, as it is written beside it.
-fn identity(
+fn settings_of(
     options: &Explain,
     session: &Session,
     source: &Source,
@@ -221,7 +104,10 @@ impl Runner<'_> {
         }
         let typicality = match self.options.picture.no_typicality {
             true => None,
-            false => self.session.typicality(&images)?,
+            false => {
+                let all = group(self.options.batch, self.options.variants).min(self.source.len());
+                self.session.typicality(&images, all)?
+            }
         };
         // An image keeps its noise whatever was made before.
         let noise =
@@ -277,9 +163,9 @@ fn cards(tree: &Tree, settings: &Settings, grid: Grid, noised: bool) -> Result<V
     let changed = tree.done.values().filter(|record| !record.row.already);
     let card = |record: &Record| {
         let read = |part| tree.read(record, part);
-        let (original, counterfactual) = (read(Part::Original)?, read(Part::Counterfactual)?);
-        let noised = noised.then(|| read(Part::Noised)).transpose()?;
-        let stability = (!record.row.variants.is_empty()).then(|| read(Part::Stability)).transpose()?;
+        let (original, counterfactual) = (read(Picture::Original)?, read(Picture::Counterfactual)?);
+        let noised = noised.then(|| read(Picture::Noised)).transpose()?;
+        let stability = (!record.row.variants.is_empty()).then(|| read(Picture::Stability)).transpose()?;
         let stability: Option<Vec<f32>> =
             stability.map(|map| map.into_iter().map(|value| 0.5 * (value + 1.0)).collect());
         let images = Images {
@@ -294,7 +180,7 @@ fn cards(tree: &Tree, settings: &Settings, grid: Grid, noised: bool) -> Result<V
 }
 
 /// What is in the tree, in lines.
-fn say_summary(made: &Value, judge: Option<&Judge>) {
+fn say_summary(made: &Value, judge: Option<&Who>) {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     let count = |part: &str| number(&made[part]["images"]);
     let reached = |part: &str| (number(&made[part]["reached"]) * count(part)).round();
@@ -313,7 +199,7 @@ fn say_summary(made: &Value, judge: Option<&Judge>) {
     }
     if let Some(judge) = judge {
         let share = percent(number(&made["all"]["judge_agrees"]));
-        say!("the judge, which never guides, says the target of {share}: {}", judge.identity.words());
+        say!("the judge, which never guides, says the target of {share}: {}", judge.words());
     }
     say!(
         "mean change {}, {} of the pixels changed; {:.2} s per image",
@@ -333,12 +219,33 @@ fn check_folder(session: &Session, options: &Explain, root: &Path) -> Result<()>
     if data.kind.is_folder() { files::check_apart(root, &data.path) } else { Ok(()) }
 }
 
+/// What is known of all images beside what became of each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Facts {
+    settings: Settings,
+    judge: Option<Who>,
+    identity: Map<String, Value>,
+    experiment: String,
+    grid: Grid,
+    noised: bool,
+    /// Images that are to be explained.
+    count: usize,
+}
+
+impl Facts {
+    const NAME: &str = "explanations";
+}
+
+/// What became of each image.
+const TABLE: &str = "explanations";
+
 /// Explains a data set.
 ///
 /// # Errors
 /// As the command; [`Error::Aborted`] after Ctrl-C, when what is done is written.
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let root = options.out.as_deref().unwrap_or(Path::new("."));
+    let target = Place::of(&options.shard, ALL)?;
     let session = Session::open(arguments, &options.model)?;
     session.checkpoint.require_denoising()?;
     let (config, names) = (session.config(), Names::of(session.config()));
@@ -354,51 +261,107 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     }
     let wanted = targets::wanted(config, options, source.len())?;
     let grid = Grid { channels: config.in_channels, size: config.image_size, scale: 1 };
-    let identity = identity(options, &session, &source, &explain, judge.as_ref())?;
+    let identity = settings_of(options, &session, &source, &explain, judge.as_ref())?;
     watch_interrupts()?;
     let count = source.len();
     let explainer = explainer(&session, &explain, options.batch.min(count * options.variants))?;
-    let mut tree = Tree::open(root, &options.experiment, grid, &identity)?;
+    let shard = target.as_ref().map(|target| target.shard);
+    let mut tree = Tree::open_part(root, &options.experiment, grid, &identity, shard)?;
+    let chunk = group(options.batch, options.variants);
+    let range = shard.unwrap_or(Shard::WHOLE).range(count, chunk);
+    let of = range.len();
     if !tree.done.is_empty() && !arguments.json {
         let (folder, done) = (tree.results().display(), tree.done.len());
-        let others = if done < count { "the others are made now" } else { "nothing is left to do" };
-        tell!("duet: {folder}: {done} of {count} images are there, {others}");
+        let others = if done < of { "the others are made now" } else { "nothing is left to do" };
+        tell!("duet: {folder}: {done} of {of} images are there, {others}");
     }
     let mut runner =
         Runner { session: &session, options, explain: &explain, explainer, judge, source, wanted, names };
-    let bar = progress(count as u64, 0, "explaining {wide_bar} {pos}/{len} images {eta}", arguments.json);
-    let chunk = (BATCHES * options.batch / options.variants).max(1);
+    let bar = progress(of as u64, 0, "explaining {wide_bar} {pos}/{len} images {eta}", arguments.json);
     let mut outcome = Ok(());
-    for first in (0..count).step_by(chunk) {
-        outcome = runner.explain(&mut tree, first, chunk.min(count - first));
+    for first in range.clone().step_by(chunk) {
+        let end = range.end.min(first + chunk);
+        outcome = runner.explain(&mut tree, first, end - first);
         if outcome.is_err() {
             break;
         }
-        bar.set_position((first + chunk).min(count) as u64);
+        bar.set_position((end - range.start) as u64);
     }
     bar.finish_and_clear();
     session.close();
-    // What is done stays and can be seen, whatever ended it.
+    if interrupted() && !arguments.json {
+        let done = tree.done.len();
+        tell!("duet: {done} of {of} images are done; the same command completes them");
+    }
     let settings = settings(&session, options, &explain, &runner.explainer, runner.judge.as_ref());
-    let judge = runner.judge.as_ref().map(|judge| json!(judge.identity));
-    let made =
-        summary(tree.done.values(), count, &identity, judge, |class| runner.names.name(class).to_owned());
+    let facts = Facts {
+        settings,
+        judge: runner.judge.as_ref().map(|judge| judge.identity.clone()),
+        identity,
+        experiment: options.experiment.clone(),
+        grid,
+        noised: shows_noised(&explain),
+        count,
+    };
+    let Some(target) = target else {
+        // What is done stays and can be seen, whatever ended it.
+        finish(arguments, &tree, &facts)?;
+        return outcome;
+    };
+    outcome?;
+    let numbers = &runner.source.numbers[range.clone()];
+    let records: Vec<&Record> = numbers.iter().filter_map(|number| tree.done.get(number)).collect();
+    let settings = Settings { device: String::new(), ..facts.settings.clone() };
+    let mut part = Part::default();
+    part.put(TABLE, Table::new(count, range).with_rows("rows", &records)?);
+    part.state(Facts::NAME, Facts { settings, ..facts })?;
+    let of = super::identity(arguments, options, &session, ALL)?.with("data", runner.source.fingerprint());
+    target.write(arguments, &session, of, json!({ "out": root }), &part)
+}
+
+/// Completes a tree that was made in parts: its list, the summary, the report.
+///
+/// # Errors
+/// A tree of something else, or that lacks pictures; files that cannot be written.
+pub fn merge(arguments: &Cli, options: &Merge, mut all: Gathered) -> Result<()> {
+    let root =
+        all.output("out", options.out.as_deref()).ok_or_else(|| Error::config("out", "is not named"))?;
+    let mut facts: Facts = all.part.fact(Facts::NAME)?;
+    facts.settings.device = all.adapters.clone();
+    let records: Vec<Record> = all.part.take(TABLE)?.rows("rows")?;
+    let there = root.join("Results").join(&facts.experiment);
+    if !there.is_dir() {
+        let detail = "is not there: give the tree that the parts were written into as --out (of several machines put all folders \
+                      of that name together)";
+        return Err(Kind::Table.refuse(&there, detail));
+    }
+    let mut tree = Tree::open(&root, &facts.experiment, facts.grid, &facts.identity)?;
+    for record in records {
+        if !tree.done.contains_key(&record.number) {
+            tree.add(record, None)?;
+        }
+    }
+    finish(arguments, &tree, &facts)
+}
+
+/// Writes and tells what is in a tree.
+fn finish(arguments: &Cli, tree: &Tree, facts: &Facts) -> Result<()> {
+    let Facts { settings, judge, identity, count, noised, grid, .. } = facts;
+    let of_judge = judge.as_ref().map(|judge| json!(judge));
+    let name = |class| settings.names.name(class).to_owned();
+    let made = summary(tree.done.values(), *count, identity, of_judge, name);
     let text =
         serde_json::to_string_pretty(&made).map_err(|error| Error::config("json", error.to_string()))?;
     let summary = tree.write(SUMMARY, Kind::Table, text.as_bytes())?;
-    let cards = cards(&tree, &settings, grid, shows_noised(&explain))?;
-    let report = tree.write(REPORT, Kind::Report, page(&settings, &cards).as_bytes())?;
-    if interrupted() && !arguments.json {
-        let done = tree.done.len();
-        tell!("duet: {done} of {count} images are done; the same command completes them");
-    }
+    let cards = cards(tree, settings, *grid, *noised)?;
+    let report = tree.write(REPORT, Kind::Report, page(settings, &cards).as_bytes())?;
     if arguments.json {
         let (summary, report) = (summary.display().to_string(), report.display().to_string());
         say!("{}", json!({"summary": summary, "report": report, "results": made}));
     } else {
-        say_summary(&made, runner.judge.as_ref());
+        say_summary(&made, judge.as_ref());
         say!("wrote {}", summary.display());
         say!("wrote {}", report.display());
     }
-    outcome
+    Ok(())
 }

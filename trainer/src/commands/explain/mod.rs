@@ -2,19 +2,29 @@
 
 mod all;
 mod pictures;
+mod source;
 mod targets;
+
+pub use all::merge as merge_all;
+pub use pictures::merge;
 
 use crate::cli::how::words;
 use crate::cli::{Cli, Explain};
-use crate::eval::judge::{Identity, Judge};
+use crate::eval::judge::{Identity as Who, Judge};
 use crate::eval::row::Names;
 use crate::io::given::load_mask;
 use crate::io::session::Session;
 use crate::report::page::Settings;
+use crate::shard::Identity;
 use duet::explain::{ExplainOptions, Explainer, Method};
 use duet::picture::Preparation;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
+
+/// What parts of it are called, of pictures and of whole data sets.
+pub const NAME: &str = "explain";
+/// See [`NAME`].
+pub const ALL: &str = "explain-all";
 
 /// Runs the command.
 ///
@@ -52,6 +62,15 @@ fn judge(session: &Session, options: &Explain) -> Result<Option<Judge>> {
     options.judge.as_ref().map(open).transpose()
 }
 
+/// What the explanations of all parts are of, beside the images.
+fn identity(arguments: &Cli, options: &Explain, session: &Session, name: &str) -> Result<Identity> {
+    Identity::new(name, arguments, options)?
+        .with_file("model", Some(&options.model.model))?
+        .with("weights", format!("{:?}", session.set))
+        .with_file("judge", options.judge.as_deref())?
+        .with_file("mask", options.mask.as_deref())
+}
+
 /// Whether the noised image tells anything: of the local method it is the original in noise that the chain knows.
 fn shows_noised(explain: &ExplainOptions) -> bool {
     matches!(explain.method, Method::Paper(_))
@@ -69,16 +88,16 @@ fn settings(
     let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let judged = |judge: &Judge| {
         let file = name(Path::new(&judge.identity.file));
-        Identity { file, ..judge.identity.clone() }.words()
+        Who { file, ..judge.identity.clone() }.words()
     };
     Settings {
-        command: if options.all { "duet explain --all" } else { "duet explain --report" },
+        command: if options.all { "duet explain --all" } else { "duet explain --report" }.to_owned(),
         model: name(&options.model.model),
         noise: explain.noise,
         steps: [explainer.steps(), explainer.chain_steps()],
         seed: explain.seed.0,
         variants: options.variants,
-        method: explain.method.name(),
+        method: explain.method.name().to_owned(),
         chain: words(explain),
         device: session.weights.device().info().name.clone(),
         names: Names::of(session.config()),

@@ -3,13 +3,14 @@
 use crate::commands::signed::{parts, signed};
 use duet::model::{Head, ModelConfig};
 use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// What an image is to be: shares of classes, or what labels are to be, from 0 to 1. Of labels those that are not named are left to the
 /// model.
 pub type Goal = Vec<(usize, f32)>;
 
 /// A row of images.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// What stands beside it.
     pub name: String,

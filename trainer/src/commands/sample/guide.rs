@@ -21,18 +21,18 @@ enum Loss {
 
 /// What images are guided by.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct Aim {
     /// `None`: they are not guided.
     loss: Option<Loss>,
     near: bool,
 }
 
-impl Target {
+impl Aim {
     /// What these rows ask for.
     ///
     /// # Errors
     /// Options that need guidance where there is none.
-    pub fn of(config: &ModelConfig, options: &Sample, rows: &[Row]) -> Result<Target> {
+    pub fn of(config: &ModelConfig, options: &Sample, rows: &[Row]) -> Result<Aim> {
         let near = options.near.is_some();
         if guidance(&options.chain) == Guidance::None {
             let asked = [
@@ -43,14 +43,14 @@ impl Target {
             if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
                 return Err(Error::config(*name, "needs guidance; --guidance none has none"));
             }
-            return Ok(Target { loss: None, near });
+            return Ok(Aim { loss: None, near });
         }
         let loss = match config.head {
             Head::MultiLabel => Loss::Attributes,
             Head::Multiclass if rows.iter().all(|row| row.class().is_some()) => Loss::Class,
             Head::Multiclass => Loss::Mixture,
         };
-        Ok(Target { loss: Some(loss), near })
+        Ok(Aim { loss: Some(loss), near })
     }
 
     /// As the sampler has it.
@@ -71,7 +71,7 @@ pub struct Guide<'a> {
     classes: usize,
     /// Images of a row.
     count: usize,
-    target: Target,
+    target: Aim,
     /// Noise of the first and the last image of each row that is a way from one to the other; of the others none.
     noise: Vec<Option<[Vec<f32>; 2]>>,
 }
@@ -86,7 +86,7 @@ impl<'a> Guide<'a> {
         config: &ModelConfig,
         options: &Sample,
         rows: &'a [Row],
-        target: Target,
+        target: Aim,
         near: Option<&[f32]>,
     ) -> Result<Guide<'a>> {
         if let Some(near) = near {

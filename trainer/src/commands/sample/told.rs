@@ -4,7 +4,12 @@ use super::goals::Row;
 use duet::Result;
 use duet::model::{Head, ModelConfig};
 use serde_json::{Value, json};
-use std::ops::Range;
+
+/// Mean squared distance of an image from a picture, both in −1..1.
+pub fn distance(image: &[f32], picture: &[f32]) -> f64 {
+    let squares = image.iter().zip(picture).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    squares.sum::<f64>() / image.len().max(1) as f64
+}
 
 /// What is told of one row.
 #[derive(Clone, Debug, Default)]
@@ -22,40 +27,33 @@ pub struct Told<'a> {
     config: &'a ModelConfig,
     rows: &'a [Row],
     count: usize,
-    near: Option<&'a [f32]>,
+    near: bool,
     found: Vec<OfRow>,
 }
 
 impl<'a> Told<'a> {
-    /// Nothing yet, of `count` images of each row.
-    pub fn new(config: &'a ModelConfig, rows: &'a [Row], count: usize, near: Option<&'a [f32]>) -> Told<'a> {
+    /// Nothing yet, of `count` images of each row, which were to stay near a picture or not.
+    pub fn new(config: &'a ModelConfig, rows: &'a [Row], count: usize, near: bool) -> Told<'a> {
         Told { config, rows, count, near, found: vec![OfRow::default(); rows.len()] }
     }
 
-    /// Takes up images \[N,C,H,W\] and their probabilities \[N,K\], by their numbers.
+    /// Takes up the image of a number by its probabilities \[K\] and, where it was to stay near a picture, its distance from that.
     ///
     /// # Errors
     /// Probabilities that are none.
-    pub fn add(&mut self, numbers: Range<usize>, probabilities: &[f32], images: &[f32]) -> Result<()> {
-        let (head, classes) = (self.config.head, self.config.num_classes);
-        let len = self.config.images(1).image_len();
-        for ((number, seen), image) in numbers.zip(probabilities.chunks(classes)).zip(images.chunks(len)) {
-            let (row, found) = (&self.rows[number / self.count], &mut self.found[number / self.count]);
-            let decided = head.decisions(seen)?;
-            let wanted = |(class, wanted): &(usize, f32)| decided[*class] == (*wanted > 0.5);
-            let right = match (head, row.class()) {
-                (Head::Multiclass, Some(class)) => decided[class],
-                (Head::Multiclass, None) => false,
-                (Head::MultiLabel, _) => row.ends[0].iter().all(wanted),
-            };
-            found.recognised += usize::from(right);
-            found.probabilities.push(row.about().into_iter().map(|class| seen[class]).collect());
-            if let Some(near) = self.near {
-                let squares =
-                    image.iter().zip(near).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
-                found.distances.push(squares / len as f64);
-            }
-        }
+    pub fn add(&mut self, number: usize, seen: &[f32], distance: Option<&f64>) -> Result<()> {
+        let head = self.config.head;
+        let (row, found) = (&self.rows[number / self.count], &mut self.found[number / self.count]);
+        let decided = head.decisions(seen)?;
+        let wanted = |(class, wanted): &(usize, f32)| decided[*class] == (*wanted > 0.5);
+        let right = match (head, row.class()) {
+            (Head::Multiclass, Some(class)) => decided[class],
+            (Head::Multiclass, None) => false,
+            (Head::MultiLabel, _) => row.ends[0].iter().all(wanted),
+        };
+        found.recognised += usize::from(right);
+        found.probabilities.push(row.about().into_iter().map(|class| seen[class]).collect());
+        found.distances.extend(distance);
         Ok(())
     }
 
@@ -121,7 +119,7 @@ impl<'a> Told<'a> {
                 .iter()
                 .map(|one| -> Value { names.iter().cloned().zip(one.iter().map(|p| json!(p))).collect() });
             object["probabilities"] = each.collect();
-            if self.near.is_some() {
+            if self.near {
                 object["distances"] = json!(found.distances);
             }
             object

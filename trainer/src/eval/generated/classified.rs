@@ -1,16 +1,17 @@
 //! Figures of the classifier on test images: calibration, the confusion matrix, each class.
 
 use super::figure::Figure;
-use super::real::Real;
 use crate::cli::Metric;
-use crate::eval::{Task, accuracy};
+use crate::eval::{Ground, Task, accuracy};
+use crate::shard::{Part, Table};
 use duet::evaluation::{Calibration, Confusion};
 use duet::model::{Labels, argmax};
 use duet::{Error, Result};
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// Most classes whose table fits a screen.
-const TABLE: usize = 20;
+const SHOWN: usize = 20;
 
 /// What was found.
 #[derive(Default)]
@@ -23,39 +24,66 @@ pub struct Classified {
     pub per_class: Value,
 }
 
-/// The logits of test images and which these are: those that came with the features of real images, or new ones.
-fn logits(task: &Task<'_>, real: Option<&Real>) -> Result<(Vec<f32>, Vec<usize>)> {
-    let (session, test) = (task.session, &task.split.test);
-    let there = real.and_then(|real| Some((real.rows.as_ref()?.logits.as_ref()?, real.of_test.as_ref()?)));
-    if let Some(((logits, classes), rows)) = there
-        && *classes == session.config().num_classes
-    {
-        return Ok((logits.clone(), rows.clone()));
-    }
-    let count = if task.options.images == 0 { test.len() } else { task.options.images };
-    let rows = test.spread(count);
-    let logits =
-        accuracy::logits(&session.weights, session.set, test, &rows, task.options.batch, task.quiet)?;
-    Ok((logits, rows))
+/// Logits of test images and what these are.
+const TABLE: &str = "classified";
+
+/// Logits that came with the model's own features, and which of how many test images these are.
+pub struct There<'a> {
+    /// The logits \[N,K\] of the part's images.
+    pub logits: &'a [f32],
+    /// Rows of all images.
+    pub all: &'a [usize],
+    /// Which of them are the part's.
+    pub range: Range<usize>,
 }
 
-/// Measures those of `wanted` that are of the classifier.
+/// Takes up the logits of the task's test images and what these are: those that came with the features of real images, or new ones.
 ///
 /// # Errors
 /// Test images without classes; [`Error::Aborted`] after Ctrl-C; device errors.
-pub fn measure(task: &Task<'_>, wanted: &[Metric], real: Option<&Real>) -> Result<Classified> {
-    let (config, test) = (task.session.config(), &task.split.test);
-    let classes = config.num_classes;
-    let (logits, rows) = logits(task, real)?;
-    let Labels::Classes(truths) = test.labels.pick(&rows, test.class_names.len())? else {
+pub fn rows(task: &Task<'_>, there: Option<There<'_>>, part: &mut Part) -> Result<()> {
+    let &Task { session, options, .. } = task;
+    let test = &task.split.test;
+    let (total, range, rows, logits) = match there {
+        Some(There { logits, all, range }) => {
+            (all.len(), range.clone(), all[range].to_vec(), logits.to_vec())
+        }
+        None => {
+            let all = test.spread(if options.images == 0 { test.len() } else { options.images });
+            let range = task.shard.range(all.len(), options.batch);
+            let rows = all[range.clone()].to_vec();
+            let found =
+                accuracy::logits(&session.weights, session.set, test, &rows, options.batch, task.quiet)?;
+            (all.len(), range, rows, found)
+        }
+    };
+    let labels = test.labels.pick(&rows, test.class_names.len())?;
+    if matches!(labels, Labels::MultiLabel(_)) {
         return Err(Error::config(
             "metrics",
             "the test images have any number of labels; one class each is needed",
         ));
+    }
+    part.put(TABLE, accuracy::put_labels(Table::new(total, range).with_f32("logits", logits)?, labels)?);
+    Ok(())
+}
+
+/// Figures of those of `wanted` that are of the classifier.
+///
+/// # Errors
+/// A part without logits.
+pub fn figures(ground: &Ground, wanted: &[Metric], part: &mut Part) -> Result<Classified> {
+    let (config, test_images) = (&ground.config, ground.test_images);
+    let classes = config.num_classes;
+    let mut table = part.take(TABLE)?;
+    let count = table.total();
+    let (logits, Labels::Classes(truths)) = (table.f32s("logits")?.0, accuracy::take_labels(&mut table)?)
+    else {
+        return Err(Error::config("metrics", "labels that are no classes"));
     };
-    let names: Vec<String> = (0..classes).map(|class| config.class_name(class)).collect();
+    let names = ground.names();
     let mut found = Classified::default();
-    let of = format!("{} of {} test images, the model's classifier at t = 0", rows.len(), test.len());
+    let of = format!("{count} of {test_images} test images, the model's classifier at t = 0");
     if wanted.contains(&Metric::Ece) {
         let probabilities = config.head.probabilities(&logits, classes)?;
         let calibration = Calibration::of(&probabilities, &truths, classes)?;
@@ -84,7 +112,7 @@ pub fn measure(task: &Task<'_>, wanted: &[Metric], real: Option<&Real>) -> Resul
     }
     if wanted.contains(&Metric::Confusion) {
         found.confusion = json!({ "classes": names, "counts": table.counts });
-        if classes > TABLE {
+        if classes > SHOWN {
             found.lines.push(format!("  the confusion matrix of {classes} classes is told by --json; {of}"));
         } else {
             found.lines.push(format!("  confusion matrix, a row for each true class; {of}"));

@@ -1,6 +1,6 @@
 //! Figures with the protocols they were measured by.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A number that others can check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,7 +32,7 @@ fn short(value: f64) -> String {
 }
 
 /// Which features a figure is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// [`crate::eval::features::Features::name`].
     pub features: String,

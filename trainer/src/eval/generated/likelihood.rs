@@ -5,15 +5,15 @@
 //! a stretch for every timestep it is the reference's `calc_bpd_loop` itself.
 
 use super::figure::Figure;
-use crate::cli::Metrics;
-use crate::data::Dataset;
+use crate::eval::Task;
 use crate::io::output::progress;
-use crate::io::session::{Session, go_on};
+use crate::io::session::go_on;
+use crate::shard::{Part, Table};
 use duet::diffusion::BoundTerm;
 use duet::infer::LikelihoodBound;
 use duet::rng::{Seed, Stream, uniform_u32_below};
 use duet::{Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Terms of a stretch of timesteps, means over the images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -88,21 +88,32 @@ pub fn sum(stretches: &[[usize; 2]], images: &[Vec<BoundTerm>], priors: &[f64]) 
     }
 }
 
-/// Measures it on test images, of each class their share.
+/// What figures need beside the terms.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Facts {
+    stretches: Vec<[usize; 2]>,
+    /// Timesteps of the chain.
+    steps: usize,
+    seed: u64,
+}
+
+const TABLE: &str = "likelihood";
+
+/// Measures the terms of test images, of each class their share: of those of the task's part.
 ///
 /// # Errors
 /// A model that cannot denoise; [`Error::Config`] for no images; [`Error::Aborted`] after Ctrl-C; device errors.
-pub fn measure(
-    session: &Session,
-    test: &Dataset,
-    options: &Metrics,
-    (seed, batch, quiet): (u64, usize, bool),
-) -> Result<(Likelihood, Figure)> {
+pub fn rows(task: &Task<'_>, part: &mut Part) -> Result<Facts> {
+    let &Task { session, quiet, .. } = task;
+    let (test, options, batch) = (&task.split.test, &task.options.more, task.options.batch.max(1));
+    let seed = Seed(task.options.how.seed);
     session.checkpoint.require_denoising()?;
-    let rows = test.spread(options.nll_images);
-    if rows.is_empty() {
+    let all = test.spread(options.nll_images);
+    if all.is_empty() {
         return Err(Error::config("nll-images", "must be 1 or more: nothing else tells the likelihood"));
     }
+    let range = task.shard.range(all.len(), batch);
+    let rows = &all[range.clone()];
     let new = LikelihoodBound::new(&session.weights, &session.checkpoint.diffusion, batch, session.set);
     let bound = pollster::block_on(new)?;
     let steps = bound.steps();
@@ -111,37 +122,54 @@ pub fn measure(
         progress((rows.len() * parts.len()) as u64, 0, "likelihood {wide_bar} {pos}/{len} {eta}", quiet);
     let draw = |row: usize, number: usize, [from, to]: [usize; 2]| {
         let width = (to - from) as u32;
-        from + uniform_u32_below(width, Seed(seed), Stream::Timestep, number as u32, row as u32) as usize
+        from + uniform_u32_below(width, seed, Stream::Timestep, number as u32, row as u32) as usize
     };
     let places: Vec<(usize, usize)> = rows
         .iter()
         .flat_map(|row| parts.iter().enumerate().map(|(number, part)| (*row, draw(*row, number, *part))))
         .collect();
-    let mut terms = Vec::with_capacity(places.len());
-    for part in places.chunks(batch.max(1)) {
+    let mut terms = Vec::with_capacity(3 * places.len());
+    for part in places.chunks(batch) {
         let (of, timesteps): (Vec<usize>, Vec<usize>) = part.iter().copied().unzip();
         let noise_rows: Vec<u32> = of.iter().map(|row| *row as u32).collect();
         let images = test.images_f32(&of);
-        let found = bound.terms(&images, &timesteps, Seed(seed), &noise_rows);
-        terms.extend(pollster::block_on(found)?);
+        let found = pollster::block_on(bound.terms(&images, &timesteps, seed, &noise_rows))?;
+        terms.extend(found.iter().flat_map(|term| [term.bits, term.x_start_mse, term.eps_mse]));
         bar.inc(part.len() as u64);
         if go_on().is_break() {
             return Err(Error::Aborted);
         }
     }
     bar.finish_and_clear();
-    let images: Vec<Vec<BoundTerm>> = terms.chunks_exact(parts.len()).map(<[_]>::to_vec).collect();
-    let priors: Vec<f64> = rows.iter().map(|row| bound.prior(&test.images_f32(&[*row]))).collect();
-    let found = sum(&parts, &images, &priors);
-    let which = if parts.len() == steps {
+    let priors = rows.iter().map(|row| bound.prior(&test.images_f32(&[*row]))).collect();
+    let table = Table::new(all.len(), range).with_f64("terms", terms)?.with_f64("prior", priors)?;
+    part.put(TABLE, table);
+    Ok(Facts { stretches: parts, steps, seed: seed.0 })
+}
+
+/// The bound of all images.
+///
+/// # Errors
+/// A part without their terms.
+pub fn figure(facts: &Facts, test_images: usize, part: &mut Part) -> Result<(Likelihood, Figure)> {
+    let mut table = part.take(TABLE)?;
+    let Facts { stretches: parts, steps, seed } = facts;
+    let (terms, width) = table.f64s("terms")?;
+    if width != 3 * parts.len() {
+        return Err(Error::config("likelihood", format!("{width} numbers of {} terms", parts.len())));
+    }
+    let term = |of: &[f64; 3]| BoundTerm { bits: of[0], x_start_mse: of[1], eps_mse: of[2] };
+    let image = |terms: &[f64]| terms.as_chunks::<3>().0.iter().map(term).collect();
+    let images: Vec<Vec<BoundTerm>> = terms.chunks_exact(width.max(1)).map(image).collect();
+    let found = sum(parts, &images, &table.f64s("prior")?.0);
+    let which = if parts.len() == *steps {
         format!("all {steps} timesteps")
     } else {
         format!("t = 0 and a timestep of each of {} stretches of the other {}", parts.len() - 1, steps - 1)
     };
     let protocol = format!(
-        "bound as calc_bpd_loop, x0 clipped, {} of {} test images (8 bits, −1..1), {which}, seed {seed}; ± standard error over images",
-        rows.len(),
-        test.len()
+        "bound as calc_bpd_loop, x0 clipped, {} of {test_images} test images (8 bits, −1..1), {which}, seed {seed}; ± standard error over images",
+        images.len(),
     );
     let figure = Figure {
         metric: "nll".into(),

@@ -8,24 +8,28 @@ mod figure;
 mod likelihood;
 mod real;
 mod samples;
+mod sides;
+mod tables;
 
 pub use cache::{Cache, MOST as MOST_KEPT};
 pub use figure::{Figure, Named};
 pub use likelihood::{Likelihood, Stretch};
 pub use real::{Real, Rows, Source, extract};
 
-use super::features::{self, Features, Pixels};
-use super::{Measured, Task};
+use super::features;
+use super::{Ground, Measured, Task};
 use crate::cli::{Metric, Metrics};
 use crate::io::session::{Session, watch_interrupts};
+use crate::shard::{Part, Table};
 use clap::ValueEnum as _;
-use compared::{Outcome, Sides, UNBIASED};
 use duet::model::Head;
 use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Instant;
 
 /// What is asked for, and what is to be said of what is not measured.
+#[derive(Debug, Serialize, Deserialize)]
 struct Asked {
     metrics: Vec<Metric>,
     /// Whether everything was asked for, so that what a model has not is passed over.
@@ -88,35 +92,93 @@ impl Asked {
     }
 }
 
-/// Everything that was asked for.
+/// What figures need beside the rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct Facts {
+    asked: Asked,
+    compared: Option<Compared>,
+    likelihood: Option<likelihood::Facts>,
+    seed: u64,
+}
+
+/// What is told of both sides that are compared.
+#[derive(Debug, Serialize, Deserialize)]
+struct Compared {
+    named: Named,
+    /// [`Features::identity`] and [`Features::reads`].
+    identity: String,
+    reads: String,
+    /// Which real images.
+    real: String,
+    /// Where generated ones are from.
+    made: String,
+}
+
+/// What is known of all of it, and the seconds that rows took, a row for each part.
+const FACTS: &str = "metrics";
+/// Both sides, or the moments of the real one.
+const REAL: &str = "real";
+const MADE: &str = "generated";
+const REFERENCE: [&str; 2] = ["reference", "reference-spatial"];
+
+/// Rows of everything that was asked for.
 ///
 /// # Errors
 /// Files that cannot be read; metrics that the model has none of; [`Error::Aborted`] after Ctrl-C; device errors.
-pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
+pub(super) fn rows(task: &Task<'_>, part: &mut Part) -> Result<()> {
     let options = &task.options.more;
     if options.metrics.is_empty() {
-        return Ok(Measured::new(json!({ "metrics": null }), Vec::new()));
+        return part.state(FACTS, Value::Null);
     }
-    let mut asked = Asked::of(task.session, options)?;
+    let asked = Asked::of(task.session, options)?;
     watch_interrupts()?;
     let begun = Instant::now();
-    let (mut figures, mut real) = (Vec::new(), None);
-    if asked.metrics.iter().any(|metric| metric.of_generated()) {
+    let wants = |of: fn(&Metric) -> bool| asked.metrics.iter().any(of);
+    let of_classifier = wants(|metric| [Metric::Ece, Metric::Confusion, Metric::PerClass].contains(metric));
+    let compared = if wants(|metric| metric.of_generated()) {
         let mut features = features::open(task.session, &options.features, task.options.batch)?;
-        let (found, of) = compared(task, features.as_mut(), &mut asked)?;
-        (figures, real) = (found, Some(of));
-    }
+        Some(sides::rows(task, features.as_mut(), &asked.metrics, of_classifier, part)?)
+    } else {
+        if of_classifier {
+            classified::rows(task, None, part)?;
+        }
+        None
+    };
+    let likelihood = match asked.metrics.contains(&Metric::Nll) {
+        true => Some(likelihood::rows(task, part)?),
+        false => None,
+    };
+    let (number, of) = (task.shard.number(), task.shard.of());
+    let seconds =
+        Table::new(of, number - 1..number).with_f64("seconds", vec![begun.elapsed().as_secs_f64()])?;
+    part.put(FACTS, seconds);
+    part.state(FACTS, Facts { asked, compared, likelihood, seed: task.options.how.seed })
+}
+
+/// Figures of all rows.
+///
+/// # Errors
+/// A part without them; metrics that are asked for and that there are none of; [`Error::Aborted`] after Ctrl-C.
+pub(super) fn figures(part: &mut Part, quiet: bool) -> Result<Measured> {
+    let Some(facts) = part.fact::<Option<Facts>>(FACTS)? else {
+        return Ok(Measured::new(json!({ "metrics": null }), Vec::new()));
+    };
+    let begun = Instant::now();
+    let ground = Ground::of(part)?;
+    let Facts { mut asked, compared, likelihood: of_likelihood, seed } = facts;
+    let mut figures = match &compared {
+        Some(compared) => sides::figures(part, compared, &mut asked, (seed, quiet))?,
+        None => Vec::new(),
+    };
     let of_classifier = |metric: &Metric| [Metric::Ece, Metric::Confusion, Metric::PerClass].contains(metric);
     let mut classified = classified::Classified::default();
     if asked.metrics.iter().any(of_classifier) {
-        classified = classified::measure(task, &asked.metrics, real.as_ref())?;
+        classified = classified::figures(&ground, &asked.metrics, part)?;
         figures.append(&mut classified.figures);
     }
     let mut likelihood = Value::Null;
-    if asked.metrics.contains(&Metric::Nll) {
-        let (seed, batch) = (task.options.how.seed, task.options.batch);
-        let run = (seed, batch, task.quiet);
-        let (found, figure) = likelihood::measure(task.session, &task.split.test, options, run)?;
+    if let Some(of) = &of_likelihood {
+        let (found, figure) = likelihood::figure(of, ground.test_images, part)?;
         let first = found.stretches.first().map_or(0.0, |first| first.bits);
         classified
             .lines
@@ -135,74 +197,11 @@ pub(super) fn measure(task: &Task<'_>) -> Result<Measured> {
     lines.extend(figures.iter().flat_map(Figure::lines));
     lines.append(&mut classified.lines);
     lines.extend(asked.notes.iter().map(|note| format!("  note: {note}")));
+    let seconds = part.take(FACTS)?.f64s("seconds")?.0.iter().sum::<f64>() + begun.elapsed().as_secs_f64();
     let fields = json!({ "metrics": {
         "figures": figures, "notes": asked.notes, "calibration": classified.calibration,
         "confusion": classified.confusion, "per_class": classified.per_class, "likelihood": likelihood,
-        "seconds": begun.elapsed().as_secs_f64(),
+        "seconds": seconds,
     } });
     Ok(Measured::new(fields, lines))
-}
-
-/// Figures of generated images, and the real side they were compared with.
-fn compared(task: &Task<'_>, features: &mut dyn Features, asked: &mut Asked) -> Result<(Vec<Figure>, Real)> {
-    let &Task { session, options, split, quiet, .. } = task;
-    let more = &options.more;
-    // A file that cannot be used is told of before minutes are spent.
-    let samples = more.samples_npz.as_deref().map(|path| samples::of_file(features, path)).transpose()?;
-    let source = match &more.reference {
-        Some(path) => Source::File(path),
-        None => Source::Data(&split.test, more.real_images),
-    };
-    let cache = session.cache_folder().map(Cache::new);
-    let real = Real::of(source, features, cache.as_ref(), quiet)?;
-    if let (Some(path), None) = (&more.reference, &real.rows) {
-        let (size, channels) = (session.config().image_size, session.config().in_channels);
-        let blank = Pixels::new(vec![0; size * size * channels], [size, size, channels])?;
-        real.check(&features.extract(&blank)?, path)?;
-    }
-    let samples = match samples {
-        Some(samples) => samples,
-        None => samples::generate(session, more, options.how.seed, options.batch, quiet)?,
-    };
-    let made = extract(features, &samples.pixels, "generated", quiet)?;
-    let named = Named { features: features.name(), standard: features.standard() };
-    let of_features = format!(
-        "{} features of {} numbers (network {}), {}, levels of 8 bits",
-        named.features,
-        made.len,
-        features.identity(),
-        features.reads()
-    );
-    let sides = Sides {
-        real: &real,
-        made: &made,
-        named: &named,
-        features: of_features,
-        source: &samples.source,
-        seed: options.how.seed,
-        quiet,
-    };
-    let metrics: Vec<Metric> = asked.metrics.iter().copied().filter(|metric| metric.of_generated()).collect();
-    let mut figures: Vec<Figure> = Vec::new();
-    for metric in &metrics {
-        // Precision and recall come with density and coverage.
-        if figures.iter().any(|figure| figure.metric == metric.name()) {
-            continue;
-        }
-        match sides.measure(*metric)? {
-            Outcome::Figures(found) => figures.extend(found),
-            Outcome::None(why) => asked.pass_over(*metric, &why)?,
-        }
-    }
-    let names: Vec<String> = metrics.iter().map(|metric| metric.name()).collect();
-    figures.retain(|figure| names.contains(&figure.metric));
-    let least = made.count().min(real.rows.as_ref().map_or(usize::MAX, Rows::count));
-    let distances = [Metric::Fid, Metric::SfidSpatial, Metric::SfidSplit];
-    if least < UNBIASED && metrics.iter().any(|metric| distances.contains(metric)) {
-        asked.notes.push(format!(
-            "Fréchet distances of {least} images are too large (bias); only figures of equally many compare, and published \
-             ones are of {UNBIASED} or more"
-        ));
-    }
-    Ok((figures, real))
 }

@@ -43,35 +43,80 @@ impl Rows {
     }
 }
 
-/// Extracts the features of images, part by part: of spatial ones memory holds a part and the covariance.
+/// Sums of spatial features, in blocks of as many rows as are extracted at once, whatever came in which order.
+#[derive(Default)]
+pub struct Summed(Option<Moments>);
+
+impl Summed {
+    /// Adds a block \[N,columns\].
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::NotFinite`].
+    fn add(&mut self, rows: &[f32], columns: usize) -> Result<()> {
+        self.0.get_or_insert_with(|| Moments::new(columns)).add(rows)
+    }
+
+    /// Mean and covariance. Of one image there is none; figures that need one say so.
+    fn gaussian(self) -> Option<Gaussian> {
+        self.0.and_then(|moments| moments.gaussian().ok())
+    }
+
+    /// Of rows that are all there, in the same blocks.
+    ///
+    /// # Errors
+    /// As [`Summed::add`].
+    pub fn of_rows(rows: &[f32], columns: usize) -> Result<Option<Gaussian>> {
+        let mut sums = Summed::default();
+        rows.chunks((PART * columns).max(1)).try_for_each(|block| sums.add(block, columns))?;
+        Ok(sums.gaussian())
+    }
+}
+
+/// Extracts the features of images, part by part, each of which is handed to `take`.
 ///
 /// # Errors
-/// As [`Features::extract`]; [`Error::Aborted`] after Ctrl-C.
-pub fn extract(features: &mut dyn Features, images: &Pixels, what: &str, quiet: bool) -> Result<Rows> {
+/// As [`Features::extract`]; those of `take`; [`Error::Aborted`] after Ctrl-C.
+pub fn extract_each(
+    features: &mut dyn Features,
+    images: &Pixels,
+    what: &str,
+    quiet: bool,
+    mut take: impl FnMut(Extracted) -> Result<()>,
+) -> Result<()> {
     let template = format!("features of {what} images {{wide_bar}} {{pos}}/{{len}} {{eta}}");
     let bar = progress(images.count as u64, 0, &template, quiet);
-    let mut rows = Rows { pooled: Vec::new(), len: 0, logits: None, spatial: None };
-    let mut moments: Option<Moments> = None;
     for first in (0..images.count).step_by(PART) {
         let part = images.part(first..first + PART);
-        let count = part.count;
-        let Extracted { pooled, len, spatial, logits } = features.extract(&part)?;
-        rows.len = len;
-        rows.pooled.extend(pooled);
-        if let Some((spatial, columns)) = spatial {
-            moments.get_or_insert_with(|| Moments::new(columns)).add(&spatial)?;
-        }
-        if let Some((logits, classes)) = logits {
-            rows.logits.get_or_insert((Vec::new(), classes)).0.extend(logits);
-        }
-        bar.inc(count as u64);
+        take(features.extract(&part)?)?;
+        bar.inc(part.count as u64);
         if go_on().is_break() {
             return Err(Error::Aborted);
         }
     }
     bar.finish_and_clear();
-    // Of one image there is no covariance; figures that need one say so.
-    rows.spatial = moments.and_then(|moments| moments.gaussian().ok());
+    Ok(())
+}
+
+/// Extracts the features of images: of spatial ones memory holds a part and the covariance.
+///
+/// # Errors
+/// As [`extract_each`].
+pub fn extract(features: &mut dyn Features, images: &Pixels, what: &str, quiet: bool) -> Result<Rows> {
+    let mut rows = Rows { pooled: Vec::new(), len: 0, logits: None, spatial: None };
+    let mut sums = Summed::default();
+    extract_each(features, images, what, quiet, |found| {
+        let Extracted { pooled, len, spatial, logits } = found;
+        rows.len = len;
+        rows.pooled.extend(pooled);
+        if let Some((spatial, columns)) = spatial {
+            sums.add(&spatial, columns)?;
+        }
+        if let Some((logits, classes)) = logits {
+            rows.logits.get_or_insert((Vec::new(), classes)).0.extend(logits);
+        }
+        Ok(())
+    })?;
+    rows.spatial = sums.gaussian();
     Ok(rows)
 }
 
@@ -85,8 +130,6 @@ pub struct Real {
     pub spatial: Option<Gaussian>,
     /// Which images, for protocols.
     pub source: String,
-    /// Images of each class share of the test set, where these are the data's: their rows.
-    pub of_test: Option<Vec<usize>>,
 }
 
 /// Where real images come from.
@@ -97,24 +140,38 @@ pub enum Source<'a> {
     File(&'a Path),
 }
 
-impl Real {
-    /// The real side of figures in these features, from the cache where it is there.
+/// What real images are compared by, before any features are extracted.
+pub enum Given {
+    /// Images.
+    Images {
+        /// Their levels.
+        pixels: Pixels,
+        /// Which images, for protocols.
+        source: String,
+        /// Images of each class share of the test set, where these are the data's: their rows.
+        of_test: Option<Vec<usize>>,
+    },
+    /// The moments that a file holds.
+    Moments(Box<Real>),
+}
+
+impl Given {
+    /// Of the data or of a file.
     ///
     /// # Errors
-    /// A missing or damaged file; images that the features do not read; [`Error::Aborted`]; device errors.
-    pub fn of(
-        source: Source<'_>,
-        features: &mut dyn Features,
-        cache: Option<&Cache>,
-        quiet: bool,
-    ) -> Result<Real> {
+    /// A missing or damaged file; images that the features do not read; device errors.
+    pub fn of(source: Source<'_>, features: &mut dyn Features) -> Result<Given> {
+        let images = |pixels: Pixels, source: String, of_test| {
+            let hash = blake3::hash(&pixels.bytes).to_hex();
+            Ok(Given::Images { source: format!("{source} (blake3:{})", &hash[..12]), pixels, of_test })
+        };
         match source {
             Source::Data(data, count) => {
                 let rows = data.spread(if count == 0 { data.len() } else { count });
                 let planes: Vec<u8> = rows.iter().flat_map(|row| data.image(*row)).copied().collect();
                 let pixels = Pixels::from_planes(&planes, [data.channels, data.size, data.size])?;
                 let source = format!("{} of {} test images", rows.len(), data.len());
-                Self::of_images(&pixels, source, Some(rows), features, cache, quiet)
+                images(pixels, source, Some(rows))
             }
             Source::File(path) => {
                 let mut arrays = Arrays::open(path)?;
@@ -122,7 +179,7 @@ impl Real {
                 if arrays.has("arr_0") {
                     let pixels = samples::read_for(features, &mut arrays)?;
                     let source = format!("{} images of {file}", pixels.count);
-                    return Self::of_images(&pixels, source, None, features, cache, quiet);
+                    return images(pixels, source, None);
                 }
                 let pooled = moments(&mut arrays, ["mu", "sigma"])?;
                 let spatial = match arrays.has("mu_s") {
@@ -130,36 +187,35 @@ impl Real {
                     false => None,
                 };
                 let source = format!("mean and covariance of {file}");
-                Ok(Real { rows: None, pooled: Some(pooled), spatial, source, of_test: None })
+                let real = Real { rows: None, pooled: Some(pooled), spatial, source };
+                Ok(Given::Moments(Box::new(real)))
             }
         }
     }
+}
 
-    fn of_images(
-        pixels: &Pixels,
-        source: String,
-        of_test: Option<Vec<usize>>,
-        features: &mut dyn Features,
-        cache: Option<&Cache>,
-        quiet: bool,
-    ) -> Result<Real> {
-        let key = Cache::key(pixels, features);
-        let kept = cache.and_then(|cache| cache.find(&key));
-        let rows = match kept {
-            Some(rows) => rows,
-            None => {
-                let rows = extract(features, pixels, "real", quiet)?;
-                if let Some(cache) = cache {
-                    cache.keep(&key, &rows);
-                }
-                rows
-            }
-        };
-        let hash = blake3::hash(&pixels.bytes).to_hex();
-        let source = format!("{source} (blake3:{})", &hash[..12]);
-        Ok(Real { rows: Some(rows), pooled: None, spatial: None, source, of_test })
+/// The features of all real images, from the cache where they are there.
+///
+/// # Errors
+/// As [`extract`].
+pub fn kept(
+    pixels: &Pixels,
+    features: &mut dyn Features,
+    cache: Option<&Cache>,
+    quiet: bool,
+) -> Result<Rows> {
+    let key = Cache::key(pixels, features);
+    if let Some(rows) = cache.and_then(|cache| cache.find(&key)) {
+        return Ok(rows);
     }
+    let rows = extract(features, pixels, "real", quiet)?;
+    if let Some(cache) = cache {
+        cache.keep(&key, &rows);
+    }
+    Ok(rows)
+}
 
+impl Real {
     /// Checks that the moments of the file at `path` are of features as an image's `of` are.
     ///
     /// # Errors

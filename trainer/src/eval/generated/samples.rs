@@ -2,7 +2,7 @@
 
 use crate::cli::Metrics;
 use crate::data::Arrays;
-use crate::eval::chains::from_noise;
+use crate::eval::chains::from_noise_some;
 use crate::eval::features::{Features, Pixels};
 use crate::io::output::progress;
 use crate::io::render::level;
@@ -12,6 +12,7 @@ use duet::model::{Head, Labels, WeightSet};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Sampler, StepSpec};
 use duet::{Error, Result};
+use std::ops::Range;
 use std::path::Path;
 
 /// Images and where they are from, for protocols.
@@ -61,7 +62,7 @@ pub fn of_file(features: &mut dyn Features, path: &Path) -> Result<Samples> {
     Ok(Samples { source: format!("of {file} (blake3:{})", &hash[..12]), pixels })
 }
 
-/// Generates as many images as `options` ask for: with guidance of each class equally many, in turn.
+/// Generates the images `range` of as many as `options` ask for: with guidance of each class equally many, in turn.
 ///
 /// # Errors
 /// A model that cannot generate; a bad chain; guidance that the model has none of; [`Error::NotFinite`]; [`Error::Aborted`] after Ctrl-C;
@@ -69,9 +70,8 @@ pub fn of_file(features: &mut dyn Features, path: &Path) -> Result<Samples> {
 pub fn generate(
     session: &Session,
     options: &Metrics,
-    seed: u64,
-    batch: usize,
-    quiet: bool,
+    range: Range<usize>,
+    (seed, batch, quiet): (u64, usize, bool),
 ) -> Result<Samples> {
     session.checkpoint.require_denoising()?;
     let config = session.config();
@@ -86,9 +86,9 @@ pub fn generate(
     let sampler = Sampler::fitting(&session.weights, diffusion, &options.sample_steps, spec, session.set);
     let sampler = pollster::block_on(sampler)?;
     let (batch, steps) = (sampler.batch(), sampler.schedule().len());
-    let work = (options.samples.div_ceil(batch) * steps) as u64;
+    let work = (range.len().div_ceil(batch) * steps) as u64;
     let bar = progress(work, 0, "generating {wide_bar} {pos}/{len} steps {eta}", quiet);
-    let mut planes = Vec::with_capacity(options.samples * config.images(1).image_len());
+    let mut planes = Vec::with_capacity(range.len() * config.images(1).image_len());
     let labels = |rows: &[usize]| {
         Ok(Labels::Classes(rows.iter().map(|row| (row % config.num_classes) as u32).collect()))
     };
@@ -104,7 +104,8 @@ pub fn generate(
         planes.extend(made.iter().map(|value| level(*value)));
         Ok(())
     };
-    from_noise(&sampler, options.samples, (Seed(seed), options.sample_alpha), labels, step, take)?;
+    let chain = (Seed(seed), options.sample_alpha);
+    from_noise_some(&sampler, (options.samples, range), chain, labels, step, take)?;
     bar.finish_and_clear();
     let size = config.image_size;
     let pixels = Pixels::from_planes(&planes, [config.in_channels, size, size])?;
