@@ -17,7 +17,7 @@ pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub(crate) use operation::{Context, Operation, Upstream};
 use operation::{Leaf, Reserve};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
-pub(crate) use sums::Sum;
+pub(crate) use sums::{Sum, results as sum_results};
 
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;

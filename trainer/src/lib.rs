@@ -19,6 +19,7 @@ pub mod interchange;
 pub mod io;
 pub mod metrics;
 pub mod onnx;
+pub mod processes;
 pub mod recipe;
 pub mod report;
 pub mod serve;

@@ -115,22 +115,22 @@ impl Labelled {
     }
 }
 
-/// The images of `rows` in step `step`; with `flip`, their width, half of them are mirrored by `order`, where they count as rows
-/// from `first` on.
+/// The images of `rows` in step `step`, of those that `own` says by their places, and the labels of all; with `flip`, their width,
+/// half of them are mirrored by `order`, where they count as rows from `first` on.
 ///
 /// # Errors
 /// As [`Examples::batch`].
 pub fn batch(
     examples: &Examples<'_>,
-    rows: &[usize],
+    (rows, own): (&[usize], &[usize]),
     order: &BatchOrder,
     (step, first): (u64, usize),
     flip: Option<usize>,
 ) -> Result<Batch> {
-    let mut batch = examples.batch(rows)?;
+    let mut batch = examples.batch_of(rows, own)?;
     if let Some(width) = flip {
-        let len = batch.images.len() / rows.len().max(1);
-        for (row, image) in batch.images.chunks_exact_mut(len.max(1)).enumerate() {
+        let len = batch.images.len() / own.len().max(1);
+        for (row, image) in own.iter().zip(batch.images.chunks_exact_mut(len.max(1))) {
             order.flip(step, first + row, image, width);
         }
     }
