@@ -1,6 +1,6 @@
 //! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
 //!
-//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval` and `fetch`, then `audit`, `report`, `bench` and `watch`, then `training`, then
+//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `eval`, `fetch` and `processes`, then `audit`, `report`, `bench` and `watch`, then `training`, then
 //! `experiments`, then `commands`.
 
 // Everything is printed by `io::output`, which outlives a reader that goes away.

@@ -86,12 +86,12 @@ impl Courier {
                 Err(error) => return drop(tell.send(Err(error))),
             };
             let place = [transport.rank(), transport.ranks().max(1)];
-            let mut measured = Measured { transport: Some(transport), place, link, traffic: counted };
+            let mut measured = Measured { transport: Ok(transport), place, link, traffic: counted };
             drop(tell.send(Ok(place)));
             for job in posted {
                 match job {
                     Some(job) => job(&mut measured),
-                    None => measured.transport = None,
+                    None => measured.transport = Err("they have left each other".into()),
                 }
             }
         });
@@ -125,7 +125,7 @@ impl Courier {
 /// A transport whose calls are counted, over a link. It is dropped where one fails, which the others notice: what came behind would be
 /// taken for something else.
 struct Measured<T> {
-    transport: Option<T>,
+    transport: std::result::Result<T, String>,
     /// Its rank, and how many there are.
     place: [usize; 2],
     link: Option<Link>,
@@ -139,12 +139,12 @@ impl<T: Transport> Measured<T> {
             let seconds = latency + bytes as f64 / bandwidth;
             thread::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         }
-        let transport = self.transport.as_mut();
-        let transport =
-            transport.ok_or_else(|| Error::config("ranks", "the exchange between them failed before"))?;
-        let outcome = call(transport);
-        if outcome.is_err() {
-            self.transport = None;
+        let outcome = match &mut self.transport {
+            Ok(transport) => call(transport),
+            Err(before) => return Err(Error::config("ranks", before.clone())),
+        };
+        if let Err(error) = &outcome {
+            self.transport = Err(error.to_string());
         }
         let mut traffic = lock(&self.traffic);
         traffic.bytes += bytes as u64;
