@@ -122,3 +122,61 @@ pub(crate) fn moments(plan: &Plan) -> Vec<Moments> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::DiffusionConfig;
+    use crate::families::{Choices, Family};
+    use crate::model::{JointModel, ModelConfig};
+    use crate::train::options::TrainOptions;
+    use crate::train::step::{TrainSpec, backward_plan};
+
+    fn plan(family: Family) -> (Plan, JointModel) {
+        let model = JointModel::new(&ModelConfig { num_channels: 32, ..ModelConfig::default() }).unwrap();
+        let options = TrainOptions { batch_size: 8, ..TrainOptions::default() };
+        let made = backward_plan(&model, &DiffusionConfig::default(), &TrainSpec::of(&options)).unwrap();
+        (made.chosen(&Choices::all(family)).unwrap(), model)
+    }
+
+    #[test]
+    fn each_gradient_is_in_one_bucket_and_the_first_is_full_long_before_the_end() {
+        for family in [Family::Direct, Family::Tiled] {
+            let (plan, model) = plan(family);
+            let (layout, launches) = (&model.params, plan.program().launches.len());
+            let sizes = Buckets { first: 256 << 10, others: 1 << 20 };
+            let list = buckets(&plan, layout, sizes);
+            let mut covered = 0;
+            for spec in layout.specs().iter().filter(|spec| spec.trainable()) {
+                let holds = |range: &&ParamRange| {
+                    let within = range.offset <= spec.offset && spec.offset + spec.bytes() <= range.offset + range.bytes;
+                    range.chunk == spec.chunk && within
+                };
+                let count = list.iter().flat_map(|bucket| &bucket.ranges).filter(holds).count();
+                assert_eq!(count, 1, "{}", spec.name);
+                covered += spec.bytes();
+            }
+            let bytes: u64 = list.iter().map(Bucket::bytes).sum();
+            assert!((covered..covered * 101 / 100).contains(&bytes), "{bytes} of {covered}");
+            let places: Vec<usize> = list.iter().map(|bucket| bucket.after).collect();
+            println!("{family:?}: {bytes} bytes in {} buckets, full after {places:?} of {launches} launches", list.len());
+            assert!(places.is_sorted() && places.last().is_some_and(|last| *last <= launches));
+            // The forward pass is a third of it.
+            assert!(list[0].bytes() <= sizes.first && places[0] < launches * 6 / 10, "{places:?}");
+            let early: u64 = list.iter().filter(|one| one.after < launches * 9 / 10).map(Bucket::bytes).sum();
+            assert!(early > bytes / 2, "{early} of {bytes} before the end");
+        }
+    }
+
+    #[test]
+    fn a_classifier_that_sees_both_kinds_of_images_moves_its_statistics_twice() {
+        let model = JointModel::new(&ModelConfig { num_channels: 32, ..ModelConfig::default() }).unwrap();
+        let classifier_input = crate::train::ClassifierInput::Both;
+        let options = TrainOptions { batch_size: 8, classifier_input, ..TrainOptions::default() };
+        let plan = backward_plan(&model, &DiffusionConfig::default(), &TrainSpec::of(&options)).unwrap();
+        let list = moments(&plan);
+        assert_eq!(list.len(), 2);
+        assert!(list.iter().all(|one| one.learn.as_deref() == Some("label_weight")), "{list:?}");
+        assert!(list[0].after < list[1].after && list[0].bytes == list[1].bytes);
+    }
+}
