@@ -149,7 +149,8 @@ mod tests {
             let mut covered = 0;
             for spec in layout.specs().iter().filter(|spec| spec.trainable()) {
                 let holds = |range: &&ParamRange| {
-                    let within = range.offset <= spec.offset && spec.offset + spec.bytes() <= range.offset + range.bytes;
+                    let within = range.offset <= spec.offset
+                        && spec.offset + spec.bytes() <= range.offset + range.bytes;
                     range.chunk == spec.chunk && within
                 };
                 let count = list.iter().flat_map(|bucket| &bucket.ranges).filter(holds).count();
@@ -159,7 +160,10 @@ mod tests {
             let bytes: u64 = list.iter().map(Bucket::bytes).sum();
             assert!((covered..covered * 101 / 100).contains(&bytes), "{bytes} of {covered}");
             let places: Vec<usize> = list.iter().map(|bucket| bucket.after).collect();
-            println!("{family:?}: {bytes} bytes in {} buckets, full after {places:?} of {launches} launches", list.len());
+            println!(
+                "{family:?}: {bytes} bytes in {} buckets, full after {places:?} of {launches} launches",
+                list.len()
+            );
             assert!(places.is_sorted() && places.last().is_some_and(|last| *last <= launches));
             // The forward pass is a third of it.
             assert!(list[0].bytes() <= sizes.first && places[0] < launches * 6 / 10, "{places:?}");

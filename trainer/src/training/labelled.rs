@@ -371,7 +371,8 @@ mod tests {
                     [train]\nbatch_size = 4\nlabelled_share = 0.5\nlabelled_by = \"reference_buffer\"\nclassifier_loss_scaling = 1.0\n";
         let recipe = Recipe::parse(text, std::path::Path::new("recipe.toml")).unwrap();
         let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
-        let (mut trainer, _) = crate::training::fit::trainer(&device, &recipe, None, true).unwrap();
+        let alone = crate::processes::Processes::alone();
+        let (mut trainer, _) = crate::training::fit::trainer(&device, &recipe, None, &alone, true).unwrap();
         let images = |count: usize| (0..count * 64).map(|i| ((i * 37 % 64) as f32) / 32.0 - 1.0).collect();
         let batch = |count: usize, class: u32| Batch {
             images: images(count),
