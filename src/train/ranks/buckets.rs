@@ -167,8 +167,10 @@ mod tests {
             assert!(places.is_sorted() && places.last().is_some_and(|last| *last <= launches));
             // The forward pass is a third of it.
             assert!(list[0].bytes() <= sizes.first && places[0] < launches * 6 / 10, "{places:?}");
+            // Where launches are dear, sums of a few millions of parameters wait until the end; not those of more.
             let early: u64 = list.iter().filter(|one| one.after < launches * 9 / 10).map(Bucket::bytes).sum();
-            assert!(early > bytes / 2, "{early} of {bytes} before the end");
+            let share = if family == Family::Direct { bytes / 2 } else { bytes / 4 };
+            assert!(early > share, "{early} of {bytes} before the end");
         }
     }
 
@@ -179,8 +181,11 @@ mod tests {
         let options = TrainOptions { batch_size: 8, classifier_input, ..TrainOptions::default() };
         let plan = backward_plan(&model, &DiffusionConfig::default(), &TrainSpec::of(&options)).unwrap();
         let list = moments(&plan);
-        assert_eq!(list.len(), 2);
         assert!(list.iter().all(|one| one.learn.as_deref() == Some("label_weight")), "{list:?}");
-        assert!(list[0].after < list[1].after && list[0].bytes == list[1].bytes);
+        assert!(list.is_sorted_by_key(|one| one.after) && !list.is_empty());
+        for one in &list {
+            let uses = list.iter().filter(|other| (other.offset, other.bytes) == (one.offset, one.bytes));
+            assert_eq!(uses.count(), 2, "{list:?}");
+        }
     }
 }

@@ -244,6 +244,6 @@ mod tests {
         assert_eq!(more_parts(&error, 18, 1, true, 1), Some(3));
         assert_eq!(more_parts(&error, 30, 1, true, 1), Some(3));
         assert_eq!(more_parts(&error, 45, 1, true, 1), None, "no pairs divide it");
-        assert_eq!(more_parts(&error, 48, 4, false, 4), Some(8), "for four processes");
+        assert_eq!(more_parts(&error, 48, 4, false, 4), Some(12), "4 images at most, for four processes");
     }
 }

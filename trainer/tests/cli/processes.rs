@@ -39,7 +39,7 @@ mod real {
     fn launcher() -> Command {
         let mut command = Command::new("mpirun");
         command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]);
-        command.args(["--mca", "odls_base_sigkill_timeout", "3"]);
+        command.args(["--mca", "odls_base_sigkill_timeout", "2"]);
         command.env("DUET_CACHE", cache()).stdin(Stdio::null());
         command
     }
