@@ -25,21 +25,25 @@ impl Arithmetic {
         let [given, first, kept] = [("x", 4), ("first", 1), ("sum", 4)]
             .map(|(name, count)| graph.leaf(&[count], Place::whole(name)));
         graph.accumulate(given, first, kept)?;
-        let buffers = [
-            device.buffer("x", 16).await?,
-            device.buffer("first", 16).await?,
-            device.buffer("sum", 16).await?,
-        ];
-        let of = |name: &str| ["x", "first", "sum"].iter().position(|known| *known == name);
-        let run =
-            graph.compile()?.load(device, |name| of(name).map(|number| buffers[number].clone())).await?;
-        device.write(&buffers[0], 0, bytemuck::cast_slice(&x))?;
-        device.write(&buffers[2], 0, bytemuck::cast_slice(&sum))?;
+        let names = ["x", "first", "sum"];
+        let mut buffers = Vec::with_capacity(names.len());
+        for name in names {
+            buffers.push((name, device.buffer(name, 16).await?));
+        }
+        let buffer =
+            |name: &str| buffers.iter().find(|(known, _)| *known == name).map(|(_, made)| made.clone());
+        let missing = || Error::shape("ranks", "a buffer is missing");
+        let run = graph.compile()?.load(device, buffer).await?;
+        let [to_x, to_sum] = ["x", "sum"].map(|name| buffer(name).ok_or_else(missing));
+        let to_sum = to_sum?;
+        device.write(&to_x?, 0, bytemuck::cast_slice(&x))?;
+        device.write(&to_sum, 0, bytemuck::cast_slice(&sum))?;
         run.run();
-        let got = device.read_f32(&buffers[2], 4).await?;
-        let found = Arithmetic { takes_for_zero: got[1] == 0.0, makes_zero: got[0] == 0.0 };
-        let want = [0, 1, 2, 3].map(|n| found.add(x[n], sum[n]));
-        if got.iter().zip(want).any(|(got, want)| got.to_bits() != want.to_bits()) {
+        let got = device.read_f32(&to_sum, 4).await?;
+        let &[made, taken, ..] = got.as_slice() else { return Err(missing()) };
+        let found = Arithmetic { takes_for_zero: taken == 0.0, makes_zero: made == 0.0 };
+        let want: Vec<f32> = x.iter().zip(&sum).map(|(x, sum)| found.add(*x, *sum)).collect();
+        if got.iter().zip(&want).any(|(got, want)| got.to_bits() != want.to_bits()) {
             let detail = format!("sums of {x:?} and {sum:?} are {got:?} instead of {want:?}");
             return Err(Error::Gpu { detail });
         }

@@ -18,21 +18,27 @@ impl Threads {
         let mut group: Vec<Threads> =
             (0..ranks).map(|rank| Threads { rank, to: Vec::new(), from: Vec::new() }).collect();
         for sender in 0..ranks {
-            for receiver in 0..ranks {
-                let (to, from) = channel();
-                group[sender].to.push(to);
-                group[receiver].from.push(from);
+            let mut to = Vec::with_capacity(ranks);
+            for receiver in &mut group {
+                let (send, receive) = channel();
+                to.push(send);
+                receiver.from.push(receive);
+            }
+            if let Some(sender) = group.get_mut(sender) {
+                sender.to = to;
             }
         }
         group
     }
 
     fn send(&self, rank: usize, data: &[u8]) -> Result<()> {
-        self.to[rank].send(data.to_vec()).map_err(|_| gone(rank))
+        let to = self.to.get(rank).ok_or_else(|| gone(rank))?;
+        to.send(data.to_vec()).map_err(|_| gone(rank))
     }
 
     fn receive(&self, rank: usize, into: &mut [u8]) -> Result<()> {
-        let data = self.from[rank].recv().map_err(|_| gone(rank))?;
+        let from = self.from.get(rank).ok_or_else(|| gone(rank))?;
+        let data = from.recv().map_err(|_| gone(rank))?;
         if data.len() != into.len() {
             let detail = format!("rank {rank} sent {} bytes, {} were expected", data.len(), into.len());
             return Err(Error::config("ranks", detail));
