@@ -173,6 +173,7 @@ fn one_launch(totals: &[Total]) -> Option<Launch> {
 }
 
 /// Where the results of a launch of many sums lie, one by one; `None`: it is something else.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn results(launch: &Launch) -> Option<Vec<Slice>> {
     if launch.kernel.file != GROUPS_FILE {
         return None;

@@ -20,6 +20,7 @@ use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::graph::Plan;
 use crate::model::{JointModel, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
@@ -79,6 +80,7 @@ pub struct Trainer {
     weights: Weights,
     backward: Loaded,
     /// What `backward` was loaded from.
+    #[cfg(not(target_arch = "wasm32"))]
     plan: Plan,
     apply: Loaded,
     /// What is applied where the classifier stays as it is; `None`: nothing.
@@ -236,6 +238,7 @@ impl Trainer {
             gradients: gradients.collect(),
             weights,
             backward,
+            #[cfg(not(target_arch = "wasm32"))]
             plan,
             apply,
             apply_others,

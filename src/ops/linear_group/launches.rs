@@ -297,6 +297,7 @@ pub(super) fn grad_weights_of(
 }
 
 /// Where the gradients that a launch of [`grad_weights`] makes lie, one by one; `None`: it is something else.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn gradients(launch: &Launch) -> Option<Vec<Slice>> {
     if launch.kernel.file != "linear_group" || launch.kernel.entry != "grad_weights" {
         return None;

@@ -2,6 +2,7 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::graph::Plan;
 use crate::train::batch::Batch;
 use crate::train::step::{TrainSpec, backward_plan_of, of_terms};
@@ -13,6 +14,7 @@ pub(super) struct Alternative {
     feeds: Vec<Feed>,
     loaded: Loaded,
     /// What it was loaded from.
+    #[cfg(not(target_arch = "wasm32"))]
     plan: Plan,
 }
 
@@ -80,7 +82,12 @@ impl Trainer {
         });
         let shared: Vec<_> = shared.collect();
         let loaded = self.weights.load_beside(&plan, &shared).await?;
-        self.alternatives.push(Alternative { feeds: others, loaded, plan });
+        self.alternatives.push(Alternative {
+            feeds: others,
+            loaded,
+            #[cfg(not(target_arch = "wasm32"))]
+            plan,
+        });
         Ok(())
     }
 
