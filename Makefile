@@ -19,18 +19,22 @@ setup:
 # compile, and others' crates, which decode pictures and read shaders, as ever.
 LIGHTLY = $(foreach crate,duet duet-trainer,$(foreach setting,opt-level=1 codegen-units=16,--config profile.release.package.$(crate).$(setting)))
 
+# What is tested speaks MPI; what users build by default must not need one.
+MPI = --features duet-trainer/mpi
+
 test: setup lint
 	@sh trainer/scripts/setup.sh shaders
-	$(CARGO) test --release --workspace $(LIGHTLY)
+	$(CARGO) test --release --workspace $(MPI) $(LIGHTLY)
 	$(MAKE) --no-print-directory browser-test
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
 # network, 500 random networks, dispatches beyond every limit; and all browser tests in Firefox, too.
 slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python target/onnx/bin/python target/onnx/node_modules \
 		target/jupyter/bin/python
+	@sh trainer/scripts/setup.sh mpi
 	DUET_TENSORBOARD=$(CURDIR)/target/tensorboard/bin/python DUET_PYTORCH=$(CURDIR)/target/pytorch/bin/python \
 		DUET_ONNX=$(CURDIR)/target/onnx/bin/python DUET_ONNX_WEB=$(CURDIR)/target/onnx \
-		$(CARGO) test --release --workspace -- --include-ignored
+		$(CARGO) test --release --workspace $(MPI) -- --include-ignored
 	$(MAKE) --no-print-directory web-build second-driver
 	sh web/scripts/install.sh examples
 	cd web && DUET_JUPYTER=$(CURDIR)/target/jupyter/bin/python node tests/run.mjs --browser chromium api-long examples jupyter
@@ -78,8 +82,10 @@ cases: setup
 	trainer/tests/cases.sh $(CASES)
 
 lint:
+	@sh trainer/scripts/setup.sh mpi
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	@if $(CARGO) tree --workspace --edges normal,build --prefix none | grep -q '^mpi '; then echo "the default build needs MPI" >&2; exit 1; fi
+	$(CARGO) clippy --release --workspace $(MPI) --all-targets -- -D warnings
 
 # The npm package (web/dist) and the page (web/demo/dist).
 web-build:

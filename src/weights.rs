@@ -152,6 +152,14 @@ impl Weights {
         self.shared.get(&set.into().buffer(chunk))
     }
 
+    /// The buffer of the running statistics.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is none.
+    pub fn running(&self) -> Result<&Buffer> {
+        self.shared.get("running").ok_or_else(|| missing("running"))
+    }
+
     /// Whether a set is there.
     pub fn has(&self, set: impl Into<ParamSet>) -> bool {
         self.shared.contains_key(&set.into().buffer(0))

@@ -18,6 +18,8 @@ const SECONDS_PER_SUBMIT: f64 = 0.5;
 pub struct DeviceOptions {
     /// Part of the adapter's name to choose it by (case-insensitive); `None`: the fastest kind there is.
     pub adapter: Option<String>,
+    /// Natively: which of several adapters that are as good, as GPUs of one machine; counted over again where there are fewer.
+    pub number: usize,
     /// Largest storage binding the device is asked for, in bytes; 0: as large as the adapter has. What needs more is
     /// computed in smaller batches or refused.
     pub max_binding: u64,
@@ -466,7 +468,12 @@ async fn choose_adapter(instance: &wgpu::Instance, options: &DeviceOptions) -> R
             wgpu::DeviceType::Other => 3,
             wgpu::DeviceType::Cpu => 4,
         });
-        adapters.into_iter().next().ok_or_else(|| no_adapter("none found"))
+        // The same GPU may be there once more through another graphics API.
+        let kind = |adapter: &wgpu::Adapter| (adapter.get_info().device_type, adapter.get_info().backend);
+        let best = adapters.first().map(kind);
+        adapters.retain(|adapter| Some(kind(adapter)) == best);
+        let number = options.number % adapters.len().max(1);
+        adapters.into_iter().nth(number).ok_or_else(|| no_adapter("none found"))
     }
     #[cfg(target_arch = "wasm32")]
     {

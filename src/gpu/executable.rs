@@ -326,25 +326,13 @@ impl Device {
     }
 
     fn submit_all(&self, runs: &[Run<'_>]) -> wgpu::SubmissionIndex {
-        let mut encoder = self.encoder();
-        let limit = self.dispatches_at_once();
-        let mut recorded = 0usize;
+        let mut recording = Recording::new(self);
         for Run { executable, before, after } in runs {
-            Transfer::record(before, &mut encoder);
-            for part in executable.steps.chunks(limit) {
-                if recorded > 0 && recorded.saturating_add(part.len()) > limit {
-                    self.submit_dispatches(std::mem::replace(&mut encoder, self.encoder()), recorded);
-                    recorded = 0;
-                }
-                recorded = recorded.saturating_add(part.len());
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for step in part {
-                    step.record(&mut pass);
-                }
-            }
-            Transfer::record(after, &mut encoder);
+            Transfer::record(before, &mut recording.encoder);
+            recording.steps(&executable.steps);
+            Transfer::record(after, &mut recording.encoder);
         }
-        self.submit_dispatches(encoder, recorded)
+        recording.submit()
     }
 
     /// Dispatches of the next submission at most.
@@ -364,7 +352,73 @@ impl Device {
     }
 }
 
+/// Commands on their way to a submission.
+struct Recording<'d> {
+    device: &'d Device,
+    encoder: wgpu::CommandEncoder,
+    /// Dispatches since the last submission, and how many one may hold.
+    recorded: usize,
+    limit: usize,
+}
+
+impl<'d> Recording<'d> {
+    fn new(device: &'d Device) -> Recording<'d> {
+        Recording { device, encoder: device.encoder(), recorded: 0, limit: device.dispatches_at_once() }
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        for part in steps.chunks(self.limit) {
+            if self.recorded > 0 && self.recorded.saturating_add(part.len()) > self.limit {
+                self.submit();
+            }
+            self.recorded = self.recorded.saturating_add(part.len());
+            let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for step in part {
+                step.record(&mut pass);
+            }
+        }
+    }
+
+    fn submit(&mut self) -> wgpu::SubmissionIndex {
+        let encoder = std::mem::replace(&mut self.encoder, self.device.encoder());
+        self.device.submit_dispatches(encoder, std::mem::take(&mut self.recorded))
+    }
+}
+
+/// A place between two launches of a program at which its results so far are copied.
+pub struct Cut<'a> {
+    /// Launches before it.
+    pub after: usize,
+    /// What is copied there, one after the other.
+    pub copies: Vec<Transfer<'a>>,
+    /// Whether what is recorded up to there is submitted, so that it can be waited for while the rest runs.
+    pub marks: bool,
+}
+
 impl Executable {
+    /// One run with copies at `cuts`, in the order of their places; everything is submitted before this returns. The marks of
+    /// those that ask for one are reached when what stands before them has run.
+    ///
+    /// # Errors
+    /// As [`Device::copy`].
+    pub fn run_in_parts(&self, cuts: &[Cut<'_>]) -> Result<Vec<Mark>> {
+        cuts.iter().try_for_each(|cut| Transfer::check(&cut.copies))?;
+        let mut recording = Recording::new(&self.device);
+        let (mut done, mut marks) = (0, Vec::new());
+        for cut in cuts {
+            let until = cut.after.clamp(done, self.steps.len());
+            recording.steps(&self.steps[done..until]);
+            done = until;
+            Transfer::record(&cut.copies, &mut recording.encoder);
+            if cut.marks {
+                marks.push(self.device.mark(recording.submit()));
+            }
+        }
+        recording.steps(&self.steps[done..]);
+        recording.submit();
+        Ok(marks)
+    }
+
     /// Records and submits one run, in parts where [`super::DeviceOptions::dispatches_per_submit`] asks for it. Nothing
     /// is allocated and nothing is read back.
     pub fn run(&self) {

@@ -23,7 +23,7 @@ mod subgroup_sums;
 mod warm_up;
 
 pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
-pub use executable::{Buffer, Executable, Run, Transfer};
+pub use executable::{Buffer, Cut, Executable, Run, Transfer};
 pub use matrices::{MatmulPrecision, with_matrices_of_eight};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};
 pub use readback::{Mark, Staging};

@@ -110,19 +110,42 @@ impl Staging {
     /// [`Error::DeviceLost`] and whatever the device reported by itself; [`Error::OutOfMemory`] where there was no memory
     /// to read through.
     pub async fn read(&self, parts: &[(&Buffer, u64, u64)]) -> Result<Vec<u8>> {
-        if self.busy.swap(true, Ordering::Acquire) {
-            return Err(Error::Gpu { detail: "two reads at once through the same memory".into() });
-        }
-        let staging = &self.buffer.inner.buffer;
-        let mut reading = Reading { staging, busy: &self.busy, mapped: false };
-        let device = &self.device;
+        let mut reading = self.begin()?;
         let mut transfers = Vec::with_capacity(parts.len());
         let mut total = 0u64;
         for (buffer, offset, bytes) in parts {
-            transfers.push(Transfer { from: (buffer, *offset), to: (&self.buffer, total), bytes: *bytes });
+            transfers.push(self.copy_of((buffer, *offset), total, *bytes));
             total = total.saturating_add(*bytes);
         }
-        device.copy(&transfers)?;
+        self.device.copy(&transfers)?;
+        self.collect(&mut reading, total, None).await
+    }
+
+    /// The copy of bytes of a buffer, from the given one, to this memory from `at` on; [`Staging::fetch`] reads them.
+    pub fn copy_of<'a>(&'a self, from: (&'a Buffer, u64), at: u64, bytes: u64) -> Transfer<'a> {
+        Transfer { from, to: (&self.buffer, at), bytes }
+    }
+
+    /// Reads the first `bytes` bytes of what was copied here before `mark`, as soon as that is reached: what was submitted behind
+    /// it may still run.
+    ///
+    /// # Errors
+    /// As [`Staging::read`].
+    pub async fn fetch(&self, mark: Mark, bytes: u64) -> Result<Vec<u8>> {
+        let mut reading = self.begin()?;
+        self.collect(&mut reading, bytes, Some(mark)).await
+    }
+
+    fn begin(&self) -> Result<Reading<'_>> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(Error::Gpu { detail: "two reads at once through the same memory".into() });
+        }
+        Ok(Reading { staging: &self.buffer.inner.buffer, busy: &self.busy, mapped: false })
+    }
+
+    /// The first `total` bytes, after `mark`, or after everything submitted so far.
+    async fn collect(&self, reading: &mut Reading<'_>, total: u64, mark: Option<Mark>) -> Result<Vec<u8>> {
+        let (device, staging) = (&self.device, reading.staging);
         device.shared.tally.readbacks.fetch_add(1, Ordering::Relaxed);
         if total == 0 {
             return Ok(Vec::new());
@@ -130,7 +153,10 @@ impl Staging {
         let (arrival, arrive) = Mapped::new();
         reading.mapped = true;
         staging.map_async(wgpu::MapMode::Read, ..total, arrive);
-        device.wait()?;
+        match mark {
+            Some(mark) => device.reached(mark).await?,
+            None => device.wait()?,
+        }
         let mapped = arrival.await;
         if mapped.is_err() {
             reading.mapped = false;

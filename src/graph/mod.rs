@@ -18,6 +18,8 @@ pub(crate) use operation::{Context, Operation, Upstream};
 use operation::{Leaf, Reserve};
 pub use plan::{DEFAULT_MAX_BINDING, Plan, PlanStats};
 pub(crate) use sums::Sum;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use sums::results as sum_results;
 
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;

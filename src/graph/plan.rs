@@ -402,6 +402,28 @@ impl Plan {
         }
     }
 
+    /// The plan as it runs on `device`, for good.
+    ///
+    /// # Errors
+    /// As [`Graph::compile`].
+    pub fn on(&self, device: &Device) -> Result<Plan> {
+        Ok(self.instead_on(device)?.unwrap_or_else(|| Plan { graph: None, ..self.clone() }))
+    }
+
+    /// What runs on `device` instead; `None`: the plan as it is.
+    fn instead_on(&self, device: &Device) -> Result<Option<Plan>> {
+        let choices = Choices::of_device(device);
+        let other = self.other_families(&choices)?;
+        let have = device.max_binding();
+        // Where little can be bound fewer sums are made at a time.
+        match &self.graph {
+            Some(graph) if other.as_ref().unwrap_or(self).largest_binding() > have => {
+                graph.absorbed(&choices).compile_over(&choices, true, Some(have)).map(Some)
+            }
+            _ => Ok(other),
+        }
+    }
+
     /// Loads the plan onto a device, in the families that the device chooses.
     ///
     /// # Errors
@@ -411,17 +433,9 @@ impl Plan {
         device: &Device,
         external: impl Fn(&str) -> Option<Buffer>,
     ) -> Result<Executable> {
-        let choices = Choices::of_device(device);
-        let mut other = self.other_families(&choices)?;
-        let have = device.max_binding();
-        // Where little can be bound fewer sums are made at a time.
-        if let Some(graph) = &self.graph
-            && other.as_ref().unwrap_or(self).largest_binding() > have
-        {
-            other = Some(graph.absorbed(&choices).compile_over(&choices, true, Some(have))?);
-        }
+        let other = self.instead_on(device)?;
         let plan = other.as_ref().unwrap_or(self);
-        let need = plan.largest_binding();
+        let (need, have) = (plan.largest_binding(), device.max_binding());
         if need > have {
             return Err(Error::LimitTooSmall { limit: "maxStorageBufferBindingSize", need, have });
         }

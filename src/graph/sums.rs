@@ -15,6 +15,7 @@ const PARTS: usize = 256;
 const ONTO: u32 = 1 << 31;
 
 const ROWS_FILE: &str = "reduce_rows";
+const GROUPS_FILE: &str = "sum_groups";
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -161,7 +162,7 @@ fn one_launch(totals: &[Total]) -> Option<Launch> {
     uniform.extend_from_slice(bytemuck::cast_slice(&table));
     let launch = Launch {
         kernel: Kernel {
-            file: "sum_groups",
+            file: GROUPS_FILE,
             source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wgsl/sum_groups.wgsl")),
             entry: "forward",
             constants: vec![("WG", GROUPED as f64)],
@@ -175,4 +176,20 @@ fn one_launch(totals: &[Total]) -> Option<Launch> {
         spare: 0,
     };
     Some(launch.spanning(&[x, y], touched))
+}
+
+/// Where the results of a launch of many sums lie, one by one; `None`: it is something else.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn results(launch: &Launch) -> Option<Vec<Slice>> {
+    if launch.kernel.file != GROUPS_FILE {
+        return None;
+    }
+    let y = *launch.writes.first()?;
+    let rows: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(&launch.uniform);
+    let count = rows.first()?[0] as usize;
+    let of = |row: &[u32; 4]| {
+        let [_, first, quads, _] = row.map(u64::from);
+        Slice { offset: y.offset + 16 * first, bytes: 16 * (quads & !u64::from(ONTO)), ..y }
+    };
+    Some(rows.get(1..=count)?.iter().map(of).collect())
 }

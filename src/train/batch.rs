@@ -146,14 +146,30 @@ impl<'a> Examples<'a> {
     /// # Errors
     /// As [`Examples::batch`]; [`Error::Config`] for a batch of more images than rows of noise can be numbered.
     pub fn next(&self, order: &mut BatchOrder, step: u64, count: usize, flip: bool) -> Result<Batch> {
+        let all: Vec<usize> = (0..count).collect();
+        self.next_of(order, step, count, flip, &all)
+    }
+
+    /// As [`Examples::next`], with the images of the rows `own` of the batch alone, beside the labels of all.
+    ///
+    /// # Errors
+    /// As [`Examples::next`].
+    pub fn next_of(
+        &self,
+        order: &mut BatchOrder,
+        step: u64,
+        count: usize,
+        flip: bool,
+        own: &[usize],
+    ) -> Result<Batch> {
         if u32::try_from(count).is_err() {
             return Err(Error::config("batch_size", format!("{count} images are too many")));
         }
         let rows: Vec<usize> = order.indices(step, count).into_iter().map(|row| row as usize).collect();
-        let mut batch = self.batch(&rows)?;
+        let mut batch = self.batch_of(&rows, own)?;
         if flip {
-            for (row, image) in batch.images.chunks_exact_mut(self.image_len).enumerate() {
-                order.flip(step, row, image, self.width);
+            for (row, image) in own.iter().zip(batch.images.chunks_exact_mut(self.image_len)) {
+                order.flip(step, *row, image, self.width);
             }
         }
         Ok(batch)
@@ -164,9 +180,19 @@ impl<'a> Examples<'a> {
     /// # Errors
     /// [`Error::Shape`] for a row that is not there.
     pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
-        let mut images = Vec::with_capacity(rows.len() * self.image_len);
-        for row in rows {
-            if !self.pixels.extend(*row, self.image_len, &mut images) {
+        let all: Vec<usize> = (0..rows.len()).collect();
+        self.batch_of(rows, &all)
+    }
+
+    /// As [`Examples::batch`], with the images of some of the rows alone: `own` says which of them, by their place in `rows`.
+    ///
+    /// # Errors
+    /// As [`Examples::batch`].
+    pub fn batch_of(&self, rows: &[usize], own: &[usize]) -> Result<Batch> {
+        let mut images = Vec::with_capacity(own.len() * self.image_len);
+        for place in own {
+            let row = rows.get(*place).copied().unwrap_or(usize::MAX);
+            if !self.pixels.extend(row, self.image_len, &mut images) {
                 let detail = format!("row {row} of {} images", self.count);
                 return Err(Error::shape("batch", detail));
             }
@@ -189,6 +215,8 @@ mod tests {
         let together = examples(Pixels::Levels(&[255, 0, 51])).unwrap();
         let [chosen, together] = [chosen, together].map(|examples| examples.batch(&[2, 0, 1]).unwrap());
         assert_eq!((chosen.images, chosen.labels), (together.images, together.labels));
+        let own = examples(Pixels::Levels(&[255, 0, 51])).unwrap().batch_of(&[2, 0, 1], &[1]).unwrap();
+        assert_eq!((own.images, own.labels.len(2)), (vec![1.0], 3));
         // One that is not among them, and too few.
         let beyond = examples(Pixels::Rows { levels: &all, rows: &[0, 4, 1] }).unwrap();
         assert!(beyond.batch(&[0]).is_ok() && beyond.batch(&[1]).is_err() && beyond.batch(&[3]).is_err());

@@ -14,7 +14,8 @@ pub struct GradientRange {
     pub bytes: u64,
 }
 
-/// Exchanges gradients with other processes that train the same weights on other images.
+/// Changes the gradients of a step as a whole: exchanges them in a way of one's own, say, with processes that train the same weights on
+/// other images. Processes that share the micro-batches of one batch, to its bits, are [`super::Ranks`].
 pub trait Exchange: Send {
     /// Called once a step, after its last backward pass was submitted and before anything is clipped or applied:
     /// replaces the gradients of what is trained, summed over micro-batches, by those of all processes together.

@@ -7,6 +7,8 @@ mod groups;
 mod inspect;
 mod options;
 mod order;
+#[cfg(not(target_arch = "wasm32"))]
+mod ranks;
 mod step;
 pub mod terms;
 mod timesteps;
@@ -22,6 +24,8 @@ pub use groups::{Groups, Rate};
 pub use inspect::{StepInput, StepOutput, training_step};
 pub use options::{ClassifierInput, TrainOptions};
 pub use order::BatchOrder;
+#[cfg(not(target_arch = "wasm32"))]
+pub use ranks::{Buckets, Link, Ranks, Threads, Traffic, Transport};
 pub use step::{TrainSpec, apply_plan, backward_plan, backward_plan_of, train_plan};
 pub use timesteps::TimestepSampler;
 pub use trainer::{Metrics, Trainer};

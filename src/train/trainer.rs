@@ -1,6 +1,8 @@
 //! The state of a training run and its steps; `trainer/upload.rs` what a step is given.
 
 mod alternatives;
+#[cfg(not(target_arch = "wasm32"))]
+mod among;
 mod metrics;
 mod scale;
 mod upload;
@@ -18,6 +20,8 @@ use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::diffusion::{DiffusionConfig, Schedule};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::graph::Plan;
 use crate::model::{JointModel, ParamSet, Part};
 use crate::ops::optimizer::{AdamW, hyper};
 use crate::rng::Seed;
@@ -75,6 +79,9 @@ use upload::Place;
 pub struct Trainer {
     weights: Weights,
     backward: Loaded,
+    /// What `backward` was loaded from.
+    #[cfg(not(target_arch = "wasm32"))]
+    plan: Plan,
     apply: Loaded,
     /// What is applied where the classifier stays as it is; `None`: nothing.
     apply_others: Option<Loaded>,
@@ -85,6 +92,9 @@ pub struct Trainer {
     /// Backward passes of steps that have other images.
     alternatives: Vec<Alternative>,
     exchange: Option<Box<dyn Exchange>>,
+    /// The ranks that compute a step's other micro-batches.
+    #[cfg(not(target_arch = "wasm32"))]
+    among: Option<among::Among>,
     gradients: Vec<GradientRange>,
     feeds: Vec<Feed>,
     factors: Vec<f64>,
@@ -203,7 +213,8 @@ impl Trainer {
         if spec.gradients() != ParamSet::Gradient {
             weights.zero_set(spec.gradients()).await?;
         }
-        let backward = weights.load(&backward_plan_of(weights.model(), &spec, terms)?).await?;
+        let plan = backward_plan_of(weights.model(), &spec, terms)?.on(weights.device())?;
+        let backward = weights.load(&plan).await?;
         scale::begin(&backward, state)?;
         let apply =
             weights.load_beside(&apply_plan(weights.model(), &spec)?, &scale::shared(&backward)).await?;
@@ -227,12 +238,16 @@ impl Trainer {
             gradients: gradients.collect(),
             weights,
             backward,
+            #[cfg(not(target_arch = "wasm32"))]
+            plan,
             apply,
             apply_others,
             classifier_waits,
             counts_labels,
             alternatives: Vec::new(),
             exchange: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            among: None,
             feeds,
             factors: spec.groups.factors(),
             schedule,
@@ -261,7 +276,7 @@ impl Trainer {
     }
 
     /// As [`Trainer::train_step`], with a batch for each of the terms' feeds in their order of appearance, of as many images as
-    /// the feed has in all micro-batches.
+    /// the feed has in all micro-batches. Among ranks these may be the images of its own rows alone ([`Trainer::own_rows`]).
     ///
     /// # Errors
     /// As [`Trainer::train_step`].
@@ -272,14 +287,14 @@ impl Trainer {
             return Err(Error::shape("train_step", detail));
         }
         let config = &self.weights.model().config;
-        let mut labelled = 0;
+        let (mut labelled, mut idle) = (0, Vec::new());
         let alternative = self.alternative(batches);
         let (backward, feeds) = self.pass(alternative);
         for (feed, batch) in feeds.iter().zip(batches) {
             let Some(feed) = feed else { continue };
             let count = feed.batch * micro;
             let need = config.images(count).len();
-            if batch.images.len() != need {
+            if batch.images.len() != need && !self.is_own(batch, count) {
                 let detail = format!("{} values, need {need}", batch.images.len());
                 return Err(Error::shape("train_step", detail));
             }
@@ -289,19 +304,41 @@ impl Trainer {
                 let have = batch.labels.labelled(config.num_classes);
                 backward.write(&name, bytemuck::bytes_of(&[label_weight(have), 0.0, 0.0, 0.0]))?;
                 labelled += have;
+                if have == 0 {
+                    idle.push(name);
+                }
             }
         }
-        self.gather(batches, alternative)?;
+        self.gather(batches, alternative, &idle)?;
         self.update(learning_rate, labelled)
     }
 
     /// The backward passes of a step and the exchange of what they leave. Where it fails, losses of a step that is not
     /// taken may be in the sums on the device: the means begin anew.
-    fn gather(&mut self, batches: &[&Batch], alternative: Option<usize>) -> Result<()> {
+    fn gather(&mut self, batches: &[&Batch], alternative: Option<usize>, idle: &[String]) -> Result<()> {
         let since = std::mem::take(&mut self.since);
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.among.is_some() {
+            self.gather_among(batches, alternative, idle, since.all == 0)?;
+            self.since = since;
+            return Ok(());
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = idle;
         self.try_gather(batches, alternative, since.all == 0)?;
         self.since = since;
         Ok(())
+    }
+
+    /// Whether a batch of `count` rows has the images of this rank's rows alone.
+    fn is_own(&self, batch: &Batch, count: usize) -> bool {
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.among.is_some() {
+            let config = &self.weights.model().config;
+            return batch.images.len() == config.images(self.own_rows(count).len()).len();
+        }
+        let _ = (batch, count);
+        false
     }
 
     fn try_gather(&mut self, batches: &[&Batch], alternative: Option<usize>, fresh: bool) -> Result<()> {
@@ -329,7 +366,8 @@ impl Trainer {
             let (backward, feeds) = self.pass(alternative);
             for ((own, feed), batch) in self.feeds.iter().zip(&feeds).zip(batches) {
                 if let Some(feed) = feed {
-                    let place = Place { from: number * feed.batch, first_row };
+                    let from = number * feed.batch;
+                    let place = Place { from, image: from, first_row };
                     let timesteps = self.write_batch(backward, feed, batch, place, chances.as_ref())?;
                     if feed.prefix.is_empty() {
                         drawn = timesteps;

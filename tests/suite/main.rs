@@ -42,6 +42,7 @@ mod pointwise;
 mod pool2d;
 mod profile;
 mod programs;
+mod ranks;
 mod resample;
 mod resize;
 mod resume;

@@ -6,6 +6,7 @@
 #   web     Node.js, to build the page
 #   browser two browsers, Chromium and Firefox, to test the page ($CHROMIUM and $FIREFOX name others)
 #   shaders compilers of the languages that shaders are translated to, to test that they read them
+#   mpi     an MPI and what reads its header, to train across processes
 #   python  Python with virtual environments, to compare with other projects
 # Runs apt-get as root or through sudo; where neither is possible it prints the command and stops.
 set -eu
@@ -51,6 +52,11 @@ for part in "$@"; do
     shaders)
         command -v glslangValidator >/dev/null 2>&1 || want glslang-tools
         command -v spirv-val >/dev/null 2>&1 || want spirv-tools
+        ;;
+    mpi)
+        command -v mpicc >/dev/null 2>&1 || want libopenmpi-dev
+        command -v mpirun >/dev/null 2>&1 || want openmpi-bin
+        ldconfig -p 2>/dev/null | grep -q 'libclang' || want libclang-dev
         ;;
     python)
         command -v python3 >/dev/null 2>&1 || want python3

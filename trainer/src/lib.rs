@@ -1,6 +1,6 @@
 //! What the command `duet` does, as a library: data sets, recipes, measurements, reports and the commands themselves.
 //!
-//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `shard`, then `eval` and `fetch`, then `audit`, `report`, `bench` and `watch`, then `training`, then
+//! Imports flow one way: `cli`, `data` and `metrics`, then `recipe`, then `io`, then `shard`, then `eval`, `fetch` and `processes`, then `audit`, `report`, `bench` and `watch`, then `training`, then
 //! `experiments`, then `commands`.
 
 // Everything is printed by `io::output`, which outlives a reader that goes away.
@@ -19,6 +19,7 @@ pub mod interchange;
 pub mod io;
 pub mod metrics;
 pub mod onnx;
+pub mod processes;
 pub mod recipe;
 pub mod report;
 pub mod serve;

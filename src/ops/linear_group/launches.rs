@@ -304,3 +304,19 @@ pub(super) fn grad_weights_of(
     };
     runs(&slices).iter().map(launch).collect()
 }
+
+/// Where the gradients that a launch of [`grad_weights`] makes lie, one by one; `None`: it is something else.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn gradients(launch: &Launch) -> Option<Vec<Slice>> {
+    if launch.kernel.file != "linear_group" || launch.kernel.entry != "grad_weights" {
+        return None;
+    }
+    let to = *launch.writes.first()?;
+    let size: Size = bytemuck::pod_read_unaligned(launch.uniform.get(..size_of::<Size>())?);
+    let of = |row: &[u32; 4]| {
+        let [out, first, _, bias] = row.map(u64::from);
+        let rows = if bias == 1 { 1 } else { 4 * u64::from(size.in_quads) };
+        Slice { offset: to.offset + 16 * first, bytes: 16 * rows * out, ..to }
+    };
+    Some(size.table.get(..size.entries as usize)?.iter().map(of).collect())
+}

@@ -14,6 +14,8 @@ use crate::tensor::{device_bytes, pitch};
 use std::sync::Arc;
 
 pub(super) use absorbed::OfBatchNorm;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use launches::gradients;
 pub use launches::{Target, forward, grad_input, grad_weights};
 
 /// Results begin at multiples of this many bytes, WebGPU's alignment of bindings.

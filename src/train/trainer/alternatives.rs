@@ -2,6 +2,8 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::graph::Plan;
 use crate::train::batch::Batch;
 use crate::train::step::{TrainSpec, backward_plan_of, of_terms};
 use crate::train::terms::{Feed, Terms, feeds};
@@ -11,6 +13,9 @@ use crate::weights::Loaded;
 pub(super) struct Alternative {
     feeds: Vec<Feed>,
     loaded: Loaded,
+    /// What it was loaded from.
+    #[cfg(not(target_arch = "wasm32"))]
+    plan: Plan,
 }
 
 impl Trainer {
@@ -69,7 +74,7 @@ impl Trainer {
         }
         let spec = TrainSpec { groups: self.options.groups.clone(), ..TrainSpec::of(&self.options) };
         let spec = of_terms(self.weights.model(), spec, terms)?;
-        let plan = backward_plan_of(self.weights.model(), &spec, terms)?;
+        let plan = backward_plan_of(self.weights.model(), &spec, terms)?.on(self.weights.device())?;
         // The same images, numbers and sums, in the same memory.
         let shared = plan.externals().filter_map(|(name, bytes)| {
             let buffer = self.backward.buffer(name).filter(|buffer| buffer.bytes() >= bytes)?;
@@ -77,7 +82,12 @@ impl Trainer {
         });
         let shared: Vec<_> = shared.collect();
         let loaded = self.weights.load_beside(&plan, &shared).await?;
-        self.alternatives.push(Alternative { feeds: others, loaded });
+        self.alternatives.push(Alternative {
+            feeds: others,
+            loaded,
+            #[cfg(not(target_arch = "wasm32"))]
+            plan,
+        });
         Ok(())
     }
 
@@ -99,21 +109,28 @@ impl Trainer {
     /// The number of the alternative whose feeds have as many images as `batches`; `None`: the run's own step, whose checks then
     /// say what does not fit.
     pub(super) fn alternative(&self, batches: &[&Batch]) -> Option<usize> {
-        let len = self.weights.model().config.images(1).len().max(1) * self.options.micro_batches;
-        let given = || batches.iter().map(|batch| batch.images.len());
+        let (classes, micro) = (self.weights.model().config.num_classes, self.options.micro_batches);
+        let given = || batches.iter().map(|batch| batch.labels.len(classes));
         let fits =
-            |other: &Alternative| self.counts(&other.feeds).iter().map(|count| count * len).eq(given());
+            |other: &Alternative| self.counts(&other.feeds).iter().map(|count| count * micro).eq(given());
         self.alternatives.iter().position(fits)
     }
 
     /// The backward pass of a step, and for each of the run's feeds that of the step, where it has one.
     pub(super) fn pass(&self, alternative: Option<usize>) -> (&Loaded, Vec<Option<Feed>>) {
         match alternative.and_then(|number| self.alternatives.get(number)) {
-            Some(Alternative { feeds, loaded }) => {
+            Some(Alternative { feeds, loaded, .. }) => {
                 let of = |own: &Feed| feeds.iter().find(|feed| feed.prefix == own.prefix).cloned();
                 (loaded, self.feeds.iter().map(of).collect())
             }
             None => (&self.backward, self.feeds.iter().cloned().map(Some).collect()),
         }
+    }
+
+    /// What the backward pass of a step was loaded from.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn plan(&self, alternative: Option<usize>) -> &Plan {
+        let other = alternative.and_then(|number| self.alternatives.get(number));
+        other.map_or(&self.plan, |other| &other.plan)
     }
 }

@@ -38,10 +38,9 @@ impl Trainer {
         let skipped_before = std::mem::replace(&mut self.skipped, scale.map_or(0, |scale| scale.skipped));
         let skipped = u64::from(self.skipped.saturating_sub(skipped_before));
         let applied = applied.saturating_sub(skipped);
-        let sums = self.backward.read("metrics").await?;
-        let mean = |(number, steps): (u64, u64)| {
-            let index = (number * METRIC_STRIDE / 4) as usize;
-            sums.get(index).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
+        let sums = self.loss_sums().await?;
+        let mean = |(number, steps): (usize, u64)| {
+            sums.get(number).filter(|_| steps > 0).map_or(0.0, |sum| sum / steps as f32)
         };
         let gradient_norm = match self.options.clip_grad_norm {
             Some(_) => {
@@ -65,5 +64,15 @@ impl Trainer {
         }
         let loss_scale = scale.map(|scale| scale.scale);
         Ok(Metrics { steps, loss, mse, classifier_loss, vb, gradient_norm, loss_scale, skipped })
+    }
+
+    /// Sums of the losses, by their numbers.
+    async fn loss_sums(&self) -> Result<Vec<f32>> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(among) = &self.among {
+            return Ok(among.sums.clone());
+        }
+        let sums = self.backward.read("metrics").await?;
+        Ok(sums.into_iter().step_by(METRIC_STRIDE as usize / 4).collect())
     }
 }

@@ -10,7 +10,7 @@ use crate::train::timesteps::{Chances, TimestepLosses, draw};
 use crate::weights::Loaded;
 
 /// Buffers of each image's losses of the noise.
-const LOSSES: [&str; 2] = ["mse", "vb"];
+pub(super) const LOSSES: [&str; 2] = ["mse", "vb"];
 
 /// Whether a step says what its noise errors are.
 pub(super) fn check_losses(backward: &Loaded) -> Result<()> {
@@ -31,6 +31,8 @@ pub(super) fn check_losses(backward: &Loaded) -> Result<()> {
 pub(super) struct Place {
     /// Its first row in the feed's batch.
     pub from: usize,
+    /// The first of its images among those that the batch has.
+    pub image: usize,
     /// The row from which on random numbers are drawn, so that feeds have different ones.
     pub first_row: usize,
 }
@@ -42,7 +44,7 @@ impl Trainer {
         backward: &Loaded,
         feed: &Feed,
         batch: &Batch,
-        Place { from, first_row }: Place,
+        Place { from, image, first_row }: Place,
         chances: Option<&Chances>,
     ) -> Result<Vec<usize>> {
         let config = &self.weights.model().config;
@@ -50,7 +52,7 @@ impl Trainer {
         let images = config.images(rows);
         let len = images.image_len();
         let write = |name: &str, data: &[u8]| backward.write(&feed.buffer(name), data);
-        let part = batch.images.get(from * len..(from + rows) * len).unwrap_or_default();
+        let part = batch.images.get(image * len..(image + rows) * len).unwrap_or_default();
         write("x_start", bytemuck::cast_slice(&images.to_device(part)?))?;
         let seed = Seed(self.options.seed);
         let (mut timesteps, mut importance, mut snr) = (Vec::new(), Vec::new(), Vec::new());
@@ -135,9 +137,21 @@ impl Trainer {
         let errors = self.backward.read(mse).await?;
         let bits =
             if self.backward.buffer(vb).is_some() { self.backward.read(vb).await? } else { Vec::new() };
+        self.add_losses(&mut table, &self.unheard, &errors, &bits)?;
+        Ok(Some(table))
+    }
+
+    /// Adds losses at `timesteps` to the table: noise errors, and variational terms where there are any.
+    pub(super) fn add_losses(
+        &self,
+        table: &mut TimestepLosses,
+        timesteps: &[usize],
+        errors: &[f32],
+        bits: &[f32],
+    ) -> Result<()> {
         let share =
             if self.diffusion.rescale_learned_sigmas { self.schedule.len() as f32 / 1000.0 } else { 1.0 };
-        for (row, (index, error)) in self.unheard.iter().zip(&errors).enumerate() {
+        for (row, (index, error)) in timesteps.iter().zip(errors).enumerate() {
             let loss = self.snr_weight(*index) * error + share * bits.get(row).copied().unwrap_or(0.0);
             if !loss.is_finite() {
                 let detail =
@@ -146,6 +160,6 @@ impl Trainer {
             }
             table.add(*index, loss);
         }
-        Ok(Some(table))
+        Ok(())
     }
 }

@@ -105,6 +105,9 @@ impl From<Factors> for MatmulPrecision {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a model on a folder of data, or by a recipe; Ctrl-C saves and exits, `--resume` goes on.
+    ///
+    /// As `mpirun -n 8 duet train RECIPE` eight processes, each with a GPU of its own, train as one (of a program that was built with
+    /// `--features duet-trainer/mpi`). How many GPUs there are changes no bit, and a run goes on with another number.
     Train(Train),
     /// Classify images.
     Classify(Classify),

@@ -7,6 +7,7 @@
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal as _, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Prints a line of results, as `println!` would: [`line`] of formatted text.
@@ -114,8 +115,28 @@ fn kept(stream: Stream, text: String) -> Option<String> {
     }
 }
 
+/// Whether this process prints nothing: another one tells the same.
+static MUTED: AtomicBool = AtomicBool::new(false);
+
+/// Prints nothing from now on, until [`unmute`].
+pub fn mute() {
+    MUTED.store(true, Ordering::Relaxed);
+}
+
+/// Prints again.
+pub fn unmute() {
+    MUTED.store(false, Ordering::Relaxed);
+}
+
+fn is_muted() -> bool {
+    MUTED.load(Ordering::Relaxed)
+}
+
 /// Prints a line of results. What fails is remembered for [`finish`]; nothing is printed after it.
 pub fn line(text: Arguments<'_>) {
+    if is_muted() {
+        return;
+    }
     let Some(text) = kept(Stream::Results, text.to_string()) else { return };
     results().attempt(io::stdout, |out| writeln!(out, "{}", Plain(&text)));
 }
@@ -153,6 +174,9 @@ pub fn finish() -> Result<(), String> {
 
 /// Prints a line on standard error. Where even that fails there is nobody to tell.
 pub fn message(text: Arguments<'_>) {
+    if is_muted() {
+        return;
+    }
     let text = text.to_string();
     // A file that errors are led to shows nothing that they could disturb.
     let text = if io::stderr().is_terminal() { kept(Stream::Messages, text) } else { Some(text) };
@@ -181,7 +205,7 @@ impl Write for Log {
 
 /// A progress bar on stderr; hidden where stderr is no terminal or the output is for machines.
 pub fn progress(steps: u64, done: u64, template: &str, json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
+    if json || is_muted() || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(steps).with_position(done);

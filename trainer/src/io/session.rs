@@ -39,8 +39,17 @@ pub fn cache_folder() -> Option<PathBuf> {
 /// # Errors
 /// No adapter, and what to install; a bad table.
 pub fn open_device(arguments: &Cli) -> Result<Device> {
+    open_device_of(arguments, 0)
+}
+
+/// As [`open_device`], for the process of this number among those of the machine: where several adapters are as good, each has its
+/// own.
+///
+/// # Errors
+/// As [`open_device`].
+pub fn open_device_of(arguments: &Cli, number: usize) -> Result<Device> {
     let tables = tuning::tables(arguments)?;
-    let device = open_untuned(arguments)?;
+    let device = open_numbered(arguments, number)?;
     tuning::check(arguments, &tables, &device.info().name)?;
     Choices::install(&device, &tables);
     Ok(device)
@@ -51,8 +60,13 @@ pub fn open_device(arguments: &Cli) -> Result<Device> {
 /// # Errors
 /// No adapter, and what to install.
 pub fn open_untuned(arguments: &Cli) -> Result<Device> {
+    open_numbered(arguments, 0)
+}
+
+fn open_numbered(arguments: &Cli, number: usize) -> Result<Device> {
     let options = DeviceOptions {
         adapter: arguments.gpu.clone(),
+        number,
         pipeline_cache: cache_folder(),
         matmul_precision: arguments.matmul_precision.into(),
         ..DeviceOptions::default()
@@ -273,7 +287,7 @@ static ASKED: OnceLock<Instant> = OnceLock::new();
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Begins to watch for Ctrl-C, a polite kill (SIGTERM) and a terminal that is closed (SIGHUP, unless the program was started
-/// to ignore it, as by `nohup`). Another request ends the program at once. A second call changes nothing.
+/// to ignore it, as by `nohup`), and for a scheduler's warning (SIGUSR1). Another request ends the program at once. A second call changes nothing.
 ///
 /// # Errors
 /// [`Error::Config`] where the system refuses a handler.
@@ -289,6 +303,23 @@ pub fn watch_interrupts() -> Result<()> {
     if stays {
         ignore_hangup();
     }
+    watch_warning()
+}
+
+/// Whether a scheduler warned that the time is nearly over.
+static WARNED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Takes SIGUSR1, by which schedulers warn of the end of a job's time, for a request to stop.
+#[cfg(unix)]
+fn watch_warning() -> Result<()> {
+    let warned = Arc::clone(WARNED.get_or_init(Arc::default));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, warned)
+        .map(drop)
+        .map_err(|e| Error::config("signals", e.to_string()))
+}
+
+#[cfg(not(unix))]
+fn watch_warning() -> Result<()> {
     Ok(())
 }
 
@@ -337,7 +368,7 @@ pub fn go_on() -> ControlFlow<()> {
     if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-/// Whether Ctrl-C was pressed.
+/// Whether Ctrl-C was pressed, or the program was asked to stop otherwise.
 pub fn interrupted() -> bool {
-    ASKED.get().is_some()
+    ASKED.get().is_some() || WARNED.get().is_some_and(|warned| warned.load(Ordering::Relaxed))
 }

@@ -115,22 +115,22 @@ impl Labelled {
     }
 }
 
-/// The images of `rows` in step `step`; with `flip`, their width, half of them are mirrored by `order`, where they count as rows
-/// from `first` on.
+/// The images of `rows` in step `step`, of those that `own` says by their places, and the labels of all; with `flip`, their width,
+/// half of them are mirrored by `order`, where they count as rows from `first` on.
 ///
 /// # Errors
 /// As [`Examples::batch`].
 pub fn batch(
     examples: &Examples<'_>,
-    rows: &[usize],
+    (rows, own): (&[usize], &[usize]),
     order: &BatchOrder,
     (step, first): (u64, usize),
     flip: Option<usize>,
 ) -> Result<Batch> {
-    let mut batch = examples.batch(rows)?;
+    let mut batch = examples.batch_of(rows, own)?;
     if let Some(width) = flip {
-        let len = batch.images.len() / rows.len().max(1);
-        for (row, image) in batch.images.chunks_exact_mut(len.max(1)).enumerate() {
+        let len = batch.images.len() / own.len().max(1);
+        for (row, image) in own.iter().zip(batch.images.chunks_exact_mut(len.max(1))) {
             order.flip(step, first + row, image, width);
         }
     }
@@ -371,7 +371,8 @@ mod tests {
                     [train]\nbatch_size = 4\nlabelled_share = 0.5\nlabelled_by = \"reference_buffer\"\nclassifier_loss_scaling = 1.0\n";
         let recipe = Recipe::parse(text, std::path::Path::new("recipe.toml")).unwrap();
         let device = pollster::block_on(Device::open(&DeviceOptions::default())).unwrap();
-        let (mut trainer, _) = crate::training::fit::trainer(&device, &recipe, None, true).unwrap();
+        let alone = crate::processes::Processes::alone();
+        let (mut trainer, _) = crate::training::fit::trainer(&device, &recipe, None, &alone, true).unwrap();
         let images = |count: usize| (0..count * 64).map(|i| ((i * 37 % 64) as f32) / 32.0 - 1.0).collect();
         let batch = |count: usize, class: u32| Batch {
             images: images(count),

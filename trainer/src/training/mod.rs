@@ -13,6 +13,7 @@ mod resume;
 mod run;
 mod seen;
 mod start;
+mod together;
 mod waiting;
 
 pub use keep::CHECKPOINT;

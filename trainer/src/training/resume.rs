@@ -5,7 +5,6 @@ use super::evaluate::Part;
 use super::run::SECONDS;
 use super::warn;
 use crate::data::Dataset;
-use crate::io::session::load_checkpoint;
 use crate::recipe::{Recipe, TimeSpan, TrainRecipe};
 use duet::checkpoint::{Checkpoint, Figures, TrainingState};
 use duet::model::{Head, Labels, ModelConfig, class_list};
@@ -41,33 +40,30 @@ pub fn labels_fit(data: &Dataset, model: &ModelConfig) -> Result<()> {
 
 /// The names of the classes of a model that is to learn `data`: the data's own, but in the order of the model it begins with
 /// where that has just these, so that its head goes on to mean what it meant.
-///
-/// # Errors
-/// [`Error::Checkpoint`] for a file that cannot be read.
-pub fn class_names(init: Option<&Path>, data: &Dataset) -> Result<Vec<String>> {
-    if let Some(file) = init {
-        let before = load_checkpoint(file)?.0.model;
+pub fn class_names(init: Option<&Checkpoint>, data: &Dataset) -> Vec<String> {
+    if let Some(init) = init {
+        let before = &init.model;
         let known = before.match_classes(&data.class_names);
         if before.class_names.len() == data.class_names.len() && known.is_ok() {
-            return Ok(before.class_names);
+            return before.class_names.clone();
         }
     }
-    Ok(data.class_names.clone())
+    data.class_names.clone()
 }
 
-/// The checkpoint to go on from, made ready for `recipe`. What would change the steps to come is refused, and only told
+/// The checkpoint of `file` to go on from, made ready for `recipe`. What would change the steps to come is refused, and only told
 /// where it is `meant`.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] naming each setting that differs, with what it was and what it is.
 pub fn resumable(
+    mut checkpoint: Checkpoint,
     file: &Path,
     recipe: &Recipe,
     data: &Dataset,
     meant: bool,
     json: bool,
 ) -> Result<Checkpoint> {
-    let (mut checkpoint, _) = load_checkpoint(file)?;
     let refuse = |detail: String| Err(Error::Checkpoint { path: file.into(), detail });
     let Some(state) = &checkpoint.training else {
         return refuse("holds no training state: it was exported for inference".into());
@@ -137,8 +133,7 @@ pub fn ended(state: &TrainingState, train: &TrainRecipe, part: &Part<'_>) -> Opt
 ///
 /// # Errors
 /// [`Error::Checkpoint`] where it is of another configuration, naming what differs.
-pub fn initial(file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
-    let (mut checkpoint, _) = load_checkpoint(file)?;
+pub fn initial(mut checkpoint: Checkpoint, file: &Path, recipe: &Recipe) -> Result<Checkpoint> {
     let list = network_changes(&checkpoint, recipe)?;
     // Names and dropout do not change what the network computes.
     let other = named(list.iter().filter(|change| !(change.possible && change.field.starts_with("model."))));

@@ -7,12 +7,14 @@ use super::labelled::{self, LABELLED, Labelled};
 use super::probe::Probe;
 use super::resume::no_better;
 use super::seen::Seen;
+use super::together::{Asked, Efficiency};
 use super::waiting::{DATA_SHARE, Spent, Waiting};
 use super::{fit, grid, warn};
 use crate::data::Split;
 use crate::eval::accuracy::{TEST_ACCURACY, TEST_IMAGES};
 use crate::io::output::say;
 use crate::io::session::interrupted;
+use crate::processes::Processes;
 use crate::recipe::Recipe;
 use crate::watch::View;
 use crate::watch::board::Samples;
@@ -53,6 +55,8 @@ pub struct Begin {
     pub limit: Option<Duration>,
     /// Whether what is told is JSON.
     pub json: bool,
+    /// The processes that train with this one.
+    pub processes: Processes,
 }
 
 /// A run.
@@ -72,6 +76,8 @@ pub struct Run {
     rate: f64,
     /// Tells that data are waited for.
     waiting: Waiting,
+    /// What the exchange with other processes costs.
+    efficiency: Efficiency,
 }
 
 /// How fast the steps since the last look were.
@@ -116,6 +122,7 @@ impl Run {
             last,
             rate: 0.0,
             waiting: Waiting::default(),
+            efficiency: Efficiency::of(&begin.processes),
             begin,
         };
         Ok(run)
@@ -129,7 +136,10 @@ impl Run {
         let (step, saved) = (self.begin.trainer.step(), self.begin.kept.newest());
         let view = self.begin.seen.view(&self.begin.recipe, step, self.before, saved);
         // Killed between saving the best one and giving it its name.
-        if saved.is_some() && self.best.as_ref().map(|best| best.step) == saved {
+        if self.begin.processes.is_first()
+            && saved.is_some()
+            && self.best.as_ref().map(|best| best.step) == saved
+        {
             self.unless_failed("the best checkpoint could not be kept", self.begin.kept.mark_best(), &view);
         }
         self.show_best(&view);
@@ -145,6 +155,20 @@ impl Run {
         }
     }
 
+    /// What processes agree upon after a step; also before the first, as far as time decides what it does.
+    fn asked(&self, view: &View) -> Result<Asked> {
+        let max_time = self.begin.recipe.train.max_time;
+        let own = Asked {
+            stop: interrupted(),
+            minutes: self.begin.limit.is_some_and(|limit| self.started.elapsed() >= limit),
+            time: max_time.is_some_and(|span| self.seconds() >= span.duration()),
+            save: view.asked_to_save(),
+            sample: view.asked_to_sample(),
+            share_of_time: self.share_of_time(),
+        };
+        own.agreed(&self.begin.processes)
+    }
+
     /// What it was trained on.
     pub fn into_data(self) -> Split {
         self.begin.split
@@ -153,12 +177,13 @@ impl Run {
     fn until_the_end(&mut self, view: &View) -> Result<Why> {
         let (mut since, mut since_step) = (Instant::now(), self.begin.trainer.step());
         let mut batching = Duration::ZERO;
+        let mut asked = self.asked(view)?;
         loop {
             let step = self.begin.trainer.step();
             let began = Instant::now();
             let (batch, few) = self.batch(step)?;
             batching += began.elapsed();
-            self.rate = self.begin.recipe.train.rate_at(step, self.share_of_time());
+            self.rate = self.begin.recipe.train.rate_at(step, asked.share_of_time);
             match &few {
                 Some(few) => {
                     self.allow(few)?;
@@ -168,38 +193,47 @@ impl Run {
             }
             let step = step + 1;
             view.stepped(step);
-            let why = self.why(step);
-            let due = self.due(step, why, view);
+            asked = self.asked(view)?;
+            let why = self.why(step, &asked);
+            let due = self.due(step, why, &asked);
             if due.log || due.eval || due.save || due.sample {
                 // A loss that is not finite ends the run here, before anything is saved over a good checkpoint.
-                let metrics = pollster::block_on(self.begin.trainer.metrics())?;
+                let metrics = pollster::block_on(self.begin.trainer.metrics());
+                let metrics = metrics.inspect_err(|_| self.begin.processes.all_know())?;
                 let images = (step - since_step) as f64 * self.begin.recipe.train.batch_size as f64;
                 let spent = Spent { batching, all: since.elapsed() };
                 let pace = Pace { speed: images / spent.all.as_secs_f64(), spent };
-                self.look(&due, &metrics, &pace, &batch, view)?;
+                self.efficiency.look(self.begin.trainer.ranks(), step - since_step);
+                if self.begin.processes.is_first() {
+                    self.look(&due, &metrics, &pace, &batch, view)?;
+                }
                 (since, since_step, batching) = (Instant::now(), step, Duration::ZERO);
             } else if step.is_multiple_of(4) {
                 // The queue must not run ahead of the device by more than a few steps, or Ctrl-C would wait for it.
                 self.begin.trainer.weights().device().wait()?;
             }
-            if let Some(why) = why.or_else(|| self.no_better(step)) {
+            if let Some(why) = why {
                 return Ok(why);
+            }
+            // Who evaluates is the first one.
+            let no_better = self.no_better(step).filter(|_| self.begin.processes.is_first());
+            if due.eval && self.begin.processes.most(usize::from(no_better.is_some()))? > 0 {
+                return Ok(no_better.unwrap_or(Why::Steps));
             }
         }
     }
 
     /// Why the run ends after `step`, as far as that does not depend on what an evaluation finds.
-    fn why(&self, step: u64) -> Option<Why> {
+    fn why(&self, step: u64, asked: &Asked) -> Option<Why> {
         let train = &self.begin.recipe.train;
-        let over = |limit: Duration, used: Duration| used >= limit;
         if step >= train.steps {
             Some(Why::Steps)
-        } else if interrupted() {
+        } else if asked.stop {
             Some(Why::Interrupted)
-        } else if self.begin.limit.is_some_and(|limit| over(limit, self.started.elapsed())) {
+        } else if asked.minutes {
             Some(Why::Minutes)
         } else {
-            train.max_time.filter(|span| over(span.duration(), self.seconds())).map(Why::Time)
+            train.max_time.filter(|_| asked.time).map(Why::Time)
         }
     }
 
@@ -218,7 +252,7 @@ impl Run {
         self.begin.recipe.train.max_time.map_or(0.0, |span| span.share(self.seconds()))
     }
 
-    fn due(&self, step: u64, why: Option<Why>, view: &View) -> Due {
+    fn due(&self, step: u64, why: Option<Why>, asked: &Asked) -> Due {
         let train = &self.begin.recipe.train;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         // What only pauses is not looked at as if it were done.
@@ -226,8 +260,8 @@ impl Run {
         Due {
             log: due(train.log_every),
             eval: due(train.eval_every) || finished,
-            sample: (view.asked_to_sample() || due(train.sample_every) || finished) && !train.classifier_only,
-            save: view.asked_to_save() || due(train.save_every) || why.is_some(),
+            sample: (asked.sample || due(train.sample_every) || finished) && !train.classifier_only,
+            save: asked.save || due(train.save_every) || why.is_some(),
             finished,
         }
     }
@@ -349,24 +383,30 @@ impl Run {
 
     /// The images of a step, and those with labels where few have any.
     fn batch(&mut self, step: u64) -> Result<(Batch, Option<Batch>)> {
-        let Begin { recipe, split, labelled, .. } = &mut self.begin;
+        let Begin { recipe, split, labelled, trainer, .. } = &mut self.begin;
         let (train, width) = (&recipe.train, recipe.model.image_size);
         let examples = split.train.examples(&recipe.model)?;
+        // Images that other processes compute stay where they are.
+        let own = |count: usize| trainer.own_rows(count);
         let (count, flip) = (train.batch_size, train.flip.then_some(width));
+        let mut next = || examples.next_of(&mut self.order, step, count, train.flip, &own(count));
         match labelled {
             Some(labelled) if train.classifier_only => {
                 let rows = labelled.alone(step, count);
-                Ok((labelled::batch(&examples, &rows, &self.order, (step, 0), flip)?, None))
+                let rows = (&rows[..], &own(count)[..]);
+                Ok((labelled::batch(&examples, rows, &self.order, (step, 0), flip)?, None))
             }
             Some(labelled) => {
-                let mut all = examples.next(&mut self.order, step, count, train.flip)?;
+                let mut all = next()?;
                 let rows = labelled.next(step, &self.order.indices(step, count)).unwrap_or_default();
                 if rows.is_empty() {
                     all.labels = labelled.idle(all.labels);
                 }
-                Ok((all, Some(labelled::batch(&examples, &rows, &self.order, (step, count), flip)?)))
+                let few = (&rows[..], &own(rows.len())[..]);
+                let few = labelled::batch(&examples, few, &self.order, (step, count), flip)?;
+                Ok((all, Some(few)))
             }
-            None => Ok((examples.next(&mut self.order, step, count, train.flip)?, None)),
+            None => Ok((next()?, None)),
         }
     }
 
@@ -387,7 +427,8 @@ impl Run {
         ];
         let alone = self.begin.recipe.train.classifier_only;
         let measured = |name: &str| !alone || !["mse", "vb"].contains(&name);
-        let values = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let exchanged = self.efficiency.last().into_iter().flatten();
+        let values = values.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(exchanged);
         let finite = values.filter(|(name, value)| value.is_finite() && measured(name));
         let values = finite.map(|(name, value)| (name.to_owned(), value)).collect();
         Figures { step: self.begin.trainer.step(), values }
@@ -477,15 +518,23 @@ impl Run {
         if self.begin.json {
             let path = path.display().to_string();
             let best = best.map(|(step, value, figure)| serde_json::json!({"step": step, figure: value}));
-            say!(
-                "{}",
-                serde_json::json!({"step": step, "seconds": seconds, "checkpoint": path, "ended": why.name(), "best": best})
-            );
+            let mut end = serde_json::json!({
+                "step": step, "seconds": seconds, "checkpoint": path, "ended": why.name(), "best": best
+            });
+            if let (Some(exchange), Some(end)) = (self.efficiency.json(), end.as_object_mut()) {
+                end.insert("exchange".into(), exchange);
+            }
+            say!("{end}");
         } else {
             let best = best.map_or(String::new(), |(step, value, figure)| {
                 format!("; best {} {value:.4} at step {step}", figure.replace('_', " "))
             });
-            say!("step {step} of {steps} after {seconds} s{}; saved {}{best}", why.text(), path.display());
+            let exchange = self.efficiency.text();
+            say!(
+                "step {step} of {steps} after {seconds} s{}; saved {}{best}{exchange}",
+                why.text(),
+                path.display()
+            );
         }
     }
 }

@@ -38,6 +38,12 @@ impl Seen {
         Seen { figures: metrics.to_owned(), metrics: file, events, plain: options.plain, json, failed: false }
     }
 
+    /// Of a process that leaves all this to another one.
+    pub fn nothing(metrics: &Path) -> Seen {
+        let figures = metrics.to_owned();
+        Seen { figures, metrics: None, events: None, plain: true, json: true, failed: false }
+    }
+
     /// The view of a run of `recipe` that is done up to `step` and took `before` so far.
     pub fn view(&self, recipe: &Recipe, step: u64, before: Duration, saved: Option<u64>) -> View {
         let folder = self.figures.parent().unwrap_or(Path::new(""));

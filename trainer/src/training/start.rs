@@ -12,31 +12,72 @@ use crate::data::Split;
 use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
-use crate::io::session::{open_device, watch_interrupts};
+use crate::io::session::{load_checkpoint, open_device_of, watch_interrupts};
+use crate::processes::Processes;
 use crate::recipe::Recipe;
-use duet::checkpoint::remove_temporaries;
+use duet::checkpoint::{Checkpoint, remove_temporaries};
+use duet::gpu::Device;
 use duet::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves; the data, as the model
-/// numbers their classes, of a run that came to its end.
-///
-/// # Errors
-/// Bad options, data or checkpoints; another run at work in the folder; a loss that is not finite, or a checkpoint that
-/// cannot be saved (the last good one stays); device errors. Figures that cannot be measured or written and samples that
-/// cannot be drawn are told and end nothing.
-pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<Option<Split>> {
+/// Where a run begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It has no steps.
+    Nowhere,
+    /// At fresh weights.
+    Fresh,
+    /// At another model's.
+    Initial,
+    /// At a checkpoint of its own.
+    Resumed,
+}
+
+/// What the first process has of the folder.
+struct Opened {
+    origin: Origin,
+    /// The checkpoint's file, where other processes need it too.
+    bytes: Vec<u8>,
+    /// Of the folder as long as the run goes on.
+    lock: Option<Lock>,
+}
+
+impl Opened {
+    const ORIGINS: [Origin; 4] = [Origin::Nowhere, Origin::Fresh, Origin::Initial, Origin::Resumed];
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let number = Self::ORIGINS.iter().position(|origin| *origin == self.origin).unwrap_or(0);
+        [&[number as u8], self.bytes.as_slice()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Opened {
+        let (number, bytes) =
+            bytes.split_first().map_or((0, bytes), |(number, rest)| (usize::from(*number), rest));
+        let origin = Self::ORIGINS.get(number).copied().unwrap_or(Origin::Nowhere);
+        Opened { origin, bytes: bytes.to_vec(), lock: None }
+    }
+}
+
+/// The checkpoint that a run of `origin` begins with.
+fn source(options: &Train, origin: Origin) -> Option<PathBuf> {
+    match origin {
+        Origin::Nowhere | Origin::Fresh => None,
+        Origin::Initial => options.init.clone(),
+        Origin::Resumed => Some(options.from.clone().unwrap_or_else(|| options.folder().join(CHECKPOINT))),
+    }
+}
+
+/// Makes sure of the run's folder, and takes it; with `shares` the checkpoint is read for other processes.
+fn open(arguments: &Cli, options: &Train, recipe: &Recipe, shares: bool) -> Result<Opened> {
     let (json, out) = (arguments.json, &options.folder());
-    let limit = time_limit(options.minutes)?;
     if out.exists() && !out.is_dir() {
         let detail = format!("{} is a file; give a folder", out.display());
         return Err(Error::config("out", detail));
     }
     let newest = out.join(CHECKPOINT);
     if !goes_on(options, &newest)? && recipe.train.steps == 0 {
-        nothing_to_do(json, 0, 0, None, None);
-        return Ok(None);
+        return Ok(Opened { origin: Origin::Nowhere, bytes: Vec::new(), lock: None });
     }
     let metrics = out.join(METRICS);
     let inputs =
@@ -47,44 +88,105 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<Opt
         files::check_apart(out, &recipe.data.path)?;
     }
     files::make_folder(out)?;
-    let _lock = Lock::take(out, json)?;
+    let lock = Lock::take(out, json)?;
     remove_temporaries(out, |name| {
         [CHECKPOINT, BEST, METRICS].contains(&name)
             || name.starts_with(SAMPLES)
             || name.starts_with("checkpoint_")
     });
     // Once more: a run that had the lock until now may have saved.
-    let resumed = goes_on(options, &newest)?;
+    let origin = match (goes_on(options, &newest)?, &options.init) {
+        (true, _) => Origin::Resumed,
+        (false, Some(_)) => Origin::Initial,
+        (false, None) => Origin::Fresh,
+    };
+    let bytes = match source(options, origin).filter(|_| shares) {
+        Some(file) => std::fs::read(&file)
+            .map_err(|error| Error::Checkpoint { path: file, detail: format!("cannot be read: {error}") })?,
+        None => Vec::new(),
+    };
+    Ok(Opened { origin, bytes, lock: Some(lock) })
+}
+
+/// Trains by `recipe` into the folder of `options` until its end, Ctrl-C or the time is over, and saves; the data, as the model
+/// numbers their classes, of a run that came to its end.
+///
+/// # Errors
+/// Bad options, data or checkpoints; another run at work in the folder; a loss that is not finite, or a checkpoint that
+/// cannot be saved (the last good one stays); device errors. Figures that cannot be measured or written and samples that
+/// cannot be drawn are told and end nothing.
+pub fn train(
+    arguments: &Cli,
+    options: &Train,
+    mut recipe: Recipe,
+    processes: &Processes,
+) -> Result<Option<Split>> {
+    let (json, out) = (arguments.json, &options.folder());
+    let limit = processes.agree(time_limit(options.minutes))?;
+    let shares = processes.count() > 1;
+    let (opened, bytes) =
+        processes.lead(|| open(arguments, options, &recipe, shares), |opened| Ok(opened.to_bytes()))?;
+    let Opened { origin, bytes, lock: _lock } = opened.unwrap_or_else(|| Opened::from_bytes(&bytes));
+    if origin == Origin::Nowhere {
+        nothing_to_do(json, 0, 0, None, None);
+        return Ok(None);
+    }
+    let (resumed, newest) = (origin == Origin::Resumed, out.join(CHECKPOINT));
     let file = options.from.clone().unwrap_or_else(|| newest.clone());
-    let split =
-        Reader::of(arguments).load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)?;
+    let loaded = processes.one_before_others(|| {
+        Reader::of(arguments).load(&recipe.data, recipe.model.in_channels, recipe.model.image_size)
+    })?;
+    let split = processes.agree(loaded)?;
     say!("{}", split.summary.text(json));
     split.summary.warnings.iter().for_each(|warning| warn(json, warning));
-    labels_fit(&split.train, &recipe.model)?;
-    if recipe.model.class_names.is_empty() {
-        recipe.model.class_names = class_names(options.init.as_deref(), &split.train)?;
-    }
-    let absent = split.train.absent(&recipe.model);
-    // Before data are compared with those of a checkpoint: labels that have come to mean other classes are other data.
-    let split = split.for_model(&recipe.model, &recipe.data.path)?;
-    if recipe.augment.is_on() && recipe.augment.border.is_empty() {
-        recipe.augment.border = split.train.examples(&recipe.model)?.border();
-    }
-    let begin = match (resumed, &options.init) {
-        (true, _) => Some(resumable(&file, &recipe, &split.train, options.override_settings, json)?),
-        (false, Some(path)) => Some(initial(path, &recipe)?),
-        (false, None) => None,
+    let prepare = || -> Result<_> {
+        labels_fit(&split.train, &recipe.model)?;
+        let checkpoint = match source(options, origin) {
+            Some(file) if shares => {
+                let checkpoint = Checkpoint::from_bytes(&bytes, &file)?;
+                checkpoint.joint_model(&file)?;
+                Some(checkpoint)
+            }
+            Some(file) => Some(load_checkpoint(&file)?.0),
+            None => None,
+        };
+        if recipe.model.class_names.is_empty() {
+            let init = checkpoint.as_ref().filter(|_| origin == Origin::Initial);
+            recipe.model.class_names = class_names(init, &split.train);
+        }
+        let absent = split.train.absent(&recipe.model);
+        // Before data are compared with those of a checkpoint: labels that have come to mean other classes are other data.
+        let split = split.for_model(&recipe.model, &recipe.data.path)?;
+        if recipe.augment.is_on() && recipe.augment.border.is_empty() {
+            recipe.augment.border = split.train.examples(&recipe.model)?.border();
+        }
+        let begin = match (checkpoint, origin, &options.init) {
+            (Some(checkpoint), Origin::Resumed, _) => {
+                Some(resumable(checkpoint, &file, &recipe, &split.train, options.override_settings, json)?)
+            }
+            (Some(checkpoint), _, Some(path)) => Some(initial(checkpoint, path, &recipe)?),
+            _ => None,
+        };
+        let state = begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref());
+        let mut labelled = Labelled::of(&split.train, &recipe.train)?;
+        if let (Some(labelled), Some(state)) = (&mut labelled, state) {
+            // Other ones are of settings or data that changed, which was refused or meant.
+            let noted = state.recipe.get(LABELLED);
+            if !noted.is_some_and(|noted| labelled.go_on(noted)) {
+                warn(json, "other images have labels than before");
+            }
+        }
+        Ok((split, absent, begin, labelled))
     };
+    let (split, absent, begin, labelled) = processes.agree(prepare())?;
+    let noted = serde_json::to_string(&recipe).map_err(|error| Error::config("recipe", error.to_string()));
+    processes.same("a recipe", &processes.agree(noted)?, "give all of them the same")?;
+    if shares {
+        let help = "give all of them the same files";
+        processes.same("training data", &split.train.fingerprint(), help)?;
+    }
     let state = begin.as_ref().and_then(|checkpoint| checkpoint.training.as_ref());
     let (step, last) = state.map_or((0, None), |state| (state.step, state.last.as_ref()));
-    let mut labelled = Labelled::of(&split.train, &recipe.train)?;
-    if let (Some(labelled), Some(state)) = (&mut labelled, state) {
-        // Other ones are of settings or data that changed, which was refused or meant.
-        let noted = state.recipe.get(LABELLED);
-        if !noted.is_some_and(|noted| labelled.go_on(noted)) {
-            warn(json, "other images have labels than before");
-        }
-    }
     if let Some(labelled) = &labelled {
         tell_labelled(json, labelled.len(), split.train.len());
     }
@@ -92,7 +194,11 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<Opt
         tell_begin(json, resumed, step, &file);
     }
     // Also of a run that was killed right after its last save: its last line may be missing.
-    let seen = Seen::open(&metrics, step, last, options, json);
+    let metrics = out.join(METRICS);
+    let seen = match processes.is_first() {
+        true => Seen::open(&metrics, step, last, options, json),
+        false => Seen::nothing(&metrics),
+    };
     let part = super::evaluate::Part::of(&split, &recipe.train);
     let why = state.and_then(|state| ended(state, &recipe.train, &part));
     if step >= recipe.train.steps || why.is_some() {
@@ -108,11 +214,8 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<Opt
             format!("the data have no images of {}: these classes are not learnt", absent.join(", "));
         warn(json, &detail);
     }
-    let device = open_device(arguments)?;
-    watch_interrupts()?;
-    // A driver that computes zeros would show only after hours, in a loss that does not fall.
-    pollster::block_on(device.self_test())?;
-    let (trainer, cut) = fit::trainer(&device, &recipe, begin.as_ref(), json)?;
+    let device = processes.agree(ready(arguments, processes))?;
+    let (trainer, cut) = fit::trainer(&device, &recipe, begin.as_ref(), processes, json)?;
     let shown = grid::shown(recipe.model.num_classes);
     if !recipe.train.classifier_only && shown < recipe.model.num_classes {
         let detail = format!("sample grids show the first {shown} of {} classes", recipe.model.num_classes);
@@ -121,11 +224,36 @@ pub fn train(arguments: &Cli, options: &Train, mut recipe: Recipe) -> Result<Opt
     let kept = Kept::new(out, recipe.train.keep_last, (resumed && file == newest).then_some(step));
     let state = state.cloned();
     let begun = resumed.then_some(file);
-    let mut run =
-        Run::new(Begin { recipe, split, trainer, cut, kept, seen, labelled, state, begun, limit, json })?;
+    let processes = processes.clone();
+    let begin = Begin {
+        recipe,
+        split,
+        trainer,
+        cut,
+        kept,
+        seen,
+        labelled,
+        state,
+        begun,
+        limit,
+        json,
+        processes: processes.clone(),
+    };
+    let mut run = processes.agree(Run::new(begin))?;
     let outcome = run.steps();
-    device.save_pipeline_cache();
+    if processes.is_first() {
+        device.save_pipeline_cache();
+    }
     Ok(outcome?.then(|| run.into_data()))
+}
+
+/// The device of this process, which computes what it should.
+fn ready(arguments: &Cli, processes: &Processes) -> Result<Device> {
+    let device = open_device_of(arguments, processes.local())?;
+    watch_interrupts()?;
+    // A driver that computes zeros would show only after hours, in a loss that does not fall.
+    pollster::block_on(device.self_test())?;
+    Ok(device)
 }
 
 /// Whether the run goes on: from the folder's checkpoint `newest`, or from another one that is named.

@@ -28,6 +28,7 @@ mod place;
 mod precision;
 mod preparation;
 mod printing;
+mod processes;
 mod readers;
 mod real_data;
 mod sampling;

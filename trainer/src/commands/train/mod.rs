@@ -4,7 +4,10 @@ mod finish;
 mod plan;
 
 use crate::cli::{Cli, Train};
+use crate::data::Split;
 use crate::io::files::{self, Kind};
+use crate::io::output::mute;
+use crate::processes::{Processes, join};
 use crate::recipe::{LabelledBy, Recipe};
 use crate::training::{CHECKPOINT, goes_on, train};
 use duet::{Error, Result};
@@ -17,12 +20,49 @@ const RECIPE: &str = "recipe.toml";
 /// # Errors
 /// A bad recipe, data or checkpoint; a loss that is not finite; device errors.
 pub fn run(arguments: &Cli, options: &Train) -> Result<()> {
-    let (recipe, found) = recipe(arguments, options)?;
-    let trained = train(arguments, options, recipe.clone())?;
-    if let Some(split) = trained.filter(|_| (found || options.report) && !recipe.train.classifier_only) {
+    let processes = join()?;
+    if !processes.is_first() {
+        mute();
+    }
+    let trained = trained(arguments, options, &processes);
+    let (end, done) = match trained {
+        Ok(done) => (Ok(()), done),
+        Err(error) => (Err(error), None),
+    };
+    // The others are not needed for the report.
+    processes.end(end)?;
+    if let Some((recipe, split)) = done.filter(|_| processes.is_first()) {
         finish::finish(arguments, options, &recipe, &split);
     }
     Ok(())
+}
+
+/// Trains; the recipe and the data where there is to be a report.
+fn trained(arguments: &Cli, options: &Train, processes: &Processes) -> Result<Option<(Recipe, Split)>> {
+    let (recipe, found) = together(arguments, options, processes)?;
+    let trained = train(arguments, options, recipe.clone(), processes)?;
+    let wanted = (found || options.report) && !recipe.train.classifier_only;
+    Ok(trained.filter(|_| wanted).map(|split| (recipe, split)))
+}
+
+/// As [`recipe`], of all processes. One that is found is found by the first one, for its device is measured.
+fn together(arguments: &Cli, options: &Train, processes: &Processes) -> Result<(Recipe, bool)> {
+    if options.is_recipe() || options.recipe.is_some() {
+        return processes.agree(recipe(arguments, options));
+    }
+    let text = |(found, _): &(Recipe, bool)| {
+        let text = toml::to_string(found).map_err(|error| Error::config("recipe", error.to_string()));
+        text.map(String::into_bytes)
+    };
+    let (own, bytes) = processes.lead(|| recipe(arguments, options), text)?;
+    match own {
+        Some(own) => processes.agree(Ok(own)),
+        None => {
+            let text = String::from_utf8_lossy(&bytes);
+            let file = options.folder().join(RECIPE);
+            processes.agree(Recipe::parse(&text, &file).map(|recipe| (recipe, true)))
+        }
+    }
 }
 
 /// The recipe of the run, and whether it was found for the data.
