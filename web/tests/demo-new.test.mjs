@@ -175,7 +175,7 @@ test('folders of pictures, and recipes with mistakes', { timeout: SLOW }, async 
       await page.evaluate(() => [...document.querySelectorAll('#new-classes input')].map((input) => input.value)),
       ['cat', 'dog'],
     );
-    assert.equal(await page.locator('#new-channels').inputValue(), '3');
+    assert.deepEqual([await page.locator('#new-channels').inputValue(), await page.locator('#new-size').inputValue()], ['1', '28'], 'grey pictures of 20 pixels');
     await page.evaluate(() => document.querySelectorAll('#new-form details').forEach((box) => (box.open = true)));
     const recipe = page.locator('#new-recipe');
     const good = await recipe.inputValue();

@@ -1,7 +1,6 @@
 //! Training by a recipe: what the command's `duet train` does at each step, with images in memory and a page that listens.
 
 use crate::engine::{Engine, array, closed, inference_of, set};
-use crate::error::to_js;
 use duet::checkpoint::{Dtype, Figures};
 use duet::infer::ImageClassifier;
 use duet::model::{Head, Labels, Target, UNLABELLED, WeightSet, argmax};

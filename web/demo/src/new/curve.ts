@@ -7,6 +7,8 @@ import { figure, plural, tenths } from '../format';
 
 /** Points that a chart draws at most; of more, neighbours are averaged. */
 const MOST_POINTS = 300;
+/** Points that are kept. */
+const MOST_KEPT = 4000;
 
 /** Means of the steps up to one. */
 type Losses = Pick<TrainingFigures, 'done' | 'mse' | 'classifierLoss'>;
@@ -23,9 +25,9 @@ const charts = {
   accuracy: new Chart(byId('new-accuracy-curve')),
 };
 
-/** The mean of neighbours, where there are more than can be drawn. */
-function thinned(losses: Losses[]): Losses[] {
-  const each = Math.ceil(losses.length / MOST_POINTS);
+/** The means of neighbours, so that there are at most so many. */
+function thinned(losses: Losses[], most: number): Losses[] {
+  const each = Math.ceil(losses.length / most);
   if (each <= 1) return losses;
   const means: Losses[] = [];
   for (let from = 0; from < losses.length; from += each) {
@@ -36,6 +38,12 @@ function thinned(losses: Losses[]): Losses[] {
   return means;
 }
 
+/** Adds losses; of very many, those before are halved. */
+export function addLosses({ losses }: Seen, { done, mse, classifierLoss }: Losses): void {
+  losses.push({ done, mse, classifierLoss });
+  if (losses.length > MOST_KEPT) losses.splice(0, losses.length, ...thinned(losses, MOST_KEPT / 2));
+}
+
 /** What was seen up to a step: what came after it is done again. */
 export function upTo(seen: Seen, step: number): Seen {
   return { losses: seen.losses.filter(({ done }) => done <= step), looks: seen.looks.filter((look) => look.step <= step) };
@@ -44,8 +52,10 @@ export function upTo(seen: Seen, step: number): Seen {
 /** Draws the curves of a training of so many steps. */
 export function drawCurves({ losses, looks }: Seen, total: number): void {
   const [first, last] = [losses[0], losses.at(-1)];
+  byId('new-curves').hidden = first === undefined;
+  for (const id of ['new-loss', 'new-classifier']) byId(id).textContent = '–';
   if (first && last) {
-    const points = thinned(losses);
+    const points = thinned(losses, MOST_POINTS);
     for (const [key, name] of [['mse', 'Noise error'], ['classifierLoss', 'Classifier loss']] as const) {
       charts[key].show({
         values: points.map((one) => one[key]),

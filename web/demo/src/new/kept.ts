@@ -83,7 +83,10 @@ export async function showKept(now: string | undefined = running): Promise<void>
   try {
     const all = await trainings.list();
     if (mine !== asked) return;
+    const focused = list.contains(document.activeElement) ? document.activeElement?.getAttribute('aria-label') : undefined;
     list.replaceChildren(...all.map(row));
+    // The keyboard's focus stays where it was, as far as that is still there.
+    if (focused) [...list.querySelectorAll('button')].find((one) => one.getAttribute('aria-label') === focused)?.focus();
     note.textContent =
       all.length === 0
         ? 'None yet. While a training runs, its checkpoints are kept in this browser, so that it can go on after a reload.'

@@ -100,8 +100,8 @@ export function shapeOf({ model }: Recipe): { pixels: number; colours: number } 
 /** Proposes a size and colours for images, as long as nothing was chosen. */
 export function proposeShape(pixels: number, colours: number): void {
   const fitting = [...size.options].map(({ value }) => Number(value)).filter((value) => value > 0);
-  // The next larger one: smaller images would be blurred, larger ones lose little.
-  const best = fitting.find((value) => value >= pixels) ?? fitting.at(-1);
+  // The next larger one, so that nothing is lost; of photographs a size that a page can train.
+  const best = fitting.find((value) => value >= pixels) ?? 32;
   size.value = String(best);
   channels.value = String(colours);
   write();

@@ -8,7 +8,7 @@ import { isCancel, messageOf, PageError } from '../messages';
 import { clearAlert, report, say } from '../notice';
 import { show } from '../picture';
 import type { Chosen } from './classes';
-import { drawCurves, type Seen, upTo } from './curve';
+import { addLosses, drawCurves, type Seen, upTo } from './curve';
 import { keepImages, keptImages, readImages, type Split, wordsOf } from './images';
 import { fileName, freeName, showKept } from './kept';
 
@@ -121,7 +121,7 @@ async function train(trained: DuetModel, split: Split, recipe: Recipe | undefine
     onStep: ({ done, total: steps, mse, classifierLoss }) => {
       total.steps = steps;
       if (losses.length === 0 || state.textContent?.startsWith('Preparing')) tell(`Training ${name}…`);
-      losses.push({ done, mse, classifierLoss });
+      addLosses(before, { done, mse, classifierLoss });
       pace(done, steps);
       draw();
     },

@@ -1,16 +1,19 @@
 /** Training a new model from nothing: its images, its recipe, its run, and the trainings that are kept. */
 
+import { readPicture } from 'duet-diffusion';
 import { byId, make } from '../dom';
 import { type Placed, takeFolders } from '../incoming';
 import { clearAlert, report, say } from '../notice';
 import { plural } from '../format';
-import { readTestSet } from '../test-set';
+import { type Item, readTestSet } from '../test-set';
 import { chosenImages, showClasses } from './classes';
 import { startKept } from './kept';
 import { proposeShape, recipeOf, startRecipe } from './recipe';
 import { begin, goOn, isTraining, startRun } from './run';
 
 const nameField = byId<HTMLInputElement>('new-name');
+/** Pictures that are looked at for size and colours. */
+const LOOKED_AT = 12;
 /** What the images are called together. */
 let set = '';
 /** Whether the visitor named the training. */
@@ -34,14 +37,27 @@ async function take(files: Placed[]): Promise<void> {
   showClasses(read);
   showLeftOut(read.leftOut);
   if (!named) nameField.value = short(set);
-  const [first] = read.items;
-  if (first?.idx) proposeShape(Math.max(first.idx.of.width, first.idx.of.height), 1);
-  else if (first) {
-    const bitmap = await createImageBitmap(first.image()).catch(() => undefined);
-    if (bitmap) proposeShape(Math.min(bitmap.width, bitmap.height), 3);
-    bitmap?.close();
-  }
+  const shape = await looksOf(read.items);
+  if (shape) proposeShape(shape.pixels, shape.colours);
   say(`The files are there: ${plural(read.items.length, 'image')}.`);
+}
+
+/** Pixels a side and colours of images, by a few of them; nothing where none can be read. */
+async function looksOf(items: Item[]): Promise<{ pixels: number; colours: number } | undefined> {
+  const idx = items[0]?.idx?.of;
+  if (idx) return { pixels: Math.max(idx.width, idx.height), colours: 1 };
+  const every = Math.max(1, Math.floor(items.length / LOOKED_AT));
+  let [pixels, colours] = [0, 1];
+  for (let i = 0; i < items.length; i += every) {
+    try {
+      const { data, width, height } = await readPicture(items[i]!.image() as Blob);
+      pixels = Math.max(pixels, Math.min(width, height));
+      if (data.some((value, at) => at % 4 === 0 && (value !== data[at + 1] || value !== data[at + 2]))) colours = 3;
+    } catch {
+      // It is told when the images are read for training.
+    }
+  }
+  return pixels > 0 ? { pixels, colours } : undefined;
 }
 
 /** Shows one of the two ways to train. */
