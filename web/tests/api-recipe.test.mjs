@@ -31,9 +31,9 @@ const MODEL = {
 };
 const TRAIN = {
   steps: 20,
-  batch_size: 8,
+  batch_size: 16,
   micro_batches: 2,
-  learning_rate: 0.002,
+  learning_rate: 0.0003,
   lr_schedule: 'cosine',
   warmup_steps: 3,
   ema_rate: 0.9,
@@ -52,11 +52,31 @@ const TRAIN = {
 };
 const AUGMENT = { crop: true, rotation: true };
 
+/** The least network and recipe that keep, lose and find again all that a training has. */
+const LEAST = {
+  model: { image_size: 8, num_channels: 8, num_groups: 4, num_res_blocks: 1, channel_mult: [1], attention_resolutions: [], num_classes: 3 },
+  train: {
+    steps: 6,
+    batch_size: 4,
+    learning_rate: 0.002,
+    lr_schedule: 'cosine',
+    warmup_steps: 2,
+    ema_rate: 0.9,
+    classifier_input: 'noised',
+    classifier_loss_scaling: 0.1,
+    flip: true,
+    seed: 5,
+    log_every: 1,
+    save_every: 2,
+  },
+};
+
 /**
- * Largest difference of a loss from the command's, relative. SwiftShader and lavapipe round otherwise; after a step the weights differ
- * by that, and Adam's first steps, which have one size whatever the gradient's, make more of it.
+ * Largest differences from the command, relative: of losses, and of the gradients' norm, which feels more of it. SwiftShader and
+ * lavapipe round otherwise; measured are 1.5e-6 and 1.1e-4. Fewer images to a BatchNorm and ten times the rate would make of that a
+ * tenth of the classifier's loss within 20 steps.
  */
-const TOLERANCE = 0.02;
+const TOLERANCE = { mse: 1e-4, classifierLoss: 1e-4, learningRate: 1e-12, gradientNorm: 1e-2 };
 
 const images = fashion('train', 64);
 const others = fashion('t10k', 16);
@@ -65,6 +85,9 @@ after(() => rmSync(folder, { recursive: true }));
 
 /** What a page is given. */
 const given = (/** @type {{ levels: Uint8Array, labels: number[] }} */ { levels, labels }) => ({ levels: [...levels], labels });
+
+/** Twelve images of 8 × 8 pixels and three classes. */
+const small = () => ({ levels: Array.from({ length: 12 * 64 }, (_, i) => (i * 37 + (i >> 6) * 80) % 256), labels: [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, null, 2] });
 
 /** Runs in a page of its own, which `again` reloads. @param {(visit: import('./browser.mjs').Visit) => Promise<void>} body @param {RegExp[]} [expected] */
 const inPage = (body, expected = []) =>
@@ -129,7 +152,7 @@ async function train({ kind, recipe, set, keep, stopAt, loseAt, resume, heldOut 
   );
   const file = new Uint8Array(await model.export({ training: true }));
   const { training } = model.info;
-  const answers = [...(await model.classify(bytes(set.levels.slice(0, 784)))).probabilities];
+  const answers = [...(await model.classify(bytes(set.levels.slice(0, model.info.imageSize ** 2)))).probabilities];
   await model.dispose();
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', file));
   const kept = keep === undefined ? undefined : new Uint8Array(await (await duet.trainings.checkpoint(keep)).arrayBuffer());
@@ -207,7 +230,8 @@ test('what is wrong with a recipe is named', { timeout: SLOW }, async () => {
       const fields = {};
       for (const kind of ['Duet', 'DuetWorker']) {
         fields[kind] = [];
-        for (const [recipe] of list) {
+        // A worker each: two of them say it.
+        for (const [recipe] of kind === 'Duet' ? list : list.slice(1, 3)) {
           const error = await duet[kind].create(recipe).then(
             () => ({}),
             (thrown) => thrown,
@@ -219,7 +243,7 @@ test('what is wrong with a recipe is named', { timeout: SLOW }, async () => {
     }, cases);
     const want = cases.map(([, field]) => [true, 'bad-input', field]);
     assert.deepEqual(got.Duet, want);
-    assert.deepEqual(got.DuetWorker, want);
+    assert.deepEqual(got.DuetWorker, want.slice(1, 3));
   });
 });
 
@@ -241,8 +265,7 @@ test('20 steps are those of the command, which goes on from a checkpoint of the 
     const mean = (/** @type {any[]} */ list) => list.reduce((sum, { mse }) => sum + mse, 0) / list.length;
     const [first, last] = [mean(got.steps.slice(0, 5)), mean(got.steps.slice(-5))];
     console.log(`noise error ${first.toFixed(3)} → ${last.toFixed(3)}; furthest from the command, relative:`, far);
-    assert.ok(far.learningRate < 1e-12, 'the same schedule');
-    assert.ok(Math.max(far.mse, far.classifierLoss) < TOLERANCE, JSON.stringify(far));
+    for (const [name, most] of Object.entries(TOLERANCE)) assert.ok(far[name] < most, `${name}: ${far[name]}`);
     assert.ok(last < first, `the noise error went from ${first} to ${last}`);
     assert.deepEqual(got.before, got.steps.map((_, i) => i), 'each step waited for the page');
     assert.deepEqual(got.saved.map(({ step, kept }) => [step, kept]), [[20, 'storage']]);
@@ -258,95 +281,106 @@ test('20 steps are those of the command, which goes on from a checkpoint of the 
     const on = natively('on', longer, ['--resume', '--from', file]);
     assert.deepEqual(on.map(({ step }) => step), [21, 22]);
     assert.ok(on.every(({ loss }) => Number.isFinite(loss) && loss < 2 * want[0].loss));
-    // And its own checkpoint goes on here.
+    // And its own checkpoint is one that goes on here.
     const native = readFileSync(path.join(folder, 'on', 'checkpoint.safetensors')).toString('base64');
-    const back = await visit.page.evaluate(
-      async ({ text, set: { levels, labels }, train: section, augment }) => {
-        const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-        const model = await globalThis.duet.Duet.load(bytes, { training: true });
-        const steps = [];
-        await model.trainByRecipe({
-          recipe: { train: { ...section, steps: 24 }, augment },
-          images: Uint8Array.from(levels),
-          labels,
-          onStep: ({ done }) => steps.push(done),
-        });
-        await model.dispose();
-        return steps;
-      },
-      { text: native, set, train: TRAIN, augment: AUGMENT },
-    );
-    assert.deepEqual(back, [23, 24]);
+    const back = await visit.page.evaluate(async (text64) => {
+      const bytes = Uint8Array.from(atob(text64), (c) => c.charCodeAt(0));
+      const model = await globalThis.duet.Duet.load(bytes, { training: true });
+      const { step, recipe: noted } = model.info.training;
+      await model.dispose();
+      return [step, noted.train.seed];
+    }, native);
+    assert.deepEqual(back, [22, 5]);
   });
 });
 
-test('a training goes on bit for bit: after a reload, and after a lost device', { timeout: 2 * SLOW }, async () => {
-  const recipe = { model: MODEL, train: { ...TRAIN, steps: 6, save_every: 2 }, augment: AUGMENT };
-  const set = given(images);
+test('a training goes on bit for bit: after a lost device, and after a reload', { timeout: 2 * SLOW }, async () => {
+  const set = small();
   await inPage(async (visit) => {
     const { page } = visit;
-    const whole = await page.evaluate(train, { kind: 'Duet', recipe, set, keep: 'whole' });
+    const whole = await page.evaluate(train, { kind: 'DuetWorker', recipe: LEAST, set, keep: 'whole' });
     assert.equal(whole.outcome, 'none', whole.message);
     assert.deepEqual(whole.saved.map(({ step }) => step), [2, 4, 6]);
-    const half = await page.evaluate(train, { kind: 'DuetWorker', recipe, set, keep: 'halves', stopAt: 3 });
-    assert.equal(half.outcome, 'aborted');
-    assert.deepEqual(half.saved.map(({ step }) => step), [2, 3], 'stopped, it saves what it learned');
+    // Lost after its third step it goes on from the second, by itself; then it is stopped.
+    const half = await page.evaluate(train, { kind: 'Duet', recipe: LEAST, set, keep: 'halves', loseAt: 3, stopAt: 5 });
+    assert.equal(half.outcome, 'aborted', half.message);
+    assert.equal(half.opened, 2, 'a second device');
+    assert.equal(half.before.filter((/** @type {number} */ step) => step === 2).length, 2, 'the third step is done again');
+    assert.deepEqual(half.saved.map(({ step }) => step), [2, 4, 5], 'stopped, it saves what it learned');
     await reload(visit);
     const names = await page.evaluate(async () => (await globalThis.duet.trainings.list()).map(({ name, step }) => [name, step]));
-    assert.deepEqual(names.sort(), [['halves', 3], ['whole', 6]]);
-    const rest = await page.evaluate(train, { kind: 'DuetWorker', set, keep: 'halves', resume: true });
+    assert.deepEqual(names.sort(), [['halves', 5], ['whole', 6]]);
+    const rest = await page.evaluate(train, { kind: 'Duet', set, keep: 'halves', resume: true });
     assert.equal(rest.outcome, 'none', rest.message);
-    assert.deepEqual(rest.steps.map(({ done }) => done), [4, 5, 6]);
-    assert.equal(rest.hash, whole.hash, 'three steps and three are six, to the last bit');
+    assert.deepEqual(rest.steps.map(({ done }) => done), [6]);
+    assert.equal(rest.hash, whole.hash, 'whatever was lost on the way, the file is the same to the last bit');
     assert.deepEqual(rest.answers, whole.answers);
-    // Lost after its fifth step: it goes on from the fourth, by itself.
-    const lost = await page.evaluate(train, { kind: 'Duet', recipe, set, keep: 'lost', loseAt: 5 });
-    assert.equal(lost.outcome, 'none', lost.message);
-    assert.equal(lost.opened, 2, 'a second device');
-    assert.deepEqual(lost.before, [0, 1, 2, 3, 4, 5, 4, 5].slice(0, lost.before.length));
-    assert.equal(lost.hash, whole.hash, 'a lost device changes nothing');
-
-    // Nothing is written over, nothing goes on otherwise by mistake, and what is removed is gone.
-    const refused = await page.evaluate(
-      async ({ text, set: { levels, labels } }) => {
-        const { duet, helpers } = globalThis;
-        const all = {};
-        const images = Uint8Array.from(levels);
-        const fresh = await duet.Duet.create(text);
-        all.taken = await helpers.failure(fresh.trainByRecipe({ recipe: text, images, labels, keep: 'whole' }));
-        await fresh.dispose();
-        const model = await duet.Duet.load(await duet.trainings.checkpoint('whole'), { training: true });
-        const more = { ...text, train: { ...text.train, steps: 7 } };
-        all.done = await helpers.failure(model.trainByRecipe({ images, labels, keep: 'whole' }));
-        all.otherwise = await helpers.failure(
-          model.trainByRecipe({ recipe: { ...more, train: { ...more.train, batch_size: 4 } }, images, labels, keep: 'whole' }),
-        );
-        const turned = [...labels.slice(1), labels[0]];
-        all.others = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: turned, keep: 'whole' }));
-        all.meant = await helpers.failure(
-          model.trainByRecipe({ recipe: more, images, labels: turned, keep: 'whole', otherwise: true }),
-        );
-        await model.dispose();
-        all.step = (await duet.trainings.list()).find(({ name }) => name === 'whole').step;
-        await duet.trainings.remove('whole');
-        all.gone = await helpers.failure(duet.trainings.checkpoint('whole'));
-        return all;
-      },
-      { text: recipe, set },
-    );
-    const { step, meant, ...errors } = refused;
-    assert.equal(meant.code, 'none', meant.message);
-    assert.equal(step, 7);
-    for (const [what, { code, message }] of Object.entries(errors)) assert.equal(code, 'bad-input', `${what}: ${message}`);
-    assert.match(errors.taken.message, /"whole" is kept here, at step 6/);
-    assert.match(errors.done.message, /train\.steps: is 6/);
-    assert.match(errors.otherwise.message, /train\.batch_size: was 8, is 4/);
-    assert.match(errors.others.message, /images: are not those/);
+    assert.ok(rest.same && whole.same, 'what is kept is what is exported');
   }, [/lost|destroyed/i]);
 });
 
+test('nothing is written over, or goes on otherwise, by mistake', { timeout: SLOW }, async () => {
+  await inPage(async ({ page }) => {
+    const { step, gone, meant, ...errors } = await page.evaluate(
+      async ({ recipe, set: { levels, labels } }) => {
+        const { duet, helpers } = globalThis;
+        const all = {};
+        const images = Uint8Array.from(levels);
+        const of = (/** @type {object} */ more) => ({ ...recipe, train: { ...recipe.train, steps: 1, ...more } });
+        const model = await duet.Duet.create(recipe);
+        await model.trainByRecipe({ recipe: of({}), images, labels, keep: 'kept' });
+        const fresh = await duet.Duet.create(recipe);
+        all.taken = await helpers.failure(fresh.trainByRecipe({ recipe, images, labels, keep: 'kept' }));
+        await fresh.dispose();
+        all.done = await helpers.failure(model.trainByRecipe({ images, labels, keep: 'kept' }));
+        const more = of({ steps: 2 });
+        all.otherwise = await helpers.failure(model.trainByRecipe({ recipe: of({ steps: 2, batch_size: 6 }), images, labels, keep: 'kept' }));
+        const turned = [...labels.slice(1), labels[0]];
+        all.others = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: turned, keep: 'kept' }));
+        all.counts = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: [0], keep: 'kept' }));
+        all.unknown = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: labels.map(() => 'hat'), keep: 'kept' }));
+        all.name = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels, keep: '' }));
+        // Two at once.
+        const same = [0, 1].map(async () => {
+          const one = await duet.Duet.create(recipe);
+          const failed = await helpers.failure(one.trainByRecipe({ recipe: of({}), images, labels, keep: 'twice' }));
+          await one.dispose();
+          return failed;
+        });
+        all.twice = (await Promise.all(same)).find(({ code }) => code !== 'none');
+        all.meant = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: turned, keep: 'kept', otherwise: true }));
+        await model.dispose();
+        all.step = (await duet.trainings.list()).find(({ name }) => name === 'kept').step;
+        await duet.trainings.attach('kept', 'notes', new Blob(['mine']));
+        const notes = await (await duet.trainings.attached('kept', 'notes')).text();
+        await duet.trainings.remove('kept');
+        all.gone = [notes, (await helpers.failure(duet.trainings.checkpoint('kept'))).message, await duet.trainings.attached('kept', 'x').catch(({ code }) => code)];
+        return all;
+      },
+      { recipe: LEAST, set: small() },
+    );
+    assert.equal(meant.code, 'none', meant.message);
+    assert.equal(step, 2);
+    assert.deepEqual(gone, ['mine', 'no training called "kept" is kept here', 'bad-input']);
+    const words = {
+      taken: /"kept" is kept here, at step 1/,
+      done: /train\.steps: is 1/,
+      otherwise: /train\.batch_size: was 4, is 6/,
+      others: /images: are not those/,
+      counts: /1 labels for 12 images of 1·8·8/,
+      unknown: /no class "hat"/,
+      name: /name of a training/,
+      twice: /"twice" runs already|"twice" is kept here/,
+    };
+    for (const [what, pattern] of Object.entries(words)) {
+      assert.equal(errors[what].code, 'bad-input', `${what}: ${errors[what].message}`);
+      assert.match(errors[what].message, pattern);
+    }
+  });
+});
+
 test('without room, or any storage, a training goes on in memory and says so', { timeout: SLOW }, async () => {
-  const recipe = { model: MODEL, train: { ...TRAIN, steps: 3, save_every: 1, batch_size: 4 } };
+  const recipe = { ...LEAST, train: { ...LEAST.train, steps: 3, save_every: 1 } };
   await inPage(async ({ page }) => {
     const got = await page.evaluate(
       async ({ text, levels, labels }) => {
@@ -379,7 +413,7 @@ test('without room, or any storage, a training goes on in memory and says so', {
         await again.dispose();
         return { saved, kept, listed, step };
       },
-      { text: recipe, ...given(fashion('train', 16)) },
+      { text: recipe, ...small() },
     );
     assert.deepEqual(got.saved.map(({ step, kept }) => [step, kept]), [[1, 'storage'], [2, 'memory'], [3, 'storage'], [4, 'memory']]);
     assert.match(got.saved[1].reason, /no more room/);

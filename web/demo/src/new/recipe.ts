@@ -112,6 +112,11 @@ function levelsOf(pixels: number): number[] {
   return pixels >= 64 ? [1, 2, 2, 2] : [1, 2, 2];
 }
 
+/** A recipe as text, with short lists on one line. */
+function written(recipe: Recipe): string {
+  return JSON.stringify(recipe, null, 2).replace(/\[\s+([^[\]{}]*?)\s+\]/g, (_, inside: string) => `[${inside.replace(/\s+/g, ' ')}]`);
+}
+
 /** Puts what the fields say into the recipe that is written; what else it says stays. */
 function write(): void {
   const numbers = [steps, batch, rate, save, samples];
@@ -135,7 +140,7 @@ function write(): void {
     save_every: save.valueAsNumber,
     sample_every: samples.valueAsNumber,
   };
-  text.value = JSON.stringify({ ...before, model, train }, null, 2);
+  text.value = written({ ...before, model, train });
   told(undefined);
 }
 

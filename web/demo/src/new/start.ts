@@ -24,9 +24,10 @@ function showLeftOut(words: string[]): void {
   byId('new-left-out-box').hidden = words.length === 0;
 }
 
-/** A name of a set as one of a training: without endings. */
+/** A name of a set as one of a training: without endings, and none that says only which part of a set it is. */
 function short(name: string): string {
-  return name.replace(/\.(gz|idx\d?-ubyte)/gi, '').replace(/[-._]?(idx\d-ubyte|images)\b/gi, '').slice(0, 40) || 'My model';
+  const words = name.replace(/\.gz$/i, '').replace(/[-._]?(idx\d-ubyte|images)\b/gi, '').slice(0, 40);
+  return /^(|train|training|data|images)$/i.test(words) ? 'My model' : words;
 }
 
 async function take(files: Placed[]): Promise<void> {
