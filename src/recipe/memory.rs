@@ -85,7 +85,8 @@ impl MemoryRecipe {
         if let Some(Value::Object(data)) = &sections.data
             && let Some(field) = OF_FILES.iter().find(|field| data.contains_key(**field))
         {
-            let detail = "is of data in files, and here images and labels are given by the program: leave it out";
+            let detail =
+                "is of data in files, and here images and labels are given by the program: leave it out";
             return Err(Error::config(format!("data.{field}"), detail));
         }
         if sections.model.is_none() && of.is_none() {
@@ -146,7 +147,8 @@ impl MemoryRecipe {
     pub fn goes_on(&self, noted: &Value) -> Result<()> {
         let now = serde_json::to_value(self).map_err(|error| Error::config("recipe", error.to_string()))?;
         for name in ["train", "augment"] {
-            let of = |recipe: &Value| recipe.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+            let of =
+                |recipe: &Value| recipe.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
             let (was, is) = (of(noted), of(&now));
             let free = |field: &&String| name == "train" && CHANGE_NO_STEP.contains(&field.as_str());
             let fields = was.keys().chain(is.keys()).filter(|field| !free(field));
@@ -231,7 +233,9 @@ mod tests {
         let recipe = MemoryRecipe::parse(text, None).unwrap();
         assert_eq!((recipe.data.ground, recipe.diffusion.diffusion_steps), (255, 200));
         assert_eq!(recipe.train.lr_schedule, RateSchedule::Cosine);
-        assert!(recipe.options().augment.crop.is_some() && recipe.options().groups.decoder.factor().is_none());
+        assert!(
+            recipe.options().augment.crop.is_some() && recipe.options().groups.decoder.factor().is_none()
+        );
     }
 
     #[test]
@@ -266,7 +270,10 @@ mod tests {
             (r#"{"model": {}, "augment": {"crop": {"scale": [0.9, 0.5]}}}"#, "augment.crop.scale"),
         ] {
             let error = MemoryRecipe::parse(text, None).unwrap_err();
-            assert!(matches!(&error, Error::Config { field: named, .. } if named == field), "{text}: {error}");
+            assert!(
+                matches!(&error, Error::Config { field: named, .. } if named == field),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -279,7 +286,10 @@ mod tests {
             assert_eq!(parse(text).unwrap().model, network.model, "{text}");
         }
         for (text, word) in [
-            (r#"{"model": {"num_channels": 64}}"#, "model.num_channels: is 64, and of the model that is trained 32"),
+            (
+                r#"{"model": {"num_channels": 64}}"#,
+                "model.num_channels: is 64, and of the model that is trained 32",
+            ),
             (r#"{"diffusion": {"diffusion_steps": 10}}"#, "diffusion.diffusion_steps: is 10"),
             (r#"{"data": {"ground": 9}}"#, "data.ground: is 9"),
         ] {
@@ -297,8 +307,14 @@ mod tests {
         let longer = r#"{"model": {}, "train": {"batch_size": 16, "steps": 7, "save_every": 2}, "augment": {"crop": true}}"#;
         parse(longer).goes_on(&noted).unwrap();
         for (text, word) in [
-            (r#"{"model": {}, "train": {"batch_size": 8}, "augment": {"crop": true}}"#, "train.batch_size: was 16, is 8"),
-            (r#"{"model": {}, "train": {"batch_size": 16, "clip_grad_norm": 1}}"#, "train.clip_grad_norm: was not set"),
+            (
+                r#"{"model": {}, "train": {"batch_size": 8}, "augment": {"crop": true}}"#,
+                "train.batch_size: was 16, is 8",
+            ),
+            (
+                r#"{"model": {}, "train": {"batch_size": 16, "clip_grad_norm": 1}}"#,
+                "train.clip_grad_norm: was not set",
+            ),
             (r#"{"model": {}, "train": {"batch_size": 16}}"#, "augment."),
         ] {
             let error = parse(text).goes_on(&noted).unwrap_err().to_string();

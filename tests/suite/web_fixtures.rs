@@ -127,8 +127,9 @@ fn web_fixtures_created_model() {
     }"#;
     let recipe = MemoryRecipe::parse(text, None).unwrap();
     let model = Arc::new(JointModel::new(&recipe.model).unwrap());
-    let trainer = Trainer::new(device(), model, &recipe.diffusion, &recipe.options());
-    let made = pollster::block_on(async { trainer.await?.checkpoint().await }).unwrap();
+    let options = recipe.options();
+    let trainer = pollster::block_on(Trainer::new(device(), model, &recipe.diffusion, &options)).unwrap();
+    let made = pollster::block_on(trainer.checkpoint()).unwrap();
     write("created.json", text.as_bytes());
     write("created.safetensors", &made.export(Dtype::F32, false).unwrap());
 }

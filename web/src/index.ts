@@ -6,7 +6,7 @@
  * @module
  */
 export { Duet } from './duet.js';
-export { DuetWorker, type WorkerLoadOptions } from './worker-client.js';
+export { DuetWorker, type WorkerChoice, type WorkerCreateOptions, type WorkerLoadOptions } from './worker-client.js';
 export {
   AbortedError,
   BadCheckpointError,

@@ -217,7 +217,12 @@ impl Engine {
     /// The file that a training goes on with, here and by the command: everything, as f32.
     #[wasm_bindgen(js_name = exportTraining)]
     pub fn export_training(&self) -> std::result::Result<Vec<u8>, JsValue> {
-        let none = || Error::config("training", "there is none that goes on: this model was not trained by a recipe here");
+        let none = || {
+            Error::config(
+                "training",
+                "there is none that goes on: this model was not trained by a recipe here",
+            )
+        };
         self.run.as_ref().ok_or_else(none).and_then(|run| run.to_bytes(Dtype::F32)).map_err(|e| to_js(&e))
     }
 

@@ -176,7 +176,8 @@ impl Engine {
         };
         let (done, steps) = (trainer.step(), recipe.train.steps);
         if done >= steps {
-            let detail = format!("{done} are done already, so that there is nothing to do: more go on from there");
+            let detail =
+                format!("{done} are done already, so that there is nothing to do: more go on from there");
             return Err(Error::config("train.steps", format!("is {steps}: {detail}")));
         }
         let (images, samples) = (examples.len(), text.samples && !recipe.train.classifier_only);
@@ -213,7 +214,8 @@ impl Engine {
             recipe.goes_on(&state.recipe)?;
         }
         if !state.data_fingerprint.is_empty() && state.data_fingerprint != fingerprint {
-            let detail = "are not those that the run was begun on, in their order and with their classes: give these";
+            let detail =
+                "are not those that the run was begun on, in their order and with their classes: give these";
             return Err(Error::config("images", detail));
         }
         Ok(())
@@ -328,7 +330,8 @@ impl Run<'_> {
     async fn evaluate(&mut self, step: u64) -> Result<()> {
         let (held_out, listener) = (self.held_out, self.listener);
         let Labels::Classes(classes) = &held_out.labels else { return Ok(()) };
-        let all: Vec<usize> = (0..classes.len()).filter(|row| classes.get(*row) != Some(&UNLABELLED)).collect();
+        let all: Vec<usize> =
+            (0..classes.len()).filter(|row| classes.get(*row) != Some(&UNLABELLED)).collect();
         let most = self.recipe.train.eval_images;
         let count = if most == 0 { all.len() } else { most.min(all.len()) };
         if count == 0 || self.recipe.train.classifier_input == ClassifierInput::None {
@@ -339,8 +342,7 @@ impl Run<'_> {
             Some(known) => known,
             None => ImageClassifier::new(self.trainer.weights(), BATCH, WeightSet::Averaged).await?,
         };
-        let examples =
-            Examples::new(&self.recipe.model, Pixels::Levels(&held_out.levels), &held_out.labels)?;
+        let examples = Examples::new(&self.recipe.model, Pixels::Levels(&held_out.levels), &held_out.labels)?;
         let (mut right, mut log_loss) = (0usize, 0.0);
         let columns = self.recipe.model.num_classes;
         for rows in rows.chunks(BATCH) {
@@ -391,7 +393,8 @@ impl Run<'_> {
             sampler.start_from_noise(seed, first as u32)?;
             let classes: Vec<Target> =
                 (first..first + batch).map(|class| class.min(model.num_classes - 1).into()).collect();
-            let labels = model.head.toward(&vec![0.0; batch * model.num_classes], &classes, model.num_classes)?;
+            let labels =
+                model.head.toward(&vec![0.0; batch * model.num_classes], &classes, model.num_classes)?;
             let options = ChainOptions { seed, first_row: first as u32, labels, alpha: train.sample_alpha };
             let mut hear = |_| match self.listener.goes_on() {
                 Ok(true) => ControlFlow::Continue(()),
