@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { SLOW, libraryFolders, site } from './browser.mjs';
-import { fashion, toml, writeIdx } from './fashion.mjs';
+import { fashion, halved, toml, writeIdx } from './fashion.mjs';
 import { command, fixture } from './paths.mjs';
 import { readSafetensors } from './safetensors.mjs';
 
@@ -20,7 +20,7 @@ const NAMES = Array.from({ length: 10 }, (_, c) => String(c));
 
 /** A network that a software device trains in seconds, and a recipe that says much of what recipes can say. */
 const MODEL = {
-  image_size: 28,
+  image_size: 14,
   num_channels: 8,
   num_groups: 4,
   num_res_blocks: 1,
@@ -72,14 +72,14 @@ const LEAST = {
 };
 
 /**
- * Largest differences from the command, relative: of losses, and of the gradients' norm, which feels more of it. SwiftShader and
- * lavapipe round otherwise; measured are 1.5e-6 and 1.1e-4. Fewer images to a BatchNorm and ten times the rate would make of that a
- * tenth of the classifier's loss within 20 steps.
+ * Largest differences from the command, relative: of noise error, classifier's loss and the gradients' norm, which feels most of it. SwiftShader and
+ * lavapipe round otherwise; measured are 1.5e-6, 1.6e-4 and 0.018. Half as many images to a BatchNorm and ten times the rate would make
+ * of that a tenth of the classifier's loss within 20 steps.
  */
-const TOLERANCE = { mse: 1e-4, classifierLoss: 1e-4, learningRate: 1e-12, gradientNorm: 1e-2 };
+const TOLERANCE = { mse: 1e-4, classifierLoss: 2e-3, learningRate: 1e-12, gradientNorm: 0.1 };
 
-const images = fashion('train', 64);
-const others = fashion('t10k', 16);
+const images = halved(fashion('train', 64));
+const others = halved(fashion('t10k', 16));
 const folder = mkdtempSync(path.join(tmpdir(), 'duet-recipe-'));
 after(() => rmSync(folder, { recursive: true }));
 
@@ -194,9 +194,8 @@ test('a new model has the weights that the command would draw', { timeout: SLOW 
         const model = await duet[kind].create(text);
         const other = await duet[kind].create(text, { seed: 8 });
         const { adapter: _, ...info } = model.info;
-        all[kind] = { info, bytes: [...(await model.export({ dtype: 'f32' }))], same: (await other.export()).length };
-        const [mine, others] = [await model.classify(new Float32Array(64)), await other.classify(new Float32Array(64))];
-        all[kind].differ = mine.probabilities.some((p, i) => p !== others.probabilities[i]);
+        const [mine, others] = [await model.export({ dtype: 'f32' }), await other.export({ dtype: 'f32' })];
+        all[kind] = { info, bytes: [...mine], differ: mine.filter((byte, i) => byte !== others[i]).length };
         await model.dispose();
         await other.dispose();
       }
@@ -208,7 +207,7 @@ test('a new model has the weights that the command would draw', { timeout: SLOW 
     for (const [name, { data }] of want.tensors) assert.deepEqual(tensors.get(name).data, data, name);
     const { info } = got.Duet;
     assert.deepEqual([info.imageSize, info.channels, info.classNames, info.ground, info.training], [8, 1, ['cat', 'dog'], 200, null]);
-    assert.equal(got.Duet.differ, true, 'another seed, other weights');
+    assert.ok(got.Duet.differ > 0.5 * got.Duet.bytes.length, 'another seed, other weights');
   });
 });
 
@@ -270,7 +269,7 @@ test('20 steps are those of the command, which goes on from a checkpoint of the 
     assert.deepEqual(got.before, got.steps.map((_, i) => i), 'each step waited for the page');
     assert.deepEqual(got.saved.map(({ step, kept }) => [step, kept]), [[20, 'storage']]);
     assert.ok(got.same, 'what is kept is what is exported');
-    assert.deepEqual(got.samples, { step: 20, count: 10, width: 28 });
+    assert.deepEqual(got.samples, { step: 20, count: 10, width: 14 });
     assert.deepEqual(got.looks.map(({ step, images: count }) => [step, count]), [[20, 16]]);
     assert.deepEqual(got.training, { step: 20, seed: 5 });
 
@@ -340,15 +339,21 @@ test('nothing is written over, or goes on otherwise, by mistake', { timeout: SLO
         all.counts = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: [0], keep: 'kept' }));
         all.unknown = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: labels.map(() => 'hat'), keep: 'kept' }));
         all.name = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels, keep: '' }));
-        // Two at once.
-        const same = [0, 1].map(async () => {
-          const one = await duet.Duet.create(recipe);
-          const failed = await helpers.failure(one.trainByRecipe({ recipe: of({}), images, labels, keep: 'twice' }));
-          await one.dispose();
-          return failed;
-        });
-        all.twice = (await Promise.all(same)).find(({ code }) => code !== 'none');
-        all.meant = await helpers.failure(model.trainByRecipe({ recipe: more, images, labels: turned, keep: 'kept', otherwise: true }));
+        const second = await duet.Duet.load(await duet.trainings.checkpoint('kept'), { training: true });
+        all.meant = await helpers.failure(
+          model.trainByRecipe({
+            recipe: more,
+            images,
+            labels: turned,
+            keep: 'kept',
+            otherwise: true,
+            beforeStep: async () => {
+              all.twice = await helpers.failure(second.trainByRecipe({ recipe: more, images, labels, keep: 'kept' }));
+              all.busy = await helpers.failure(duet.trainings.remove('kept'));
+            },
+          }),
+        );
+        await second.dispose();
         await model.dispose();
         all.step = (await duet.trainings.list()).find(({ name }) => name === 'kept').step;
         await duet.trainings.attach('kept', 'notes', new Blob(['mine']));
@@ -370,7 +375,8 @@ test('nothing is written over, or goes on otherwise, by mistake', { timeout: SLO
       counts: /1 labels for 12 images of 1·8·8/,
       unknown: /no class "hat"/,
       name: /name of a training/,
-      twice: /"twice" runs already|"twice" is kept here/,
+      twice: /"kept" runs already/,
+      busy: /"kept" runs already/,
     };
     for (const [what, pattern] of Object.entries(words)) {
       assert.equal(errors[what].code, 'bad-input', `${what}: ${errors[what].message}`);
@@ -450,7 +456,7 @@ test('pictures of any kind become the levels that the command reads', { timeout:
         }
         return all;
       },
-      { levels: [...set.levels], model: MODEL },
+      { levels: [...set.levels], model: { ...MODEL, image_size: 28 } },
     );
     assert.deepEqual(got.DuetWorker, got.Duet);
     assert.deepEqual(got.Duet.levels, [...set.levels]);

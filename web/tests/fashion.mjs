@@ -8,8 +8,8 @@ import { gunzipSync } from 'node:zlib';
 
 /** Where Debian's package puts Fashion-MNIST. */
 const FOLDER = '/usr/share/datasets/fashion-mnist';
-/** Pixels of an image. */
-const SIZE = 28 * 28;
+/** Pixels a side. */
+const SIDE = 28;
 
 /** Bytes of an idx file behind so long a header. @param {string} name @param {number} head */
 function idx(name, head) {
@@ -21,9 +21,20 @@ function idx(name, head) {
 /** The first images of a part, with their classes. @param {'train' | 't10k'} part @param {number} count */
 export function fashion(part, count) {
   return {
-    levels: idx(`${part}-images-idx3-ubyte`, 16).subarray(0, count * SIZE),
+    levels: idx(`${part}-images-idx3-ubyte`, 16).subarray(0, count * SIDE ** 2),
     labels: [...idx(`${part}-labels-idx1-ubyte`, 8).subarray(0, count)],
   };
+}
+
+/** Images at half the size: the mean of four pixels each. @param {{ levels: Uint8Array, labels: number[] }} images */
+export function halved({ levels, labels }) {
+  const half = SIDE / 2;
+  const at = (/** @type {number} */ i) => 2 * (i % half) + 2 * SIDE * Math.floor(i / half);
+  const small = Uint8Array.from({ length: levels.length / 4 }, (_, i) => {
+    const first = Math.floor(i / half ** 2) * SIDE ** 2 + at(i % half ** 2);
+    return (levels[first] + levels[first + 1] + levels[first + SIDE] + levels[first + SIDE + 1]) / 4;
+  });
+  return { levels: small, labels };
 }
 
 /** Numbers as an idx file begins with them. @param {number[]} numbers */
@@ -35,8 +46,9 @@ function header(numbers) {
 
 /** The idx files of images. @param {string} part @param {{ levels: Uint8Array, labels: number[] }} images @returns {[string, Buffer][]} */
 export function idxFiles(part, { levels, labels }) {
+  const side = Math.sqrt(levels.length / labels.length);
   return [
-    [`${part}-images-idx3-ubyte`, Buffer.concat([header([0x0803, labels.length, 28, 28]), levels])],
+    [`${part}-images-idx3-ubyte`, Buffer.concat([header([0x0803, labels.length, side, side]), levels])],
     [`${part}-labels-idx1-ubyte`, Buffer.concat([header([0x0801, labels.length]), Buffer.from(labels)])],
   ];
 }
