@@ -3,7 +3,6 @@
 import { type KeptTraining, trainings } from 'duet-diffusion';
 import { byId, download, make } from '../dom';
 import { bytes } from '../format';
-import { messageOf } from '../messages';
 import { report, say } from '../notice';
 
 /** What can be done with one. */
@@ -94,7 +93,7 @@ export async function showKept(now: string | undefined = running): Promise<void>
   } catch (error) {
     if (mine !== asked) return;
     list.replaceChildren();
-    note.textContent = `Nothing can be kept here, so checkpoints stay in this page’s memory: ${messageOf(error)}`;
+    note.textContent = `Nothing can be kept here, so checkpoints stay in this page’s memory: ${error instanceof Error ? error.message : String(error)}.`;
   }
 }
 

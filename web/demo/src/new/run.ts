@@ -78,7 +78,7 @@ function showSaved(now: SavedCheckpoint): void {
   kept.textContent =
     now.kept === 'storage'
       ? `The checkpoint is kept in this browser: ${size}.`
-      : `The checkpoint is in this page’s memory alone (${size}): ${now.reason ?? ''}. Download it before you leave.`;
+      : `The checkpoint is in this page’s memory alone (${size}): ${now.reason ?? 'nothing is kept'}. Download it before you leave.`;
   kept.classList.toggle('note', now.kept === 'memory');
 }
 
