@@ -63,12 +63,13 @@ function row({ name, step, bytes: size, changed }: KeptTraining): HTMLElement {
   const when = new Date(changed).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
   const state = step === undefined ? 'no checkpoint yet' : `step ${step.toLocaleString('en')}`;
   const about = make('span', { className: 'hint', textContent: `${busy ? 'runs now, ' : ''}${state}, ${bytes(size)}, ${when}` });
-  const checkpoint = (): Promise<File> => trainings.checkpoint(name);
+  // Its bytes: the file itself goes with the next checkpoint.
+  const checkpoint = async (): Promise<ArrayBuffer> => (await trainings.checkpoint(name)).arrayBuffer();
   const ready = step !== undefined;
   const buttons = [
     ...(ready && !busy ? [button('Resume', name, () => uses?.resume(name))] : []),
     ...(ready ? [button('Use the model', name, async () => uses?.use(new File([await checkpoint()], fileName(name, '.safetensors'))))] : []),
-    ...(ready ? [button('Download', name, async () => download(await checkpoint(), fileName(name, `-${step}.safetensors`)))] : []),
+    ...(ready ? [button('Download', name, async () => download(new Blob([await checkpoint()]), fileName(name, `-${step}.safetensors`)))] : []),
     ...(busy ? [] : [removal(name)]),
   ];
   return make('li', {}, make('div', { className: 'kept-words' }, make('h3', { textContent: name }), about), make('div', { className: 'row' }, ...buttons));
