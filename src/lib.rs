@@ -56,6 +56,8 @@ pub mod infer;
 pub mod model;
 pub mod ops;
 pub mod picture;
+#[cfg_attr(not(test), warn(clippy::indexing_slicing))]
+pub mod recipe;
 pub mod rng;
 #[cfg_attr(not(test), warn(clippy::indexing_slicing))]
 pub mod sampling;

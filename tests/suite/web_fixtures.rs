@@ -12,8 +12,10 @@ use duet::gpu::{BufferId, Launch, Slice};
 use duet::model::{Head, JointModel, ModelConfig, WeightSet, argmax};
 use duet::ops::conv3x3::{self, Conv3x3};
 use duet::picture::{Fit, Picture, Pictures, PixelLayout, Preparation, Resize};
+use duet::recipe::MemoryRecipe;
 use duet::rng::Seed;
 use duet::sampling::{Progress, Watch};
+use duet::train::Trainer;
 use duet::weights::Weights;
 use duet::{Duet, LoadOptions};
 use std::collections::{BTreeMap, HashSet};
@@ -111,6 +113,25 @@ fn web_fixtures_tiny_model() {
     let weights = JointModel::new(&colour).unwrap().params.initial(Seed(5));
     let colour = Checkpoint { model: colour, weights, ..checkpoint };
     write("tiny-colour.safetensors", &colour.to_bytes(Dtype::F32).unwrap());
+}
+
+/// The weights that a run by a recipe begins with, as its trainer draws them.
+#[test]
+fn web_fixtures_created_model() {
+    let text = r#"{
+        "data": {"ground": 200},
+        "model": {"image_size": 8, "num_channels": 8, "num_groups": 4, "num_res_blocks": 1, "channel_mult": [1, 2],
+            "attention_resolutions": [], "num_classes": 2, "class_names": ["cat", "dog"]},
+        "diffusion": {"diffusion_steps": 200},
+        "train": {"seed": 7, "batch_size": 4}
+    }"#;
+    let recipe = MemoryRecipe::parse(text, None).unwrap();
+    let model = Arc::new(JointModel::new(&recipe.model).unwrap());
+    let options = recipe.options();
+    let trainer = pollster::block_on(Trainer::new(device(), model, &recipe.diffusion, &options)).unwrap();
+    let made = pollster::block_on(trainer.checkpoint()).unwrap();
+    write("created.json", text.as_bytes());
+    write("created.safetensors", &made.export(Dtype::F32, false).unwrap());
 }
 
 /// What says everything that a model may say of its pictures.

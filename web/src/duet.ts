@@ -9,8 +9,11 @@ import { Supply, askEvaluation, readBatch } from './evaluate.js';
 import { type Answers, type Likeness, explanations } from './explain.js';
 import { finite, guarded } from './guard.js';
 import { readImages, readMask, toImage } from './images.js';
+import { type Inner, Thrown, joined, split } from './inner.js';
 import { Engine, fetchCheckpoint, fromModule, oppositeGround, startModule } from './module.js';
 import { type Ask, checkSignal, classNumber, explainText, methodOf, ranged, sampleText, targetOf } from './options.js';
+import { train } from './train.js';
+import { prepareAll, trainByRecipe } from './train-recipe.js';
 import type {
   CallOptions,
   CheckpointSource,
@@ -20,6 +23,7 @@ import type {
   ExplainAllOptions,
   ExplainOptions,
   Explanation,
+  ExportOptions,
   ImageInput,
   LoadOptions,
   ModelInfo,
@@ -30,9 +34,8 @@ import type {
 } from './types.js';
 import type { CheckDeviceOptions, DeviceReport } from './types-check.js';
 import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.js';
+import type { CreateOptions, PrepareAllOptions, PreparedImages, Recipe, RecipeTrainOptions, RecipeTrainResult } from './types-train.js';
 
-/** The label of an image that has none. */
-const UNLABELLED = 0xffffffff;
 /** A step size that steers new images without distorting them. */
 const SAMPLE_ALPHA = 20;
 /** Most answers to one question. */
@@ -59,12 +62,28 @@ export class Duet implements DuetModel {
   /** The image that was last compared with the training data alone: whoever explains it has seen it classified before. */
   #compared: { image: Float32Array; likeness: Likeness } | undefined;
 
+  /** This model for the work that has files of its own. */
+  readonly #inner: Inner;
+
   private constructor(engine: Engine, memory: WebAssembly.Memory, source: Source, open: OpenDevice) {
     this.#engine = engine;
     this.#memory = memory;
     this.#source = source;
     this.#own = open.own;
     this.info = { ...told(engine), adapter: open.adapter };
+    this.#inner = {
+      engine,
+      info: this.info,
+      queued: (signal, call) => this.#queued(signal, call),
+      stopped: (signal) => this.#disposed !== undefined || (signal?.aborted ?? false),
+      cause: (error) => this.#cause(error),
+      reopen: (lost) => this.#reopen(lost as DeviceLostError),
+      changed: () => {
+        this.#compared = undefined;
+        // Nor does a trained model know any longer how its training data looked to it.
+        Object.assign(this.info, told(engine));
+      },
+    };
   }
 
   /**
@@ -74,15 +93,37 @@ export class Duet implements DuetModel {
    * {@link BadCheckpointError}, {@link AbortedError}, or a {@link DuetError} with code "network".
    */
   static async load(source: CheckpointSource, options: LoadOptions = {}): Promise<Duet> {
-    const { device, signal, wasm } = options;
+    const { training = false, ...rest } = options;
+    return Duet.#open(rest, () => fetchCheckpoint(source, options), ({ bytes, name }) => new Engine(bytes, name, training));
+  }
+
+  /**
+   * Makes a new model by a recipe, or its sections `model` and `diffusion` alone, with weights drawn by a seed: those that the
+   * command's `duet train` would begin with.
+   *
+   * @throws {@link BadInputError} whose `field` names what is wrong with the recipe; for the rest as {@link Duet.load}.
+   */
+  static async create(recipe: Recipe, options: CreateOptions = {}): Promise<Duet> {
+    const { seed, ...rest } = options;
+    const drawn = seed === undefined ? undefined : ranged('seed', seed, 0, 0, Number.MAX_SAFE_INTEGER, true);
+    const text = JSON.stringify(recipe) ?? 'null';
+    return Duet.#open(rest, () => Promise.resolve(), () => Engine.create(text, drawn));
+  }
+
+  /** A model of whatever is read, on a device. */
+  static async #open<T>(
+    { device, signal, wasm }: Pick<LoadOptions, 'device' | 'signal' | 'wasm'>,
+    read: () => Promise<T>,
+    make: (read: T) => Engine,
+  ): Promise<Duet> {
     checkSignal(signal);
     const from = await sourceOf(device);
-    const [{ memory }, { bytes, name }] = await Promise.all([startModule(wasm), fetchCheckpoint(source, options)]);
+    const [{ memory }, found] = await Promise.all([startModule(wasm), read()]);
     checkSignal(signal);
     let engine: Engine | undefined;
     let open: OpenDevice | undefined;
     try {
-      engine = new Engine(bytes, name);
+      engine = make(found);
       open = await openDevice(engine, from);
       checkSignal(signal);
       return new Duet(engine, memory, from, open);
@@ -228,51 +269,18 @@ export class Duet implements DuetModel {
     });
   }
 
-  async train(options: TrainOptions): Promise<TrainResult> {
-    const { info } = this;
-    const { images, labels, onStep, signal } = options;
-    const reading = readImages(images, info);
-    return this.#queued(signal, async () => {
-      if (info.head === 'multi_label') throw new BadInputError('models with many labels cannot be trained in a page');
-      if (images.length === 0 || images.length !== labels.length) {
-        throw new BadInputError(`${labels.length} labels for ${images.length} images`);
-      }
-      const text = JSON.stringify({
-        steps: ranged('steps', options.steps, 50, 1, 1e6, true),
-        batchSize: ranged('batchSize', options.batchSize, 8, 2, 1024, true),
-        learningRate: ranged('learningRate', options.learningRate, 1e-4, 0, 1),
-        classifierLossScaling: ranged('classifierLossScaling', options.classifierLossScaling, 0.1, 0, 1e6),
-        seed: ranged('seed', options.seed, 0, 0, Number.MAX_SAFE_INTEGER, true),
-      });
-      const numbers = joined(await reading);
-      const classes = Uint32Array.from(labels, (one) => (one === null ? UNLABELLED : classNumber(one, info)));
-      let learned = 0;
-      try {
-        const losses = await this.#watched(signal, (report) =>
-          this.#engine.train(text, numbers, classes, (...figures: number[]) => {
-            const [done = 0, total = 0, loss = 0, mse = 0, classifierLoss = 0] = figures;
-            learned = done;
-            return report(() => onStep?.({ done, total, loss, mse, classifierLoss }));
-          }),
-        );
-        return { steps: losses.length, losses };
-      } catch (error) {
-        // The caller's own error stops it as a signal does: what was learned stays.
-        if (error instanceof Thrown) throw error;
-        const typed = fromModule(error);
-        // What was trained so far is lost with the device; the model is as it was before this call.
-        if (typed.code !== 'aborted') learned = 0;
-        if (typed instanceof DeviceLostError) await this.#reopen(typed);
-        throw typed;
-      } finally {
-        if (learned > 0) {
-          this.#engine.noteTraining(learned);
-          this.#compared = undefined;
-          // Nor does a trained model know any longer how its training data looked to it.
-          Object.assign(info, told(this.#engine));
-        }
-      }
-    });
+  train(options: TrainOptions): Promise<TrainResult> {
+    return train(this.#inner, options);
+  }
+
+  trainByRecipe(options: RecipeTrainOptions): Promise<RecipeTrainResult> {
+    return trainByRecipe(this.#inner, options);
+  }
+
+  async prepareAll(images: ImageSource, options: PrepareAllOptions = {}): Promise<PreparedImages> {
+    // Nothing on the GPU: it waits for no other call.
+    if (this.#disposed) throw gone();
+    return prepareAll(this.info, images, options);
   }
 
   async evaluate(images: ImageSource, labels: ArrayLike<number | string>, options: EvaluateOptions = {}): Promise<Evaluation> {
@@ -315,8 +323,10 @@ export class Duet implements DuetModel {
     });
   }
 
-  export({ dtype = 'f16' }: { dtype?: 'f16' | 'f32' } = {}): Promise<Uint8Array> {
-    return this.#queued(undefined, () => Promise.resolve(this.#engine.export(dtype === 'f32')));
+  export({ dtype = 'f16', training = false }: ExportOptions = {}): Promise<Uint8Array> {
+    return this.#queued(undefined, () =>
+      Promise.resolve(training ? this.#engine.exportTraining() : this.#engine.export(dtype === 'f32')),
+    );
   }
 
   estimate({ batch }: { batch?: number } = {}): Promise<Estimate> {
@@ -475,26 +485,4 @@ function gone(): DuetError {
 /** What an engine tells of its model. */
 function told(engine: Engine): Omit<ModelInfo, 'adapter'> {
   return JSON.parse(engine.info()) as Omit<ModelInfo, 'adapter'>;
-}
-
-/** An error of the caller's own `onStep`, on its way back to the caller. */
-class Thrown {
-  constructor(readonly error: unknown) {}
-}
-
-/** Arrays one after the other. */
-function joined(parts: Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-/** `count` equal parts. */
-function split(values: Float32Array, count: number): Float32Array[] {
-  const size = values.length / count;
-  return Array.from({ length: count }, (_, i) => values.slice(i * size, (i + 1) * size));
 }

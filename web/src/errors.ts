@@ -16,6 +16,7 @@ export type DuetErrorCode =
   | 'not-finite'
   | 'network'
   | 'disposed'
+  | 'storage'
   | 'gpu'
   | 'internal';
 
@@ -97,7 +98,11 @@ export class BadCheckpointError extends DuetError {
 
 /** An argument out of range, or an image that does not fit. */
 export class BadInputError extends DuetError {
-  constructor(message: string) {
+  constructor(
+    message: string,
+    /** The field or option that is wrong, where it is one of a recipe's: "train.batch_size". */
+    readonly field?: string,
+  ) {
     super('bad-input', message);
   }
 }
@@ -109,6 +114,7 @@ export interface PlainError {
   limit?: string;
   need?: number;
   have?: number;
+  field?: string;
 }
 
 /** The typed error of a plain one. */
@@ -130,7 +136,7 @@ export function typedError(plain: PlainError): DuetError {
     case 'bad-checkpoint':
       return new BadCheckpointError(message);
     case 'bad-input':
-      return new BadInputError(message);
+      return new BadInputError(message, plain.field);
     default:
       return new DuetError(code, message);
   }
@@ -145,6 +151,8 @@ export function plainError(error: unknown): PlainError {
       Object.assign(plain, { limit: error.limit, need: error.need, have: error.have });
     } else if (error instanceof OutOfMemoryError) {
       plain.need = error.need;
+    } else if (error instanceof BadInputError && error.field !== undefined) {
+      plain.field = error.field;
     }
     return plain;
   }

@@ -1,12 +1,12 @@
 /**
- * Joint diffusion models in the browser, in Node and in Deno: classify, generate, explain by counterfactuals, measure how good a model
- * is, and check whether a device computes what it should.
+ * Joint diffusion models in the browser, in Node and in Deno: classify, generate, explain by counterfactuals, train, measure how good a
+ * model is, and check whether a device computes what it should.
  *
  * {@link Duet} runs on the page's thread, {@link DuetWorker} in a worker; both are a {@link DuetModel}.
  * @module
  */
 export { Duet } from './duet.js';
-export { DuetWorker, type WorkerLoadOptions } from './worker-client.js';
+export { DuetWorker, type WorkerChoice, type WorkerCreateOptions, type WorkerLoadOptions } from './worker-client.js';
 export {
   AbortedError,
   BadCheckpointError,
@@ -22,6 +22,8 @@ export {
 export type { AnyWorker, NodeWorker } from './host.js';
 export { findClass } from './options.js';
 export { readPicture } from './pixels.js';
+export { trainings, type KeptTraining } from './trainings.js';
 export type * from './types.js';
 export type * from './types-check.js';
 export type * from './types-evaluate.js';
+export type * from './types-train.js';

@@ -3,6 +3,7 @@
  * @module
  */
 import type { EvaluateOptions, Evaluation, ImageSource } from './types-evaluate.js';
+import type { PrepareAllOptions, PreparedImages, RecipeTrainOptions, RecipeTrainResult, TrainingState } from './types-train.js';
 
 /** Numbers in −1..1 (Float32Array) or grey levels 0..255, in the order channel, row, column. */
 export type Pixels = Float32Array | Uint8Array | Uint8ClampedArray;
@@ -60,6 +61,11 @@ export interface LoadOptions {
    * your bundler copies no such files, beside your bundle.
    */
   wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
+  /**
+   * Keeps what a training goes on with, four times the weights' memory: the file must hold it. {@link DuetModel.trainByRecipe} then
+   * goes on where it stopped. Without, a checkpoint of a training is its average alone.
+   */
+  training?: boolean;
 }
 
 /** What is known of a loaded model. */
@@ -95,6 +101,8 @@ export interface ModelInfo {
    * tell what they look like.
    */
   unlikeBeyond: number | null;
+  /** Where a training by a recipe stands that goes on; `null` where there is none. */
+  training: TrainingState | null;
   /** Free text of the checkpoint: data set, figures, licence. */
   info: Record<string, string>;
   /** The GPU. */
@@ -317,6 +325,14 @@ export interface TrainResult {
   losses: Float32Array;
 }
 
+/** Options of {@link DuetModel.export}. */
+export interface ExportOptions {
+  /** Number type of the weights. Default f16. */
+  dtype?: 'f16' | 'f32';
+  /** Everything that a training by a recipe goes on with, here or by `duet train --resume --from`, as f32: its last checkpoint. */
+  training?: boolean;
+}
+
 /** What one kind of call needs, known before anything is allocated. */
 export interface PlanEstimate {
   /** Bytes of GPU memory of one run at this batch size, weights included. */
@@ -405,8 +421,22 @@ export interface DuetModel {
    * cannot be read (see `skipUnreadable`), or a model of several labels.
    */
   evaluate(images: ImageSource, labels: ArrayLike<number | string>, options?: EvaluateOptions): Promise<Evaluation>;
+  /**
+   * Trains by a recipe, on from where an earlier one stopped; what the command's `duet train` does, with images in memory. Afterwards
+   * the model is the weights' average. A call that is aborted keeps what it learned, as a checkpoint; one that fails leaves the model
+   * as it was, and its last checkpoint. Where a device of our own is lost it goes on from that, to the same bits.
+   *
+   * @throws {@link BadInputError} whose `field` names what is wrong with the recipe, or does not fit the training that goes on.
+   */
+  trainByRecipe(options: RecipeTrainOptions): Promise<RecipeTrainResult>;
+  /**
+   * Images as the model sees them, as bytes: what {@link DuetModel.trainByRecipe} takes of large sets. Waits for no other call.
+   *
+   * @throws {@link BadInputError} for a picture that cannot be read (see `skipUnreadable`).
+   */
+  prepareAll(images: ImageSource, options?: PrepareAllOptions): Promise<PreparedImages>;
   /** The model as a `.safetensors` file that every part of Duet reads. Default f16. */
-  export(options?: { dtype?: 'f16' | 'f32' }): Promise<Uint8Array>;
+  export(options?: ExportOptions): Promise<Uint8Array>;
   /** What calls need, before anything is allocated. */
   estimate(options?: { batch?: number }): Promise<Estimate>;
   /** Use of memory and GPU now. */

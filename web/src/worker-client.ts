@@ -6,7 +6,7 @@ import { AbortedError, BadInputError, DuetError, messageOf, typedError } from '.
 import { Supply, checkCounts } from './evaluate.js';
 import { host, type AnyWorker, type Port } from './host.js';
 import { portable } from './pixels.js';
-import type { Calls, Progress, Request, Response, Sent, Supplied } from './protocol.js';
+import type { Calls, Progress, Request, Response, Sent, SentImages, Supplied } from './protocol.js';
 import type {
   CallOptions,
   CheckpointSource,
@@ -16,6 +16,7 @@ import type {
   ExplainAllOptions,
   ExplainOptions,
   Explanation,
+  ExportOptions,
   ImageInput,
   LoadOptions,
   ModelInfo,
@@ -28,9 +29,25 @@ import type {
 } from './types.js';
 import type { CheckProgress, DeviceReport, WorkerCheckOptions } from './types-check.js';
 import type { EvaluateOptions, EvaluateProgress, Evaluation, ImageSource } from './types-evaluate.js';
+import type {
+  CreateOptions,
+  LabelledImages,
+  PrepareAllOptions,
+  PreparedImages,
+  Recipe,
+  RecipeTrainOptions,
+  RecipeTrainResult,
+  TrainingEvent,
+} from './types-train.js';
 
 /** Options of {@link DuetWorker.load}: a device cannot be given, for devices do not travel between threads. */
-export interface WorkerLoadOptions extends Omit<LoadOptions, 'device'> {
+export interface WorkerLoadOptions extends Omit<LoadOptions, 'device'>, WorkerChoice {}
+
+/** Options of {@link DuetWorker.create}. */
+export interface WorkerCreateOptions extends Omit<CreateOptions, 'device'>, WorkerChoice {}
+
+/** Which worker. */
+export interface WorkerChoice {
   /**
    * The worker to use, running this package's `duet-diffusion/worker`: a module worker or, in Node, one of `worker_threads`. By
    * default one is started, and ended by `dispose`.
@@ -44,6 +61,8 @@ interface Pending {
   onProgress: ((progress: never) => void) | undefined;
   /** Gives the next images, for a call that wants them as it goes. */
   supply: ((most: number) => Promise<Supplied[]>) | undefined;
+  /** What a step of a training waits for. */
+  beforeStep: RecipeTrainOptions['beforeStep'];
 }
 
 /** A model in a module worker: even the host's share of the work stays off the page's thread. */
@@ -67,16 +86,29 @@ export class DuetWorker implements DuetModel {
 
   /** Starts a worker and loads a checkpoint in it; errors as of {@link Duet.load}. */
   static async load(source: CheckpointSource, options: WorkerLoadOptions = {}): Promise<DuetWorker> {
-    const { onProgress, signal, wasm, worker } = options;
+    const { onProgress, signal, wasm, worker, training } = options;
     const client = DuetWorker.#start(worker);
     try {
       const from = typeof source === 'string' || source instanceof URL ? host().absolute(source) : source;
       client.info = await client.#call(
         'load',
-        [from, moduleOf(wasm)],
+        [from, { ...moduleOf(wasm), ...(training !== undefined && { training }) }],
         signal,
         onProgress && (({ loaded, total }: { loaded: number; total: number | undefined }) => onProgress(loaded, total)),
       );
+      return client;
+    } catch (error) {
+      client.#end();
+      throw error;
+    }
+  }
+
+  /** Starts a worker and makes a new model in it; as {@link Duet.create}. */
+  static async create(recipe: Recipe, options: WorkerCreateOptions = {}): Promise<DuetWorker> {
+    const { signal, wasm, worker, seed } = options;
+    const client = DuetWorker.#start(worker);
+    try {
+      client.info = await client.#call('create', [recipe, { ...moduleOf(wasm), ...(seed !== undefined && { seed }) }], signal);
       return client;
     } catch (error) {
       client.#end();
@@ -146,29 +178,54 @@ export class DuetWorker implements DuetModel {
     return this.#call('train', [{ ...rest, images: images.map(portable) }], signal, onStep);
   }
 
-  async evaluate(images: ImageSource, labels: ArrayLike<number | string>, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { onProgress, signal, ...rest } = options;
-    checkCounts(images, labels);
-    const supply = new Supply(images);
-    const travelling = (image: ImageInput): Supplied => {
-      try {
-        return portable(image);
-      } catch (error) {
-        if (!(error instanceof BadInputError)) throw error;
-        return { unreadable: error.message };
-      }
+  async trainByRecipe(options: RecipeTrainOptions): Promise<RecipeTrainResult> {
+    const { signal, images, labels, heldOut, beforeStep, onStep, onEvaluate, onSamples, onSave, ...rest } = options;
+    const hear = (progress: TrainingEvent): void => {
+      if (progress.event === 'step') onStep?.(progress.told);
+      else if (progress.event === 'evaluate') onEvaluate?.(progress.told);
+      else if (progress.event === 'samples') onSamples?.(progress.told);
+      else onSave?.(progress.told);
     };
-    const next = async (most: number) => (await supply.next(most, signal)).map(travelling);
-    // Lists of one's own making need not travel as they are.
-    const sent = ArrayBuffer.isView(labels) ? labels : Array.from(labels);
+    const sent = {
+      ...rest,
+      ...(await this.#levels({ images, labels }, signal)),
+      ...(heldOut && { heldOut: await this.#levels(heldOut, signal) }),
+      samples: onSamples !== undefined,
+      waits: beforeStep !== undefined,
+    };
+    return this.#call('trainByRecipe', [sent], signal, hear, undefined, beforeStep);
+  }
+
+  /** Labelled images as they travel: as levels, which the worker makes of pictures a few at a time. */
+  async #levels({ images, labels }: LabelledImages, signal: AbortSignal | undefined): Promise<SentImages> {
+    const levels = images instanceof Uint8Array ? images : (await this.prepareAll(images, { ...(signal && { signal }) })).levels;
+    return { images: levels, labels: ArrayBuffer.isView(labels) ? labels : Array.from(labels) };
+  }
+
+  async prepareAll(images: ImageSource, options: PrepareAllOptions = {}): Promise<PreparedImages> {
+    const { onProgress, signal, ...rest } = options;
+    const supply = supplied(images, signal);
     try {
-      return await this.#call('evaluate', [sent, rest], signal, onProgress, next);
+      return await this.#call('prepareAll', [rest], signal, onProgress, supply.next);
     } finally {
       supply.close();
     }
   }
 
-  async export(options: { dtype?: 'f16' | 'f32' } = {}): Promise<Uint8Array> {
+  async evaluate(images: ImageSource, labels: ArrayLike<number | string>, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const { onProgress, signal, ...rest } = options;
+    checkCounts(images, labels);
+    const supply = supplied(images, signal);
+    // Lists of one's own making need not travel as they are.
+    const sent = ArrayBuffer.isView(labels) ? labels : Array.from(labels);
+    try {
+      return await this.#call('evaluate', [sent, rest], signal, onProgress, supply.next);
+    } finally {
+      supply.close();
+    }
+  }
+
+  async export(options: ExportOptions = {}): Promise<Uint8Array> {
     return this.#call('export', [options]);
   }
 
@@ -202,17 +259,22 @@ export class DuetWorker implements DuetModel {
     signal?: AbortSignal,
     onProgress?:
       | ((
-          progress: StepProgress & TrainProgress & EvaluateProgress & CheckProgress & { loaded: number; total: number | undefined },
+          progress: StepProgress &
+            TrainProgress &
+            EvaluateProgress &
+            CheckProgress &
+            TrainingEvent & { loaded: number; total: number | undefined },
         ) => void)
       | undefined,
     supply?: Pending['supply'],
+    beforeStep?: Pending['beforeStep'],
   ): Promise<Calls[K][1]> {
     if (this.#ended) return Promise.reject(this.#ended);
     if (signal?.aborted) return Promise.reject(new AbortedError());
     const id = this.#next++;
     const abort = () => this.#worker.post({ id, abort: true } satisfies Request);
     return new Promise<Calls[K][1]>((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject, onProgress: onProgress as Pending['onProgress'], supply });
+      this.#pending.set(id, { resolve, reject, onProgress: onProgress as Pending['onProgress'], supply, beforeStep });
       signal?.addEventListener('abort', abort);
       try {
         this.#worker.post({ id, call, arguments: input } as Request);
@@ -228,6 +290,10 @@ export class DuetWorker implements DuetModel {
     if (!pending) return;
     if ('wants' in data) {
       void this.#supply(data.id, pending, data.wants);
+      return;
+    }
+    if ('before' in data) {
+      void this.#before(data.id, pending, data.before);
       return;
     }
     if ('progress' in data) {
@@ -262,6 +328,16 @@ export class DuetWorker implements DuetModel {
     }
   }
 
+  /** Lets a training go on once its step may be done. */
+  async #before(id: number, pending: Pending, step: number): Promise<void> {
+    try {
+      await pending.beforeStep?.(step);
+      if (this.#pending.has(id)) this.#worker.post({ id, go: true } satisfies Request);
+    } catch (error) {
+      if (this.#pending.has(id)) this.#give(id, pending, error);
+    }
+  }
+
   readonly #onFailure = (detail: string) => {
     const words = (what: string): string => (detail ? `${what}: ${detail}` : what);
     this.#end(
@@ -285,6 +361,22 @@ export class DuetWorker implements DuetModel {
 function moduleOf(wasm: LoadOptions['wasm']): Pick<LoadOptions, 'wasm'> {
   if (wasm === undefined) return {};
   return { wasm: typeof wasm === 'string' || wasm instanceof URL ? host().absolute(wasm) : wasm };
+}
+
+/** Images on their way, a few at a time. */
+function supplied(images: ImageSource, signal: AbortSignal | undefined): { next: NonNullable<Pending['supply']>; close: () => void } {
+  const iterable = typeof images === 'object' && images !== null && (Symbol.iterator in images || Symbol.asyncIterator in images);
+  if (!iterable) throw new BadInputError('images must be a list, or something that gives them one after the other');
+  const supply = new Supply(images);
+  const travelling = (image: ImageInput): Supplied => {
+    try {
+      return portable(image);
+    } catch (error) {
+      if (!(error instanceof BadInputError)) throw error;
+      return { unreadable: error.message };
+    }
+  };
+  return { next: async (most) => (await supply.next(most, signal)).map(travelling), close: () => supply.close() };
 }
 
 /** An explanation's options as they travel: functions and signals stay here. */

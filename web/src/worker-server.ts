@@ -17,6 +17,8 @@ const running = new Map<number, AbortController>();
 const answering = new Set<Promise<void>>();
 /** Who waits for images, by the number of the call. */
 const waiting = new Map<number, (images: Supplied[]) => void>();
+/** Trainings that wait before a step, by the number of the call. */
+const held = new Map<number, () => void>();
 let model: Duet | undefined;
 
 /** Images asked for at once: as many as are measured together. */
@@ -35,6 +37,14 @@ async function* supplied(id: number): AsyncGenerator<ImageInput> {
   }
 }
 
+/** Waits until the client lets a step be done. */
+function go(id: number, step: number): Promise<void> {
+  return new Promise((resolve) => {
+    held.set(id, resolve);
+    client.post({ id, before: step });
+  });
+}
+
 /** Options with what does not travel put back: reading each step's probabilities is for who hears of them. */
 function received<T extends { watched: boolean }>({ watched, ...rest }: T, onStep: (progress: Progress) => void, signal: AbortSignal) {
   return { ...rest, signal, ...(watched && { onStep }) };
@@ -46,6 +56,11 @@ async function answer(request: Extract<Request, { call: unknown }>, signal: Abor
     const [source, options] = request.arguments;
     const onProgress = (loaded: number, total: number | undefined) => onStep({ loaded, total });
     model = await Duet.load(source, { ...options, onProgress, signal });
+    return model.info;
+  }
+  if (request.call === 'create') {
+    const [recipe, options] = request.arguments;
+    model = await Duet.create(recipe, { ...options, signal });
     return model.info;
   }
   if (request.call === 'checkDevice') return Duet.checkDevice({ ...request.arguments[0], onProgress: onStep, signal });
@@ -67,6 +82,20 @@ async function answer(request: Extract<Request, { call: unknown }>, signal: Abor
       return model.invert(request.arguments[0], received(request.arguments[1], onStep, signal));
     case 'train':
       return model.train({ ...request.arguments[0], onStep, signal });
+    case 'trainByRecipe': {
+      const [{ samples, waits, ...options }] = request.arguments;
+      return model.trainByRecipe({
+        ...options,
+        signal,
+        ...(waits && { beforeStep: (step: number) => go(request.id, step) }),
+        onStep: (told) => onStep({ event: 'step', told }),
+        onEvaluate: (told) => onStep({ event: 'evaluate', told }),
+        ...(samples && { onSamples: (told: { step: number; images: ImageData[] }) => onStep({ event: 'samples', told }) }),
+        onSave: (told) => onStep({ event: 'save', told }),
+      });
+    }
+    case 'prepareAll':
+      return model.prepareAll(supplied(request.id), { ...request.arguments[0], onProgress: onStep, signal });
     case 'evaluate': {
       const [labels, options] = request.arguments;
       return model.evaluate(supplied(request.id), labels, { ...options, onProgress: onStep, signal });
@@ -106,6 +135,11 @@ function hear(request: Request): void {
     waiting.delete(request.id);
     return;
   }
+  if ('go' in request) {
+    held.get(request.id)?.();
+    held.delete(request.id);
+    return;
+  }
   const controller = new AbortController();
   running.set(request.id, controller);
   const answered = answer(request, controller.signal)
@@ -118,6 +152,7 @@ function hear(request: Request): void {
     .finally(() => {
       running.delete(request.id);
       waiting.delete(request.id);
+      held.delete(request.id);
       answering.delete(answered);
     });
   answering.add(answered);

@@ -54,13 +54,11 @@ pub use tree::pictures_in;
 
 use duet::model::{Labels, ModelConfig, UNLABELLED};
 use duet::picture::Pictures;
+use duet::recipe::HASH;
 use duet::rng::philox4x32;
 use duet::train::Examples;
 use duet::{Error, Result};
 use std::path::Path;
-
-/// What fingerprints begin with: the function that made them.
-const HASH: &str = "blake3:";
 
 /// Labelled images of one size.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,22 +181,8 @@ impl Dataset {
 
     /// A short text that differs for other data: a run is not resumed on them by mistake.
     pub fn fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for number in [self.len(), self.channels, self.size, self.class_names.len()] {
-            hasher.update(&(number as u64).to_le_bytes());
-        }
-        for image in self.each() {
-            hasher.update(image);
-        }
-        match &self.labels {
-            Labels::Classes(list) => list.iter().for_each(|class| {
-                hasher.update(&class.to_le_bytes());
-            }),
-            Labels::MultiLabel(list) => list.iter().for_each(|target| {
-                hasher.update(&target.to_le_bytes());
-            }),
-        }
-        format!("{HASH}{}", hasher.finalize().to_hex())
+        let numbers = [self.len(), self.channels, self.size, self.class_names.len()];
+        duet::recipe::fingerprint(numbers, self.each(), &self.labels)
     }
 
     /// Whether these are the data of a fingerprint that a checkpoint holds. One without a prefix is of a run begun before

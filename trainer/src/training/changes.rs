@@ -3,25 +3,11 @@
 use crate::data::Dataset;
 use crate::recipe::Recipe;
 use duet::checkpoint::{Checkpoint, TrainingState};
+use duet::recipe::CHANGE_NO_STEP;
 use duet::{Error, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Settings of training that change no step: when it ends, and what is looked at along the way.
-const FREE: [&str; 12] = [
-    "steps",
-    "log_every",
-    "eval_every",
-    "eval_images",
-    "sample_every",
-    "sample_steps",
-    "sample_alpha",
-    "save_every",
-    "keep_last",
-    "keep_best",
-    "early_stop",
-    "max_time",
-];
 /// Settings of training that files lack where they are not set.
 const OPTIONAL: [&str; 8] = [
     "clip_grad_norm",
@@ -78,7 +64,7 @@ pub fn changes(
     was.insert("seed".into(), state.seed.into());
     was.insert("classifier_only".into(), checkpoint.classifier_only.into());
     for settings in [&mut was, &mut is] {
-        settings.retain(|field, _| !FREE.contains(&field.as_str()));
+        settings.retain(|field, _| !CHANGE_NO_STEP.contains(&field.as_str()));
         // Recomputed activations have the same bits.
         if settings.get("activations").is_some_and(|kind| kind == "recompute") {
             settings.insert("activations".into(), "keep".into());

@@ -6,6 +6,7 @@ use duet::diffusion::Solver;
 use duet::evaluation::Evaluation;
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
+use duet::recipe::MemoryRecipe;
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Progress, StepSpec};
 use duet::typicality::{Typicality, UNLIKE};
@@ -36,6 +37,8 @@ pub struct Engine {
     duet: Option<Duet>,
     /// Steps that it was trained here.
     trained_further: u32,
+    /// Where a training by a recipe stands: all that it goes on with, its average among it.
+    pub(crate) run: Option<Checkpoint>,
     /// What is measured at the moment.
     pub(crate) evaluation: Option<Evaluation>,
 }
@@ -77,24 +80,42 @@ pub(crate) fn array(values: &[f32]) -> Float32Array {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Reads and checks a checkpoint; nothing touches the GPU yet.
+    /// Reads and checks a checkpoint; nothing touches the GPU yet. With `training` what a run goes on with is kept, which the
+    /// file must have.
     #[wasm_bindgen(constructor)]
-    pub fn new(bytes: &[u8], name: &str) -> std::result::Result<Engine, JsValue> {
+    pub fn new(bytes: &[u8], name: &str, training: bool) -> std::result::Result<Engine, JsValue> {
         let open = || {
             let path = Path::new(name);
-            let checkpoint = Checkpoint::from_bytes(bytes, path)?.into_inference();
-            let model = checkpoint.joint_model(path)?;
-            Ok(Engine {
-                checkpoint: Arc::new(checkpoint),
-                model: Arc::new(model),
-                instance: None,
-                device: None,
-                duet: None,
-                trained_further: 0,
-                evaluation: None,
-            })
+            let read = Checkpoint::from_bytes(bytes, path)?;
+            let model = read.joint_model(path)?;
+            if training && read.training.is_none() {
+                let detail = "holds no training state: it was exported for inference".into();
+                return Err(Error::Checkpoint { path: path.into(), detail });
+            }
+            if training {
+                return Ok(Engine::of(inference_of(&read), model, Some(read)));
+            }
+            Ok(Engine::of(read.into_inference(), model, None))
         };
         open().map_err(|e| to_js(&e))
+    }
+
+    /// A new model by a recipe, its weights drawn by `seed`, or by the recipe's own: those that the command would begin with.
+    pub fn create(recipe: &str, seed: Option<f64>) -> std::result::Result<Engine, JsValue> {
+        let open = || {
+            let recipe = MemoryRecipe::parse(recipe, None)?;
+            let model = JointModel::new(&recipe.model)?;
+            let seed = seed.map_or(recipe.train.seed, |seed| seed as u64);
+            let weights = model.params.initial(Seed(seed));
+            let note = format!("not yet: its weights were drawn by seed {seed}");
+            let checkpoint = Checkpoint {
+                pictures: recipe.data,
+                info: BTreeMap::from([("trained".to_owned(), note)]),
+                ..Checkpoint::new(recipe.model, recipe.diffusion, weights)
+            };
+            Ok(Engine::of(checkpoint, model, None))
+        };
+        open().map_err(|e: Error| to_js(&e))
     }
 
     /// Takes `navigator.gpu` as it is at this moment; [`Engine::open`] opens a device of it. Separate and synchronous,
@@ -123,6 +144,7 @@ impl Engine {
         let config = &self.checkpoint.model;
         let names: Vec<String> = (0..config.num_classes).map(|c| config.class_name(c)).collect();
         let guidable = self.weights().is_ok_and(duet::sampling::guidable);
+        let state = self.run.as_ref().and_then(|run| run.training.as_ref());
         serde_json::json!({
             "imageSize": config.image_size, "channels": config.in_channels, "numClasses": config.num_classes,
             "classNames": names, "head": config.head, "parameters": self.model.params.parameter_count(),
@@ -131,6 +153,7 @@ impl Engine {
             "info": self.told(), "ground": self.checkpoint.pictures.ground,
             "fit": self.checkpoint.pictures.fit, "resize": self.checkpoint.pictures.resize,
             "resizeTo": self.checkpoint.preparation().inside()[0], "unlikeBeyond": self.checkpoint.typicality.as_ref().map(|_| UNLIKE),
+            "training": state.map(|state| serde_json::json!({"step": state.step, "recipe": state.recipe})),
         })
         .to_string()
     }
@@ -191,6 +214,18 @@ impl Engine {
         self.trained_further = self.trained_further.saturating_add(steps);
     }
 
+    /// The file that a training goes on with, here and by the command: everything, as f32.
+    #[wasm_bindgen(js_name = exportTraining)]
+    pub fn export_training(&self) -> std::result::Result<Vec<u8>, JsValue> {
+        let none = || {
+            Error::config(
+                "training",
+                "there is none that goes on: this model was not trained by a recipe here",
+            )
+        };
+        self.run.as_ref().ok_or_else(none).and_then(|run| run.to_bytes(Dtype::F32)).map_err(|e| to_js(&e))
+    }
+
     /// The model as a file: f16, or f32.
     pub fn export(&self, f32: bool) -> std::result::Result<Vec<u8>, JsValue> {
         let dtype = if f32 { Dtype::F32 } else { Dtype::F16 };
@@ -224,6 +259,19 @@ impl Engine {
     }
 }
 
+/// The weights to use, as [`Checkpoint::into_inference`] gives them: of what a training goes on with a copy is made.
+pub(crate) fn inference_of(run: &Checkpoint) -> Checkpoint {
+    let Checkpoint { model, diffusion, weights, classifier_only, pictures, info, .. } = run;
+    let mut weights = weights.clone();
+    weights.extend(run.ema.clone().unwrap_or_default());
+    Checkpoint {
+        classifier_only: *classifier_only,
+        pictures: *pictures,
+        info: info.clone(),
+        ..Checkpoint::new(model.clone(), diffusion.clone(), weights)
+    }
+}
+
 /// An instance of what `navigator.gpu` is at this moment.
 pub(crate) fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
@@ -240,6 +288,19 @@ pub(crate) fn closed() -> Error {
 }
 
 impl Engine {
+    fn of(checkpoint: Checkpoint, model: JointModel, run: Option<Checkpoint>) -> Engine {
+        Engine {
+            checkpoint: Arc::new(checkpoint),
+            model: Arc::new(model),
+            instance: None,
+            device: None,
+            duet: None,
+            trained_further: 0,
+            run,
+            evaluation: None,
+        }
+    }
+
     /// What the model's file tells, and that it was trained since.
     fn told(&self) -> BTreeMap<String, String> {
         let mut info = self.checkpoint.info.clone();
@@ -275,10 +336,19 @@ impl Engine {
     pub(crate) async fn replace(&mut self, trained: Checkpoint) -> Result<()> {
         // The model on the device shares the checkpoint: without it there is nothing to copy.
         self.duet = None;
+        self.run = None;
         let checkpoint = Arc::make_mut(&mut self.checkpoint);
         (checkpoint.weights, checkpoint.training) = (trained.weights, trained.training);
         // It told what the training data looked like to the weights of before.
         checkpoint.typicality = None;
+        self.upload().await
+    }
+
+    /// Goes on with what the training by a recipe has come to: its average is the model, as of every file with one.
+    pub(crate) async fn adopt_run(&mut self) -> Result<()> {
+        let Some(run) = &self.run else { return Ok(()) };
+        self.checkpoint = Arc::new(inference_of(run));
+        self.trained_further = 0;
         self.upload().await
     }
 

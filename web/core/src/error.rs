@@ -28,7 +28,8 @@ pub fn to_js(error: &Error) -> JsValue {
         Error::Checkpoint { .. } => ("bad-checkpoint", Vec::new()),
         Error::NotFinite { .. } => ("not-finite", Vec::new()),
         Error::Aborted => ("aborted", Vec::new()),
-        Error::Shape { .. } | Error::Config { .. } | Error::Data { .. } => ("bad-input", Vec::new()),
+        Error::Config { field, .. } => ("bad-input", vec![("field", JsValue::from_str(field))]),
+        Error::Shape { .. } | Error::Data { .. } => ("bad-input", Vec::new()),
         _ => ("gpu", Vec::new()),
     };
     object(code, &error.to_string(), &more)

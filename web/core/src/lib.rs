@@ -14,4 +14,5 @@ mod heap;
 mod inspect;
 mod panic;
 mod picture;
+mod run;
 mod train;

@@ -12,6 +12,8 @@ export interface ChartContent {
   end?: number;
   /** Where each value lies on the horizontal axis; by default one after the other. */
   at?: ArrayLike<number>;
+  /** Whether values at places of their own have no marks: they are too many. */
+  unmarked?: boolean;
   /** Top of the vertical axis; by default the largest value. */
   top?: number;
   /** Names of the axes. */
@@ -135,7 +137,7 @@ export class Chart extends Drawing<ChartContent> {
   }
 
   protected override marks(content: ChartContent, { x, y }: Scales): SVGElement[] {
-    const { values, start, at } = content;
+    const { values, start, at, unmarked } = content;
     const { top } = this.axes(content);
     const points = Array.from(values)
       .map((value, i) => [x(at?.[i] ?? start + i), y(Math.max(0, Math.min(top, value)))] as const)
@@ -143,7 +145,7 @@ export class Chart extends Drawing<ChartContent> {
     if (points.length === 0) return [];
     const path = points.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(' ');
     // Of values at places of their own each has a mark, else the last one, where the line has come to.
-    const marked = at ? points : points.slice(-1);
+    const marked = at && !unmarked ? points : points.slice(-1);
     return [
       element('polyline', { class: 'line', points: path }),
       ...marked.map(([cx, cy]) => element('circle', { class: 'dot', cx, cy, r: 4 })),

@@ -130,7 +130,7 @@ async function choose(choice: Choice, first = false): Promise<boolean> {
 }
 
 /** Opens files that the visitor chose or dropped: one is used. */
-async function openFiles(files: File[]): Promise<void> {
+export async function openFiles(files: File[]): Promise<void> {
   const [file, ...more] = files;
   if (!file) return;
   const loaded = await choose(choiceOfFile(file));

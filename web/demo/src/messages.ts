@@ -79,6 +79,8 @@ export function messageOf(error: unknown, subject?: string): string {
         `${error.message}. This page only fetches from its own site; ` +
         'a model from elsewhere can be downloaded and opened with “Open a model…”.'
       );
+    case 'storage':
+      return `This browser cannot keep it: ${error.message}.`;
     case 'disposed':
       return 'The model was closed meanwhile. Try again.';
     case 'internal':

@@ -1,7 +1,7 @@
 //! Which checkpoints of a run stay, and when it ends because nothing gets better.
 
 use super::TrainRecipe;
-use duet::{Error, Result};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The figure by which one checkpoint is better than another.

@@ -1,7 +1,7 @@
 //! Learning rates by step.
 
 use super::TrainRecipe;
-use duet::{Error, Result};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Steps after which an exponential schedule multiplies the rate once, as in the reference (`scheduler_rate`).
