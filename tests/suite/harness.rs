@@ -20,6 +20,15 @@ pub fn device() -> &'static Device {
     })
 }
 
+/// Whether this device can store f16; what a test that needs it asks first, and says where it cannot.
+pub fn stores_f16() -> bool {
+    let can = device().has_f16();
+    if !can {
+        println!("skipped: {} has no f16", device().info().name);
+    }
+    can
+}
+
 /// The families of kernels that this device can run: all of them on a software device with subgroups of eight.
 pub fn families() -> Vec<Family> {
     Family::ALL.into_iter().filter(|family| family.runs_on(device())).collect()

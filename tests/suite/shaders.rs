@@ -174,7 +174,7 @@ fn launches_fit_their_shaders() {
 }
 
 /// Functions that several files need: the same text in each.
-const SHARED: [&str; 43] = [
+const SHARED: [&str; 42] = [
     "zero",
     "load_left",
     "load_right",

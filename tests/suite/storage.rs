@@ -1,6 +1,6 @@
 //! Kernels whose tensors are stored as f16 compute what they compute of the same numbers in f32, rounded where it is stored.
 
-use crate::harness::{Harness, families, pad, values};
+use crate::harness::{Harness, families, pad, stores_f16, values};
 use duet::autodiff::Precision;
 use duet::diffusion::DiffusionConfig;
 use duet::families::{Choices, Family};
@@ -105,6 +105,9 @@ fn compare(what: &str, make: impl Fn(&mut Made) -> Vec<Launch>) {
 
 #[test]
 fn convolutions() {
+    if !stores_f16() {
+        return;
+    }
     for stride in [1, 2] {
         let size = Conv3x3 { batch: 2, height: 7, width: 5, in_channels: 18, out_channels: 21, stride };
         let x_shape = [2, 7, 5, 18];
@@ -135,6 +138,9 @@ fn convolutions() {
 
 #[test]
 fn products() {
+    if !stores_f16() {
+        return;
+    }
     let size = MatMul { rows: 37, in_features: 18, out_features: 21 };
     let weight = [pitch(18), 21];
     for family in families() {
@@ -158,6 +164,9 @@ fn products() {
 
 #[test]
 fn group_norms() {
+    if !stores_f16() {
+        return;
+    }
     let size = GroupNorm { batch: 2, pixels: 35, channels: 18, groups: 6, silu: true, scale_shift: true };
     let parts = [Part { first: 0, channels: 8 }, Part { first: 8, channels: 10 }];
     for (gpu, whole) in [(false, true), (false, false), (true, true), (true, false)] {
@@ -229,6 +238,9 @@ fn group_norms() {
 
 #[test]
 fn the_small_ones() {
+    if !stores_f16() {
+        return;
+    }
     compare("expand", |made| {
         let (x, y) = (made.map(&[2, 3, 5, 6]), made.map_out(&[2, 7, 10, 6]));
         resample::expand(2, [3, 5], [7, 10], 6, 0.25, x, y)

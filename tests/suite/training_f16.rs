@@ -1,6 +1,6 @@
 //! Training with feature maps and gradients stored as f16: the same training, no step spoilt by an overflow.
 
-use crate::harness::{device, tiny_config, values};
+use crate::harness::{device, stores_f16, tiny_config, values};
 use crate::training::{batch, options, run, saved, start};
 use duet::Error;
 use duet::autodiff::{Activations, Precision};
@@ -46,6 +46,9 @@ fn with_scale(options: &TrainOptions, steps: u64, scale: LossScale) -> (Checkpoi
 
 #[test]
 fn gradients_are_those_of_f32_whatever_the_groups() {
+    if !stores_f16() {
+        return;
+    }
     let two = Groups { encoder: Rate::Factor(0.25), decoder: Rate::Factor(2.0), ..Groups::default() };
     // A network that has learned a little: in a fresh one the last convolutions are zero, and stop all gradients.
     let mut begun = start(&TrainOptions { batch_size: 12, ..options() });
@@ -87,6 +90,9 @@ fn gradients_are_those_of_f32_whatever_the_groups() {
 
 #[test]
 fn a_step_that_overflows_changes_nothing_but_the_scale() {
+    if !stores_f16() {
+        return;
+    }
     for clip_grad_norm in [None, Some(1.0)] {
         let options = f16(TrainOptions { clip_grad_norm, ..options() });
         let huge = LossScale { scale: 2f32.powi(60), good_steps: 7, skipped: 2 };
@@ -110,6 +116,9 @@ fn a_step_that_overflows_changes_nothing_but_the_scale() {
 
 #[test]
 fn the_scale_grows_after_two_thousand_good_steps_and_is_no_part_of_the_gradients() {
+    if !stores_f16() {
+        return;
+    }
     let options = f16(options());
     let scaled = |scale, good_steps| with_scale(&options, 1, LossScale { scale, good_steps, skipped: 0 });
     let (_, mut trainer) = scaled(1024.0, 1998);
@@ -136,6 +145,9 @@ fn the_scale_grows_after_two_thousand_good_steps_and_is_no_part_of_the_gradients
 
 #[test]
 fn a_run_whose_scale_falls_below_one_ends() {
+    if !stores_f16() {
+        return;
+    }
     let options = f16(options());
     let lowest = LossScale { scale: 1.0, good_steps: 0, skipped: 16 };
     let (mut checkpoint, _) = with_scale(&options, 1, lowest);
@@ -158,6 +170,9 @@ fn a_run_whose_scale_falls_below_one_ends() {
 
 #[test]
 fn a_resumed_run_has_the_same_bits() {
+    if !stores_f16() {
+        return;
+    }
     for (micro_batches, activations) in [(1, Activations::Keep), (2, Activations::Recompute)] {
         let options = f16(TrainOptions { micro_batches, activations, ..options() });
         let (_, mut whole) =
@@ -179,6 +194,9 @@ fn a_resumed_run_has_the_same_bits() {
 
 #[test]
 fn recomputed_activations_have_the_same_bits() {
+    if !stores_f16() {
+        return;
+    }
     let [kept, again] = [Activations::Keep, Activations::Recompute].map(|activations| {
         let mut trainer = start(&f16(TrainOptions { activations, ..options() }));
         run(&mut trainer, 0..2, 6);
@@ -243,6 +261,9 @@ fn learned(options: &TrainOptions) -> [f64; 2] {
 
 #[test]
 fn a_tiny_network_learns_as_much_as_in_f32() {
+    if !stores_f16() {
+        return;
+    }
     let mut sums = [[0.0; 2]; 2];
     for seed in 1..4 {
         let base = TrainOptions { seed, batch_size: 24, ..options() };
