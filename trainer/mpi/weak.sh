@@ -17,7 +17,7 @@ echo "link: $latency s before each exchange, $bandwidth bytes a second; $images 
 for count in ${COUNTS:-1 2 4}; do
     DUET_SIMULATED_LINK="$latency $bandwidth" mpirun --allow-run-as-root --oversubscribe --bind-to none -n "$count" \
         "$duet" train "$recipe" --out "$out/$count" --steps "$steps" --batch $((images * count)) --plain \
-        --set train.log_every="$steps" --set train.eval_every=0 --set train.sample_every=0 --set train.save_every=0 "$@" \
+        --set train.log_every="$steps" --set train.eval_every=0 --set train.sample_every=0 --set train.save_every="$steps" "$@" \
         >"$out/log" 2>&1 || { cat "$out/log"; exit 1; }
     printf '%s processes: ' "$count"
     grep "^step $steps of" "$out/log" | sed 's/; saved [^;]*//'

@@ -204,6 +204,13 @@ mod real {
         }
         ok(mpirun(2, &project, "run", &more));
         assert!(state(&run) == state(&project.path("whole")), "other bits than those of a run without kills");
-        assert_eq!(losses(&project, "run"), losses(&project, "whole"));
+        // Of a step that was saved and then killed while it was tested there is no accuracy; all its losses are there.
+        let without = |run: &str| -> Vec<String> {
+            let lines = losses(&project, run).into_iter();
+            lines
+                .map(|line| line.rsplit_once(' ').map_or(String::new(), |(losses, _)| losses.to_owned()))
+                .collect()
+        };
+        assert!(without("run") == without("whole"), "other losses were logged than in a run without kills");
     }
 }
