@@ -87,6 +87,14 @@ pub struct Examples<'a> {
     count: usize,
 }
 
+/// Refuses a batch of more images than rows of noise can be numbered, before anything is made for each of them.
+fn numbered(count: usize) -> Result<()> {
+    match u32::try_from(count) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::config("batch_size", format!("{count} images are too many"))),
+    }
+}
+
 /// Images whose borders are looked at.
 const BORDERS: usize = 1024;
 
@@ -146,6 +154,7 @@ impl<'a> Examples<'a> {
     /// # Errors
     /// As [`Examples::batch`]; [`Error::Config`] for a batch of more images than rows of noise can be numbered.
     pub fn next(&self, order: &mut BatchOrder, step: u64, count: usize, flip: bool) -> Result<Batch> {
+        numbered(count)?;
         let all: Vec<usize> = (0..count).collect();
         self.next_of(order, step, count, flip, &all)
     }
@@ -162,9 +171,7 @@ impl<'a> Examples<'a> {
         flip: bool,
         own: &[usize],
     ) -> Result<Batch> {
-        if u32::try_from(count).is_err() {
-            return Err(Error::config("batch_size", format!("{count} images are too many")));
-        }
+        numbered(count)?;
         let rows: Vec<usize> = order.indices(step, count).into_iter().map(|row| row as usize).collect();
         let mut batch = self.batch_of(&rows, own)?;
         if flip {
