@@ -24,6 +24,8 @@ const samples = byId<HTMLInputElement>('new-samples');
 const text = byId<HTMLTextAreaElement>('new-recipe');
 const note = byId('new-recipe-note');
 
+/** How often a field or the text was changed by hand. */
+let edited = 0;
 /** What is wrong with the text; nothing while it is a recipe. */
 let wrong: string | undefined;
 
@@ -97,7 +99,12 @@ export function shapeOf({ model }: Recipe): { pixels: number; colours: number } 
   return { pixels: model?.image_size ?? 28, colours: model?.in_channels ?? 1 };
 }
 
-/** Proposes a size and colours for images, as long as nothing was chosen. */
+/** How often something was chosen or written by hand. */
+export function edits(): number {
+  return edited;
+}
+
+/** Proposes a size and colours for images. Who looks at images for it meanwhile asks {@link edits}: nothing is to change under a hand. */
 export function proposeShape(pixels: number, colours: number): void {
   const fitting = [...size.options].map(({ value }) => Number(value)).filter((value) => value > 0);
   // The next larger one, so that nothing is lost; of photographs a size that a page can train.
@@ -153,6 +160,7 @@ function told(error: string | undefined): void {
 /** Wires fields and text. */
 export function startRecipe(): void {
   const fields: HTMLElement[] = [size, channels, network, steps, batch, rate, flip, save, samples];
+  for (const field of [...fields, text]) field.addEventListener('input', () => (edited += 1));
   for (const field of fields) field.addEventListener('input', write);
   text.addEventListener('input', () => {
     try {

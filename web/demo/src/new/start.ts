@@ -8,7 +8,7 @@ import { plural } from '../format';
 import { type Item, readTestSet } from '../test-set';
 import { chosenImages, showClasses } from './classes';
 import { startKept } from './kept';
-import { proposeShape, recipeOf, startRecipe } from './recipe';
+import { edits, proposeShape, recipeOf, startRecipe } from './recipe';
 import { begin, goOn, isTraining, startRun } from './run';
 
 const nameField = byId<HTMLInputElement>('new-name');
@@ -38,8 +38,9 @@ async function take(files: Placed[]): Promise<void> {
   showClasses(read);
   showLeftOut(read.leftOut);
   if (!named) nameField.value = short(set);
+  const before = edits();
   const shape = await looksOf(read.items);
-  if (shape) proposeShape(shape.pixels, shape.colours);
+  if (shape && edits() === before) proposeShape(shape.pixels, shape.colours);
   say(`The files are there: ${plural(read.items.length, 'image')}.`);
 }
 
