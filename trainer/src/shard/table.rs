@@ -210,16 +210,31 @@ impl Table {
         }
     }
 
+    /// The column that `of` knows, and the width of a row; one without rows is of any kind.
+    fn numbers<T>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        of: impl FnOnce(Values) -> Option<Vec<T>>,
+    ) -> Result<(Vec<T>, usize)> {
+        let Column { values, width } = self.take(name)?;
+        let is_empty = values.len() == 0;
+        match of(values) {
+            Some(values) => Ok((values, width)),
+            None if is_empty => Ok((Vec::new(), 0)),
+            None => Err(wrong(name, format!("holds no {kind}"))),
+        }
+    }
+
     /// Takes a column out: its values and the width of a row.
     ///
     /// # Errors
     /// [`Error::Config`] for one that is missing or of another kind.
     pub fn f32s(&mut self, name: &str) -> Result<(Vec<f32>, usize)> {
-        match self.take(name)? {
-            Column { values: Values::F32(values), width } => Ok((values, width)),
-            Column { values, .. } if values.len() == 0 => Ok((Vec::new(), 0)),
-            _ => Err(wrong(name, "holds no numbers of 32 bits")),
-        }
+        self.numbers(name, "numbers of 32 bits", |values| match values {
+            Values::F32(values) => Some(values),
+            _ => None,
+        })
     }
 
     /// As [`Table::f32s`].
@@ -227,11 +242,10 @@ impl Table {
     /// # Errors
     /// As it.
     pub fn f64s(&mut self, name: &str) -> Result<(Vec<f64>, usize)> {
-        match self.take(name)? {
-            Column { values: Values::F64(values), width } => Ok((values, width)),
-            Column { values, .. } if values.len() == 0 => Ok((Vec::new(), 0)),
-            _ => Err(wrong(name, "holds no numbers of 64 bits")),
-        }
+        self.numbers(name, "numbers of 64 bits", |values| match values {
+            Values::F64(values) => Some(values),
+            _ => None,
+        })
     }
 
     /// As [`Table::f32s`].
@@ -239,11 +253,10 @@ impl Table {
     /// # Errors
     /// As it.
     pub fn whole(&mut self, name: &str) -> Result<(Vec<i64>, usize)> {
-        match self.take(name)? {
-            Column { values: Values::I64(values), width } => Ok((values, width)),
-            Column { values, .. } if values.len() == 0 => Ok((Vec::new(), 0)),
-            _ => Err(wrong(name, "holds no whole numbers")),
-        }
+        self.numbers(name, "whole numbers", |values| match values {
+            Values::I64(values) => Some(values),
+            _ => None,
+        })
     }
 
     /// As [`Table::f32s`].
@@ -251,11 +264,10 @@ impl Table {
     /// # Errors
     /// As it.
     pub fn bytes(&mut self, name: &str) -> Result<(Vec<u8>, usize)> {
-        match self.take(name)? {
-            Column { values: Values::Bytes(values), width } => Ok((values, width)),
-            Column { values, .. } if values.len() == 0 => Ok((Vec::new(), 0)),
-            _ => Err(wrong(name, "holds no bytes")),
-        }
+        self.numbers(name, "bytes", |values| match values {
+            Values::Bytes(values) => Some(values),
+            _ => None,
+        })
     }
 
     /// Takes a column of [`Table::with_rows`] out.
