@@ -177,6 +177,6 @@ impl Graph {
         }
         let nodes = rewriter.new;
         // The rewritten graph is complete: what comes later belongs to no pass.
-        Graph { nodes, backward: None }
+        Graph { nodes, backward: None, early: self.early }
     }
 }

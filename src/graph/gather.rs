@@ -3,21 +3,13 @@
 //! optimizer, so these sums can wait, and many of them are one launch ([`super::sums`]).
 //!
 //! What they read is moved into a few large buffers ("arenas"), which one launch can bind. An arena is summed up and free again
-//! once it is full, so the memory this costs is bounded.
+//! once it is full, so the memory this costs is bounded. Where gradients leave the device while the rest is computed, sums are made
+//! as soon as there are enough of them ([`super::Graph::hand_out_early`]).
 
+use super::arenas::Arenas;
 use super::sums::{Sum, Total, grouped};
 use crate::gpu::{BufferId, Launch, Slice};
 use std::collections::{HashMap, HashSet};
-
-/// Offsets are multiples of this (WebGPU's `minStorageBufferOffsetAlignment`).
-const ALIGNMENT: u64 = 256;
-/// Bytes from which on an arena counts as full: on a GPU, where a launch costs more than memory does, and elsewhere.
-const ARENA_BYTES: [u64; 2] = [32 << 20, 2 << 20];
-
-/// How large an arena may be where a launch may bind `most` bytes.
-pub(super) fn arena_bytes(gpu: bool, most: u64) -> u64 {
-    ARENA_BYTES[usize::from(!gpu)].min(most)
-}
 
 /// A compiled graph's launches over memory that isn't planned yet: each tensor is a buffer of its own.
 pub(super) struct Listing<'a> {
@@ -32,6 +24,8 @@ pub(super) struct Listing<'a> {
     pub given: HashSet<BufferId>,
     /// Bytes from which on an arena counts as full.
     pub arena: u64,
+    /// Bytes of results from which on waiting sums are made.
+    pub wait: u64,
     /// Most bytes that a launch may bind.
     pub most: u64,
 }
@@ -251,7 +245,7 @@ impl Gatherer<'_> {
 
     fn emit(mut self) -> (Vec<Launch>, Vec<String>) {
         let members = self.members();
-        let mut arenas = Arenas { places: HashMap::new(), current: None };
+        let mut arenas = Arenas::default();
         let mut out = Emitted { launches: Vec::new(), shapes: Vec::new(), started: HashSet::new() };
         let mut waiting: Vec<Waiting> = Vec::new();
         let launches = std::mem::take(&mut self.list.launches);
@@ -278,45 +272,12 @@ impl Gatherer<'_> {
                 }
                 waiting.push(one);
             }
+            if waiting.iter().map(|one| one.sum.y.bytes).sum::<u64>() >= self.list.wait {
+                out.flush(&mut waiting, self.list.most);
+            }
         }
         out.flush(&mut waiting, self.list.most);
         (out.launches, out.shapes)
-    }
-}
-
-/// Where buffers lie that sums read.
-struct Arenas {
-    places: HashMap<BufferId, (BufferId, u64)>,
-    current: Option<BufferId>,
-}
-
-impl Arenas {
-    /// Gives a buffer a place, in a new arena where the last one is full: then true.
-    fn admit(&mut self, buffer: BufferId, bytes: &mut Vec<u64>, most: u64) -> bool {
-        if self.places.contains_key(&buffer) {
-            return false;
-        }
-        let size = bytes[buffer.0 as usize];
-        let room = |arena: &BufferId| {
-            let used = bytes[arena.0 as usize];
-            used + size <= most || used == 0
-        };
-        let known = self.current.filter(room);
-        let arena = known.unwrap_or(BufferId(bytes.len() as u32));
-        if known.is_none() {
-            bytes.push(0);
-        }
-        let offset = bytes[arena.0 as usize];
-        bytes[arena.0 as usize] = (offset + size).next_multiple_of(ALIGNMENT);
-        self.places.insert(buffer, (arena, offset));
-        self.current.replace(arena).is_some() && known.is_none()
-    }
-
-    fn move_to(&self, slice: &mut Slice) {
-        if let Some((arena, offset)) = self.places.get(&slice.buffer) {
-            slice.buffer = *arena;
-            slice.offset += offset;
-        }
     }
 }
 
@@ -394,6 +355,16 @@ mod tests {
         additions: &[usize],
         bytes: &[u64],
     ) -> (Vec<Launch>, Vec<&'static str>, Vec<u64>) {
+        waiting_for(u64::MAX, launches, additions, bytes)
+    }
+
+    /// The same where `wait` bytes of results are enough.
+    fn waiting_for(
+        wait: u64,
+        launches: Vec<Launch>,
+        additions: &[usize],
+        bytes: &[u64],
+    ) -> (Vec<Launch>, Vec<&'static str>, Vec<u64>) {
         let mut bytes = bytes.to_vec();
         let list = Listing {
             shapes: vec![String::new(); launches.len()],
@@ -402,6 +373,7 @@ mod tests {
             bytes: &mut bytes,
             given: HashSet::from([GIVEN]),
             arena: 32 * MIB,
+            wait,
             most: 128 * MIB,
         };
         let (launches, shapes) = list.gather();
@@ -425,6 +397,19 @@ mod tests {
         assert_eq!(launches[2].writes[0], slice(6, 2 * bytes, bytes));
         assert_eq!(launches[3].reads[0], slice(6, 0, 3 * bytes));
         assert_eq!(launches[6].writes[0], slice(0, 4 * bytes, bytes + bytes / 2));
+    }
+
+    #[test]
+    fn sums_are_made_as_soon_as_enough_of_them_wait() {
+        let mut launches = Vec::new();
+        for number in 1..6 {
+            launches.push(launch("part", &[], &[slice(number, 0, 512)]));
+            launches.push(halves(number, 512, slice(0, u64::from(number) * 256, 256)));
+        }
+        let (launches, files, _) = waiting_for(512, launches, &[], &[4096, 512, 512, 512, 512, 512]);
+        let want = ["part", "part", "sum_groups", "part", "part", "sum_groups", "part", "reduce_rows"];
+        assert_eq!(files, want);
+        assert_eq!(launches[5].writes[0], slice(0, 3 * 256, 2 * 256));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! loaded on may choose other families of kernels ([`crate::families`]).
 
 mod absorb;
+mod arenas;
 mod gather;
 mod memory;
 mod operation;
@@ -102,6 +103,8 @@ pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// First node of the backward pass.
     pub(crate) backward: Option<usize>,
+    /// See [`Graph::hand_out_early`].
+    pub(crate) early: Option<u64>,
 }
 
 impl Graph {
@@ -120,6 +123,12 @@ impl Graph {
     /// Memory of the given shape that another node writes.
     pub(crate) fn reserve(&mut self, shape: &[usize]) -> NodeId {
         self.push(Reserve, Vec::new(), shape.to_vec())
+    }
+
+    /// Has the gradients of parameters made whenever `bytes` of them are due, instead of all at the end where that costs fewer
+    /// launches: a [`crate::gpu::Cut`] hands them out while the rest is computed. The bits are the same.
+    pub(crate) fn hand_out_early(self, bytes: u64) -> Graph {
+        Graph { early: Some(bytes), ..self }
     }
 
     /// Logical shape of a tensor; the last dimension is padded to a multiple of four in memory.

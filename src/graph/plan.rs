@@ -1,6 +1,7 @@
 //! A graph compiled: launches over planned memory.
 
-use super::gather::{Listing, arena_bytes};
+use super::arenas::arena_bytes;
+use super::gather::Listing;
 use super::memory::{ALIGNMENT, Lifetime, MemoryPlan, plan_memory};
 use super::parts::Hosts;
 use super::{Context, Graph, Node, NodeId};
@@ -277,7 +278,9 @@ impl Graph {
         if let Some(most) = most {
             let given = externals.values().map(|(buffer, _)| *buffer).collect();
             let (bytes, arena) = (&mut virtual_bytes, arena_bytes(choices.is_gpu(), most));
-            (launches, shapes) = Listing { launches, shapes, additions, bytes, given, arena, most }.gather();
+            let wait = self.early.unwrap_or(u64::MAX);
+            (launches, shapes) =
+                Listing { launches, shapes, additions, bytes, given, arena, wait, most }.gather();
         }
         Plan::new(launches, shapes, &virtual_bytes, externals, share)
     }

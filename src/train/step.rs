@@ -19,6 +19,9 @@ use crate::tensor::check_batch;
 /// Stride of the scalars in the buffer "metrics": WebGPU's alignment of bindings.
 pub(super) const METRIC_STRIDE: u64 = 256;
 
+/// In how many parts gradients are made that ranks exchange: more are more launches, fewer hide less of the exchange.
+pub(super) const PARTS: u64 = 8;
+
 /// The buffer of the loss's scale, where there is one; the plans of a step share it.
 pub(super) const LOSS_SCALE: &str = "loss_scale";
 
@@ -109,7 +112,12 @@ pub fn backward_plan(model: &JointModel, diffusion: &DiffusionConfig, spec: &Tra
 /// # Errors
 /// As [`backward_plan`].
 pub fn backward_plan_of(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn Term>]) -> Result<Plan> {
-    backward(model, spec, terms)?.spare_activations(spec.activations).store_as(spec.precision).compile()
+    let mut graph = backward(model, spec, terms)?;
+    if spec.micro_batches > 1 {
+        // Ranks may share them, and exchange gradients while others are computed.
+        graph = graph.hand_out_early(model.params.chunk_bytes().iter().sum::<u64>().div_ceil(PARTS));
+    }
+    graph.spare_activations(spec.activations).store_as(spec.precision).compile()
 }
 
 /// The last part of a step: AdamW and EMA of each group on [`TrainSpec::gradients`], clipped where the specification says so.

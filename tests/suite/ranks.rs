@@ -133,7 +133,7 @@ fn among(
             let range = range.clone();
             scope.spawn(move || {
                 let mut trainer = trainer(kind, options, from);
-                let ranks = Ranks::start(|| Ok(place), None, SMALL).unwrap();
+                let ranks = Ranks::start(|| Ok(place), None, Some(SMALL)).unwrap();
                 pollster::block_on(trainer.train_among(ranks)).unwrap();
                 steps(trainer, kind, range)
             })
@@ -238,8 +238,8 @@ fn what_fails_on_one_rank_is_no_step_on_it_and_ends_the_others() {
     let mut places = Threads::group(2);
     let (second, first) = (places.remove(1), places.remove(0));
     let [broken, other] = std::thread::scope(|scope| {
-        let broken = scope.spawn(|| one(Ranks::start(|| Ok(Broken(first, 3)), None, SMALL).unwrap()));
-        let other = scope.spawn(|| one(Ranks::start(|| Ok(second), None, SMALL).unwrap()));
+        let broken = scope.spawn(|| one(Ranks::start(|| Ok(Broken(first, 3)), None, Some(SMALL)).unwrap()));
+        let other = scope.spawn(|| one(Ranks::start(|| Ok(second), None, Some(SMALL)).unwrap()));
         [broken, other].map(|thread| thread.join().unwrap())
     });
     assert!(broken.contains("the cable is out"), "{broken}");
@@ -274,7 +274,7 @@ fn what_is_exchanged_is_measured_and_begins_before_the_backward_pass_ends() {
         let start = |place: Threads| {
             scope.spawn(move || {
                 let mut trainer = trainer(Kind::Joint, &options(), None);
-                let ranks = Ranks::start(|| Ok(place), link, SMALL).unwrap();
+                let ranks = Ranks::start(|| Ok(place), link, Some(SMALL)).unwrap();
                 pollster::block_on(trainer.train_among(ranks.clone())).unwrap();
                 ranks.traffic();
                 trainer.train_step(&batch(0, 12), 2e-3).unwrap();

@@ -56,7 +56,7 @@ for part in "$@"; do
     mpi)
         command -v mpicc >/dev/null 2>&1 || want libopenmpi-dev
         command -v mpirun >/dev/null 2>&1 || want openmpi-bin
-        ldconfig -p 2>/dev/null | grep -q 'libclang' || want libclang-dev
+        ldconfig -p 2>/dev/null | grep -q '^[[:space:]]*libclang[-0-9.]*\.so' || want libclang-dev
         ;;
     python)
         command -v python3 >/dev/null 2>&1 || want python3

@@ -127,6 +127,8 @@ pub(crate) fn moments(plan: &Plan) -> Vec<Moments> {
 mod tests {
     use super::*;
     use crate::diffusion::DiffusionConfig;
+    use crate::families::Choices;
+    use crate::gpu::Traits;
     use crate::model::{JointModel, ModelConfig};
     use crate::train::options::TrainOptions;
     use crate::train::step::{TrainSpec, backward_plan};
@@ -165,6 +167,41 @@ mod tests {
         assert!(list[0].bytes() <= sizes.first && places[0] < launches * 6 / 10, "{places:?}");
         let early: u64 = list.iter().filter(|one| one.after < launches * 9 / 10).map(Bucket::bytes).sum();
         assert!(early > bytes / 2, "{early} of {bytes} before the end");
+    }
+
+    #[test]
+    fn most_gradients_of_a_small_network_leave_a_gpu_before_the_end() {
+        let config = ModelConfig {
+            num_channels: 32,
+            num_res_blocks: 1,
+            channel_mult: vec![1, 2, 2],
+            attention_resolutions: vec![],
+            ..ModelConfig::default()
+        };
+        let model = JointModel::new(&config).unwrap();
+        let traits =
+            Traits { software: false, invocations: 256, workgroup_bytes: 16384, lanes: 32, matrices: false };
+        let gpu = Choices::of("a GPU without a table", traits, &[]);
+        let early = |micro_batches| {
+            let options =
+                TrainOptions { batch_size: 8 * micro_batches, micro_batches, ..TrainOptions::default() };
+            let plan = backward_plan(&model, &DiffusionConfig::default(), &TrainSpec::of(&options)).unwrap();
+            let plan = plan.chosen(&gpu).unwrap();
+            let launches = plan.program().launches.len();
+            let bytes = model.params.chunk_bytes().iter().sum();
+            let list = buckets(&plan, &model.params, Buckets::of(bytes, 2));
+            let early =
+                list.iter().filter(|one| one.after < launches * 8 / 10).map(Bucket::bytes).sum::<u64>();
+            println!(
+                "{early} of {bytes} bytes before the last fifth of {launches} launches, {} buckets",
+                list.len()
+            );
+            (early as f64 / bytes as f64, launches)
+        };
+        let (alone, ranks) = (early(1), early(2));
+        assert!(alone.0 == 0.0, "one process makes its sums together, for fewer launches: {alone:?}");
+        assert!(ranks.0 > 0.5, "{ranks:?}");
+        assert!(ranks.1 < alone.1 + 40, "{ranks:?} {alone:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) use courier::Pending;
 pub use courier::{Link, Traffic};
 pub use threads::Threads;
 
+use super::step::PARTS;
 use crate::error::Result;
 use courier::Courier;
 use std::ops::Range;
@@ -57,10 +58,15 @@ pub struct Buckets {
     pub others: u64,
 }
 
-impl Default for Buckets {
-    /// As PyTorch's `DistributedDataParallel`: 1 MiB, then 25 MiB.
-    fn default() -> Buckets {
-        Buckets { first: 1 << 20, others: 25 << 20 }
+/// Bytes of messages that are worth their latency on links of 100 Gbit/s: of one bucket each rank sends one to every other.
+const MESSAGE: u64 = 64 << 10;
+
+impl Buckets {
+    /// What suits `ranks` ranks and `bytes` bytes of gradients: an eighth of these, at most the 25 MiB of PyTorch's
+    /// `DistributedDataParallel` and at least 64 KiB a rank; the first one at most 1 MiB.
+    pub fn of(bytes: u64, ranks: usize) -> Buckets {
+        let others = (bytes / PARTS).min(25 << 20).max(MESSAGE.saturating_mul(ranks as u64));
+        Buckets { first: others.min(1 << 20), others }
     }
 }
 
@@ -91,7 +97,7 @@ pub struct Ranks {
     courier: Courier,
     rank: usize,
     ranks: usize,
-    buckets: Buckets,
+    buckets: Option<Buckets>,
 }
 
 impl std::fmt::Debug for Ranks {
@@ -106,18 +112,18 @@ impl Ranks {
     /// # Errors
     /// [`crate::Error::Config`] where there is no such thread.
     pub fn new(transport: impl Transport + Send + 'static) -> Result<Ranks> {
-        Self::start(|| Ok(transport), None, Buckets::default())
+        Self::start(|| Ok(transport), None, None)
     }
 
-    /// As [`Ranks::new`] of a transport that `make` makes in that thread, with buckets of other sizes, and over a `link` that is slower
-    /// than it is, to see what that does.
+    /// As [`Ranks::new`] of a transport that `make` makes in that thread, with buckets of other sizes than [`Buckets::of`], and over a
+    /// `link` that is slower than it is, to see what that does.
     ///
     /// # Errors
     /// What `make` reports; as [`Ranks::new`].
     pub fn start<T: Transport>(
         make: impl FnOnce() -> Result<T> + Send + 'static,
         link: Option<Link>,
-        buckets: Buckets,
+        buckets: Option<Buckets>,
     ) -> Result<Ranks> {
         let (courier, [rank, ranks]) = Courier::start(make, link)?;
         Ok(Ranks { courier, rank, ranks, buckets })
@@ -138,9 +144,9 @@ impl Ranks {
         self.rank == 0
     }
 
-    /// How gradients are packed.
-    pub(crate) fn buckets(&self) -> Buckets {
-        self.buckets
+    /// How `bytes` bytes of gradients are packed.
+    pub(crate) fn buckets(&self, bytes: u64) -> Buckets {
+        self.buckets.unwrap_or_else(|| Buckets::of(bytes, self.ranks))
     }
 
     /// What was exchanged since the last call.

@@ -205,7 +205,8 @@ impl Trainer {
         let (backward, _) = self.pass(alternative);
         let plan = self.plan(alternative);
         let mut list = Vec::new();
-        for bucket in buckets(plan, layout, ranks.buckets()) {
+        let sizes = ranks.buckets(layout.chunk_bytes().iter().sum());
+        for bucket in buckets(plan, layout, sizes) {
             let staging = device.staging(bucket.bytes()).await?;
             list.push((bucket, staging));
         }

@@ -71,13 +71,13 @@ fn link(text: Option<String>) -> Result<Option<Link>> {
 }
 
 /// Sizes as "FIRST OTHERS", in MiB.
-fn buckets(text: Option<String>) -> Result<Buckets> {
-    let Some(text) = text else { return Ok(Buckets::default()) };
+fn buckets(text: Option<String>) -> Result<Option<Buckets>> {
+    let Some(text) = text else { return Ok(None) };
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
     match numbers.as_slice() {
         &[first, others] if first > 0.0 && others > 0.0 => {
             let bytes = |mib: f64| (mib * f64::from(1 << 20)) as u64;
-            Ok(Buckets { first: bytes(first), others: bytes(others) })
+            Ok(Some(Buckets { first: bytes(first), others: bytes(others) }))
         }
         _ => Err(Error::config(
             BUCKETS,
@@ -149,8 +149,8 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(link(None).unwrap(), None);
         assert_eq!(link(text("0.001 1e9")).unwrap(), Some(Link { latency: 1e-3, bandwidth: 1e9 }));
-        assert_eq!(buckets(None).unwrap(), Buckets::default());
-        assert_eq!(buckets(text("0.5 4")).unwrap(), Buckets { first: 1 << 19, others: 4 << 20 });
+        assert_eq!(buckets(None).unwrap(), None);
+        assert_eq!(buckets(text("0.5 4")).unwrap(), Some(Buckets { first: 1 << 19, others: 4 << 20 }));
         for bad in ["", "1", "a b", "1 2 3", "-1 2", "1 0"] {
             assert!(link(text(bad)).is_err() && buckets(text(bad)).is_err(), "{bad}");
         }
