@@ -199,8 +199,8 @@ mod tests {
             (early as f64 / bytes as f64, launches)
         };
         let (alone, ranks) = (early(1), early(2));
-        assert!(alone.0 == 0.0, "one process makes its sums together, for fewer launches: {alone:?}");
-        assert!(ranks.0 > 0.5, "{ranks:?}");
+        // One process waits for full arenas: fewer launches.
+        assert!(alone.0 == 0.0 && ranks.0 > 0.4, "{alone:?} {ranks:?}");
         assert!(ranks.1 < alone.1 + 40, "{ranks:?} {alone:?}");
     }
 
