@@ -65,6 +65,12 @@ impl MemoryRecipe {
                 leave_out(settings, "train", "labelled_by", "is of labelled_share", &mut left_out);
             }
         }
+        // A section that said nothing else is none.
+        for name in ["data", "train"] {
+            if written.get(name).and_then(Value::as_object).is_some_and(Map::is_empty) {
+                written.remove(name);
+            }
+        }
         let written = Value::Object(written);
         let recipe = MemoryRecipe::parse(&written.to_string(), of)?;
         Ok(Adapted { recipe, written, left_out })
@@ -133,6 +139,9 @@ mod tests {
         let path = made.left_out.iter().find(|one| one.field == "data.path").unwrap();
         assert_eq!(path.value, "pets");
         assert!(made.left_out.iter().all(|one| !one.reason.is_empty()));
+        let none =
+            MemoryRecipe::adapt("[data]\npath = \"x\"\n[model]\n[train]\nmax_time = \"2h\"", None).unwrap();
+        assert_eq!((none.written, none.left_out.len()), (json!({"model": {}}), 2));
         // A second time there is nothing to leave out.
         let again = MemoryRecipe::adapt(&made.written.to_string(), None).unwrap();
         assert_eq!((again.recipe, again.left_out), (made.recipe, Vec::new()));

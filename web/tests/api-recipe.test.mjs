@@ -339,6 +339,19 @@ test('a training goes on bit for bit: after a lost device, and after a reload', 
     assert.deepEqual(names.sort(), [['halves', 5], ['whole', 6]]);
     const states = await page.evaluate(() => Promise.all(['halves', 'whole'].map((name) => globalThis.duet.trainings.state(name))));
     assert.deepEqual(states.map(({ step, recipe }) => [step, recipe.train.steps, recipe.train.seed]), [[5, 6, 5], [6, 6, 5]], 'without loading any');
+    const added = await page.evaluate(async () => {
+      const { trainings } = globalThis.duet;
+      const file = await trainings.checkpoint('halves');
+      const { step } = await trainings.add('again', file);
+      const whole = (await (await trainings.checkpoint('again')).arrayBuffer()).byteLength === file.size;
+      const refused = [];
+      for (const [name, bytes] of [['again', file], ['no model', new Blob(['no model'])], ['cut', file.slice(0, 400)]]) {
+        refused.push(await trainings.add(name, bytes).catch(({ code }) => code));
+      }
+      await trainings.remove('again');
+      return [step, whole, refused, (await trainings.list()).length];
+    });
+    assert.deepEqual(added, [5, true, ['bad-input', 'bad-checkpoint', 'bad-checkpoint'], 2]);
     const rest = await page.evaluate(train, { kind: 'Duet', set, keep: 'halves', resume: true });
     assert.equal(rest.outcome, 'none', rest.message);
     assert.deepEqual(rest.steps.map(({ done }) => done), [6]);

@@ -78,6 +78,13 @@ test('recipes of the command are opened, and those of the page are the command\'
     const field = (/** @type {string} */ id) => page.locator(`#${id}`).inputValue();
     assert.deepEqual([await field('new-size'), await field('new-channels'), await field('new-steps'), await field('new-rate')], ['16', '3', '2', '0.002']);
     assert.equal(await field('new-samples'), '5000', 'what it leaves out has the command’s default');
+    // A network that is none of the page's is not made one of them when a field changes.
+    await give(visit, 'other.toml', TOML.replace('num_groups = 4', 'num_groups = 2'));
+    await visit.until(() => document.getElementById('new-network').value === '', { what: 'another network' });
+    await page.locator('#new-steps').fill('3');
+    assert.equal(JSON.parse(await field('new-recipe')).model.num_groups, 2);
+    await give(visit, 'pets.toml', TOML);
+    await visit.until(() => document.getElementById('new-network').value === 'tiny', { what: 'the recipe again' });
     // Images propose nothing to a recipe that was chosen.
     await dropFiles(visit, '#new-drop', idxFiles('train', fashion('train', 48)));
     await visit.until(() => /48.images/.test(document.getElementById('new-found').textContent), { what: 'the images' });

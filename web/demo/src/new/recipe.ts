@@ -79,7 +79,8 @@ function show({ model = {}, train = {} }: Recipe): void {
   };
   choose(size, model.image_size ?? 28);
   choose(channels, model.in_channels ?? 1);
-  const known = Object.entries(NETWORKS).find(([, { num_channels }]) => num_channels === model.num_channels);
+  // What is chosen is written again when another field changes: all of it has to be what the recipe says.
+  const known = Object.entries(NETWORKS).find(([, one]) => Object.entries(one).every(([key, value]) => model[key as keyof ModelConfig] === value));
   choose(network, known?.[0] ?? '');
   const fields = { steps, batch_size: batch, learning_rate: rate, save_every: save, sample_every: samples };
   for (const [name, input] of Object.entries(fields) as [keyof typeof DEFAULTS, HTMLInputElement][]) {
