@@ -246,30 +246,6 @@ test('what is wrong with a recipe is named', { timeout: SLOW }, async () => {
   });
 });
 
-test('recipes of the command are read, without what is of files', { timeout: SLOW }, async () => {
-  await inPage(async ({ page }) => {
-    const file = toml({ data: { kind: 'idx', path: 'data', ground: 9 }, model: MODEL, train: { ...TRAIN, keep_best: 'loss' }, augment: AUGMENT });
-    const wrong = [file.replace('num_channels', 'num_chanels'), '{"model": 3}', '[model', '{', '[train]\nsteps = 3'];
-    const got = await page.evaluate(
-      async ({ text, mistakes }) => {
-        const { duet, helpers } = globalThis;
-        const read = await duet.readRecipe(text);
-        const again = await duet.readRecipe(new Blob([JSON.stringify(read.recipe)]));
-        const fields = [];
-        for (const mistake of mistakes) fields.push(await duet.readRecipe(mistake).catch(({ code, field }) => [code, field]));
-        fields.push([(await helpers.failure(duet.readRecipe(3))).code]);
-        return { read, again, fields };
-      },
-      { text: file, mistakes: wrong },
-    );
-    assert.deepEqual(got.read.recipe, { data: { ground: 9 }, model: MODEL, train: TRAIN, augment: AUGMENT });
-    assert.deepEqual(got.read.leftOut.map(({ field, value }) => [field, value]), [['data.kind', 'idx'], ['data.path', 'data'], ['train.keep_best', 'loss']]);
-    assert.ok(got.read.leftOut.every(({ reason }) => reason.length > 10));
-    assert.deepEqual(got.again, { recipe: got.read.recipe, leftOut: [] });
-    assert.deepEqual(got.fields, [...['model.num_chanels', 'model', 'recipe', 'recipe', 'model'].map((field) => ['bad-input', field]), ['bad-input']]);
-  });
-});
-
 test('20 steps are those of the command, which goes on from a checkpoint of the page', { timeout: 2 * SLOW }, async () => {
   const recipe = { model: MODEL, train: TRAIN, augment: AUGMENT };
   const want = natively('whole', recipe, []);
