@@ -63,6 +63,11 @@ fn failed(path: &Path, detail: impl std::fmt::Display) -> Error {
     Error::Data { path: path.into(), detail: detail.to_string() }
 }
 
+/// A section of data that was put together.
+fn data_of(data: Map<String, Value>, path: &Path) -> Result<DataSpec> {
+    serde_json::from_value(data.into()).map_err(|e| failed(path, format!("data: {e}")))
+}
+
 impl Recipe {
     /// Reads and checks a recipe. The data's path counts from the recipe's folder.
     ///
@@ -103,8 +108,7 @@ impl Recipe {
                 data.entry(field.clone()).or_insert_with(|| value.clone());
             }
         }
-        let data = serde_json::from_value(data.into()).map_err(|e| failed(path, format!("data: {e}")))?;
-        let mut recipe: Recipe = said.with(data);
+        let mut recipe: Recipe = said.with(data_of(data, path)?);
         recipe.data.set_path(folder);
         recipe.validate().map_err(|e| failed(path, e))?;
         Ok(recipe)
@@ -156,17 +160,20 @@ impl Recipe<Pictures> {
     /// As [`Recipe::load`].
     pub fn parse_without_data(text: &str, path: &Path) -> Result<Recipe<Pictures>> {
         let said: Recipe<Said> = from_text(text).map_err(|e| failed(path, e))?;
-        if !is_of_memory(&said.data) {
-            let whole = Recipe::parse(text, path)?;
-            let pictures = whole.data.pictures();
-            return Ok(whole.with(pictures));
-        }
-        let data = said.data.clone().unwrap_or_default();
-        let data = serde_json::from_value(data.into()).map_err(|e| failed(path, format!("data: {e}")))?;
-        let recipe: Recipe<Pictures> = said.with(data);
-        let checked = recipe.validate_training().and_then(|()| recipe.data.check(recipe.model.image_size));
-        checked.map_err(|e| failed(path, e))?;
-        Ok(recipe)
+        let whole = if is_of_memory(&said.data) {
+            // A folder that nobody looks into: all else is checked as ever.
+            let mut data = said.data.clone().unwrap_or_default();
+            data.extend(
+                [("kind", "folder"), ("path", "")].map(|(field, value)| (field.into(), value.into())),
+            );
+            let whole: Recipe = said.with(data_of(data, path)?);
+            whole.validate().map_err(|e| failed(path, e))?;
+            whole
+        } else {
+            Recipe::parse(text, path)?
+        };
+        let pictures = whole.data.pictures();
+        Ok(whole.with(pictures))
     }
 }
 
@@ -274,6 +281,7 @@ mod tests {
         // What it says of a split stays, and what is no setting is refused.
         write(r#""data": {"test_share": 0.25},"#);
         assert_eq!(Recipe::load_on(&path, Some(&pets)).unwrap().data.test_share, 0.25);
+        assert_eq!(Recipe::load_without_data(&path).unwrap().data, Pictures::default());
         write(r#""data": {"shade": 3},"#);
         for error in
             [Recipe::load_on(&path, Some(&pets)).map(|_| ()), Recipe::load_without_data(&path).map(|_| ())]
