@@ -1,5 +1,6 @@
-//! Opening or adopting a GPU device, its pipeline cache and its errors.
+//! Opening or adopting a GPU device, its limits, counters and errors.
 
+use super::adapter::{Traits, choose, no_adapter};
 use super::matrices::{self, MatmulPrecision};
 use super::pipelines::{Modules, Variant};
 use super::program::Kernel;
@@ -45,22 +46,6 @@ pub struct DeviceInfo {
     pub backend: String,
     /// Whether it computes on the CPU.
     pub software: bool,
-}
-
-/// What an adapter is, as far as the choice of kernels depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traits {
-    /// Whether it computes on the CPU.
-    pub software: bool,
-    /// Invocations of a workgroup at most.
-    pub invocations: u32,
-    /// Bytes of workgroup memory.
-    pub workgroup_bytes: u32,
-    /// Invocations of every subgroup; 0: there is no one number, or shaders may not use subgroups.
-    pub lanes: u32,
-    /// Whether shaders may have subgroups multiply matrices of f16 with sums of f32: they can, and
-    /// [`DeviceOptions::matmul_precision`] allows it.
-    pub matrices: bool,
 }
 
 /// Counts since the device was opened; tests use them to prove that a step allocates and reads nothing.
@@ -160,25 +145,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn no_adapter(reason: impl std::fmt::Display) -> Error {
-    let hint = if cfg!(target_arch = "wasm32") {
-        "this browser offers no WebGPU adapter; see https://webgpureport.org"
-    } else if cfg!(target_os = "linux") {
-        "install a Vulkan driver: on Debian and Ubuntu `apt-get install mesa-vulkan-drivers libvulkan1` gives one \
-         for AMD and Intel GPUs and a software driver for machines without a GPU"
-    } else {
-        "install the vendor's current graphics driver"
-    };
-    Error::NoAdapter { reason: format!("{reason}; {hint}") }
-}
-
-/// Size of the subgroups that shaders may use; 0 where it is not one number.
-fn lanes(device: &wgpu::Device, adapter: &wgpu::AdapterInfo) -> u32 {
-    let usable = device.features().contains(wgpu::Features::SUBGROUP);
-    let fixed = adapter.subgroup_min_size == adapter.subgroup_max_size;
-    if usable && fixed { adapter.subgroup_max_size } else { 0 }
-}
-
 impl Device {
     /// Opens an adapter: by name where `options` give one, else the first of discrete GPU, integrated GPU, other,
     /// software.
@@ -195,7 +161,7 @@ impl Device {
     /// # Errors
     /// As [`Device::open`].
     pub async fn open_from(instance: wgpu::Instance, options: &DeviceOptions) -> Result<Device> {
-        let adapter = choose_adapter(&instance, options).await?;
+        let adapter = choose(&instance, options.adapter.as_deref(), options.number).await?;
         let have = adapter.limits();
         let most = have.max_storage_buffer_binding_size;
         let binding = if options.max_binding == 0 { most } else { options.max_binding };
@@ -274,17 +240,9 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             *lock(&slot) = Some(Failure::Lost(format!("{reason:?}: {message}")));
         });
-        let limits = device.limits();
-        let software = info.device_type == wgpu::DeviceType::Cpu;
-        let traits = Traits {
-            software,
-            invocations: limits.max_compute_invocations_per_workgroup,
-            workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            lanes: lanes(&device, &info),
-            matrices: side.is_some(),
-        };
+        let traits = Traits::of(&device, &info, side.is_some());
         // On software a barrier is no wait, and a subgroup's sum no instruction.
-        let subgroup_sums = !software && device.features().contains(wgpu::Features::SUBGROUP);
+        let subgroup_sums = !traits.software && device.features().contains(wgpu::Features::SUBGROUP);
         #[cfg(not(target_arch = "wasm32"))]
         let cache = options
             .pipeline_cache
@@ -298,7 +256,7 @@ impl Device {
                     name: info.name.clone(),
                     driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
                     backend: info.backend.to_string(),
-                    software,
+                    software: traits.software,
                 },
                 tally: Arc::default(),
                 dispatches_per_submit: match options.dispatches_per_submit {
@@ -445,46 +403,6 @@ impl Device {
         if let Some(cache) = &self.shared.cache {
             cache.save();
         }
-    }
-}
-
-async fn choose_adapter(instance: &wgpu::Instance, options: &DeviceOptions) -> Result<wgpu::Adapter> {
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        let mut adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
-        if let Some(name) = &options.adapter {
-            let wanted = name.to_lowercase();
-            let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
-            adapters.retain(|a| a.get_info().name.to_lowercase().contains(&wanted));
-            if adapters.is_empty() && !names.is_empty() {
-                let reason = format!("no adapter's name contains {name:?}; there are: {}", names.join(", "));
-                return Err(Error::NoAdapter { reason });
-            }
-        }
-        adapters.sort_by_key(|a| match a.get_info().device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        });
-        // The same GPU may be there once more through another graphics API.
-        let kind = |adapter: &wgpu::Adapter| (adapter.get_info().device_type, adapter.get_info().backend);
-        let best = adapters.first().map(kind);
-        adapters.retain(|adapter| Some(kind(adapter)) == best);
-        let number = options.number % adapters.len().max(1);
-        adapters.into_iter().nth(number).ok_or_else(|| no_adapter("none found"))
-    }
-    #[cfg(target_arch = "wasm32")]
-    {
-        let _ = options;
-        instance
-            .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
-                ..Default::default()
-            })
-            .await
-            .map_err(no_adapter)
     }
 }
 

@@ -7,6 +7,7 @@
     )
 )]
 
+mod adapter;
 mod device;
 #[cfg(not(target_arch = "wasm32"))]
 mod disk_cache;
@@ -22,7 +23,8 @@ mod subgroup_sums;
 #[cfg(not(target_arch = "wasm32"))]
 mod warm_up;
 
-pub use device::{Counters, Device, DeviceInfo, DeviceOptions, Traits};
+pub use adapter::Traits;
+pub use device::{Counters, Device, DeviceInfo, DeviceOptions};
 pub use executable::{Buffer, Cut, Executable, Run, Transfer};
 pub use matrices::{MatmulPrecision, with_matrices_of_eight};
 pub use program::{BufferId, BufferSpec, Kernel, Launch, Program, Slice, spread};

@@ -1,5 +1,6 @@
-//! Recipes of programs whose images are in memory: the command's sections and names, as JSON, without what only files have.
+//! Recipes of programs whose images are in memory: the command's sections and names, without what only files have.
 
+use super::text::from_text;
 use super::train::{CHANGE_NO_STEP, TrainRecipe};
 use crate::diffusion::DiffusionConfig;
 use crate::error::{Error, Result};
@@ -10,9 +11,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What recipes say of the files of their data.
-const OF_FILES: [&str; 9] =
-    ["kind", "path", "pad_to", "test_share", "validation_share", "group", "split_seed", "labels", "damaged"];
+const GIVEN: &str = "images are given here, and not looked for";
+const HELD_OUT: &str = "images to look at are given here beside those to train on";
+/// What recipes say of the files of their data, and why that says nothing to a program.
+pub(super) const OF_FILES: [(&str, &str); 9] = [
+    ("kind", GIVEN),
+    ("path", GIVEN),
+    ("pad_to", "images are not read from files of numbers here; of pictures resize_to says the same"),
+    ("test_share", HELD_OUT),
+    ("validation_share", HELD_OUT),
+    ("group", HELD_OUT),
+    ("split_seed", HELD_OUT),
+    ("labels", "each image is given with its class here"),
+    ("damaged", "pictures that cannot be read are not given here"),
+];
 
 /// A network and its process, with the pictures that it is for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,19 +86,18 @@ struct Sections {
 }
 
 impl MemoryRecipe {
-    /// Reads and checks a recipe. Of a network that is there already (`of`) its sections may be left out, and say nothing else.
+    /// Reads and checks a recipe, TOML or JSON. Of a network that is there already (`of`) its sections may be left out, and say nothing
+    /// else.
     ///
     /// # Errors
     /// [`Error::Config`] naming section and field: what is no setting or no such value, what only files have, and where one
     /// network is meant and another is there.
     pub fn parse(text: &str, of: Option<&Network>) -> Result<MemoryRecipe> {
-        let sections: Sections =
-            serde_json::from_str(text).map_err(|error| Error::config("recipe", error.to_string()))?;
+        let sections: Sections = from_text(text).map_err(|error| Error::config("recipe", error))?;
         if let Some(Value::Object(data)) = &sections.data
-            && let Some(field) = OF_FILES.iter().find(|field| data.contains_key(**field))
+            && let Some((field, reason)) = OF_FILES.iter().find(|(field, _)| data.contains_key(*field))
         {
-            let detail =
-                "is of data in files, and here images and labels are given by the program: leave it out";
+            let detail = format!("is of data in files: {reason}; leave it out");
             return Err(Error::config(format!("data.{field}"), detail));
         }
         if sections.model.is_none() && of.is_none() {
@@ -117,25 +128,10 @@ impl MemoryRecipe {
         self.options().validate().map_err(|error| within("train", error))?;
         self.augment.validate_for(&self.model)?;
         self.train.validate_for(&self.diffusion).map_err(|error| within("train", error))?;
-        let train = &self.train;
-        let refused = [
-            ("keep_last", train.keep_last != 1, "one checkpoint is kept, the newest: must be 1"),
-            ("keep_best", train.keep_best.is_some(), "one checkpoint is kept, the newest: leave it out"),
-            ("early_stop", train.early_stop.is_some(), "needs keep_best: leave it out"),
-            ("max_time", train.max_time.is_some(), "a run ends by its steps, or is stopped: leave it out"),
-            (
-                "labelled_share",
-                train.labelled_share.is_some(),
-                "images without a label are given without one: leave it out",
-            ),
-            (
-                "timestep_sampler",
-                train.timestep_sampler != TimestepSampler::Uniform && cfg!(target_arch = "wasm32"),
-                "\"loss_second_moment\" waits for each step's losses, which a browser cannot: use \"uniform\"",
-            ),
-        ];
-        match refused.into_iter().find(|(_, refused, _)| *refused) {
-            Some((field, _, detail)) => Err(Error::config(format!("train.{field}"), detail)),
+        match self.train.needs_files().into_iter().next() {
+            Some((field, reason, instead)) => {
+                Err(Error::config(format!("train.{field}"), format!("{reason}: {instead}")))
+            }
             None => Ok(()),
         }
     }
@@ -161,6 +157,32 @@ impl MemoryRecipe {
     }
 }
 
+impl TrainRecipe {
+    /// What of it only the command can follow: the settings, why, and what to say instead.
+    pub(super) fn needs_files(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        let all = [
+            ("keep_last", self.keep_last != 1, "one checkpoint is kept, the newest", "must be 1"),
+            ("keep_best", self.keep_best.is_some(), "one checkpoint is kept, the newest", "leave it out"),
+            ("early_stop", self.early_stop.is_some(), "needs keep_best", "leave it out"),
+            ("max_time", self.max_time.is_some(), "a run ends by its steps, or is stopped", "leave it out"),
+            (
+                "labelled_share",
+                self.labelled_share.is_some(),
+                "images without a label are given without one",
+                "leave it out",
+            ),
+            (
+                "timestep_sampler",
+                self.timestep_sampler != TimestepSampler::Uniform && cfg!(target_arch = "wasm32"),
+                "\"loss_second_moment\" waits for each step's losses, which a browser cannot",
+                "use \"uniform\"",
+            ),
+        ];
+        let refused = all.into_iter().filter(|(_, refused, ..)| *refused);
+        refused.map(|(field, _, reason, instead)| (field, reason, instead)).collect()
+    }
+}
+
 /// The first of `fields` whose values differ, with both.
 fn differing<'a>(
     mut fields: impl Iterator<Item = &'a String>,
@@ -173,7 +195,7 @@ fn differing<'a>(
 }
 
 /// A section: what is given over what `base` says; of what is there already (`fixed`) it must say the same.
-fn section<T>(name: &str, given: Option<Value>, base: &T, fixed: bool) -> Result<T>
+pub(super) fn section<T>(name: &str, given: Option<Value>, base: &T, fixed: bool) -> Result<T>
 where
     T: Serialize + DeserializeOwned + Clone,
 {
@@ -243,6 +265,8 @@ mod tests {
         for (text, field) in [
             ("[]", "recipe"),
             ("{", "recipe"),
+            ("[model]\nnum_chanels = 3", "model.num_chanels"),
+            ("[model]\n[data]\npath = \"images\"", "data.path"),
             (r#"{"modell": {}}"#, "recipe"),
             ("{}", "model"),
             (r#"{"model": 3}"#, "model"),

@@ -22,6 +22,7 @@ export {
 export type { AnyWorker, NodeWorker } from './host.js';
 export { findClass } from './options.js';
 export { readPicture } from './pixels.js';
+export { readRecipe } from './recipe.js';
 export { trainings, type KeptTraining } from './trainings.js';
 export type * from './types.js';
 export type * from './types-check.js';

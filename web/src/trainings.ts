@@ -2,7 +2,8 @@
  * Trainings in the origin's private file system: of each the newest checkpoint, whole, and what a page puts beside it.
  * @module
  */
-import { BadInputError, DuetError, messageOf } from './errors.js';
+import { BadCheckpointError, BadInputError, DuetError, messageOf } from './errors.js';
+import type { TrainingState } from './types-train.js';
 
 /** The folder of all trainings. */
 const ROOT = 'duet-trainings';
@@ -155,7 +156,7 @@ export class Keeper {
   }
 
   /** Keeps a checkpoint in place of those before: written beside them, and named once it is whole. */
-  async save(step: number, bytes: Uint8Array): Promise<void> {
+  async save(step: number, bytes: Uint8Array | Blob): Promise<void> {
     const name = `checkpoint-${String(step).padStart(8, '0')}.safetensors`;
     const before = await checkpointsIn(this.folder);
     try {
@@ -203,6 +204,22 @@ export function reasonOf(error: unknown): string {
   return messageOf(error);
 }
 
+/** What a checkpoint's header says of its training. */
+async function stateIn(file: Blob): Promise<TrainingState> {
+  const called = 'name' in file && typeof file.name === 'string' ? file.name : 'the checkpoint';
+  const refused = (detail: string): DuetError => new BadCheckpointError(`${called} ${detail}`);
+  const length = new DataView(await file.slice(0, 8).arrayBuffer());
+  const end = length.byteLength === 8 ? 8 + Number(length.getBigUint64(0, true)) : Infinity;
+  if (end > file.size) throw refused('is no .safetensors file, or not all of it');
+  try {
+    const header = JSON.parse(await file.slice(8, end).text()) as { __metadata__: { duet: string } };
+    const { step, recipe } = (JSON.parse(header.__metadata__.duet) as { training: TrainingState }).training;
+    return { step, recipe };
+  } catch {
+    throw refused('holds no training state');
+  }
+}
+
 /** Refuses with an error of this package. */
 async function typed<T>(work: () => Promise<T>): Promise<T> {
   try {
@@ -248,6 +265,29 @@ export const trainings = {
       const [newest] = await checkpointsIn(folder);
       if (!newest) throw new BadInputError(`the training ${JSON.stringify(name)} has no checkpoint yet`, 'keep');
       return (await folder.getFileHandle(newest.name)).getFile();
+    });
+  },
+
+  /** Where one stands: steps done and its recipe, read from the newest checkpoint's header alone. Done are all where `recipe.train.steps` are. */
+  state(name: string): Promise<TrainingState> {
+    return typed(async () => stateIn(await trainings.checkpoint(name)));
+  },
+
+  /** Keeps a checkpoint that is from elsewhere, a download say, under a name that none has yet; where it stands. */
+  add(name: string, checkpoint: Blob): Promise<TrainingState> {
+    return typed(async () => {
+      const state = await stateIn(checkpoint);
+      const keeper = await Keeper.open(name, undefined);
+      try {
+        await keeper.save(state.step, checkpoint);
+      } catch (error) {
+        // Nothing is to be there that cannot be gone on with.
+        await (await root()).removeEntry(coded(name), { recursive: true });
+        throw error;
+      } finally {
+        keeper.close();
+      }
+      return state;
     });
   },
 

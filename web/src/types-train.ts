@@ -156,6 +156,24 @@ export interface Recipe {
   augment?: AugmentConfig;
 }
 
+/** A setting of the command's recipes that means nothing where images are in memory. */
+export interface LeftOutSetting {
+  /** Its section and name, as "data.path". */
+  field: string;
+  /** What the recipe says. */
+  value: unknown;
+  /** Why that means nothing here, in words. */
+  reason: string;
+}
+
+/** Answer of {@link readRecipe}. */
+export interface ReadRecipe {
+  /** What can be trained by here; what the file does not say it does not say either. */
+  recipe: Recipe;
+  /** What was left out of it. */
+  leftOut: LeftOutSetting[];
+}
+
 /** Options of {@link Duet.create}. */
 export interface CreateOptions extends Pick<LoadOptions, 'device' | 'wasm' | 'signal'> {
   /** Seed of the weights. Default: the recipe's `train.seed`, or 0. */

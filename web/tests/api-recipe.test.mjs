@@ -276,7 +276,7 @@ test('20 steps are those of the command, which goes on from a checkpoint of the 
     // The command takes it for a run of its own: on the same images, by the same recipe, with more steps.
     const file = path.join(folder, 'page.safetensors');
     writeFileSync(file, await keptFile(visit, 'parity'));
-    const longer = { ...recipe, train: { ...TRAIN, steps: 22 } };
+    const longer = { ...recipe, train: { ...TRAIN, steps: 22, keep_last: 2 } };
     const on = natively('on', longer, ['--resume', '--from', file]);
     assert.deepEqual(on.map(({ step }) => step), [21, 22]);
     assert.ok(on.every(({ loss }) => Number.isFinite(loss) && loss < 2 * want[0].loss));
@@ -286,10 +286,14 @@ test('20 steps are those of the command, which goes on from a checkpoint of the 
       const bytes = Uint8Array.from(atob(text64), (c) => c.charCodeAt(0));
       const model = await globalThis.duet.Duet.load(bytes, { training: true });
       const { step, recipe: noted } = model.info.training;
+      const size = model.info.imageSize ** 2;
+      // That the command kept two of them is nothing that a page need refuse; that all steps are done is.
+      const on = await globalThis.helpers.failure(model.trainByRecipe({ images: new Uint8Array(16 * size), labels: Array(16).fill(0), otherwise: true }));
       await model.dispose();
-      return [step, noted.train.seed];
+      return [step, noted.train.seed, noted.train.keep_last, on.message];
     }, native);
-    assert.deepEqual(back, [22, 5]);
+    assert.deepEqual(back.slice(0, 3), [22, 5, 2]);
+    assert.match(back[3], /^train\.steps: is 22: 22 are done already/);
   });
 });
 
@@ -309,6 +313,21 @@ test('a training goes on bit for bit: after a lost device, and after a reload', 
     await reload(visit);
     const names = await page.evaluate(async () => (await globalThis.duet.trainings.list()).map(({ name, step }) => [name, step]));
     assert.deepEqual(names.sort(), [['halves', 5], ['whole', 6]]);
+    const states = await page.evaluate(() => Promise.all(['halves', 'whole'].map((name) => globalThis.duet.trainings.state(name))));
+    assert.deepEqual(states.map(({ step, recipe }) => [step, recipe.train.steps, recipe.train.seed]), [[5, 6, 5], [6, 6, 5]], 'without loading any');
+    const added = await page.evaluate(async () => {
+      const { trainings } = globalThis.duet;
+      const file = await trainings.checkpoint('halves');
+      const { step } = await trainings.add('again', file);
+      const whole = (await (await trainings.checkpoint('again')).arrayBuffer()).byteLength === file.size;
+      const refused = [];
+      for (const [name, bytes] of [['again', file], ['no model', new Blob(['no model'])], ['cut', file.slice(0, 400)]]) {
+        refused.push(await trainings.add(name, bytes).catch(({ code }) => code));
+      }
+      await trainings.remove('again');
+      return [step, whole, refused, (await trainings.list()).length];
+    });
+    assert.deepEqual(added, [5, true, ['bad-input', 'bad-checkpoint', 'bad-checkpoint'], 2]);
     const rest = await page.evaluate(train, { kind: 'Duet', set, keep: 'halves', resume: true });
     assert.equal(rest.outcome, 'none', rest.message);
     assert.deepEqual(rest.steps.map(({ done }) => done), [6]);

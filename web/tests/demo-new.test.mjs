@@ -117,7 +117,7 @@ test('a new model: dropped, trained, hidden, stopped, reloaded, gone on with, us
     await page.goto(`${visit.url}/demo/`);
     await open(visit);
     await visit.until(() => document.querySelectorAll('#kept-list li').length === 1, { what: 'the kept training' });
-    assert.match(await text(visit, 'kept-list'), /Garments\s*step [2-5],/);
+    assert.match(await text(visit, 'kept-list'), /Garments\s*step [2-5] of 6,/);
     await page.locator('#kept-list button').first().click();
     await visit.until(() => document.getElementById('new-run').dataset.running !== undefined, { what: 'the run' });
     await ended(visit);
@@ -151,6 +151,9 @@ test('a new model: dropped, trained, hidden, stopped, reloaded, gone on with, us
     assert.equal(await page.locator('#kept-list li').count(), 1, 'asked once more');
     await remove.click();
     await visit.until(() => document.querySelectorAll('#kept-list li').length === 0, { what: 'the training to go' });
+    // The download brings it back, here or elsewhere.
+    await page.locator('#kept-open').setInputFiles({ name: file.name, mimeType: 'application/octet-stream', buffer: head });
+    await visit.until(() => /^Garments\s*finished, all 6 steps/.test(document.getElementById('kept-list').innerText), { what: 'the download' });
   });
 });
 

@@ -1,6 +1,7 @@
 //! Random small networks: a plan against plain loops in f64, gradients against differences of those, memory against what
 //! must not happen to it.
 
+mod draw;
 mod evaluate;
 pub mod memory;
 mod network;

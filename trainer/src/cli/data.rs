@@ -19,7 +19,7 @@ pub enum DataTask {
 /// `duet data info`.
 #[derive(Debug, Args)]
 pub struct DataInfo {
-    /// Recipe (.toml) whose data are looked at, or a folder, or a file in one.
+    /// Recipe (.toml, .json) whose data are looked at, or a folder, or a file in one.
     pub source: PathBuf,
     /// Format of a folder's data, as recipes say it under `kind`; by default it is told by the files.
     #[arg(long)]

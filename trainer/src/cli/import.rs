@@ -37,7 +37,7 @@ pub struct ImportModel {
     /// use.
     #[arg(long, value_name = "FILE")]
     pub ema: Option<PathBuf>,
-    /// What the file does not say: a recipe (.toml), or JSON with "model" and "diffusion", as `duet info --json` prints it.
+    /// What the file does not say: a recipe (.toml, .json), or JSON with "model" and "diffusion", as `duet info --json` prints it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Say one setting, as in model.num_heads=8 or diffusion.noise_schedule=cosine; often.

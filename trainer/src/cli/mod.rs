@@ -318,7 +318,7 @@ pub struct ChainArgs {
 /// `duet info`.
 #[derive(Debug, Args)]
 pub struct Info {
-    /// Checkpoint (.safetensors) or recipe (.toml).
+    /// Checkpoint (.safetensors) or recipe (.toml, .json).
     pub model: PathBuf,
     /// Images at a time.
     #[arg(long, default_value_t = 8)]
@@ -444,7 +444,7 @@ pub struct Bench {
 /// `duet tune`.
 #[derive(Debug, Args)]
 pub struct Tune {
-    /// Recipe (.toml) or checkpoint (.safetensors) whose shapes are measured; by default the shipped recipe.
+    /// Recipe (.toml, .json) or checkpoint (.safetensors) whose shapes are measured; by default the shipped recipe.
     pub model: Option<PathBuf>,
     /// Images at a time, several separated by commas; by default the recipe's (of a checkpoint: the reference's).
     #[arg(long, value_delimiter = ',')]

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 /// `duet train`.
 #[derive(Debug, Args)]
 pub struct Train {
-    /// Folder of data, for which a recipe is found, or a recipe (.toml).
+    /// Folder of data, for which a recipe is found, or a recipe (.toml, .json).
     pub source: PathBuf,
     /// Folder for checkpoints, figures and sample grids [default: runs/, and the source's name].
     #[arg(long, short, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Recipe for the folder of data, instead of one that is found.
+    /// Recipe for the folder of data, instead of one that is found; also a web page's, which says nothing of files.
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Of a recipe that is found: how large.
@@ -85,12 +85,13 @@ impl Train {
 
     /// Whether the source is a recipe: any file, for data are given as their folder.
     pub fn is_recipe(&self) -> bool {
-        self.source.is_file() || (self.is_toml() && !self.source.is_dir())
+        self.source.is_file() || (self.is_named_recipe() && !self.source.is_dir())
     }
 
     /// Whether its name says that it is a recipe.
-    pub fn is_toml(&self) -> bool {
-        self.source.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
+    pub fn is_named_recipe(&self) -> bool {
+        let ending = self.source.extension().unwrap_or_default();
+        ["toml", "json"].iter().any(|known| ending.eq_ignore_ascii_case(known))
     }
 }
 

@@ -20,10 +20,7 @@ use duet::{Error, Result};
 /// # Errors
 /// A bad recipe or data; device errors; a picture that cannot be written.
 pub fn run(arguments: &Cli, options: &Options) -> Result<()> {
-    let mut recipe = Recipe::load(&options.recipe)?;
-    if let Some(folder) = &options.data {
-        recipe.data.set_path(folder);
-    }
+    let recipe = Recipe::load_on(&options.recipe, options.data.as_deref())?;
     files::check(&[(Kind::Picture, &options.out)], &[&options.recipe])?;
     let (config, own) = (&recipe.model, recipe.augment.is_on());
     let mut augment = if own { recipe.augment.clone() } else { everything(config.in_channels) };

@@ -1,10 +1,9 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
 use crate::cli::{Cli, Info, PlanKind};
-use crate::data::ending;
 use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, is_named};
 use clap::ValueEnum as _;
 use duet::Result;
 use duet::autodiff::{Activations, Precision};
@@ -22,11 +21,11 @@ use duet::typicality::Reference;
 /// # Errors
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
-    let is_recipe = ending(&options.model) == "toml";
+    let is_recipe = is_named(&options.model);
     let (model, diffusion, train, info, pictures, typicality) = if is_recipe {
-        let recipe = Recipe::load(&options.model)?;
+        let recipe = Recipe::load_without_data(&options.model)?;
         let model = JointModel::new(&recipe.model)?;
-        let (pictures, train) = (recipe.data.pictures(), recipe.options());
+        let (pictures, train) = (recipe.data, recipe.options());
         (model, recipe.diffusion, train, Default::default(), pictures, None)
     } else {
         let (checkpoint, model) = load_checkpoint(&options.model)?;

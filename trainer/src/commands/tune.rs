@@ -5,7 +5,7 @@ use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{load_checkpoint, open_untuned};
 use crate::io::tuning;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, is_named};
 use duet::diffusion::DiffusionConfig;
 use duet::families::{Family, Key, Tuning};
 use duet::infer::classify_plan;
@@ -78,17 +78,17 @@ fn destination(options: &Tune, adapter: &str) -> Result<PathBuf> {
 /// Shapes of the training step and of everything a trained model does, and how often each occurs in one of these plans.
 fn keys(options: &Tune) -> Result<BTreeMap<Key, usize>> {
     let (model, diffusion, train) = match &options.model {
-        Some(path) if path.extension().is_some_and(|e| e != "toml") => {
+        Some(path) if path.extension().is_some() && !is_named(path) => {
             let (checkpoint, model) = load_checkpoint(path)?;
             ((*model).clone(), checkpoint.diffusion, TrainOptions::default())
         }
         path => {
-            let recipe = match path {
-                Some(path) => Recipe::load(path)?,
-                None => toml::from_str(RECIPE).map_err(|e| Error::config("recipe", e.to_string()))?,
+            let Recipe { model, diffusion, train, augment, .. } = match path {
+                Some(path) => Recipe::load_without_data(path)?,
+                None => Recipe::parse_without_data(RECIPE, Path::new("fashion-mnist.toml"))?,
             };
-            let train = recipe.options();
-            (JointModel::new(&recipe.model)?, recipe.diffusion, train)
+            let train = TrainOptions { augment, ..train.options() };
+            (JointModel::new(&model)?, diffusion, train)
         }
     };
     let batches = if options.batch.is_empty() { vec![train.batch_size] } else { options.batch.clone() };

@@ -35,9 +35,9 @@ pub struct Look {
 pub fn look(folder: &Path) -> Result<Look> {
     if !folder.is_dir() {
         let detail = if folder.exists() {
-            "is a file: give the folder that it lies in, or a recipe (.toml)"
+            "is a file: give the folder that it lies in, or a recipe (.toml, .json)"
         } else {
-            "is not there: give a folder of data, or a recipe (.toml)"
+            "is not there: give a folder of data, or a recipe (.toml, .json)"
         };
         return Err(bad(folder, detail));
     }

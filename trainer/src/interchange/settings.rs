@@ -68,7 +68,7 @@ pub struct Settings {
 }
 
 impl Said {
-    /// A recipe (`.toml`) or JSON with `model` and `diffusion`, as `duet info --json` prints them, then single settings.
+    /// A recipe (`.toml`, `.json`) or JSON with `model` and `diffusion`, as `duet info --json` prints them, then single settings.
     ///
     /// # Errors
     /// A file that cannot be read, is neither, or is a recipe that is not sound; settings of anything else.
@@ -95,18 +95,17 @@ impl Said {
         let failed = |detail: String| Error::Data { path: path.into(), detail };
         let text = whole(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
         let text = text.map_err(|error| failed(format!("cannot be read as a configuration: {error}")))?;
-        let (table, pictures) = if ending(path) == "json" {
+        let table: Table = if ending(path) == "json" {
             let mut value: serde_json::Value =
                 serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
             // TOML has no nulls: what is null is what is left out.
             without_nulls(&mut value);
-            (Table::try_from(&value).map_err(|error| failed(error.to_string()))?, Pictures::default())
+            Table::try_from(&value).map_err(|error| failed(error.to_string()))?
         } else {
-            let table: Table = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
-            let is_recipe = table.contains_key("data");
-            let pictures = if is_recipe { Recipe::load(path)?.data.pictures() } else { Pictures::default() };
-            (table, pictures)
+            toml::from_str(&text).map_err(|error| failed(error.to_string()))?
         };
+        let is_recipe = table.contains_key("data");
+        let pictures = if is_recipe { Recipe::load_without_data(path)?.data } else { Pictures::default() };
         let kept = ["model", "diffusion"];
         let table: Table =
             table.into_iter().filter(|(section, _)| kept.contains(&section.as_str())).collect();

@@ -199,7 +199,7 @@ impl Session {
 /// A checkpoint that does not say; bad recipes.
 fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
     let mut spec: DataSpec = match &options.recipe {
-        Some(path) => Recipe::load(path)?.data,
+        Some(path) => Recipe::load_on(path, options.data.as_deref())?.data,
         None => {
             let text = checkpoint.info.get("data").ok_or_else(|| {
                 Error::config("recipe", "the checkpoint does not say what it was trained on: give --recipe")

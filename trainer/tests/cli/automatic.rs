@@ -101,7 +101,7 @@ fn what_cannot_be_trained_on_is_told_before_anything_is_made() {
     std::fs::create_dir(&empty).unwrap();
     std::fs::write(&recipe, "[data]\nkind = \"idx\"\npath = \"empty\"\n[model]\n").unwrap();
     fails(&["train", &empty, "--out", &run], &["empty", "is not known by its files"]);
-    fails(&["train", &path("none"), "--out", &run], &["none", "is not there", "or a recipe (.toml)"]);
+    fails(&["train", &path("none"), "--out", &run], &["none", "is not there", "or a recipe (.toml, .json)"]);
     let archive = path("numbers.npz");
     std::fs::write(&archive, b"PK\x03\x04\xff\xfe").unwrap();
     fails(&["train", &archive, "--out", &run], &["numbers.npz", "give the folder that they lie in"]);

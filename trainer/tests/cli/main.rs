@@ -31,6 +31,7 @@ mod printing;
 mod processes;
 mod readers;
 mod real_data;
+mod recipes;
 mod sampling;
 mod serving;
 mod shards;

@@ -6,7 +6,7 @@ use duet::diffusion::Solver;
 use duet::evaluation::Evaluation;
 use duet::gpu::{Device, DeviceOptions};
 use duet::model::{Head, JointModel, Labels, WeightSet};
-use duet::recipe::MemoryRecipe;
+use duet::recipe::{Adapted, MemoryRecipe};
 use duet::rng::Seed;
 use duet::sampling::{Guidance, Progress, StepSpec};
 use duet::typicality::{Typicality, UNLIKE};
@@ -116,6 +116,13 @@ impl Engine {
             Ok(Engine::of(checkpoint, model, None))
         };
         open().map_err(|e: Error| to_js(&e))
+    }
+
+    /// A recipe of the command, TOML or JSON, as this module can train by it: `{ recipe, leftOut: [{ field, value, reason }] }` as JSON.
+    #[wasm_bindgen(js_name = adaptRecipe)]
+    pub fn adapt_recipe(text: &str) -> std::result::Result<String, JsValue> {
+        let Adapted { written, left_out, .. } = MemoryRecipe::adapt(text, None).map_err(|e| to_js(&e))?;
+        Ok(serde_json::json!({ "recipe": written, "leftOut": left_out }).to_string())
     }
 
     /// Takes `navigator.gpu` as it is at this moment; [`Engine::open`] opens a device of it. Separate and synchronous,

@@ -4,13 +4,14 @@ use crate::engine::{Engine, array, closed, inference_of, set};
 use duet::checkpoint::{Dtype, Figures};
 use duet::infer::ImageClassifier;
 use duet::model::{Head, Labels, Target, UNLABELLED, WeightSet, argmax};
-use duet::recipe::{MemoryRecipe, Network, fingerprint};
+use duet::recipe::{CHANGE_NO_STEP, MemoryRecipe, Network, fingerprint};
 use duet::rng::Seed;
 use duet::sampling::{ChainOptions, Guidance, Sampler, StepSpec, Watch};
 use duet::train::{Batch, BatchOrder, ClassifierInput, Examples, Metrics, Pixels, Trainer};
 use duet::{Error, Result};
 use js_sys::{Float32Array, Object, Uint8Array};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
 
@@ -54,7 +55,7 @@ extern "C" {
 #[serde(deny_unknown_fields)]
 struct RunText {
     /// The recipe; left out: the one that the run began with.
-    recipe: Option<serde_json::Value>,
+    recipe: Option<Value>,
     /// It may go on otherwise than it began, and on other images.
     otherwise: bool,
     /// Whether samples are looked at.
@@ -200,7 +201,18 @@ impl Engine {
             (Some(given), _) => given.clone(),
             (None, Some(noted)) if noted.is_object() => {
                 let parts = ["train", "augment"].into_iter();
-                parts.filter_map(|part| Some((part.to_owned(), noted.get(part)?.clone()))).collect()
+                let parts: Map<String, Value> =
+                    parts.filter_map(|part| Some((part.to_owned(), noted.get(part)?.clone()))).collect();
+                // A run of the command may keep more than is kept here: that changes no step.
+                let adapted = MemoryRecipe::adapt(&Value::Object(parts).to_string(), Some(&network))?;
+                let changes = |field: &str| {
+                    let name = field.strip_prefix("train.").unwrap_or(field);
+                    !CHANGE_NO_STEP.contains(&name)
+                };
+                return match adapted.left_out.into_iter().find(|left| changes(&left.field)) {
+                    Some(left) => Err(Error::config(left.field, left.reason)),
+                    None => Ok(adapted.recipe),
+                };
             }
             _ => return Err(Error::config("recipe", "is missing: how is this model to be trained?")),
         };

@@ -135,10 +135,15 @@ async function below(entry: FileSystemEntry, folders: string[]): Promise<Placed[
   }
 }
 
+/** Files in the order of their paths: however they came, the same ones are the same list. */
+export function inOrder(files: Placed[]): Placed[] {
+  const path = ({ file, folders }: Placed): string => [...folders, file.name].join('/');
+  return files.sort((a, b) => (path(a) < path(b) ? -1 : 1));
+}
+
 /** Takes whole folders, and files beside each other, by file inputs and dropped on a zone; in the order of their paths. */
 export function takeFolders(inputs: HTMLInputElement[], zone: HTMLElement, take: (files: Placed[]) => Promise<void>): void {
-  const path = ({ file, folders }: Placed): string => [...folders, file.name].join('/');
-  const taken = (files: Placed[]): Promise<void> => take(files.sort((a, b) => (path(a) < path(b) ? -1 : 1)));
+  const taken = (files: Placed[]): Promise<void> => take(inOrder(files));
 
   for (const input of inputs) {
     input.addEventListener('change', () => {

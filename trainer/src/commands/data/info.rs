@@ -3,13 +3,13 @@
 use super::sheet;
 use crate::cli::{Cli, DataInfo};
 use crate::data::{
-    Copies, DataKind, DataSpec, Dataset, Looks, Split, Spread, by_class, copies_in, copies_within, ending,
-    guess, looks, shape, spread,
+    Copies, DataKind, DataSpec, Dataset, Looks, Split, Spread, by_class, copies_in, copies_within, guess,
+    looks, shape, spread,
 };
 use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, is_named};
 use duet::model::Labels;
 use duet::{Error, Result};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ fn source(options: &DataInfo) -> Result<Source> {
     if !path.exists() {
         return Err(Error::Data { path: path.clone(), detail: "is not there".into() });
     }
-    if path.is_file() && ending(path) == "toml" {
+    if path.is_file() && is_named(path) {
         if options.kind.is_some() {
             return Err(Error::config(
                 "kind",

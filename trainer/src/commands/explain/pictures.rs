@@ -30,12 +30,12 @@ use std::time::Instant;
 const PICTURE: &str = "explanation.png";
 
 /// What is written.
-struct Outputs {
+struct ExplanationFiles {
     picture: PathBuf,
     report: Option<PathBuf>,
 }
 
-impl Outputs {
+impl ExplanationFiles {
     /// Sees that it can be, and replaces nothing that is read.
     fn check(&self, inputs: &[&Path]) -> Result<()> {
         let mut outputs: Vec<(Kind, &Path)> = vec![(Kind::Picture, &self.picture)];
@@ -45,7 +45,12 @@ impl Outputs {
 }
 
 /// Sees that nothing which is read is replaced.
-fn check_outputs(arguments: &Cli, options: &Explain, outputs: &Outputs, images: &[PathBuf]) -> Result<()> {
+fn check_outputs(
+    arguments: &Cli,
+    options: &Explain,
+    outputs: &ExplanationFiles,
+    images: &[PathBuf],
+) -> Result<()> {
     let lists: Vec<PathBuf> = images.iter().map(|image| image.with_file_name(INDEX)).collect();
     let more = [
         Some(&options.model.model),
@@ -221,7 +226,7 @@ fn longest(names: &Names) -> Vec<String> {
 /// As the command.
 pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let picture = options.out.clone().unwrap_or_else(|| PathBuf::from(PICTURE));
-    let outputs = Outputs { picture, report: options.report.clone() };
+    let outputs = ExplanationFiles { picture, report: options.report.clone() };
     let target = Place::of(&options.shard, NAME)?;
     let given = pictures::expand(&options.images)?;
     // In parts only `duet merge` writes them.
@@ -301,7 +306,7 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
 /// Files that cannot be written; pictures that could not be read, as the command ends with them.
 pub fn merge(arguments: &Cli, options: &Merge, mut all: Gathered) -> Result<()> {
     let picture = all.output("out", options.out.as_deref()).unwrap_or_else(|| PathBuf::from(PICTURE));
-    let outputs = Outputs { picture, report: all.output("report", options.report.as_deref()) };
+    let outputs = ExplanationFiles { picture, report: all.output("report", options.report.as_deref()) };
     let inputs = options.shards.iter().filter(|path| path.is_file());
     outputs.check(&inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let mut facts: Facts = all.part.fact(Facts::NAME)?;
@@ -398,7 +403,7 @@ impl Work<'_> {
 }
 
 /// Draws and tells what became of all pictures.
-fn finish(arguments: &Cli, outputs: &Outputs, results: Results) -> Result<()> {
+fn finish(arguments: &Cli, outputs: &ExplanationFiles, results: Results) -> Result<()> {
     let facts = &results.facts;
     let seconds = results.rows.iter().map(|row| row.seconds).sum::<f64>() / results.rows.len().max(1) as f64;
     results.save_strips(facts.grid()?, &outputs.picture)?;

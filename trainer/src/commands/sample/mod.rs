@@ -35,12 +35,12 @@ const SHOWN: usize = 32;
 pub const NAME: &str = "sample";
 
 /// What is written.
-struct Outputs {
+struct SampleFiles {
     picture: PathBuf,
     npz: Option<PathBuf>,
 }
 
-impl Outputs {
+impl SampleFiles {
     /// Sees that it can be, and replaces nothing that is read.
     fn check(&self, inputs: &[&Path]) -> Result<()> {
         let mut outputs: Vec<(Kind, &Path)> = vec![(Kind::Picture, &self.picture)];
@@ -156,7 +156,7 @@ fn archive(config: &ModelConfig, rows: &[Row], planes: &[u8]) -> Result<Vec<u8>>
 /// # Errors
 /// A bad checkpoint, class, mixture, chain or picture; device errors; a file that cannot be written.
 pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
-    let outputs = Outputs { picture: options.out.clone(), npz: options.npz.clone() };
+    let outputs = SampleFiles { picture: options.out.clone(), npz: options.npz.clone() };
     let target = Target::of(&options.shard, NAME)?;
     match &target {
         None => outputs.check(&inputs(arguments, options))?,
@@ -189,7 +189,7 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
 pub fn merge(arguments: &Cli, options: &Merge, mut all: Gathered) -> Result<()> {
     let picture = all.output("out", options.out.as_deref());
     let picture = picture.ok_or_else(|| Error::config("out", "is not named"))?;
-    let outputs = Outputs { picture, npz: all.output("npz", options.npz.as_deref()) };
+    let outputs = SampleFiles { picture, npz: all.output("npz", options.npz.as_deref()) };
     outputs.check(
         &options.shards.iter().filter(|path| path.is_file()).map(PathBuf::as_path).collect::<Vec<_>>(),
     )?;
@@ -281,7 +281,7 @@ fn images(
 }
 
 /// Writes all images, and tells what the classifier takes them for.
-fn finish(arguments: &Cli, outputs: &Outputs, facts: &Facts, part: &mut Part) -> Result<()> {
+fn finish(arguments: &Cli, outputs: &SampleFiles, facts: &Facts, part: &mut Part) -> Result<()> {
     let Facts { config, rows, count, near } = facts;
     let shown = outputs.shown(facts)?;
     let mut table = part.take(IMAGES)?;

@@ -73,8 +73,8 @@ fn recipe(arguments: &Cli, options: &Train) -> Result<(Recipe, bool)> {
             let detail = format!("is for a folder of data; {} is a recipe already", options.source.display());
             return Err(Error::config(*name, detail));
         }
-        let loaded = Recipe::load(&options.source).map_err(|error| match error {
-            Error::Data { path, detail } if !options.is_toml() => {
+        let loaded = Recipe::load_on(&options.source, options.data.as_deref()).map_err(|error| match error {
+            Error::Data { path, detail } if !options.is_named_recipe() => {
                 Error::Data { path, detail: format!("{detail}; of data give the folder that they lie in") }
             }
             other => other,
@@ -86,9 +86,7 @@ fn recipe(arguments: &Cli, options: &Train) -> Result<(Recipe, bool)> {
         return Err(Error::config("data", detail));
     }
     if let Some(file) = &options.recipe {
-        let mut recipe = Recipe::load(file)?;
-        recipe.data.set_path(&options.source);
-        return Ok((changed(recipe, options)?, false));
+        return Ok((changed(Recipe::load_on(file, Some(&options.source))?, options)?, false));
     }
     let folder = options.folder();
     let file = folder.join(RECIPE);

@@ -19,6 +19,9 @@ interface Class {
   items: Item[];
 }
 
+/** What classes are called, by their names in the set; those that are not there are left out. */
+export type ClassNames = [key: string, name: string][];
+
 /** Images with the number of the class of each. */
 export interface Chosen {
   items: Item[];
@@ -94,7 +97,22 @@ function tell(): void {
 
 /** The images whose classes have names; classes of one name are one. */
 export function chosenImages(): Chosen {
-  const named = classes.filter(({ name }) => name !== '');
+  return chosenOf(classes);
+}
+
+/** What the classes are called that are chosen. */
+export function chosenNames(): ClassNames {
+  return classes.filter(({ name }) => name !== '').map(({ key, name }) => [key, name]);
+}
+
+/** The images of a set that were chosen before, by these names. */
+export function chosenAgain(set: TestSet, names: ClassNames): Chosen {
+  const known = new Map(names);
+  return chosenOf(classesOf(set).map((one) => ({ ...one, name: known.get(one.key) ?? '' })));
+}
+
+function chosenOf(all: Class[]): Chosen {
+  const named = all.filter(({ name }) => name !== '');
   const names = [...new Set(named.map(({ name }) => name))];
   const items: Item[] = [];
   const numbers: number[] = [];
@@ -108,8 +126,8 @@ export function chosenImages(): Chosen {
   return { items, classes: numbers, names };
 }
 
-/** Shows the classes of a set. */
-export function showClasses(set: TestSet): void {
+/** The classes of a set, called as the set calls them. */
+function classesOf(set: TestSet): Class[] {
   const found = new Map<string, Item[]>();
   for (const item of set.items) {
     const key = keyOf(item);
@@ -117,7 +135,12 @@ export function showClasses(set: TestSet): void {
     if (known) known.push(item);
     else found.set(key, [item]);
   }
-  classes = [...found].sort(([a], [b]) => order(a, b)).map(([key, items]) => ({ key, name: key, items }));
+  return [...found].sort(([a], [b]) => order(a, b)).map(([key, items]) => ({ key, name: key, items }));
+}
+
+/** Shows the classes of a set. */
+export function showClasses(set: TestSet): void {
+  classes = classesOf(set);
   list.replaceChildren(...classes.map(row));
   tell();
 }

@@ -1,14 +1,18 @@
 /** The trainings that are kept in this browser. */
 
-import { type KeptTraining, trainings } from 'duet-diffusion';
+import { type KeptTraining, type Recipe, trainings, type TrainingState } from 'duet-diffusion';
 import { byId, download, make } from '../dom';
 import { bytes } from '../format';
-import { report, say } from '../notice';
+import { clearAlert, report, say } from '../notice';
 
 /** What can be done with one. */
 export interface Uses {
-  /** Goes on with it. */
-  resume: (name: string) => void;
+  /** Goes on with it: to its end, or, of one that is finished, for more steps. */
+  resume: (name: string, more?: number) => void;
+  /** Hands its recipe out as a file. */
+  recipe: (recipe: Recipe, name: string) => void;
+  /** What else is known of it goes, too. */
+  forget: (name: string) => Promise<void>;
   /** Takes its model for the other tabs. */
   use: (file: File) => void;
 }
@@ -46,6 +50,7 @@ function removal(name: string): HTMLButtonElement {
       return;
     }
     await trainings.remove(name);
+    await uses?.forget(name);
     say(`The training ${name} is deleted.`);
     await showKept();
     byId('kept-heading').focus();
@@ -58,21 +63,51 @@ function removal(name: string): HTMLButtonElement {
   return made;
 }
 
-function row({ name, step, bytes: size, changed }: KeptTraining): HTMLElement {
+/** Steps of a recipe; of a training without one there is no end. */
+function stepsOf(state: TrainingState | undefined): number {
+  return state?.recipe?.train?.steps ?? Infinity;
+}
+
+/** What asks how many more steps a finished training is to do. */
+function moreSteps(name: string, { step, recipe }: TrainingState): HTMLFormElement {
+  const count = make('input', { type: 'number', min: '1', max: '1000000', step: '1', required: true, inputMode: 'numeric' });
+  count.value = String(Math.max(1, Math.round(step / 4)));
+  count.setAttribute('aria-label', `More steps of ${name}`);
+  const go = make('button', { className: 'button quiet', type: 'submit', textContent: 'Train on' });
+  go.setAttribute('aria-label', `Train on: ${name}`);
+  const schedule = recipe.train?.lr_schedule ?? 'constant';
+  const ends = schedule === 'cosine' || schedule === 'linear';
+  const note = ends ? [make('p', { className: 'hint', textContent: `The learning rate is at the end of its ${schedule} schedule; more steps make that longer, so that it is higher again.` })] : [];
+  const form = make('form', { className: 'kept-more' }, make('label', {}, count, make('span', { textContent: 'more steps' })), go, ...note);
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    uses?.resume(name, count.valueAsNumber);
+  });
+  return form;
+}
+
+function row({ name, step, bytes: size, changed }: KeptTraining, at: TrainingState | undefined): HTMLElement {
   const busy = name === running;
   const when = new Date(changed).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
-  const state = step === undefined ? 'no checkpoint yet' : `step ${step.toLocaleString('en')}`;
+  const steps = stepsOf(at);
+  const finished = step !== undefined && step >= steps;
+  const done = (step ?? 0).toLocaleString('en');
+  const of = Number.isFinite(steps) ? ` of ${steps.toLocaleString('en')}` : '';
+  const state = step === undefined ? 'no checkpoint yet' : finished ? `finished, all ${done} steps` : `step ${done}${of}`;
   const about = make('span', { className: 'hint', textContent: `${busy ? 'runs now, ' : ''}${state}, ${bytes(size)}, ${when}` });
   // Its bytes: the file itself goes with the next checkpoint.
   const checkpoint = async (): Promise<ArrayBuffer> => (await trainings.checkpoint(name)).arrayBuffer();
   const ready = step !== undefined;
   const buttons = [
-    ...(ready && !busy ? [button('Resume', name, () => uses?.resume(name))] : []),
+    ...(ready && !busy && !finished ? [button('Resume', name, () => uses?.resume(name))] : []),
     ...(ready ? [button('Use the model', name, async () => uses?.use(new File([await checkpoint()], fileName(name, '.safetensors'))))] : []),
     ...(ready ? [button('Download', name, async () => download(new Blob([await checkpoint()]), fileName(name, `-${step}.safetensors`)))] : []),
+    ...(at?.recipe ? [button('Recipe', name, () => uses?.recipe(at.recipe, name))] : []),
     ...(busy ? [] : [removal(name)]),
   ];
-  return make('li', {}, make('div', { className: 'kept-words' }, make('h3', { textContent: name }), about), make('div', { className: 'row' }, ...buttons));
+  const words = make('div', { className: 'kept-words' }, make('h3', { textContent: name }), about);
+  const more = finished && !busy && at ? [moreSteps(name, at)] : [];
+  return make('li', {}, words, make('div', { className: 'row' }, ...buttons), ...more);
 }
 
 /** Shows what is kept now. */
@@ -82,15 +117,19 @@ export async function showKept(now: string | undefined = running): Promise<void>
   const note = byId('kept-note');
   try {
     const all = await trainings.list();
+    // Of what cannot be read the other buttons are there all the same.
+    const states = await Promise.all(all.map(({ name, step }) => (step === undefined ? undefined : trainings.state(name).catch(() => undefined))));
     if (mine !== asked) return;
     const focused = list.contains(document.activeElement) ? document.activeElement?.getAttribute('aria-label') : undefined;
-    list.replaceChildren(...all.map(row));
-    // The keyboard's focus stays where it was, as far as that is still there.
-    if (focused) [...list.querySelectorAll('button')].find((one) => one.getAttribute('aria-label') === focused)?.focus();
+    const typed = new Map([...list.querySelectorAll('input')].map((input) => [input.ariaLabel, input.value]));
+    list.replaceChildren(...all.map((one, i) => row(one, states[i])));
+    // What is typed, and the keyboard's focus, stay where they were, as far as that is still there.
+    for (const input of list.querySelectorAll('input')) input.value = typed.get(input.ariaLabel) ?? input.value;
+    if (focused) [...list.querySelectorAll<HTMLElement>('button, input')].find(({ ariaLabel }) => ariaLabel === focused)?.focus();
     note.textContent =
       all.length === 0
         ? 'None yet. While a training runs, its checkpoints are kept in this browser, so that it can go on after a reload.'
-        : 'In this browser alone. A download is the file that “duet train --resume --from” goes on with.';
+        : 'In this browser alone. With a download and the recipe “duet train FOLDER --recipe RECIPE --resume --from FILE” goes on.';
   } catch (error) {
     if (mine !== asked) return;
     list.replaceChildren();
@@ -107,8 +146,24 @@ export async function freeName(wanted: string): Promise<string> {
   return `${wanted} ${number}`;
 }
 
+/** Keeps a checkpoint that was downloaded, here or from another browser. */
+async function add(file: File): Promise<void> {
+  clearAlert();
+  const name = await freeName(file.name.replace(/(-\d+)?(\.safetensors)?$/i, '').slice(0, 40) || 'My model');
+  const { step } = await trainings.add(name, file);
+  say(`The training ${name} is kept at step ${step.toLocaleString('en')}. It goes on with the images that it was trained on.`);
+  await showKept();
+}
+
 /** Wires the list. */
 export function startKept(given: Uses): void {
   uses = given;
+  const input = byId<HTMLInputElement>('kept-open');
+  input.addEventListener('change', () => {
+    const file = input.files?.[0];
+    // Choosing the same file again must be a change again.
+    input.value = '';
+    if (file) add(file).catch((error: unknown) => report(error, file.name));
+  });
   void showKept();
 }

@@ -28,6 +28,8 @@ const note = byId('new-recipe-note');
 let edited = 0;
 /** What is wrong with the text; nothing while it is a recipe. */
 let wrong: string | undefined;
+/** Whether it came from a file: what images would have it say is not put into it. */
+let opened = false;
 
 /** The recipe of the fields. */
 function ofFields(): Recipe {
@@ -65,6 +67,9 @@ function ofFields(): Recipe {
   };
 }
 
+/** What the command's recipes, and pages, have where nothing is said. */
+const DEFAULTS = { steps: 100_000, batch_size: 128, learning_rate: 1e-4, save_every: 500, sample_every: 5000 };
+
 /** Shows in the fields what the recipe says of them. */
 function show({ model = {}, train = {} }: Recipe): void {
   const choose = (select: HTMLSelectElement, value: unknown): void => {
@@ -74,16 +79,14 @@ function show({ model = {}, train = {} }: Recipe): void {
   };
   choose(size, model.image_size ?? 28);
   choose(channels, model.in_channels ?? 1);
-  const known = Object.entries(NETWORKS).find(([, { num_channels }]) => num_channels === model.num_channels);
+  // What is chosen is written again when another field changes: all of it has to be what the recipe says.
+  const known = Object.entries(NETWORKS).find(([, one]) => Object.entries(one).every(([key, value]) => model[key as keyof ModelConfig] === value));
   choose(network, known?.[0] ?? '');
-  const put = (input: HTMLInputElement, value: number | undefined): void => {
-    if (value !== undefined) input.value = String(value);
-  };
-  put(steps, train.steps);
-  put(batch, train.batch_size);
-  put(rate, train.learning_rate);
-  put(save, train.save_every);
-  put(samples, train.sample_every);
+  const fields = { steps, batch_size: batch, learning_rate: rate, save_every: save, sample_every: samples };
+  for (const [name, input] of Object.entries(fields) as [keyof typeof DEFAULTS, HTMLInputElement][]) {
+    // Who opens a recipe that leaves steps out is not to see the steps of the one before.
+    input.value = String(train[name] ?? DEFAULTS[name]);
+  }
   flip.checked = train.flip ?? false;
 }
 
@@ -91,12 +94,18 @@ function show({ model = {}, train = {} }: Recipe): void {
 export function recipeOf(names: string[]): Recipe {
   if (wrong !== undefined) throw new PageError(`The recipe is no JSON: ${wrong}. Mend it under “Recipe”, or change a field to write it anew.`);
   const recipe = JSON.parse(text.value) as Recipe;
+  // Before there are images it says what it says.
+  if (names.length === 0) return recipe;
   return { ...recipe, model: { ...recipe.model, num_classes: names.length, class_names: names } };
 }
 
-/** The pixels and colours that images are shown to the model with. */
-export function shapeOf({ model }: Recipe): { pixels: number; colours: number } {
-  return { pixels: model?.image_size ?? 28, colours: model?.in_channels ?? 1 };
+/** Takes a recipe that was opened. */
+export function useRecipe(recipe: Recipe): void {
+  edited += 1;
+  opened = true;
+  text.value = written(recipe);
+  told(undefined);
+  show(recipe);
 }
 
 /** How often something was chosen or written by hand. */
@@ -106,6 +115,7 @@ export function edits(): number {
 
 /** Proposes a size and colours for images. Who looks at images for it meanwhile asks {@link edits}: nothing is to change under a hand. */
 export function proposeShape(pixels: number, colours: number): void {
+  if (opened) return;
   const fitting = [...size.options].map(({ value }) => Number(value)).filter((value) => value > 0);
   // The next larger one, so that nothing is lost; of photographs a size that a page can train.
   const best = fitting.find((value) => value >= pixels) ?? 32;
@@ -120,7 +130,7 @@ function levelsOf(pixels: number): number[] {
 }
 
 /** A recipe as text, with short lists on one line. */
-function written(recipe: Recipe): string {
+export function written(recipe: Recipe): string {
   return JSON.stringify(recipe, null, 2).replace(/\[\s+([^[\]{}]*?)\s+\]/g, (_, inside: string) => `[${inside.replace(/\s+/g, ' ')}]`);
 }
 

@@ -7,10 +7,13 @@ import { bytes, count, plural, timeLeft } from '../format';
 import { isCancel, messageOf, PageError } from '../messages';
 import { clearAlert, report, say } from '../notice';
 import { show } from '../picture';
-import type { Chosen } from './classes';
+import { readTestSet } from '../test-set';
+import { type Chosen, type ClassNames, chosenAgain } from './classes';
 import { addLosses, drawCurves, type Seen, upTo } from './curve';
+import { allowed, filesIn, recall, remember } from './folders';
 import { keepImages, keptImages, readImages, type Split, wordsOf } from './images';
 import { fileName, freeName, showKept } from './kept';
+import { downloadRecipe } from './recipe-file';
 
 const start = byId<HTMLButtonElement>('new-start');
 const stop = byId<HTMLButtonElement>('new-stop');
@@ -207,8 +210,20 @@ function take(made: DuetModel): DuetModel {
   return made;
 }
 
+/** Images that were chosen, and where they come from. */
+export interface Given {
+  chosen: Chosen;
+  /** What they are called together. */
+  set: string;
+  /** What their classes are called. */
+  names: ClassNames;
+  /** The folder they lie in, where the browser can remember it. */
+  folder: FileSystemDirectoryHandle | undefined;
+}
+
 /** Begins a training of a new model. */
-export async function begin(wanted: string, chosen: Chosen, set: string, recipe: Recipe, leftOut: (words: string[]) => void): Promise<void> {
+export async function begin(wanted: string, given: Given, recipe: Recipe, leftOut: (words: string[]) => void): Promise<void> {
+  const { chosen, set, folder, names: called } = given;
   if (chosen.names.length < 2) {
     throw new PageError('A new model needs images of at least two classes: drop a folder with a folder of pictures for each, or idx files.');
   }
@@ -233,38 +248,65 @@ export async function begin(wanted: string, chosen: Chosen, set: string, recipe:
       await keepImages(name, split);
     } catch (error) {
       // Who goes on after a reload then gives them again.
-      say(`The images cannot be kept for after a reload: ${messageOf(error)}`);
+      const then = folder ? `the folder ${folder.name} is read again then` : 'drop them again then';
+      say(`The images cannot be kept for after a reload, so ${then}: ${messageOf(error)}`);
     }
+    if (folder) await remember({ folder, names: called }, name);
     await showKept(name);
     await train(made, split, recipe, { losses: [], looks: [] }, signal);
   });
 }
 
-/** The steps that a training of so many goes on to: to its end or, past that, as far again. */
-function stepsOn(done: number, recipe: Recipe): Recipe {
-  const steps = recipe.train?.steps ?? done;
-  return { ...recipe, train: { ...recipe.train, steps: done < steps ? steps : done + steps } };
+/**
+ * The images of a training that are not kept here: of the folder that they were chosen from, which the visitor is asked for, or those
+ * that were given again.
+ */
+async function imagesAgain(which: string, given: Given): Promise<{ chosen: Chosen; set: string }> {
+  const others = given.chosen.items.length > 0;
+  const known = await recall(which);
+  if (!known && !others) throw new PageError('The images of this training are not kept here: drop the same ones, then resume.');
+  if (!known) return given;
+  try {
+    await allowed(known.folder);
+    tell(`Reading the files in the folder ${known.folder.name}…`);
+    const set = await readTestSet(await filesIn(known.folder), 'train');
+    return { chosen: chosenAgain(set, known.names), set: set.name };
+  } catch (error) {
+    if (!others) throw error;
+    return given;
+  }
 }
 
-/** Goes on with a training that is kept; `given` are the visitor's images, where those of the training could not be kept. */
-export async function goOn(which: string, given: () => { chosen: Chosen; set: string }): Promise<void> {
+/**
+ * Goes on with a training that is kept, to its end or, of one that is finished, for `more` steps; `given` are the visitor's images,
+ * where those of the training could not be kept.
+ */
+export async function goOn(which: string, given: Given, more?: number): Promise<void> {
   await run(which, async (signal) => {
     tell(`Loading the training ${which}…`);
+    let split = await keptImages(which);
+    // What a browser asks it asks within the click.
+    const again = split ? undefined : await imagesAgain(which, given);
     await showKept(which);
     const options = { signal, training: true };
     const file = await trainings.checkpoint(which);
     const made = take(await (onMain() ? Duet.load(file, options) : DuetWorker.load(file, options)));
     const at = made.info.training;
     if (!at) throw new PageError(`${which} has no training state.`);
-    let split = await keptImages(which);
-    if (!split) {
-      const { chosen, set } = given();
-      if (chosen.items.length === 0) throw new PageError('The images of this training are not kept here: drop the same ones, then resume.');
-      split = await readImages(made, chosen, set, signal, () => undefined, () => undefined);
+    const { step, recipe } = at;
+    const steps = recipe.train?.steps ?? step;
+    // Another tab may have finished it meanwhile.
+    if (step >= steps && more === undefined) throw new PageError(`${which} is finished: all ${steps.toLocaleString('en')} steps are done.`);
+    if (again) {
+      split = await readImages(made, again.chosen, again.set, signal, () => undefined, () => undefined);
+      // There may be room by now; where there is none it goes on as it did.
+      await keepImages(which, split).catch(() => undefined);
     }
+    if (!split) throw new PageError(`The images of ${which} are not there.`);
     const curve = await trainings.attached(which, 'curve');
-    const before = curve ? upTo(JSON.parse(await curve.text()) as Seen, at.step) : { losses: [], looks: [] };
-    await train(made, split, stepsOn(at.step, at.recipe), before, signal);
+    const before = curve ? upTo(JSON.parse(await curve.text()) as Seen, step) : { losses: [], looks: [] };
+    const end = more === undefined ? steps : Math.max(step, steps) + more;
+    await train(made, split, { ...recipe, train: { ...recipe.train, steps: end } }, before, signal);
   });
 }
 
@@ -292,6 +334,10 @@ export function startRun(use: (file: File) => void): void {
       download(new Blob([(await model.export({ training: true })) as BlobPart]), fileName(name, `-${saved?.step ?? 0}.safetensors`));
     };
     write().catch(report);
+  });
+  byId('new-done-recipe').addEventListener('click', () => {
+    const recipe = model?.info.training?.recipe;
+    if (recipe) downloadRecipe(recipe, name);
   });
   window.addEventListener('beforeunload', (event) => {
     // What is in this page alone would be lost.

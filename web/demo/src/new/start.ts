@@ -3,19 +3,24 @@
 import { readPicture } from 'duet-diffusion';
 import { byId, make } from '../dom';
 import { type Placed, takeFolders } from '../incoming';
+import { whileBusy } from '../task';
 import { clearAlert, report, say } from '../notice';
 import { plural } from '../format';
 import { type Item, readTestSet } from '../test-set';
-import { chosenImages, showClasses } from './classes';
+import { chosenImages, chosenNames, showClasses } from './classes';
+import { allowed, canPick, filesIn, forget, pick, recall, remember } from './folders';
 import { startKept } from './kept';
 import { edits, proposeShape, recipeOf, startRecipe } from './recipe';
-import { begin, goOn, isTraining, startRun } from './run';
+import { downloadRecipe, startRecipeFile } from './recipe-file';
+import { begin, type Given, goOn, isTraining, startRun } from './run';
 
 const nameField = byId<HTMLInputElement>('new-name');
 /** Pictures that are looked at for size and colours. */
 const LOOKED_AT = 12;
 /** What the images are called together. */
 let set = '';
+/** The folder they were chosen from, where the browser can remember it. */
+let folder: FileSystemDirectoryHandle | undefined;
 /** Whether the visitor named the training. */
 let named = false;
 
@@ -30,11 +35,15 @@ function short(name: string): string {
   return /^(|train|training|data|images)$/i.test(words) ? 'My model' : words;
 }
 
-async function take(files: Placed[]): Promise<void> {
+function given(): Given {
+  return { chosen: chosenImages(), set, names: chosenNames(), folder };
+}
+
+async function take(files: Placed[], from?: FileSystemDirectoryHandle): Promise<void> {
   clearAlert();
   say('Reading the images’ files…');
   const read = await readTestSet(files, 'train');
-  set = read.name;
+  [set, folder] = [read.name, from];
   showClasses(read);
   showLeftOut(read.leftOut);
   if (!named) nameField.value = short(set);
@@ -62,6 +71,41 @@ async function looksOf(items: Item[]): Promise<{ pixels: number; colours: number
   return pixels > 0 ? { pixels, colours } : undefined;
 }
 
+/** Takes the images in a folder that the browser can remember. */
+async function takeFrom(chosen: FileSystemDirectoryHandle): Promise<void> {
+  clearAlert();
+  await allowed(chosen);
+  say(`Looking into the folder ${chosen.name}…`);
+  await take(await filesIn(chosen), chosen);
+  await remember({ folder: chosen, names: [] });
+  await offerLast();
+}
+
+/** Offers the folder that was chosen last, at a visit before this one too. */
+async function offerLast(): Promise<void> {
+  const last = canPick() ? await recall() : undefined;
+  const again = byId<HTMLButtonElement>('new-again');
+  again.hidden = last === undefined;
+  again.textContent = `Read “${last?.folder.name ?? ''}” again`;
+  again.onclick = () => {
+    if (last) whileBusy(() => takeFrom(last.folder)).catch(report);
+  };
+}
+
+/** Has the folder chosen by the browser's picker, which can be remembered, in place of the input's. */
+function startPicker(): void {
+  byId('new-folder').addEventListener('click', (event) => {
+    if (!canPick()) return;
+    event.preventDefault();
+    const choose = async (): Promise<void> => {
+      const chosen = await pick();
+      if (chosen) await whileBusy(() => takeFrom(chosen));
+    };
+    choose().catch(report);
+  });
+  void offerLast();
+}
+
 /** Shows one of the two ways to train. */
 function chooseWay(): void {
   const way = document.querySelector<HTMLInputElement>('input[name=train-way]:checked')?.value;
@@ -76,12 +120,16 @@ export function startNew(use: (file: File) => void): void {
   startRecipe();
   startRun(use);
   startKept({
-    resume: (name) => {
-      goOn(name, () => ({ chosen: chosenImages(), set })).catch(report);
+    resume: (name, more) => {
+      goOn(name, given(), more).catch(report);
       byId('new-run').scrollIntoView({ block: 'nearest' });
     },
+    recipe: downloadRecipe,
+    forget,
     use,
   });
+  startRecipeFile(() => nameField.value.trim() || short(set));
+  startPicker();
   nameField.addEventListener('input', () => {
     named = nameField.value.trim() !== '';
   });
@@ -90,8 +138,8 @@ export function startNew(use: (file: File) => void): void {
     event.preventDefault();
     if (isTraining()) return;
     const work = async (): Promise<void> => {
-      const chosen = chosenImages();
-      await begin(nameField.value.trim() || short(set), chosen, set, recipeOf(chosen.names), showLeftOut);
+      const images = given();
+      await begin(nameField.value.trim() || short(set), images, recipeOf(images.chosen.names), showLeftOut);
     };
     work().catch(report);
   });
