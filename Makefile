@@ -28,7 +28,7 @@ test: setup lint
 	$(MAKE) --no-print-directory browser-test
 
 # Every test, those included that take minutes on a software device and are ignored otherwise: the paper's 128-channel
-# network, 500 random networks, dispatches beyond every limit; and all browser tests in Firefox, too.
+# network, 500 random networks, dispatches beyond every limit; and all browser tests, whole, in both browsers.
 slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python target/onnx/bin/python target/onnx/node_modules \
 		target/jupyter/bin/python
 	@sh trainer/scripts/setup.sh mpi
@@ -37,7 +37,7 @@ slow-test: setup target/tensorboard/bin/tensorboard target/pytorch/bin/python ta
 		$(CARGO) test --release --workspace $(MPI) -- --include-ignored
 	$(MAKE) --no-print-directory web-build second-driver
 	sh web/scripts/install.sh examples
-	cd web && DUET_JUPYTER=$(CURDIR)/target/jupyter/bin/python node tests/run.mjs --browser chromium api-long examples jupyter
+	cd web && DUET_JUPYTER=$(CURDIR)/target/jupyter/bin/python node tests/run.mjs --browser chromium
 	cd web && node tests/run.mjs --browser firefox
 
 # The suite on a second Vulkan driver: SwiftShader's, which Chromium brings. Its subgroups are of four, so that it runs what a GPU runs.
@@ -93,7 +93,7 @@ web-build:
 	sh web/scripts/build.sh
 	cd web && npx --no-install tsc -p demo --noEmit && npx --no-install vite build demo --logLevel warn
 
-# Browser tests: all in Chromium, and in Firefox what an engine can get wrong (web/tests/driver/engines.mjs has the list). What they
+# Browser tests: most in Chromium, and in Firefox what an engine can get wrong (web/tests/driver/engines.mjs has the lists). What they
 # compare with is written by native tests: `make test` has run those already.
 web-test: web-fixtures
 	$(MAKE) --no-print-directory browser-test

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build, defineConfig } from 'vite';
 import type { Plugin } from 'vite';
@@ -39,6 +39,23 @@ function offline(): Plugin {
   };
 }
 
+/** Puts what the heads of all pages have in common, their policy among it, into the place that names its file. */
+function commonHead(): Plugin {
+  const name = 'head.html';
+  const place = `  <!-- ${name} -->\n`;
+  return {
+    name: 'common-head',
+    transformIndexHtml: {
+      // Before addresses are looked at.
+      order: 'pre',
+      handler(html, { filename }) {
+        if (!html.includes(place)) throw new Error(`${filename} has no place for ${name}`);
+        return html.replace(place, () => readFileSync(here(name), 'utf8'));
+      },
+    },
+  };
+}
+
 export default defineConfig({
   root: here('.'),
   // Relative addresses: the page works from any folder of any server.
@@ -59,5 +76,5 @@ export default defineConfig({
     rollupOptions: { input: { index: here('index.html'), check: here('check.html'), embed: here('embed.html') } },
   },
   worker: { format: 'es' },
-  plugins: [offline()],
+  plugins: [commonHead(), offline()],
 });

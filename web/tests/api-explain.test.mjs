@@ -5,13 +5,13 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SLOW, libraryPage } from './browser.mjs';
+import { SLOW, libraryPage, whole } from './browser.mjs';
 import { fixture } from './paths.mjs';
 
 /** Grey and coloured, of one class and of several labels, at odd sizes. */
 const MODELS = ['grey-classes', 'grey-labels', 'colour-classes', 'colour-labels'];
 
-const { run } = libraryPage({ model: 'parity.safetensors' });
+const { run } = libraryPage({ model: 'parity.safetensors', share: true });
 for (const name of MODELS) fixture(`tiny-${name}.safetensors`);
 
 test('without strength it is the image itself', { timeout: 2 * SLOW }, async () => {
@@ -49,6 +49,8 @@ test('without strength it is the image itself', { timeout: 2 * SLOW }, async () 
 
 /** An image of the shipped test set, in the page. */
 const SNEAKER = '/fixtures/parity.json';
+/** A worker compiles its pipelines anew; that it says the same is tested by parity. */
+const OTHER = whole ? 'DuetWorker' : 'Duet';
 
 test('a second question about an image costs a chain alone', { timeout: SLOW }, async () => {
   const got = await run(async (address) => {
@@ -122,7 +124,7 @@ test('what one strength does not reach is tried with more, and the steps in all 
 });
 
 test('several answers, and every target at once', { timeout: 2 * SLOW }, async () => {
-  const got = await run(async (address) => {
+  const got = await run(async ([address, kind]) => {
     const { duet, helpers, model } = globalThis;
     const image = Float32Array.from((await (await fetch(address)).json()).near.image);
     const plain = ({ reached, seed, meanChange, target, differenceValues, passes, present }) => ({
@@ -138,7 +140,7 @@ test('several answers, and every target at once', { timeout: 2 * SLOW }, async (
     const best = await model.explain(image, { target: 9, variants: 3, seed: 10, onStep: (step) => curves.add('curve' in step) });
     const single = await model.explain(image, { target: 9, seed: best.seed });
     const one = await model.explain(image, { target: 9, variants: 1 });
-    const worker = await duet.DuetWorker.load('/fixtures/parity.safetensors');
+    const worker = await duet[kind].load('/fixtures/parity.safetensors');
     const all = await worker.explainAll(image, { seed: 10 });
     await worker.dispose();
     return {
@@ -152,7 +154,7 @@ test('several answers, and every target at once', { timeout: 2 * SLOW }, async (
       likeness: all.map(({ after }) => after.typicality !== null),
       before: all[0].before.best,
     };
-  }, SNEAKER);
+  }, [SNEAKER, OTHER]);
   const { variants, stability } = got;
   assert.deepEqual(variants.map(({ seed }) => seed).sort(), [10, 11, 12]);
   assert.deepEqual(got.best, variants[0], 'the first answer is the best');
@@ -176,12 +178,12 @@ test('several answers, and every target at once', { timeout: 2 * SLOW }, async (
 });
 
 test('an image is inverted before anybody asks', { timeout: SLOW }, async () => {
-  const got = await run(async (address) => {
+  const got = await run(async ([address, kind]) => {
     const { duet, helpers, model } = globalThis;
     const image = Float32Array.from((await (await fetch(address)).json()).near.image);
     const question = { target: 9, seed: 77 };
     const made = {};
-    const worker = await duet.DuetWorker.load('/fixtures/parity.safetensors');
+    const worker = await duet[kind].load('/fixtures/parity.safetensors');
     for (const [name, one] of Object.entries({ page: model, worker })) {
       await one.invert(image, { seed: 77 });
       const { pipelines } = await one.usage();
@@ -198,7 +200,7 @@ test('an image is inverted before anybody asks', { timeout: SLOW }, async () => 
     await model.invert(image, { method: 'paper' });
     const failure = await helpers.failure(model.invert(image, { noise: 2 }));
     return { made, passes: plain.passes, failure, values: [...plain.counterfactualValues] };
-  }, SNEAKER);
+  }, [SNEAKER, OTHER]);
   for (const [name, { ahead, other, compiled, values }] of Object.entries(got.made)) {
     assert.equal(ahead.decoder, got.passes.decoder - 10, `${name}: a chain alone`);
     assert.equal(other.decoder % 20, 0, `${name}: another seed is another inversion`);

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SLOW, libraryPage } from './browser.mjs';
 
-const { run, visit } = libraryPage({ model: 'tiny.safetensors' });
+const { run, visit } = libraryPage({ model: 'tiny.safetensors', share: true });
 
 /** Fails unless a call failed as expected. */
 function failed(name, failure, code, kind) {

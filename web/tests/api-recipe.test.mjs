@@ -91,14 +91,14 @@ const small = () => ({ levels: Array.from({ length: 12 * 64 }, (_, i) => (i * 37
 
 /** Runs in a page of its own, which `again` reloads. @param {(visit: import('./browser.mjs').Visit) => Promise<void>} body @param {RegExp[]} [expected] */
 const inPage = (body, expected = []) =>
-  pages.visit('/pages/library.html', { expected }, async (visit) => {
+  pages.visit('/pages/library.html?share', { expected }, async (visit) => {
     await visit.ready();
     await body(visit);
   });
 
 /** Loads the page anew: all that is in memory is gone. @param {import('./browser.mjs').Visit} visit */
 async function reload(visit) {
-  await visit.page.goto(`${visit.url}/pages/library.html`);
+  await visit.page.goto(`${visit.url}/pages/library.html?share`);
   await visit.ready();
 }
 

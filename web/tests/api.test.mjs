@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { SLOW, engine, libraryPage } from './browser.mjs';
 import { fixture } from './paths.mjs';
 
-const { run } = libraryPage({ model: 'tiny.safetensors' });
+const { run } = libraryPage({ model: 'tiny.safetensors', share: true });
 
 test('a model loads from an address, a Blob, an ArrayBuffer and bytes, with progress', { timeout: SLOW }, async () => {
   const got = await run(async () => {

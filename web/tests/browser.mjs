@@ -11,15 +11,19 @@ import { STRICT_POLICY, serve } from '../scripts/serve.mjs';
 import { engine } from './driver/engines.mjs';
 import { launch } from './driver/launch.mjs';
 import { Unreached } from './driver/wire.mjs';
+import { shareDevice } from './pages/share.mjs';
 import { ARTIFACTS, FIXTURES, PAGES, TESTS, dist, fixture } from './paths.mjs';
 
 export { engine, launch };
 
-/** Starting a browser, loading a page and compiling a model's pipelines on a software device. */
-export const SLOW = 180_000;
+/** Starting a browser, loading a page and compiling a model's pipelines on a software device, another file beside it. */
+export const SLOW = 300_000;
 
 /** Whether tests do all that they can, or what `make test` has time for: `run.mjs` sets it where a browser or a file is asked for. */
 export const whole = process.env.DUET_WHOLE !== '';
+
+/** What is said of a test that `make test` leaves to `make slow-test`, or `false` where all is done. @param {string} reason */
+export const unlessWhole = (reason) => (whole ? false : `make slow-test: ${reason}`);
 
 /** Milliseconds after which a page that does not answer is asked once more. */
 const SILENCE = 20_000;
@@ -159,8 +163,13 @@ export class Visit {
     await this.until(() => document.documentElement.dataset.ready === 'true', { what: 'the page to be ready' });
   }
 
-  /** Keeps a picture of the page. @param {string} name */
+  /** Keeps a picture of the page for people to look at. No test asks for it, and it takes seconds: only where all is done. @param {string} name */
   async screenshot(name) {
+    if (whole) await this.picture(name);
+  }
+
+  /** @param {string} name */
+  async picture(name) {
     mkdirSync(ARTIFACTS, { recursive: true });
     await this.page.screenshot({ path: path.join(ARTIFACTS, `${name}.png`), fullPage: true });
   }
@@ -188,8 +197,11 @@ export function site(folders, { policy = STRICT_POLICY } = {}) {
     })();
     return started;
   };
+  /** Contexts of pages that are kept. @type {Set<BrowserContext>} */
+  const contexts = new Set();
   after(async () => {
     const running = await started?.catch(() => undefined);
+    for (const context of contexts) await context.close();
     await running?.browser.close();
     await running?.server.close();
   });
@@ -197,18 +209,21 @@ export function site(folders, { policy = STRICT_POLICY } = {}) {
   /**
    * Opens a page in a context of its own. The caller closes the context.
    * @param {string} address
-   * @param {{ webgpu?: boolean, serviceWorker?: boolean, expected?: RegExp[], context?: Parameters<Browser['newContext']>[0] }} [options]
+   * @param {{ webgpu?: boolean, serviceWorker?: boolean, share?: boolean, stub?: () => void, expected?: RegExp[], context?: Parameters<Browser['newContext']>[0] }} [options]
+   * `share`: models of the page's thread have one device (`pages/share.mjs`); `stub` runs before all scripts (`Visit.stub`)
    */
-  async function open(address, { webgpu = true, serviceWorker = false, expected = [], context: settings = {} } = {}) {
+  async function open(address, { webgpu = true, serviceWorker = false, share = false, stub, expected = [], context: settings = {} } = {}) {
     const { browser, server } = await start();
     const context = await browser.newContext({ ...settings, origin: server.url });
     // Pages are opened one after the other: what is answered and asked is the last one's.
     desk.routes.clear();
     desk.requests = [];
     if (!serviceWorker) await context.addInitScript(() => delete Navigator.prototype.serviceWorker);
+    if (share) await context.addInitScript(shareDevice);
     const page = await context.newPage();
     const visit = new Visit(page, context, server.url, expected, desk);
     if (!webgpu) await visit.stub(withoutWebGpu);
+    if (stub !== undefined) await visit.stub(stub);
     await page.goto(server.url + address);
     return visit;
   }
@@ -225,36 +240,86 @@ export function site(folders, { policy = STRICT_POLICY } = {}) {
       await body(opened);
       opened.check();
     } catch (error) {
-      await opened.screenshot(`failed-${Date.now()}`).catch(() => undefined);
+      await opened.picture(`failed-${engine.name}-${Date.now()}`).catch(() => undefined);
       throw error;
     } finally {
       await opened.context.close();
     }
   }
 
-  return { open, visit };
+  /**
+   * One page for all tests that are content with how others leave it: loading a model and compiling its pipelines takes longer than what
+   * is done with it. Where a test fails the next one gets a new page.
+   * @param {string} address @param {Parameters<typeof open>[1]} [options]
+   * @returns {(body: (visit: Visit) => Promise<void>) => Promise<void>}
+   */
+  function kept(address, options) {
+    /** @type {Visit | undefined} */
+    let opened;
+    return async (body) => {
+      if (opened === undefined) {
+        opened = await open(address, options);
+        contexts.add(opened.context);
+      }
+      const { context, expected } = opened;
+      // What a test provokes is no other's to have.
+      opened.expected = [...expected];
+      try {
+        await body(opened);
+        opened.check();
+        opened.expected = expected;
+      } catch (error) {
+        await opened.picture(`failed-${engine.name}-${Date.now()}`).catch(() => undefined);
+        opened = undefined;
+        contexts.delete(context);
+        await context.close();
+        throw error;
+      }
+    };
+  }
+
+  return { open, visit, kept };
 }
 
-/**
- * One open page of the library for all tests of a file, so that its pipelines are compiled once.
- * @param {{ model?: string }} [options] a fixture that is loaded as `window.model`
- */
-export function libraryPage({ model } = {}) {
+/** Opens a page of the library once. @param {string} address */
+function libraryOnce(address) {
   const pages = site(libraryFolders);
   /** @type {Promise<Visit> | undefined} */
   let opened;
-  const visit = () => {
+  return () => {
     opened ??= (async () => {
-      const one = await pages.open('/pages/library.html');
+      const one = await pages.open(address);
       await one.ready();
-      if (model !== undefined) {
-        await one.page.evaluate(async (address) => {
-          globalThis.model = await globalThis.duet.Duet.load(address);
-        }, `/fixtures/${model}`);
-      }
       return one;
     })();
     return opened;
+  };
+}
+
+/** The page of all files that share one, where one process runs several of them. @type {(() => Promise<Visit>) | undefined} */
+let shared;
+/** Files that asked for a page so far: each has its own model there. */
+let askers = 0;
+
+/**
+ * One open page of the library for all tests of a file, so that its pipelines are compiled once.
+ * @param {{ model?: string, share?: boolean }} [options] a fixture that is loaded as `window.model`; and whether all models of the page's
+ * thread share a device (`pages/share.mjs`), where that is not what is tested
+ */
+export function libraryPage({ model, share = false } = {}) {
+  const once = share ? (shared ??= libraryOnce('/pages/library.html?share')) : libraryOnce('/pages/library.html');
+  const number = (askers += 1);
+  const visit = async () => {
+    const one = await once();
+    await one.page.evaluate(
+      async ([key, file]) => {
+        const models = (globalThis.models ??= {});
+        if (file !== null) models[key] ??= await globalThis.duet.Duet.load(`/fixtures/${file}`);
+        globalThis.model = models[key];
+      },
+      [number, model ?? null],
+    );
+    return one;
   };
   return {
     visit,

@@ -6,18 +6,21 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { clean } from './axe.mjs';
 import { SLOW, site } from './browser.mjs';
 import { demo, fixture } from './paths.mjs';
 import { idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
+/** One visit: each test goes on with what the one before it left in the form. */
+const onPage = pages.kept('/demo/', { context: { permissions: ['clipboard-read', 'clipboard-write'] } });
 
 /** What is said of the gallery's columns, and which is chosen. @param {import('./browser.mjs').Page} page */
 const gallery = (page) =>
   page.locator('#gallery button').evaluateAll((all) => all.map((one) => [one.title, one.getAttribute('aria-pressed') === 'true']));
 
 test('every class at once, one of them large', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     await more(page);
@@ -47,7 +50,7 @@ test('every class at once, one of them large', { timeout: 2 * SLOW }, async () =
 });
 
 test('several answers, and the method of the paper', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     await more(page);
@@ -67,11 +70,12 @@ test('several answers, and the method of the paper', { timeout: 2 * SLOW }, asyn
     assert.match(await text(visit, 'honesty'), /; (not )?reached; unlike/);
     assert.equal(await text(visit, 'outline-key'), '');
     await visit.screenshot('demo-paper');
+    await page.locator('#method').selectOption('local');
   });
 });
 
 test('a link brings back sample, settings and mask', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', { context: { permissions: ['clipboard-read', 'clipboard-write'] } }, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     const third = page.locator('#sample-grid button').nth(12);
@@ -91,6 +95,7 @@ test('a link brings back sample, settings and mask', { timeout: 2 * SLOW }, asyn
     const counterfactual = await pixels(visit, 'result-counterfactual');
     const mask = await page.locator('#mask').getAttribute('aria-label');
     assert.match(mask, /50.%/);
+    await clean(visit, 'several answers');
 
     const other = await visit.context.newPage();
     const again = Object.assign(Object.create(Object.getPrototypeOf(visit)), visit, { page: other });
@@ -125,7 +130,7 @@ test('a link brings back sample, settings and mask', { timeout: 2 * SLOW }, asyn
 
 test('labels have switches', { timeout: 2 * SLOW }, async () => {
   const buffer = readFileSync(fixture('tiny-colour-labels.safetensors'));
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     assert.ok((await shown(visit, 'target')) && !(await shown(visit, 'labels')));
@@ -144,6 +149,8 @@ test('labels have switches', { timeout: 2 * SLOW }, async () => {
     assert.match(flipped[1][3], flipped[1][1] === 'true' ? /to be added/ : /to be taken away/);
     assert.equal(flipped[0][0], first[0]);
     await more(page);
+    await page.locator('#keep').uncheck();
+    await page.locator('#variants').selectOption('1');
     await page.locator('#locality').fill('0');
     await page.locator('#strength').fill('3.4');
     await work(visit, () => page.locator('#explain').click());

@@ -13,9 +13,11 @@ import { violations } from './axe.mjs';
 import { SLOW, engine, site } from './browser.mjs';
 import { assertReport } from './evaluations.mjs';
 import { demo, fixture } from './paths.mjs';
-import { idle, openModel, shown, start, text, work } from './visitor.mjs';
+import { UNASKED, idle, openModel, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
+/** One visit: the second test goes on where the first one ended. */
+const onPage = pages.kept(UNASKED, { context: { viewport: { width: 1200, height: 900 } } });
 const want = JSON.parse(readFileSync(fixture('evaluations.json'), 'utf8'));
 const folder = mkdtempSync(path.join(tmpdir(), 'duet-measure-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -78,85 +80,13 @@ const pair = (prefix, packed) =>
     return { name: `${prefix}-${part}-ubyte${packed ? '.gz' : ''}`, mimeType: 'application/octet-stream', buffer: packed ? gzipSync(bytes) : bytes };
   });
 
-test('a dropped folder is measured as natively, and everything of it can be read', { timeout: SLOW }, async (t) => {
-  // Unreadable pictures go to the console, too.
-  await pages.visit('/demo/', { context: { viewport: { width: 1200, height: 900 } } }, async (visit) => {
+test('idx files: packed, part of them, damaged, and stopped half-way', { timeout: SLOW }, async () => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     await page.locator('#tab-measure').click();
     await page.locator('#measure').click();
     assert.match(await text(visit, 'alert'), /no test set yet/);
-    const root = garments();
-    if (engine.lacks.drag) t.diagnostic(`the folder is chosen and not dropped: ${engine.lacks.drag}`);
-    await work(visit, () => (engine.lacks.drag ? chooseFolder(visit, root) : drop(visit, '#measure-drop', [root])));
-    assert.equal(await text(visit, 'alert'), '');
-    assert.match(await text(visit, 'measure-found'), /^garments: 21.images of 10 of the model’s 10 classes\.$/);
-    const leftOut = await page.locator('#measure-left-out li').allInnerTexts();
-    assert.deepEqual(leftOut.map((one) => one.replaceAll('\u00a0', ' ')), ['garments/hats: 1 image, no class of this model', 'notes.txt: no picture']);
-    await page.locator('#measure-timesteps').selectOption('5');
-    await page.locator('#measure-seed').fill('3');
-    await page.locator('#measure-limit').focus();
-    // By keyboard: the form's own key.
-    await work(visit, () => page.keyboard.press('Enter'));
-    assert.equal(await text(visit, 'alert'), '');
-    assert.match(await text(visit, 'status'), /^Done\. \d+\.\d.% of 20.images are recognised\. 1.picture could not be read\./);
-    assert.match((await page.locator('#measure-left-out li').allInnerTexts()).at(-1), /BAG\/broken\.png: .*broken\.png/);
-
-    const [name, json] = await downloaded(visit);
-    assert.equal(name, 'model-measured.json');
-    assert.deepEqual([json.model, json.data, json.imagesOfData, json.leftOut.length], ['model.safetensors', 'garments', 21, 3]);
-    // The broken picture was of the images to come, too: the noise of each is by its number among those that can be read.
-    assertReport(json, want.folders.report);
-    const { calibration, confusion, noise_error: noise, protocol } = want.folders.report;
-    const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
-    assert.deepEqual([await text(visit, 'measure-accuracy'), await text(visit, 'measure-ece'), await text(visit, 'measure-images')], [calibration.accuracy, calibration.ece].map(percent).concat('20'));
-    assert.match(await text(visit, 'measure-words'), /20 of 21.images of garments \(between \d+\.\d.% and \d+\.\d.% in 95 of 100/);
-    assert.equal(await text(visit, 'measure-protocol'), protocol);
-    const table = await cells(visit, 'measure-confusion');
-    assert.deepEqual(table.slice(1).map((row) => row.slice(1).map(Number)), confusion.counts);
-    assert.deepEqual(table[0].slice(1), table.slice(1).map(([first]) => first), 'columns and rows of the same classes');
-    assert.equal((await cells(visit, 'measure-noise-table')).length, 1 + noise.length);
-    assert.equal((await cells(visit, 'measure-bins')).length, 1 + calibration.bins.filter(({ count }) => count > 0).length);
-    assert.equal(await page.locator('#measure-noise .dot').count(), noise.length);
-    assert.equal(await page.locator('#measure-reliability .bin').count(), calibration.bins.filter(({ count }) => count > 0).length);
-    const shape = await page.evaluate(() => ({
-      tables: [...document.querySelectorAll('#measure-result table')].map((one) => [one.caption?.textContent.length > 10, [...one.querySelectorAll('th')].every(({ scope }) => scope !== '')]),
-      pictures: [...document.querySelectorAll('#measure-result svg')].map((one) => one.getAttribute('aria-label').length > 30),
-      regions: [...document.querySelectorAll('#measure-result .scroll')].every((one) => one.tabIndex === 0 && one.getAttribute('aria-label')),
-      inline: document.querySelectorAll('[style]:not(#sample-grid, #sample-grid *, .bar, .matrix td)').length,
-    }));
-    assert.deepEqual(shape, { tables: Array(4).fill([true, true]), pictures: [true, true], regions: true, inline: 0 });
-    // A tint, in both schemes, on what is right and what is wrong.
-    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
-      await page.emulateMedia({ colorScheme });
-      const tints = await page.locator('#measure-confusion .right, #measure-confusion .wrong').evaluateAll((all) => all.map((cell) => getComputedStyle(cell).backgroundColor));
-      assert.ok(tints.length >= 10 && new Set(tints).size >= 2, String(tints));
-      assert.ok(tints.every((tint) => !/, 0\)|\/ 0\)|transparent/.test(tint)), String(tints));
-      for (const width of [1200, 320]) {
-        await page.setViewportSize({ width, height: 900 });
-        await page.waitForTimeout(100);
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        assert.ok(wide <= 0, `${wide} pixels too wide at ${width}`);
-        assert.deepEqual(await violations(visit), [], `${colorScheme}, ${width} pixels`);
-        await visit.screenshot(`demo-measured-${width}-${colorScheme}`);
-      }
-      await page.setViewportSize({ width: 1200, height: 900 });
-    }
-
-    // Another model: the measurement says so, and its classes are looked for anew.
-    await openModel(visit, { name: 'tiny.safetensors', mimeType: 'application/octet-stream', buffer: readFileSync(fixture('tiny.safetensors')) });
-    assert.match(await text(visit, 'measure-outdated'), /This measurement is of the model that was loaded before/);
-    assert.match(await text(visit, 'measure-found'), /no image is of a class of this model, which has dark, grey, light\.$/);
-    await page.locator('#measure').click();
-    assert.match(await text(visit, 'alert'), /No image of the test set is of a class/);
-  });
-});
-
-test('idx files: packed, part of them, damaged, and stopped half-way', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
-    const { page } = visit;
-    await start(visit);
-    await page.locator('#tab-measure').click();
     const files = page.locator('#measure-files');
     const choose = (list) => work(visit, () => files.setInputFiles(list));
     // The four official files: those for training are left out.
@@ -210,5 +140,77 @@ test('idx files: packed, part of them, damaged, and stopped half-way', { timeout
     await choose([images, renamed(labels, other)]);
     assert.match(await text(visit, 'measure-found'), /: 63.images/);
     assert.match(await text(visit, 'measure-left-out'), /label 77: 1.image, no class of this model/);
+  });
+});
+
+test('a dropped folder is measured as natively, and everything of it can be read', { timeout: SLOW }, async (t) => {
+  // Unreadable pictures go to the console, too.
+  await onPage(async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    await page.locator('#tab-measure').click();
+    const root = garments();
+    if (engine.lacks.drag) t.diagnostic(`the folder is chosen and not dropped: ${engine.lacks.drag}`);
+    await work(visit, () => (engine.lacks.drag ? chooseFolder(visit, root) : drop(visit, '#measure-drop', [root])));
+    assert.equal(await text(visit, 'alert'), '');
+    assert.match(await text(visit, 'measure-found'), /^garments: 21.images of 10 of the model’s 10 classes\.$/);
+    const leftOut = await page.locator('#measure-left-out li').allInnerTexts();
+    assert.deepEqual(leftOut.map((one) => one.replaceAll('\u00a0', ' ')), ['garments/hats: 1 image, no class of this model', 'notes.txt: no picture']);
+    await page.locator('#measure-timesteps').selectOption('5');
+    await page.locator('#measure-seed').fill('3');
+    await page.locator('#measure-limit').focus();
+    // By keyboard: the form's own key.
+    await work(visit, () => page.keyboard.press('Enter'));
+    assert.equal(await text(visit, 'alert'), '');
+    assert.match(await text(visit, 'status'), /^Done\. \d+\.\d.% of 20.images are recognised\. 1.picture could not be read\./);
+    assert.match((await page.locator('#measure-left-out li').allInnerTexts()).at(-1), /BAG\/broken\.png: .*broken\.png/);
+
+    const [name, json] = await downloaded(visit);
+    assert.equal(name, 'model-measured.json');
+    assert.deepEqual([json.model, json.data, json.imagesOfData, json.leftOut.length], ['model.safetensors', 'garments', 21, 3]);
+    // The broken picture was of the images to come, too: the noise of each is by its number among those that can be read.
+    assertReport(json, want.folders.report);
+    const { calibration, confusion, noise_error: noise, protocol } = want.folders.report;
+    const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+    assert.deepEqual([await text(visit, 'measure-accuracy'), await text(visit, 'measure-ece'), await text(visit, 'measure-images')], [calibration.accuracy, calibration.ece].map(percent).concat('20'));
+    assert.match(await text(visit, 'measure-words'), /20 of 21.images of garments \(between \d+\.\d.% and \d+\.\d.% in 95 of 100/);
+    assert.equal(await text(visit, 'measure-protocol'), protocol);
+    const table = await cells(visit, 'measure-confusion');
+    assert.deepEqual(table.slice(1).map((row) => row.slice(1).map(Number)), confusion.counts);
+    assert.deepEqual(table[0].slice(1), table.slice(1).map(([first]) => first), 'columns and rows of the same classes');
+    assert.equal((await cells(visit, 'measure-noise-table')).length, 1 + noise.length);
+    assert.equal((await cells(visit, 'measure-bins')).length, 1 + calibration.bins.filter(({ count }) => count > 0).length);
+    assert.equal(await page.locator('#measure-noise .dot').count(), noise.length);
+    assert.equal(await page.locator('#measure-reliability .bin').count(), calibration.bins.filter(({ count }) => count > 0).length);
+    const shape = await page.evaluate(() => ({
+      tables: [...document.querySelectorAll('#measure-result table')].map((one) => [one.caption?.textContent.length > 10, [...one.querySelectorAll('th')].every(({ scope }) => scope !== '')]),
+      pictures: [...document.querySelectorAll('#measure-result svg')].map((one) => one.getAttribute('aria-label').length > 30),
+      regions: [...document.querySelectorAll('#measure-result .scroll')].every((one) => one.tabIndex === 0 && one.getAttribute('aria-label')),
+      inline: document.querySelectorAll('[style]:not(#sample-grid, #sample-grid *, .bar, .matrix td)').length,
+    }));
+    assert.deepEqual(shape, { tables: Array(4).fill([true, true]), pictures: [true, true], regions: true, inline: 0 });
+    // A tint, in both schemes, on what is right and what is wrong.
+    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+      await page.emulateMedia({ colorScheme });
+      const tints = await page.locator('#measure-confusion .right, #measure-confusion .wrong').evaluateAll((all) => all.map((cell) => getComputedStyle(cell).backgroundColor));
+      assert.ok(tints.length >= 10 && new Set(tints).size >= 2, String(tints));
+      assert.ok(tints.every((tint) => !/, 0\)|\/ 0\)|transparent/.test(tint)), String(tints));
+      for (const width of [1200, 320]) {
+        await page.setViewportSize({ width, height: 900 });
+        await page.waitForTimeout(100);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        assert.ok(wide <= 0, `${wide} pixels too wide at ${width}`);
+        assert.deepEqual(await violations(visit, colorScheme), [], `${colorScheme}, ${width} pixels`);
+        await visit.screenshot(`demo-measured-${width}-${colorScheme}`);
+      }
+      await page.setViewportSize({ width: 1200, height: 900 });
+    }
+
+    // Another model: the measurement says so, and its classes are looked for anew.
+    await openModel(visit, { name: 'tiny.safetensors', mimeType: 'application/octet-stream', buffer: readFileSync(fixture('tiny.safetensors')) });
+    assert.match(await text(visit, 'measure-outdated'), /This measurement is of the model that was loaded before/);
+    assert.match(await text(visit, 'measure-found'), /no image is of a class of this model, which has dark, grey, light\.$/);
+    await page.locator('#measure').click();
+    assert.match(await text(visit, 'alert'), /No image of the test set is of a class/);
   });
 });

@@ -7,12 +7,17 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { clean } from './axe.mjs';
 import { SLOW, site } from './browser.mjs';
 import { demo, fixture } from './paths.mjs';
 import { png } from './png.mjs';
-import { bars, dropFiles, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
+import { UNASKED, bars, dropFiles, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
+/** One visit, whose models are many: each test goes on with the one that the test before it ended with. */
+const onPage = pages.kept('/demo/?thread=main', { share: true });
+/** What the address says of models. @param {import('./browser.mjs').Page} page */
+const model = (page) => new URL(page.url()).searchParams.get('model');
 
 /** @typedef {import('./browser.mjs').Visit} Visit */
 
@@ -52,11 +57,11 @@ test('what the list names is there, each sample too', () => {
 });
 
 test('a model of the menu takes the place of the first, with its pictures, labels and address', { timeout: 3 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     assert.equal(await used(visit), 'Fashion-MNIST');
-    assert.equal(new URL(page.url()).search, '', 'the first one needs no word');
+    assert.equal(model(page), null, 'the first one needs no word');
     const weights = () => visit.requests.map(({ path: address }) => address).filter((address) => address.endsWith('.safetensors'));
     assert.deepEqual(weights(), ['/demo/model.safetensors'], 'only the model in use is fetched');
     await quick(visit);
@@ -69,7 +74,7 @@ test('a model of the menu takes the place of the first, with its pictures, label
     assert.equal(await text(visit, 'alert'), '');
     assert.match(await text(visit, 'status'), /Ready.*3.labels.*32×32 colour/s);
     const address = new URL(page.url());
-    assert.equal(address.searchParams.get('model'), 'blood-cells');
+    assert.equal(model(page), 'blood-cells');
     assert.equal(address.hash, '', 'the question was one to the model before');
     // Its pictures and labels, none of the model before.
     assert.deepEqual((await bars(visit)).map((bar) => bar.split(/\s/)[0]), ['RBC', 'WBC', 'Platelets']);
@@ -90,13 +95,20 @@ test('a model of the menu takes the place of the first, with its pictures, label
     await page.locator('#train-add-all').click();
     assert.equal(await page.locator('#train-list li').count(), labels.length, 'the samples of this model, once each');
     await page.locator('#tab-explain').click();
+    await clean(visit, 'labels');
+    await page.locator('#tab-measure').click();
+    await clean(visit, 'measure, refused');
+    await page.locator('#tab-explain').click();
+    await page.setViewportSize({ width: 1280, height: 720 });
     await visit.screenshot('demo-blood-cells');
 
     // The link to a question opens its model.
     await page.locator('#labels [data-label=Platelets]').click();
+    // By a method that makes nothing ahead where the link leads.
+    await page.locator('#method').selectOption('paper');
     await work(visit, () => page.locator('#explain').click());
     const link = page.url();
-    assert.match(link, /\?model=blood-cells#sample=\d+\.png&target=(%2B|-)Platelets/);
+    assert.match(link, /[?&]model=blood-cells#sample=\d+\.png&target=(%2B|-)Platelets/);
     const flipped = await page.locator('#labels .flipped').innerText();
     await page.goto('about:blank');
     await page.goto(link);
@@ -108,7 +120,7 @@ test('a model of the menu takes the place of the first, with its pictures, label
 
     // Back: the first model's words again.
     await choose(visit, 'Fashion-MNIST');
-    assert.equal(new URL(page.url()).search + new URL(page.url()).hash, '');
+    assert.deepEqual([model(page), new URL(page.url()).hash], [null, '']);
     assert.equal(await page.locator('#sample-grid button').count(), 64);
     assert.match(await text(visit, 'samples-credit'), /Fashion-MNIST.*MIT licence/);
     assert.ok(!(await shown(visit, 'labels')) && (await shown(visit, 'target')));
@@ -116,85 +128,8 @@ test('a model of the menu takes the place of the first, with its pictures, label
   });
 });
 
-test('the menu by keyboard: one stop, arrows move, Enter chooses, and nothing is loaded before', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
-    const { page } = visit;
-    await start(visit);
-    await quick(visit);
-    await page.evaluate(() => document.activeElement?.blur());
-    await page.locator('h1').click();
-    await page.keyboard.press('Tab');
-    const at = () => page.evaluate(() => document.activeElement?.title);
-    assert.equal(await at(), 'Fashion-MNIST');
-    await page.keyboard.press('End');
-    const last = await at();
-    assert.notEqual(last, 'Fashion-MNIST');
-    await idle(visit);
-    assert.equal(await used(visit), 'Fashion-MNIST', 'moving chooses nothing');
-    await page.keyboard.press('Enter');
-    await visit.until((name) => document.querySelector('#model-menu [aria-pressed=true]')?.title === name, { what: 'the last model', argument: last });
-    await idle(visit);
-    assert.equal(await at(), last, 'the keyboard keeps its place');
-    await page.keyboard.press('Tab');
-    assert.equal(await page.evaluate(() => document.activeElement?.id), 'open-model');
-    // Its name without the picture of a plus, which says nothing to who hears it.
-    const heard = await page.locator('#open-model').evaluate(({ labels }) =>
-      [...labels[0].children].filter((part) => part.ariaHidden !== 'true').map((part) => part.innerText.split('\n')[0]));
-    assert.deepEqual(heard, ['Open a model…']);
-  });
-});
-
-test('a download that fails, breaks off or is stopped leaves the model that was there', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', { expected: [/404|ERR_|could not be fetched|broke off|checkpoint/i] }, async (visit) => {
-    const { page } = visit;
-    await start(visit);
-    await quick(visit);
-    const before = await bars(visit);
-    const model = /\/models\/blood-cells\/model\.safetensors$/;
-    const unchanged = async () => {
-      assert.equal(await used(visit), 'Fashion-MNIST');
-      assert.equal(await page.locator('#model-menu [aria-busy=true]').count(), 0);
-      assert.equal(await page.locator('#sample-grid button').count(), 64);
-      assert.deepEqual(await bars(visit), before);
-      assert.equal(new URL(page.url()).search, '');
-      assert.match(await text(visit, 'status'), /Still using Fashion-MNIST, the model loaded before/);
-    };
-    visit.route(model, () => ({ status: 404, body: 'no' }));
-    await work(visit, () => card(visit, 'Blood cells').click());
-    assert.match(await text(visit, 'alert'), /blood-cells\/model\.safetensors could not be fetched: status 404/);
-    await unchanged();
-    visit.unroute(model);
-    // A page that a server sends in place of a file.
-    visit.route(model, () => ({ type: 'text/html', body: '<!doctype html><title>Lost</title>' }));
-    await work(visit, () => card(visit, 'Blood cells').click());
-    assert.match(await text(visit, 'alert'), /model\.safetensors is no model that Duet can read/);
-    await unchanged();
-    visit.unroute(model);
-    // Stopped by hand: no failure.
-    let answer = () => {};
-    visit.route(model, async () => {
-      await new Promise((done) => {
-        answer = () => done(undefined);
-      });
-      return { status: 404, body: 'too late' };
-    });
-    await card(visit, 'Blood cells').click();
-    await visit.until(() => !document.getElementById('load-cancel').hidden, { what: 'something to cancel' });
-    assert.equal(await card(visit, 'Blood cells').getAttribute('aria-busy'), 'true');
-    await page.locator('#load-cancel').click();
-    await idle(visit);
-    assert.equal(await text(visit, 'alert'), '');
-    await unchanged();
-    answer();
-    visit.unroute(model);
-    // And it works once the network does.
-    await choose(visit, 'Blood cells');
-    assert.equal((await bars(visit)).length, 3);
-  });
-});
-
 test('choosing stops what runs, and of two that are chosen the last is loaded', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     await more(page);
@@ -220,9 +155,89 @@ test('choosing stops what runs, and of two that are chosen the last is loaded', 
   });
 });
 
-test('a model dropped anywhere is used, appears in the menu and goes nowhere', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', { expected: [/checkpoint|BadCheckpoint/i] }, async (visit) => {
+test('a download that fails, breaks off or is stopped leaves the model that was there', { timeout: 2 * SLOW }, async () => {
+  await onPage(async (visit) => {
     const { page } = visit;
+    visit.expected.push(/404|ERR_|could not be fetched|broke off|checkpoint/i);
+    await start(visit);
+    await quick(visit);
+    const before = await bars(visit);
+    const weights = /\/models\/blood-cells\/model\.safetensors$/;
+    const unchanged = async () => {
+      assert.equal(await used(visit), 'Fashion-MNIST');
+      assert.equal(await page.locator('#model-menu [aria-busy=true]').count(), 0);
+      assert.equal(await page.locator('#sample-grid button').count(), 64);
+      assert.deepEqual(await bars(visit), before);
+      assert.equal(model(page), null);
+      assert.match(await text(visit, 'status'), /Still using Fashion-MNIST, the model loaded before/);
+    };
+    visit.route(weights, () => ({ status: 404, body: 'no' }));
+    await work(visit, () => card(visit, 'Blood cells').click());
+    assert.match(await text(visit, 'alert'), /blood-cells\/model\.safetensors could not be fetched: status 404/);
+    await unchanged();
+    visit.unroute(weights);
+    // A page that a server sends in place of a file.
+    visit.route(weights, () => ({ type: 'text/html', body: '<!doctype html><title>Lost</title>' }));
+    await work(visit, () => card(visit, 'Blood cells').click());
+    assert.match(await text(visit, 'alert'), /model\.safetensors is no model that Duet can read/);
+    await unchanged();
+    visit.unroute(weights);
+    // Stopped by hand: no failure.
+    let answer = () => {};
+    visit.route(weights, async () => {
+      await new Promise((done) => {
+        answer = () => done(undefined);
+      });
+      return { status: 404, body: 'too late' };
+    });
+    await card(visit, 'Blood cells').click();
+    await visit.until(() => !document.getElementById('load-cancel').hidden, { what: 'something to cancel' });
+    assert.equal(await card(visit, 'Blood cells').getAttribute('aria-busy'), 'true');
+    await page.locator('#load-cancel').click();
+    await idle(visit);
+    assert.equal(await text(visit, 'alert'), '');
+    await unchanged();
+    answer();
+    visit.unroute(weights);
+    // And it works once the network does.
+    await choose(visit, 'Blood cells');
+    assert.equal((await bars(visit)).length, 3);
+  });
+});
+
+test('the menu by keyboard: one stop, arrows move, Enter chooses, and nothing is loaded before', { timeout: SLOW }, async () => {
+  await onPage(async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    await quick(visit);
+    const first = await used(visit);
+    await page.evaluate(() => document.activeElement?.blur());
+    await page.locator('h1').click();
+    await page.keyboard.press('Tab');
+    const at = () => page.evaluate(() => document.activeElement?.title);
+    assert.equal(await at(), first);
+    await page.keyboard.press('Home');
+    const other = await at();
+    assert.notEqual(other, first);
+    await idle(visit);
+    assert.equal(await used(visit), first, 'moving chooses nothing');
+    await page.keyboard.press('Enter');
+    await visit.until((name) => document.querySelector('#model-menu [aria-pressed=true]')?.title === name, { what: 'the other model', argument: other });
+    await idle(visit);
+    assert.equal(await at(), other, 'the keyboard keeps its place');
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement?.id), 'open-model');
+    // Its name without the picture of a plus, which says nothing to who hears it.
+    const heard = await page.locator('#open-model').evaluate(({ labels }) =>
+      [...labels[0].children].filter((part) => part.ariaHidden !== 'true').map((part) => part.innerText.split('\n')[0]));
+    assert.deepEqual(heard, ['Open a model…']);
+  });
+});
+
+test('a model dropped anywhere is used, appears in the menu and goes nowhere', { timeout: 2 * SLOW }, async () => {
+  await onPage(async (visit) => {
+    const { page } = visit;
+    visit.expected.push(/checkpoint|BadCheckpoint/i);
     await start(visit);
     await quick(visit);
     /** @type {string[]} */
@@ -243,7 +258,7 @@ test('a model dropped anywhere is used, appears in the menu and goes nowhere', {
     assert.deepEqual(await names(), [...before, 'mine', 'other']);
     assert.deepEqual((await bars(visit)).map((bar) => bar.split(/\s/)[0]), ['RBC', 'WBC', 'Platelets']);
     assert.match(await text(visit, 'models'), /stay on this machine: nothing is uploaded/);
-    assert.equal(new URL(page.url()).search, '', 'no address leads to a file of the visitor');
+    assert.equal(model(page), null, 'no address leads to a file of the visitor');
 
     // Any file dropped on the menu is to be a model, and what it is instead is said.
     const wrong = { 'weights.pt': Buffer.from('PK\x03\x04 and more that is no model at all'), 'cut.safetensors': bytes.subarray(0, bytes.length >> 1) };
@@ -274,11 +289,11 @@ test('a model dropped anywhere is used, appears in the menu and goes nowhere', {
 });
 
 test('without its list the page takes a model of one\u2019s own', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', { expected: [/404|models\.json/] }, async (visit) => {
+  await pages.visit(UNASKED, { expected: [/404|models\.json/] }, async (visit) => {
     const { page } = visit;
     visit.route(/\/models\.json$/, () => ({ status: 404, body: 'no' }));
     await page.goto('about:blank');
-    await page.goto(`${visit.url}/demo/`);
+    await page.goto(visit.url + UNASKED);
     await visit.ready();
     await idle(visit);
     assert.match(await text(visit, 'alert'), /list of models could not be fetched: models\.json: status 404/);

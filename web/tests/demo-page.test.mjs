@@ -7,8 +7,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SLOW, site } from './browser.mjs';
 import { demo } from './paths.mjs';
+import { UNASKED } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
+/** Nothing here changes what the page knows. */
+const onPage = pages.kept(UNASKED);
 const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 900 } };
 const TABS = ['explain', 'generate', 'train', 'measure'];
 
@@ -16,7 +19,7 @@ const TABS = ['explain', 'generate', 'train', 'measure'];
 const focused = ({ page }) => page.evaluate(() => document.activeElement?.id ?? '');
 
 test('tabs by keyboard alone', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await visit.ready();
     // From the top of the page to the tabs.
@@ -71,7 +74,7 @@ test('tabs by keyboard alone', { timeout: SLOW }, async () => {
 });
 
 test('every control has a name, every id is there once', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     await visit.ready();
     const { nameless, twice, missing } = await visit.page.evaluate((contract) => {
       const named = (element) =>
@@ -92,12 +95,13 @@ test('every control has a name, every id is there once', { timeout: SLOW }, asyn
 });
 
 test('pictures of the page in both sizes and colour schemes', { timeout: SLOW }, async () => {
-  for (const [size, viewport] of Object.entries(SIZES)) {
-    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
-      await pages.visit('/demo/', { context: { viewport, colorScheme } }, async (visit) => {
-        const { page } = visit;
-        await visit.ready();
-        await visit.until(() => document.querySelectorAll('#probabilities [data-label]').length > 0);
+  await onPage(async (visit) => {
+    const { page } = visit;
+    await visit.until(() => document.querySelectorAll('#probabilities [data-label]').length > 0);
+    for (const [size, viewport] of Object.entries(SIZES)) {
+      await page.setViewportSize(viewport);
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
         for (const tab of TABS) {
           await page.locator(`#tab-${tab}`).click();
           const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
@@ -119,9 +123,9 @@ test('pictures of the page in both sizes and colour schemes', { timeout: SLOW },
           return drawn(body.color)[1] > back[1];
         });
         assert.equal(light, colorScheme === 'dark', 'the colour scheme');
-      });
+      }
     }
-  }
+  });
 });
 
 test('without WebGPU the page says what is needed', { timeout: SLOW }, async () => {

@@ -11,7 +11,10 @@ import { demo, fixture } from './paths.mjs';
 import { png } from './png.mjs';
 import { bars, dropFiles, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
-const pages = site(() => ({ '/demo/': demo() }));
+// Where any model does, a tiny one is quicker.
+const pages = site(() => ({ '/demo/': demo(), '/demo/tiny.safetensors': fixture('tiny.safetensors') }));
+/** One visit: each test goes on where the one before it ended. */
+const onPage = pages.kept('/demo/?thread=main', { share: true });
 
 /** A file to choose. @param {string} name @param {Buffer} buffer @param {string} [mimeType] */
 const file = (name, buffer, mimeType = 'image/png') => ({ name, mimeType, buffer });
@@ -21,8 +24,47 @@ const model = (name) => file(name, readFileSync(fixture(name)), 'application/oct
 /** Opens another model. @param {import('./browser.mjs').Visit} visit @param {string} name */
 const open = (visit, name) => openModel(visit, model(name));
 
+test('a picture unlike the training data is said to be so', { timeout: SLOW }, async () => {
+  await onPage(async (visit) => {
+    const { page } = visit;
+    await start(visit);
+    assert.equal(await text(visit, 'likeness'), '', 'nothing of a sample');
+    assert.equal(await page.locator('#likeness').getAttribute('role'), 'status');
+    const onWhite = png(28, 28, (x, y) => (x > 9 && x < 18 && y > 4 ? 30 : 250));
+    await work(visit, () => page.locator('#upload').setInputFiles(file('white.png', onWhite)));
+    assert.match(await text(visit, 'likeness'), /^This image is unlike those that the model was trained on .*The image’s ground is light.*a dark one: try “Invert”/);
+    await visit.screenshot('demo-opposite-ground');
+    await work(visit, () => page.locator('#invert').click());
+    assert.doesNotMatch(await text(visit, 'likeness'), /Invert/);
+  });
+});
+
+/** The worker's answer is given one. */
+test('a percentile is put into words and never rounded up', { timeout: SLOW }, async () => {
+  await pages.visit('/demo/?model=tiny.safetensors#method=paper', {}, async (visit) => {
+    const { page } = visit;
+    await page.addInitScript(() => {
+      const { addEventListener } = Worker.prototype;
+      Worker.prototype.addEventListener = function heard(type, listener, ...more) {
+        const told = (event) => {
+          const answers = event.data?.result;
+          if (Array.isArray(answers) && answers[0]?.probabilities) {
+            answers[0].typicality = { percentile: 99.96, unlike: true };
+          }
+          listener.call(this, event);
+        };
+        addEventListener.call(this, type, type === 'message' ? told : listener, ...more);
+      };
+    });
+    await page.reload();
+    await start(visit);
+    assert.match(await text(visit, 'likeness'), /unlike those that the model was trained on \(beyond 99\.9.% of them\)/);
+    await visit.screenshot('demo-unlike');
+  });
+});
+
 test('files that are no pictures, or too many, are named', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     const photo = readFileSync(fixture('large.jpg'));
@@ -52,66 +94,12 @@ test('files that are no pictures, or too many, are named', { timeout: SLOW }, as
       document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
     });
     assert.match(await text(visit, 'alert'), /address was dropped/);
-  });
-});
-
-test('what the canvas shows is what the model gets', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
-    const { page } = visit;
-    await start(visit);
-    const level = (x, y) => (9 * x + 4 * y) % 256;
-    await work(visit, () => page.locator('#upload').setInputFiles(file('exact.png', png(28, 28, level))));
-    const drawn = (await pixels(visit, 'draw')).filter((_, i) => i % 4 === 0);
-    assert.deepEqual(drawn, Array.from({ length: 784 }, (_, i) => level(i % 28, Math.floor(i / 28))));
-    await work(visit, () => page.locator('#invert').click());
-    const inverted = (await pixels(visit, 'draw')).filter((_, i) => i % 4 === 0);
-    assert.deepEqual(inverted, drawn.map((v) => 255 - v));
-    // Another model's size: the picture itself is prepared anew, inverted as it was.
-    await open(visit, 'tiny.safetensors');
-    assert.equal((await pixels(visit, 'draw')).length, 4 * 64);
-    const [seen] = await bars(visit);
-    assert.match(seen, /dark/);
-  });
-});
-
-test('a picture unlike the training data is said to be so', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
-    const { page } = visit;
-    await start(visit);
-    assert.equal(await text(visit, 'likeness'), '', 'nothing of a sample');
-    assert.equal(await page.locator('#likeness').getAttribute('role'), 'status');
-    const onWhite = png(28, 28, (x, y) => (x > 9 && x < 18 && y > 4 ? 30 : 250));
-    await work(visit, () => page.locator('#upload').setInputFiles(file('white.png', onWhite)));
-    assert.match(await text(visit, 'likeness'), /^This image is unlike those that the model was trained on .*The image’s ground is light.*a dark one: try “Invert”/);
-    await visit.screenshot('demo-opposite-ground');
-    await work(visit, () => page.locator('#invert').click());
-    assert.doesNotMatch(await text(visit, 'likeness'), /Invert/);
-  });
-  // How a percentile is put into words: the worker's answer is given one, and never rounded up.
-  await pages.visit('/demo/', {}, async (visit) => {
-    const { page } = visit;
-    await page.addInitScript(() => {
-      const { addEventListener } = Worker.prototype;
-      Worker.prototype.addEventListener = function heard(type, listener, ...more) {
-        const told = (event) => {
-          const answers = event.data?.result;
-          if (Array.isArray(answers) && answers[0]?.probabilities) {
-            answers[0].typicality = { percentile: 99.96, unlike: true };
-          }
-          listener.call(this, event);
-        };
-        addEventListener.call(this, type, type === 'message' ? told : listener, ...more);
-      };
-    });
-    await page.reload();
-    await start(visit);
-    assert.match(await text(visit, 'likeness'), /unlike those that the model was trained on \(beyond 99\.9.% of them\)/);
-    await visit.screenshot('demo-unlike');
+    await page.locator('#alert button').click();
   });
 });
 
 test('results say that their model has changed, and a new model offers no old one', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     await more(page);
@@ -146,19 +134,44 @@ test('results say that their model has changed, and a new model offers no old on
     assert.equal(await page.locator('#generate-class').inputValue(), 'all', 'class 3 of another model was not chosen');
     await page.locator('#tab-train').click();
     assert.equal(await shown(visit, 'train-export'), false);
-    assert.match(await text(visit, 'train-count'), /^2.images; all without a class.*; this model has no class \w+/);
+    assert.match(await text(visit, 'train-count'), /^4.images; all without a class.*; this model has no class \w+/);
     await visit.screenshot('demo-other-model');
   });
 });
 
-test('answers that are no numbers are not shown, and a failed training says what became of the model', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', { expected: [/not.finite/i] }, async (visit) => {
+test('what the canvas shows is what the model gets', { timeout: SLOW }, async () => {
+  await onPage(async (visit) => {
     const { page } = visit;
+    await start(visit);
+    await page.locator('#tab-explain').click();
+    const side = Math.sqrt((await pixels(visit, 'draw')).length / 4);
+    const level = (x, y) => (29 * x + 4 * y) % 256;
+    await work(visit, () => page.locator('#upload').setInputFiles(file('exact.png', png(side, side, level))));
+    const drawn = (await pixels(visit, 'draw')).filter((_, i) => i % 4 === 0);
+    assert.deepEqual(drawn, Array.from({ length: side ** 2 }, (_, i) => level(i % side, Math.floor(i / side))));
+    await work(visit, () => page.locator('#invert').click());
+    const inverted = (await pixels(visit, 'draw')).filter((_, i) => i % 4 === 0);
+    assert.deepEqual(inverted, drawn.map((v) => 255 - v));
+    // Another model's size: the picture itself is prepared anew, inverted as it was.
+    await open(visit, 'tiny-grey-classes.safetensors');
+    assert.notEqual(side, 7);
+    assert.equal((await pixels(visit, 'draw')).length, 4 * 49);
+    const [seen] = await bars(visit);
+    assert.match(seen, /RBC/);
+  });
+});
+
+test('answers that are no numbers are not shown, and a failed training says what became of the model', { timeout: SLOW }, async () => {
+  await onPage(async (visit) => {
+    const { page } = visit;
+    visit.expected.push(/not.finite/i);
     await start(visit);
     await open(visit, 'broken.safetensors');
     assert.match(await text(visit, 'alert'), /left the range of numbers/);
     assert.deepEqual(await bars(visit), [], 'no probabilities of another image or model');
     await page.locator('#tab-train').click();
+    const before = page.locator('#train-list .remove');
+    while ((await before.count()) > 0) await before.first().click();
     await page.locator('#train-add-drawing').click();
     await page.locator('#train-list select').selectOption({ label: 'grey' });
     assert.match(await text(visit, 'train-count'), /^1.image\.$/);

@@ -5,14 +5,24 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { clean } from './axe.mjs';
 import { SLOW, site } from './browser.mjs';
-import { demo } from './paths.mjs';
+import { demo, fixture } from './paths.mjs';
 import { png } from './png.mjs';
-import { bars, idle, more, pixels, shown, start, text, work } from './visitor.mjs';
+import { bars, idle, more, openModel, pixels, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
+/** One visit: each test goes on where the one before it ended. */
+const onPage = pages.kept('/demo/');
 
 /** @typedef {import('./browser.mjs').Visit} Visit */
+
+/** What axe-core finds of a tab that has been used, and the window as it was. @param {Visit} visit @param {string} tab */
+async function accessible(visit, tab) {
+  await clean(visit, tab);
+  await visit.page.emulateMedia({ colorScheme: 'light' });
+  await visit.page.setViewportSize({ width: 1280, height: 720 });
+}
 
 /** @param {Visit} visit @param {string} steps @param {string} noise */
 async function settings({ page }, steps, noise) {
@@ -22,7 +32,7 @@ async function settings({ page }, steps, noise) {
 }
 
 test('explaining', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page, context } = visit;
     await start(visit);
     const samples = page.locator('#sample-grid button');
@@ -85,6 +95,10 @@ test('explaining', { timeout: 2 * SLOW }, async () => {
     assert.ok(bytes.subarray(1, 4).toString() === 'PNG' && bytes.readUInt32BE(16) > 4 * 168, 'a picture of four tiles');
     assert.ok(await page.locator('#curve svg, #curve canvas').first().isVisible(), 'the curve is drawn');
     await visit.screenshot('demo-explained');
+    await page.locator('#about summary').click();
+    await page.locator('#keep').check();
+    await accessible(visit, 'explain');
+    await page.locator('#keep').uncheck();
 
     // Cancelled on the way: the page says so and keeps the result.
     await settings(visit, '100', '0.6');
@@ -110,7 +124,7 @@ test('explaining', { timeout: 2 * SLOW }, async () => {
 });
 
 test('uploading and drawing', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     const before = await bars(visit);
@@ -139,32 +153,12 @@ test('uploading and drawing', { timeout: SLOW }, async () => {
     assert.notEqual(await text(visit, 'alert'), '', 'a file that is no picture is refused in words');
     // The page writes what it refused to the console, too.
     visit.expected.push(/no picture|decode|InvalidStateError|could not|cannot/i);
-  });
-});
-
-test('a file that is no model', { timeout: SLOW }, async () => {
-  await pages.visit('/demo/', { expected: [/BadCheckpoint|checkpoint/i] }, async (visit) => {
-    const { page } = visit;
-    await start(visit);
-    const file = { name: 'bad.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.alloc(100, 7) };
-    await work(visit, () => page.locator('#open-model').setInputFiles(file));
-    assert.match(await text(visit, 'alert'), /bad\.safetensors/);
-    await visit.ready();
-    // The model before it still works.
-    await work(visit, () => page.locator('#sample-grid button').first().click());
-    assert.ok((await bars(visit)).length >= 2);
-    const model = new URL(`${visit.url}/demo/model.safetensors`);
-    const good = { ...file, name: 'good.safetensors', buffer: Buffer.from(await (await fetch(model)).arrayBuffer()) };
-    await page.locator('#open-model').setInputFiles(good);
-    await page.waitForTimeout(100);
-    await visit.ready();
-    await idle(visit);
-    assert.equal(await text(visit, 'alert'), '', 'the alert goes when something else starts');
+    await page.locator('#alert button').click();
   });
 });
 
 test('generating', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     await page.locator('#tab-generate').click();
@@ -175,6 +169,7 @@ test('generating', { timeout: 2 * SLOW }, async () => {
     const canvases = page.locator('#generate-grid canvas');
     assert.equal(await canvases.count(), 2);
     await visit.screenshot('demo-generated');
+    await accessible(visit, 'generate');
     await page.locator('#generate-steps').selectOption('100');
     await page.locator('#generate').click();
     await visit.until(() => document.documentElement.dataset.busy === 'true', { what: 'generating' });
@@ -186,7 +181,7 @@ test('generating', { timeout: 2 * SLOW }, async () => {
 });
 
 test('training', { timeout: 2 * SLOW }, async () => {
-  await pages.visit('/demo/', {}, async (visit) => {
+  await onPage(async (visit) => {
     const { page } = visit;
     await start(visit);
     const before = await bars(visit);
@@ -200,6 +195,7 @@ test('training', { timeout: 2 * SLOW }, async () => {
     assert.ok(await shown(visit, 'train-loss'), 'the loss is shown');
     assert.match(await text(visit, 'train-loss'), /\d/);
     await visit.screenshot('demo-trained');
+    await accessible(visit, 'train');
     const download = await page.download(() => page.locator('#train-export').click());
     assert.match(download.name, /\.safetensors$/);
     const file = readFileSync(download.path);
@@ -213,5 +209,23 @@ test('training', { timeout: 2 * SLOW }, async () => {
     await work(visit, () => page.locator('#train-cancel').click());
     assert.match(await text(visit, 'status'), /cancel/i);
     assert.equal(await text(visit, 'alert'), '');
+  });
+});
+
+test('a file that is no model', { timeout: SLOW }, async () => {
+  await onPage(async (visit) => {
+    const { page } = visit;
+    visit.expected.push(/BadCheckpoint|checkpoint/i);
+    await start(visit);
+    await page.locator('#tab-explain').click();
+    const file = { name: 'bad.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.alloc(100, 7) };
+    await work(visit, () => page.locator('#open-model').setInputFiles(file));
+    assert.match(await text(visit, 'alert'), /bad\.safetensors/);
+    await visit.ready();
+    // The model before it still works.
+    await work(visit, () => page.locator('#sample-grid button').first().click());
+    assert.ok((await bars(visit)).length >= 2);
+    await openModel(visit, { ...file, name: 'good.safetensors', buffer: readFileSync(fixture('tiny.safetensors')) });
+    assert.equal(await text(visit, 'alert'), '', 'the alert goes when something else starts');
   });
 });

@@ -229,14 +229,20 @@ test('what a page complains of is held against it', { timeout: SLOW }, async () 
     'an error of a worker': () => globalThis.worker.postMessage('throw'),
     'console.error of a worker': () => globalThis.worker.postMessage('complain'),
   };
-  for (const [what, body] of Object.entries(bad)) {
-    const visited = pages.visit('/', {}, async (visit) => {
-      await visit.ready();
+  await pages.visit('/', {}, async (visit) => {
+    await visit.ready();
+    for (const [what, body] of Object.entries(bad)) {
       await visit.page.evaluate(body);
       await visit.page.waitForTimeout(300);
-    });
-    await assert.rejects(visited, /said so/, what);
-  }
+      assert.throws(() => visit.check(), /said so/, what);
+    }
+  });
+  const visited = pages.visit('/', {}, async (visit) => {
+    await visit.ready();
+    await visit.page.evaluate(bad['console.error']);
+    await visit.page.waitForTimeout(300);
+  });
+  await assert.rejects(visited, /said so/, 'a visit looks by itself');
   await pages.visit('/', { expected: [/said so/] }, async (visit) => {
     await visit.ready();
     await visit.page.evaluate(bad['console.error']);

@@ -63,7 +63,7 @@ test('on its page, by keyboard alone', { timeout: 2 * SLOW }, async () => {
   });
 });
 
-const { run } = libraryPage();
+const { run } = libraryPage({ share: true });
 
 test('events, errors and what is left when it goes', { timeout: 2 * SLOW }, async () => {
   const got = await run(async () => {

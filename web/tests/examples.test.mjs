@@ -8,7 +8,7 @@ import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } fro
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { SLOW, site, whole } from './browser.mjs';
+import { SLOW, site, unlessWhole } from './browser.mjs';
 import { EXAMPLES, fixture } from './paths.mjs';
 import { program, serving, workplace } from './workplace.mjs';
 
@@ -17,8 +17,7 @@ const project = workplace();
 let folder;
 after(async () => (await project.catch(() => undefined))?.remove());
 
-/** What is said of a test that `make test` leaves to `make slow-test`: one bundler stands for all there. */
-const skip = whole ? false : 'make slow-test';
+const skip = unlessWhole('one bundler stands for all');
 
 /** Where each page lies, of which bundle, and what builds it: the script of `package.json`. Two explain, the others classify. */
 const PAGES = {
@@ -52,7 +51,7 @@ function sizes(bundle) {
 }
 
 for (const [name, { at, bundle, build, pictures }] of Object.entries(PAGES)) {
-  test(`${name}: a page ${pictures === 2 ? 'explains' : 'makes and classifies'} an image in a worker`, { timeout: SLOW, skip: ['page', 'esbuild'].includes(name) ? false : skip }, async () => {
+  test(`${name}: a page ${pictures === 2 ? 'explains' : 'makes and classifies'} an image in a worker`, { timeout: SLOW, skip: name === 'esbuild' ? false : skip }, async () => {
     ({ folder } = await project);
     const { scripts } = JSON.parse(readFileSync(path.join(EXAMPLES, 'package.json'), 'utf8'));
     const started = Date.now();

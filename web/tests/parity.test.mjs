@@ -9,7 +9,7 @@ import { SLOW, assertResponsive, libraryPage } from './browser.mjs';
 import { assertParity } from './parity.mjs';
 import { fixture } from './paths.mjs';
 
-const { run } = libraryPage();
+const { run } = libraryPage({ share: true });
 fixture('parity.safetensors');
 const stored = JSON.parse(readFileSync(fixture('parity.json'), 'utf8'));
 

@@ -10,7 +10,7 @@ import { SLOW, libraryPage } from './browser.mjs';
 import { FIXTURES, fixture } from './paths.mjs';
 import { png } from './png.mjs';
 
-const { run } = libraryPage();
+const { run } = libraryPage({ share: true });
 
 /** One grey level: browsers decode JPEG and multiply opacity in with roundings of their own. */
 const LEVELS = 1;

@@ -6,6 +6,9 @@ import assert from 'node:assert/strict';
 
 /** @typedef {import('./browser.mjs').Visit} Visit */
 
+/** The page as it is where nobody explains by the local method: what that shares between questions is not made ahead, nor its pipelines. */
+export const UNASKED = '/demo/#method=paper';
+
 /** Whether an element is there to be seen. @param {Visit} visit @param {string} id */
 export const shown = ({ page }, id) => page.locator(`#${id}`).isVisible();
 /** @param {Visit} visit @param {string} id */

@@ -423,7 +423,7 @@ impl Engine {
         };
         Ok(serde_json::json!({
             "batch": batch,
-            "weights": model.params.chunk_bytes().iter().sum::<u64>() + model.params.running_bytes(),
+            "weights": model.params.bytes() + model.params.running_bytes(),
             "classify": row(duet::infer::classify_plan(model, batch, WeightSet::Raw)?),
             "step": row(duet::sampling::step_plan(model, &step, WeightSet::Raw)?),
             "explain": row(local_step_plan(model, local, batch, rows, WeightSet::Raw)?),

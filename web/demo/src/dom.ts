@@ -39,6 +39,16 @@ export function showRange(id: string, text: (value: number) => string): () => vo
   return update;
 }
 
+/** Takes what is chosen by a file input. */
+export function onFiles(input: HTMLInputElement, take: (files: File[]) => void): void {
+  input.addEventListener('change', () => {
+    const files = [...(input.files ?? [])];
+    // Choosing the same again must be a change again.
+    input.value = '';
+    if (files.length > 0) take(files);
+  });
+}
+
 /** Hands a file to the browser's downloads. */
 export function download(blob: Blob, name: string): void {
   const address = URL.createObjectURL(blob);

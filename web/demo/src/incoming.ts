@@ -1,6 +1,7 @@
 /** Files coming in: pictures by choosing, dropping and pasting, models and whole folders by choosing and dropping. */
 
 import { DuetError } from 'duet-diffusion';
+import { onFiles } from './dom';
 import { plural } from './format';
 import { alertWith, clearAlert, report, say } from './notice';
 import { readSource } from './picture';
@@ -63,17 +64,13 @@ export function takePictures(
     if (words.length > 0) alertWith(words.join(' '));
   }
 
-  const takeFiles = (list: FileList | undefined | null): boolean => {
+  const takeFiles = (list: Iterable<File> | undefined | null): boolean => {
     const files = [...(list ?? [])];
     if (files.length > 0) whileBusy(() => read(files)).catch(report);
     return files.length > 0;
   };
 
-  input.addEventListener('change', () => {
-    takeFiles(input.files);
-    // Choosing the same file again must be a change again.
-    input.value = '';
-  });
+  onFiles(input, takeFiles);
 
   markDrags(zone);
   zone.addEventListener('drop', (event) => {
@@ -99,12 +96,7 @@ function isModel({ name }: File): boolean {
 
 /** Takes model files by a file input and dropped anywhere on the page; on the zone any file is to be one. */
 export function takeModels(input: HTMLInputElement, zone: HTMLElement, take: (files: File[]) => void): void {
-  input.addEventListener('change', () => {
-    const files = [...(input.files ?? [])];
-    // Choosing the same file again must be a change again.
-    input.value = '';
-    if (files.length > 0) take(files);
-  });
+  onFiles(input, take);
   markDrags(zone);
   window.addEventListener('drop', (event) => {
     const here = event.target instanceof Node && zone.contains(event.target);
@@ -146,11 +138,9 @@ export function takeFolders(inputs: HTMLInputElement[], zone: HTMLElement, take:
   const taken = (files: Placed[]): Promise<void> => take(inOrder(files));
 
   for (const input of inputs) {
-    input.addEventListener('change', () => {
-      const files = [...(input.files ?? [])].map((file) => ({ file, folders: file.webkitRelativePath.split('/').slice(0, -1) }));
-      // Choosing the same again must be a change again.
-      input.value = '';
-      if (files.length > 0) whileBusy(() => taken(files)).catch(report);
+    onFiles(input, (files) => {
+      const placed = files.map((file) => ({ file, folders: file.webkitRelativePath.split('/').slice(0, -1) }));
+      whileBusy(() => taken(placed)).catch(report);
     });
   }
   markDrags(zone);

@@ -48,7 +48,8 @@ const FIREFOX = {
  * @property {RegExp[]} lost what it says of a device that a test destroys while the page works with it
  * @property {RegExp} platform of reports
  * @property {number} rounding levels by which a transparent picture that went through a canvas may differ, once resized
- * @property {string[]} [short] beginnings of the files that are run where nothing is asked for; all, where there is no list
+ * @property {string[]} [short] beginnings of the files that are run where nothing is asked for; all but what is `left`, where there is no list
+ * @property {Record<string, string>} left beginnings of the files that are left to `make slow-test`, and why
  * @property {{ subgroups?: string, heap?: string, drag?: string }} lacks what is not there, and why
  */
 
@@ -65,6 +66,16 @@ export const ENGINES = {
     lost: [],
     platform: /Chrom/,
     rounding: 1,
+    left: {
+      'api-check': 'demo-check begins, stops and breaks checks, too, and each compiles a training step anew',
+      'api-long': 'sixty calls in a row, and as many more',
+      'api-recipe': 'a training is compiled by each page, and by the command; demo-new trains by a recipe, keeps and goes on',
+      'demo-explain': 'chains for every class and for several answers take long; the walk of `demo` explains',
+      'demo-models': 'six models compile one after the other; the walk of `demo` opens one',
+      'demo-offline': 'the page is opened five times, and each time compiles its pipelines anew',
+      outside: 'Node and Deno compile anew for each of six devices',
+      readme: 'a page like the one of examples',
+    },
     lacks: {},
   },
   firefox: {
@@ -81,7 +92,8 @@ export const ENGINES = {
     // pictures of the test one comes to two levels here.
     rounding: 2,
     // What an engine can get wrong; the rest is the page's own logic, and `make slow-test` runs it here, too.
-    short: ['driver', 'golden', 'parity', 'shaders', 'api.', 'api-device', 'api-failures', 'demo.'],
+    short: ['driver', 'golden', 'parity', 'shaders', 'api.', 'demo.'],
+    left: {},
     lacks: {
       subgroups: 'Firefox has no WebGPU subgroups',
       heap: 'Firefox does not tell a page how large its heap is',
@@ -102,6 +114,12 @@ export function program({ title, variable, package: debian, places }) {
     throw new Error(`no ${title} found: install Debian's package \`${debian}\`, or set $${variable} to its path`);
   }
   return found;
+}
+
+/** Whether a file is run where nothing is asked for. @param {Engine} engine @param {string} file */
+export function usual({ short, left }, file) {
+  const begins = (/** @type {string[]} */ names) => names.some((name) => file.startsWith(name));
+  return (short === undefined || begins(short)) && !begins(Object.keys(left));
 }
 
 /** @param {string} name */

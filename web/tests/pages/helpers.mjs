@@ -92,12 +92,21 @@ export async function timerGaps(body) {
   return { longest: sorted.at(-1), usual: sorted[at], ticks: sorted.length, total, answer };
 }
 
-/** Keeps every device that anyone opens from now on. @returns {GPUDevice[]} */
+/** The browser's own way to a device, whatever a page puts in its place. */
+const ownDevice = globalThis.GPUAdapter?.prototype.requestDevice;
+
+/**
+ * Keeps every device that anyone opens until `stop`: each is opened anew, where models share one, too.
+ * @returns {GPUDevice[] & { stop: () => void }}
+ */
 export function watchDevices() {
-  const devices = [];
-  const original = GPUAdapter.prototype.requestDevice;
+  const before = GPUAdapter.prototype.requestDevice;
+  const stop = () => {
+    GPUAdapter.prototype.requestDevice = before;
+  };
+  const devices = Object.assign([], { stop });
   GPUAdapter.prototype.requestDevice = async function requestDevice(...words) {
-    const device = await original.apply(this, words);
+    const device = await ownDevice.apply(this, words);
     devices.push(device);
     return device;
   };

@@ -1,7 +1,7 @@
 /** The trainings that are kept in this browser. */
 
 import { type KeptTraining, type Recipe, trainings, type TrainingState } from 'duet-diffusion';
-import { byId, download, make } from '../dom';
+import { byId, download, make, onFiles } from '../dom';
 import { bytes } from '../format';
 import { clearAlert, report, say } from '../notice';
 
@@ -159,10 +159,7 @@ async function add(file: File): Promise<void> {
 export function startKept(given: Uses): void {
   uses = given;
   const input = byId<HTMLInputElement>('kept-open');
-  input.addEventListener('change', () => {
-    const file = input.files?.[0];
-    // Choosing the same file again must be a change again.
-    input.value = '';
+  onFiles(input, ([file]) => {
     if (file) add(file).catch((error: unknown) => report(error, file.name));
   });
   void showKept();

@@ -1,7 +1,7 @@
 /** Recipes from files and to files: those that the command `duet train` reads, too. */
 
 import { readRecipe, type Recipe } from 'duet-diffusion';
-import { byId, download, make } from '../dom';
+import { byId, download, make, onFiles } from '../dom';
 import { plural } from '../format';
 import { clearAlert, report, say } from '../notice';
 import { chosenImages } from './classes';
@@ -26,10 +26,7 @@ async function open(file: File): Promise<void> {
 /** Wires the buttons; `name` gives the training's. */
 export function startRecipeFile(name: () => string): void {
   const input = byId<HTMLInputElement>('new-recipe-open');
-  input.addEventListener('change', () => {
-    const file = input.files?.[0];
-    // Choosing the same file again must be a change again.
-    input.value = '';
+  onFiles(input, ([file]) => {
     if (file) open(file).catch(report);
   });
   byId('new-recipe-download').addEventListener('click', () => {
