@@ -1,10 +1,9 @@
 //! The few large buffers that hold what many gathered sums read ([`super::gather`]).
 
+use super::memory::ALIGNMENT;
 use crate::gpu::{BufferId, Slice};
 use std::collections::HashMap;
 
-/// Offsets are multiples of this (WebGPU's `minStorageBufferOffsetAlignment`).
-const ALIGNMENT: u64 = 256;
 /// Bytes from which on an arena counts as full: on a GPU, where a launch costs more than memory does, and elsewhere.
 const ARENA_BYTES: [u64; 2] = [32 << 20, 2 << 20];
 

@@ -212,6 +212,11 @@ impl ParamLayout {
         &self.chunks
     }
 
+    /// Bytes of all trainable parameters.
+    pub fn bytes(&self) -> u64 {
+        self.chunks.iter().sum()
+    }
+
     /// Bytes of the running statistics.
     pub fn running_bytes(&self) -> u64 {
         self.running.max(ALIGNMENT)

@@ -115,7 +115,7 @@ pub fn backward_plan_of(model: &JointModel, spec: &TrainSpec, terms: &[Box<dyn T
     let mut graph = backward(model, spec, terms)?;
     if spec.micro_batches > 1 {
         // Ranks may share them, and exchange gradients while others are computed.
-        graph = graph.hand_out_early(model.params.chunk_bytes().iter().sum::<u64>().div_ceil(PARTS));
+        graph = graph.hand_out_early(model.params.bytes().div_ceil(PARTS));
     }
     graph.spare_activations(spec.activations).store_as(spec.precision).compile()
 }

@@ -278,7 +278,7 @@ fn what_is_exchanged_is_measured_and_begins_before_the_backward_pass_ends() {
                 pollster::block_on(trainer.train_among(ranks.clone())).unwrap();
                 ranks.traffic();
                 trainer.train_step(&batch(0, 12), 2e-3).unwrap();
-                let bytes: u64 = trainer.weights().model().params.chunk_bytes().iter().sum();
+                let bytes = trainer.weights().model().params.bytes();
                 (ranks.traffic(), bytes)
             })
         };

@@ -23,22 +23,13 @@ const USAGE: u8 = 2;
 /// Exit code of an audit that found a shortcut, so that a script can refuse the model.
 const FOUND: u8 = 3;
 
-/// Tells an error on stderr: as text, or with `--json` as one object.
-fn tell(error: &str, json: bool) {
-    if json {
-        output::message(format_args!("{}", serde_json::json!({ "error": error })));
-    } else {
-        output::message(format_args!("duet: {error}"));
-    }
-}
-
 /// Prints help, a version or what is wrong with the command line.
 fn explain(parsed: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == "--json");
     if parsed.use_stderr() {
         if json {
             let text = parsed.render().to_string();
-            tell(text.trim_start_matches("error: ").trim_end(), true);
+            output::error(text.trim_start_matches("error: ").trim_end(), true);
         } else {
             // Where this fails there is nobody to tell.
             let _ = parsed.print();
@@ -52,7 +43,7 @@ fn explain(parsed: &clap::Error) -> ExitCode {
     }
     match parsed.print() {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            tell(&format!("cannot write to standard output: {error}"), false);
+            output::error(&format!("cannot write to standard output: {error}"), false);
             ExitCode::FAILURE
         }
         _ => ended(false),
@@ -64,7 +55,7 @@ fn ended(json: bool) -> ExitCode {
     match output::finish() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error, json);
+            output::error(&error, json);
             ExitCode::FAILURE
         }
     }
@@ -88,18 +79,18 @@ fn log(verbose: bool) {
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_device_selection();
-    let arguments = match cli::Cli::try_parse() {
+    let mut arguments = match cli::Cli::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
     log(arguments.verbose);
-    match commands::run(&arguments) {
+    match commands::run(&mut arguments) {
         Ok(answer) => match ended(arguments.json) {
             code if code == ExitCode::SUCCESS && answer == commands::Answer::Found => ExitCode::from(FOUND),
             code => code,
         },
         Err(error) => {
-            tell(&error.to_string(), arguments.json);
+            output::error(&error.to_string(), arguments.json);
             // What could not be printed is told as well.
             ended(arguments.json);
             ExitCode::FAILURE

@@ -5,7 +5,7 @@ mod set;
 pub use duet::recipe::{BestBy, LabelledBy, RateSchedule, TimeSpan, TrainRecipe};
 pub use set::assign;
 
-use crate::data::{DataKind, DataSpec, ending, look, whole};
+use crate::data::{DataKind, DataSpec, look, whole};
 use duet::diffusion::DiffusionConfig;
 use duet::model::ModelConfig;
 use duet::picture::Pictures;
@@ -40,11 +40,6 @@ type Said = Option<Map<String, Value>>;
 
 fn is_off(augment: &Augment) -> bool {
     !augment.is_on()
-}
-
-/// Whether a file's name says that it is a recipe.
-pub fn is_named(path: &Path) -> bool {
-    ["toml", "json"].contains(&ending(path).as_str())
 }
 
 /// Whether a recipe says nothing of files, as those of programs that have their images in memory.

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn most_gradients_of_a_small_network_leave_a_gpu_before_the_end() {
+    fn gradients_of_a_small_network_leave_a_gpu_before_the_end() {
         let config = ModelConfig {
             num_channels: 32,
             num_res_blocks: 1,
@@ -188,7 +188,7 @@ mod tests {
             let plan = backward_plan(&model, &DiffusionConfig::default(), &TrainSpec::of(&options)).unwrap();
             let plan = plan.chosen(&gpu).unwrap();
             let launches = plan.program().launches.len();
-            let bytes = model.params.chunk_bytes().iter().sum();
+            let bytes = model.params.bytes();
             let list = buckets(&plan, &model.params, Buckets::of(bytes, 2));
             let early =
                 list.iter().filter(|one| one.after < launches * 8 / 10).map(Bucket::bytes).sum::<u64>();

@@ -205,7 +205,7 @@ impl Trainer {
         let (backward, _) = self.pass(alternative);
         let plan = self.plan(alternative);
         let mut list = Vec::new();
-        let sizes = ranks.buckets(layout.chunk_bytes().iter().sum());
+        let sizes = ranks.buckets(layout.bytes());
         for bucket in buckets(plan, layout, sizes) {
             let staging = device.staging(bucket.bytes()).await?;
             list.push((bucket, staging));

@@ -32,9 +32,9 @@ pub use onnx::{OnnxArgs, OnnxKind};
 pub use place::Place;
 pub use sample::Sample;
 pub use serve::Serve;
-pub use shard::{Merge, SHARD, Shard, ShardArgs};
+pub use shard::{Assigned, Merge, SHARD, Shard, ShardArgs};
 pub use study::Study;
-pub use train::{Preset, Resume, Train};
+pub use train::{Preset, Resume, Train, is_recipe_name};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -78,6 +78,9 @@ pub struct Cli {
     /// Keep no decoded pictures: they are in memory alone.
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Number of this process among those of its machine that were started together: where several GPUs are as good, each has its own.
+    #[arg(skip)]
+    pub number: usize,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -162,6 +165,18 @@ pub enum Command {
     Tune(Tune),
     /// Test the GPU: a small training step against stored numbers; with --full every operation in every family of kernels.
     Check(Check),
+}
+
+impl Command {
+    /// Which part of its images is computed, of a command that knows parts.
+    pub fn parts(&mut self) -> Option<&mut ShardArgs> {
+        match self {
+            Command::Eval(options) => Some(&mut options.shard),
+            Command::Sample(options) => Some(&mut options.shard),
+            Command::Explain(options) => Some(&mut options.shard),
+            _ => None,
+        }
+    }
 }
 
 /// Which weights of a checkpoint to use.

@@ -1,6 +1,7 @@
 //! `--shard`: a part of a command's images, for several GPUs or machines.
 
 use clap::Args;
+use duet::{Error, Result};
 use std::fmt::{self, Display};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -54,7 +55,7 @@ impl Display for Shard {
 impl FromStr for Shard {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Shard, String> {
+    fn from_str(text: &str) -> std::result::Result<Shard, String> {
         let numbers =
             text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
         numbers.and_then(|(number, of)| Shard::new(number, of)).ok_or_else(|| {
@@ -68,21 +69,77 @@ impl FromStr for Shard {
 pub struct ShardArgs {
     /// Compute part I of N (from 1 on) alone, and write its rows to COMMAND.I-of-N.npz in the folder --shards. `duet merge` makes of all
     /// parts what the command makes of everything at once, bit for bit on the same device. In a Slurm array from 0 on:
-    /// --shard $((SLURM_ARRAY_TASK_ID+1))/$SLURM_ARRAY_TASK_COUNT.
+    /// --shard $((SLURM_ARRAY_TASK_ID+1))/$SLURM_ARRAY_TASK_COUNT. Processes that mpirun starts together (`mpirun -n 4 duet …`) are parts
+    /// without it, and the first one merges.
     #[arg(long, value_name = "I/N", env = SHARD)]
     pub shard: Option<Shard>,
-    /// Folder of the parts' files.
-    #[arg(long, value_name = "FOLDER", default_value = "shards", requires = "shard")]
-    pub shards: PathBuf,
+    /// Folder of the parts' files [default: shards]. Of processes that were started together: one that all of them reach, where the
+    /// files stay; by default a temporary one, which several machines do not share.
+    #[arg(long, value_name = "FOLDER")]
+    pub shards: Option<PathBuf>,
+    /// Of a process that was started with others.
+    #[arg(skip)]
+    assigned: Option<Assigned>,
+}
+
+/// The part of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Which.
+    pub shard: Shard,
+    /// Where the parts' files lie.
+    pub folder: PathBuf,
+    /// Whether all parts are computed at once, by processes of which the first one merges them.
+    pub together: bool,
 }
 
 /// The variable of the environment that says the same as `--shard`.
 pub const SHARD: &str = "DUET_SHARD";
 
+/// Folder of parts that are computed apart.
+const FOLDER: &str = "shards";
+
 impl ShardArgs {
     /// Which part this process is: the one place that decides it. `None`: it computes everything.
-    pub fn which(&self) -> Option<Shard> {
-        self.shard
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a folder of parts where there are none.
+    pub fn which(&self) -> Result<Option<Assigned>> {
+        match (&self.assigned, self.shard, &self.shards) {
+            (Some(assigned), ..) => Ok(Some(assigned.clone())),
+            (None, Some(shard), folder) => {
+                let folder = folder.clone().unwrap_or_else(|| FOLDER.into());
+                Ok(Some(Assigned { shard, folder, together: false }))
+            }
+            (None, None, None) => Ok(None),
+            (None, None, Some(_)) => {
+                let detail = "is where parts go, and this is all: give --shard I/N too, or start several processes by mpirun";
+                Err(Error::config("shards", detail))
+            }
+        }
+    }
+
+    /// Makes this process the part `shard` of those that were started together, whose files go to `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the command line or the environment names a part as well.
+    pub fn assign(&mut self, shard: Shard, folder: PathBuf) -> Result<()> {
+        self.check_undivided(shard.of())?;
+        self.assigned = Some(Assigned { shard, folder, together: true });
+        Ok(())
+    }
+
+    /// Refuses a part that is named where `count` processes are parts already.
+    ///
+    /// # Errors
+    /// As [`ShardArgs::assign`].
+    pub fn check_undivided(&self, count: usize) -> Result<()> {
+        let Some(shard) = self.shard else { return Ok(()) };
+        let detail = format!(
+            "is {shard}, but {count} processes were started together and divide the images themselves: leave --shard and {SHARD} \
+             out, or start each part by itself"
+        );
+        Err(Error::config("shard", detail))
     }
 }
 
@@ -129,6 +186,26 @@ mod tests {
         ] {
             assert!(of(bad).unwrap_err().contains("I/N"), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_place_decides_which_part_a_process_is() {
+        let args = |shard, shards: Option<&str>| ShardArgs {
+            shard,
+            shards: shards.map(PathBuf::from),
+            assigned: None,
+        };
+        assert_eq!(args(None, None).which().unwrap(), None);
+        let half = Shard::new(1, 2);
+        let apart = |folder: &str| Assigned { shard: half.unwrap(), folder: folder.into(), together: false };
+        assert_eq!(args(half, None).which().unwrap(), Some(apart("shards")));
+        assert_eq!(args(half, Some("x")).which().unwrap(), Some(apart("x")));
+        assert!(args(None, Some("x")).which().unwrap_err().to_string().contains("--shard I/N"));
+        let mut started = args(None, Some("x"));
+        started.assign(half.unwrap(), "/there".into()).unwrap();
+        assert_eq!(started.which().unwrap(), Some(Assigned { together: true, ..apart("/there") }));
+        let said = args(half, None).assign(half.unwrap(), "/there".into()).unwrap_err().to_string();
+        assert!(said.contains("1/2") && said.contains("2 processes") && said.contains(SHARD), "{said}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Options of `duet train`.
 
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `duet train`.
 #[derive(Debug, Args)]
@@ -85,14 +85,14 @@ impl Train {
 
     /// Whether the source is a recipe: any file, for data are given as their folder.
     pub fn is_recipe(&self) -> bool {
-        self.source.is_file() || (self.is_named_recipe() && !self.source.is_dir())
+        self.source.is_file() || (is_recipe_name(&self.source) && !self.source.is_dir())
     }
+}
 
-    /// Whether its name says that it is a recipe.
-    pub fn is_named_recipe(&self) -> bool {
-        let ending = self.source.extension().unwrap_or_default();
-        ["toml", "json"].iter().any(|known| ending.eq_ignore_ascii_case(known))
-    }
+/// Whether a file's name says that it is a recipe.
+pub fn is_recipe_name(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ["toml", "json"].iter().any(|known| ending.eq_ignore_ascii_case(known))
 }
 
 /// What `--resume` asks for.

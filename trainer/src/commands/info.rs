@@ -1,9 +1,9 @@
 //! `duet info`: parameters, work and memory of a model, before anything is allocated.
 
-use crate::cli::{Cli, Info, PlanKind};
+use crate::cli::{Cli, Info, PlanKind, is_recipe_name};
 use crate::io::output::{bytes, say, short};
 use crate::io::session::load_checkpoint;
-use crate::recipe::{Recipe, is_named};
+use crate::recipe::Recipe;
 use clap::ValueEnum as _;
 use duet::Result;
 use duet::autodiff::{Activations, Precision};
@@ -21,7 +21,7 @@ use duet::typicality::Reference;
 /// # Errors
 /// A bad checkpoint or recipe.
 pub fn run(arguments: &Cli, options: &Info) -> Result<()> {
-    let is_recipe = is_named(&options.model);
+    let is_recipe = is_recipe_name(&options.model);
     let (model, diffusion, train, info, pictures, typicality) = if is_recipe {
         let recipe = Recipe::load_without_data(&options.model)?;
         let model = JointModel::new(&recipe.model)?;

@@ -23,11 +23,14 @@ mod sample;
 mod serve;
 mod signed;
 mod study;
+mod together;
 mod train;
 mod tune;
 
 use crate::cli::{self, Cli, Command};
+use crate::processes::Launched;
 use duet::{Error, Result};
+use together::Shared;
 
 /// What a command answers beyond what it prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +41,21 @@ pub enum Answer {
     Found,
 }
 
-/// Runs what the command line asks for; what it answers, where an exit code says it.
+/// Runs what the command line asks for; what it answers, where an exit code says it. Of processes that were started together each runs
+/// its share.
 ///
 /// # Errors
-/// Numbers out of range; whatever the command reports.
-pub fn run(arguments: &Cli) -> Result<Answer> {
+/// Numbers out of range; whatever the command reports; several processes where one would overwrite the other's files.
+pub fn run(arguments: &mut Cli) -> Result<Answer> {
+    match Launched::here().map(|launched| (together::shared(&arguments.command), launched)) {
+        Some((Shared::Parts, _)) => together::parts(arguments).map(|()| Answer::Done),
+        Some((Shared::Refused(name), launched)) => Err(together::refuse(name, &launched)),
+        _ => run_one(arguments),
+    }
+}
+
+/// As [`run`], without a look at other processes.
+fn run_one(arguments: &Cli) -> Result<Answer> {
     limits::check(arguments)?;
     refuse_parts(&arguments.command)?;
     match &arguments.command {

@@ -1,11 +1,11 @@
 //! `duet tune`: measures every family of kernels for the shapes of a model and stores which is fastest on this adapter.
 
-use crate::cli::{Cli, Tune};
+use crate::cli::{Cli, Tune, is_recipe_name};
 use crate::io::files::{self, Kind};
 use crate::io::output::{progress, say};
 use crate::io::session::{load_checkpoint, open_untuned};
 use crate::io::tuning;
-use crate::recipe::{Recipe, is_named};
+use crate::recipe::Recipe;
 use duet::diffusion::DiffusionConfig;
 use duet::families::{Family, Key, Tuning};
 use duet::infer::classify_plan;
@@ -78,17 +78,17 @@ fn destination(options: &Tune, adapter: &str) -> Result<PathBuf> {
 /// Shapes of the training step and of everything a trained model does, and how often each occurs in one of these plans.
 fn keys(options: &Tune) -> Result<BTreeMap<Key, usize>> {
     let (model, diffusion, train) = match &options.model {
-        Some(path) if path.extension().is_some() && !is_named(path) => {
+        Some(path) if path.extension().is_some() && !is_recipe_name(path) => {
             let (checkpoint, model) = load_checkpoint(path)?;
             ((*model).clone(), checkpoint.diffusion, TrainOptions::default())
         }
         path => {
-            let Recipe { model, diffusion, train, augment, .. } = match path {
+            let recipe = match path {
                 Some(path) => Recipe::load_without_data(path)?,
                 None => Recipe::parse_without_data(RECIPE, Path::new("fashion-mnist.toml"))?,
             };
-            let train = TrainOptions { augment, ..train.options() };
-            (JointModel::new(&model)?, diffusion, train)
+            let train = recipe.options();
+            (JointModel::new(&recipe.model)?, recipe.diffusion, train)
         }
     };
     let batches = if options.batch.is_empty() { vec![train.batch_size] } else { options.batch.clone() };

@@ -105,7 +105,8 @@ impl Said {
             toml::from_str(&text).map_err(|error| failed(error.to_string()))?
         };
         let is_recipe = table.contains_key("data");
-        let pictures = if is_recipe { Recipe::load_without_data(path)?.data } else { Pictures::default() };
+        let pictures =
+            if is_recipe { Recipe::parse_without_data(&text, path)?.data } else { Pictures::default() };
         let kept = ["model", "diffusion"];
         let table: Table =
             table.into_iter().filter(|(section, _)| kept.contains(&section.as_str())).collect();

@@ -185,6 +185,15 @@ pub fn message(text: Arguments<'_>) {
     }
 }
 
+/// Tells an error on stderr: as text, or with `--json` as one object.
+pub fn error(text: &str, json: bool) {
+    if json {
+        message(format_args!("{}", serde_json::json!({ "error": text })));
+    } else {
+        message(format_args!("duet: {text}"));
+    }
+}
+
 /// What is logged, as messages: whole lines of text.
 pub struct Log;
 

@@ -39,7 +39,7 @@ pub fn cache_folder() -> Option<PathBuf> {
 /// # Errors
 /// No adapter, and what to install; a bad table.
 pub fn open_device(arguments: &Cli) -> Result<Device> {
-    open_device_of(arguments, 0)
+    open_device_of(arguments, arguments.number)
 }
 
 /// As [`open_device`], for the process of this number among those of the machine: where several adapters are as good, each has its
@@ -197,7 +197,7 @@ impl Session {
 ///
 /// # Errors
 /// A checkpoint that does not say; bad recipes.
-fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
+pub fn data_spec(checkpoint: &Checkpoint, options: &Data) -> Result<DataSpec> {
     let mut spec: DataSpec = match &options.recipe {
         Some(path) => Recipe::load_on(path, options.data.as_deref())?.data,
         None => {

@@ -22,6 +22,11 @@ const COUNTS: [(&str, &str); 4] = [
 ];
 
 impl Launched {
+    /// What this process's environment says.
+    pub fn here() -> Option<Launched> {
+        Launched::of(|name| std::env::var(name).ok())
+    }
+
     /// What the variables say; `None`: this process was started by itself, or is the only one.
     pub fn of(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
         let count = |name: &str| variable(name)?.trim().parse::<usize>().ok();
@@ -33,10 +38,10 @@ impl Launched {
 /// This process among those that were started with it.
 ///
 /// # Errors
-/// [`Error::Config`] where there are others and this program cannot speak with them: each would train the whole model into the same
-/// folder.
+/// [`Error::Config`] where there are others and this program cannot speak with them: each would do all of the work and write the
+/// same files.
 pub fn join() -> Result<Processes> {
-    match Launched::of(|name| std::env::var(name).ok()) {
+    match Launched::here() {
         None => Ok(Processes::alone()),
         Some(launched) => join_launched(&launched),
     }
@@ -61,8 +66,8 @@ fn join_launched(launched: &Launched) -> Result<Processes> {
 fn join_launched(launched: &Launched) -> Result<Processes> {
     let Launched { by, count } = launched;
     let detail = format!(
-        "{by} started {count} processes, but this program was built without MPI and each would train the whole model into the same \
-         folder: build it by `cargo build --release --workspace --features duet-trainer/mpi --bin duet`, or start it once"
+        "{by} started {count} processes, but this program was built without MPI, so each would do all of the work and write \
+         the same files: build it by `cargo build --release --workspace --features duet-trainer/mpi --bin duet`, or start it once"
     );
     Err(Error::config("mpi", detail))
 }

@@ -1,12 +1,16 @@
-//! Several processes that train one model together, as `mpirun` starts them: who this one is, and what they agree upon.
+//! Several processes that train one model together, or compute a command in parts, as `mpirun` starts them: who this one is, and what
+//! they agree upon.
 //!
 //! What everybody would do once the first process alone does: it reads checkpoints and finds recipes, writes files and tells. The
 //! others are silent, unless one of them fails alone.
 
+mod folder;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod settle;
 
+pub use folder::Folder;
 pub use launch::{Launched, join};
 
 use duet::train::Ranks;
@@ -14,7 +18,7 @@ use duet::{Error, Result};
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// This process among those that train together; alone it is the first of one. Clones are the same.
+/// This process among those that work together; alone it is the first of one. Clones are the same.
 #[derive(Clone)]
 pub struct Processes {
     ranks: Option<Ranks>,
@@ -51,14 +55,18 @@ impl Processes {
         self.ranks.as_ref().is_none_or(Ranks::is_first)
     }
 
+    /// Its number, from 0.
+    pub fn rank(&self) -> usize {
+        self.ranks.as_ref().map_or(0, Ranks::rank)
+    }
+
     /// Its number among those of this machine, which is also that of its adapter.
     pub fn local(&self) -> usize {
         self.local
     }
 
     fn name(&self) -> String {
-        let rank = self.ranks.as_ref().map_or(0, Ranks::rank);
-        format!("process {rank} on {}", self.host)
+        format!("process {} on {}", self.rank(), self.host)
     }
 
     /// What each of them did: goes on where all succeeded. Where one did not, the first one fails with what is told of that.
@@ -111,6 +119,14 @@ impl Processes {
         let all = ranks.gather_equal((own as u64).to_le_bytes().to_vec())?;
         let most = bytemuck::pod_collect_to_vec::<u8, u64>(&all).into_iter().max().unwrap_or(0);
         Ok(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// Whether all of them are on one machine.
+    ///
+    /// # Errors
+    /// What the exchange reports.
+    pub fn one_machine(&self) -> Result<bool> {
+        Ok(self.most(self.local)? + 1 == self.count())
     }
 
     /// Makes sure that all have the same of something.
@@ -185,7 +201,7 @@ mod tests {
     use super::*;
     use duet::train::Threads;
 
-    fn group<T: Send>(count: usize, work: impl Fn(&Processes) -> T + Sync) -> Vec<T> {
+    pub fn group<T: Send>(count: usize, work: impl Fn(&Processes) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let work = &work;
             let start = |place: Threads| {
@@ -231,6 +247,7 @@ mod tests {
     fn what_differs_is_named() {
         let told = group(2, |processes| {
             processes.same("data", "alike", "?").unwrap();
+            assert!(processes.one_machine().unwrap());
             let own = processes.local().to_string();
             processes.same("data", &own, "give all the same").unwrap_err().to_string()
         });

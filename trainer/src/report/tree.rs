@@ -6,6 +6,7 @@
 //! Beside it lies what this command needs to go on after an interruption: `settings.json`, and in `explanations.jsonl` a line
 //! for each image, written after its pictures. An image without a line is made anew.
 
+use super::records;
 use crate::cli::Shard;
 use crate::eval::row::Row;
 use crate::io::files::{Kind, make_folder, whole};
@@ -22,7 +23,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What tells a folder of ours from others'.
 const SETTINGS: &str = "settings.json";
-const RECORDS: &str = "explanations.jsonl";
 /// Settings that all experiments of a tree share: their originals lie in the same folders.
 const SHARED: [&str; 2] = ["model", "data"];
 
@@ -100,14 +100,6 @@ fn refuse(path: &Path, detail: impl Into<String>) -> Error {
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
     Kind::Table.refuse(path, error.to_string())
-}
-
-/// The list of the images of a tree, or of a part of them.
-fn records_name(shard: Option<Shard>) -> String {
-    match shard {
-        None => RECORDS.to_owned(),
-        Some(shard) => RECORDS.replace(".jsonl", &format!(".{}-of-{}.jsonl", shard.number(), shard.of())),
-    }
 }
 
 /// Begins the folder of an experiment, in one moment with its settings: of several processes the first one's stay.
@@ -208,18 +200,37 @@ impl Tree {
                 return Err(refuse(if results.exists() { &results } else { root }, detail));
             }
         }
-        let path = results.join(records_name(shard));
+        let path = results.join(records::name(shard));
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut records = open.map_err(|error| failed(&path, error))?;
         if let Err(TryLockError::WouldBlock) = records.try_lock() {
             return Err(refuse(&results, "is being written by another process: wait for its end"));
         }
         let text = whole(&path).map_err(|error| failed(&path, error))?;
-        let (done, whole) = whole_lines(&text, &path)?;
+        let (done, whole) = records::whole_lines(&text, &path)?;
         // What a killed process left of a line goes.
         let cut = records.set_len(whole as u64).and_then(|()| records.seek(SeekFrom::End(0)));
         cut.map_err(|error| failed(&path, error))?;
-        Ok(Tree { root: root.to_owned(), results, grid, list: path, records, done })
+        let mut tree = Tree { root: root.to_owned(), results, grid, list: path, records, done };
+        tree.take_over(shard.is_none())?;
+        Ok(tree)
+    }
+
+    /// Takes over what others have done of these images, in however many parts; into the list, too, where that is of all images.
+    fn take_over(&mut self, whole: bool) -> Result<()> {
+        for (number, record) in records::of_others(&self.results, &self.list)? {
+            match self.done.contains_key(&number) {
+                true => {}
+                false if whole => self.add(record, None)?,
+                false => drop(self.done.insert(number, record)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the lists of parts that are in the list of all images, unless a process is at work on one.
+    pub fn tidy(&self) {
+        records::remove_contained(&self.results, &self.list, &self.done);
     }
 
     /// The folder of the experiment.
@@ -317,22 +328,6 @@ impl Tree {
     }
 }
 
-/// The records of whole lines, and bytes they take.
-fn whole_lines(text: &[u8], path: &Path) -> Result<(BTreeMap<usize, Record>, usize)> {
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    let mut done = BTreeMap::new();
-    for (number, line) in
-        (1..).zip(text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()))
-    {
-        let record: Record = serde_json::from_slice(line).map_err(|error| Error::Data {
-            path: path.to_owned(),
-            detail: format!("line {number} is none of `duet explain --all`: {error}"),
-        })?;
-        done.insert(record.number, record);
-    }
-    Ok((done, whole))
-}
-
 /// DiME's map of the change: Σ over channels of |Δ|, over its largest, as an image of −1..1.
 fn change_map(difference: &[f32], pixels: usize) -> Vec<f32> {
     let sum =
@@ -427,7 +422,7 @@ mod tests {
         assert!(said.contains("another process"), "{said}");
         drop(tree);
         // A process was killed within a line: its image is made anew, the others are there.
-        let lines = root.join("Results/a").join(RECORDS);
+        let lines = root.join("Results/a").join(records::name(None));
         let text = std::fs::read(&lines).unwrap();
         std::fs::write(&lines, &text[..text.len() - 9]).unwrap();
         let mut tree = open("a", &settings(1.7, "m")).unwrap();

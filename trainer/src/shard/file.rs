@@ -3,7 +3,7 @@
 
 use super::part::Part;
 use super::table::{Column, Table, Values};
-use crate::cli::{Cli, Shard, ShardArgs};
+use crate::cli::{Assigned, Cli, Shard, ShardArgs};
 use crate::data::{Array, Arrays, Dataset, pack, whole};
 use crate::io::files::{Kind, check, make_folder};
 use crate::io::output::say;
@@ -118,19 +118,26 @@ pub struct Target {
     /// Which.
     pub shard: Shard,
     path: PathBuf,
+    /// Whether all parts are computed at once, by processes of which the first one merges them.
+    pub together: bool,
 }
 
 impl Target {
     /// Of what the command line says, checked before hours are spent; `None`: everything is computed at once.
     ///
     /// # Errors
-    /// [`Error::Write`] for a folder that cannot be made or written to.
+    /// As [`ShardArgs::which`]; [`Error::Write`] for a folder that cannot be made or written to.
     pub fn of(options: &ShardArgs, command: &str) -> Result<Option<Target>> {
-        let Some(shard) = options.which() else { return Ok(None) };
-        make_folder(&options.shards)?;
-        let path = options.shards.join(name(command, shard));
+        let Some(Assigned { shard, folder, together }) = options.which()? else { return Ok(None) };
+        make_folder(&folder)?;
+        let path = folder.join(name(command, shard));
         check(&[(Kind::Table, &path)], &[])?;
-        Ok(Some(Target { shard, path }))
+        Ok(Some(Target { shard, path, together }))
+    }
+
+    /// Whether this process makes of all parts what the command writes.
+    pub fn merges(&self) -> bool {
+        self.together && self.shard.number() == 1
     }
 
     /// Where.
@@ -177,6 +184,10 @@ impl Target {
         let arrays: Vec<(&str, Array)> =
             arrays.iter().map(|(name, array)| (name.as_str(), array.clone())).collect();
         Kind::Table.write(&self.path, &pack(&arrays)?)?;
+        if self.together {
+            // What is made of it is told.
+            return Ok(());
+        }
         let path = self.path.display();
         if arguments.json {
             say!("{}", json!({ "shard": path.to_string(), "part": header.shard }));

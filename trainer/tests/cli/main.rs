@@ -36,6 +36,7 @@ mod sampling;
 mod serving;
 mod shards;
 mod study;
+mod together;
 mod training;
 
 use std::path::{Path, PathBuf};

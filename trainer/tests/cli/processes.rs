@@ -22,21 +22,22 @@ fn a_program_without_its_mpi_refuses_to_train_several_times_over() {
 }
 
 #[cfg(all(feature = "mpi", unix))]
-mod real {
+pub mod real {
     use super::super::training::{FILE, figures, state, step, wait_for};
     use super::super::{Project, cache};
     use duet::rng::{Seed, Stream, uniform_u32_below};
     use std::process::{Child, Command, Output, Stdio};
     use std::time::{Duration, Instant};
 
-    /// `mpirun` of so many processes that train, on one machine of few cores, root's or not.
+    /// `mpirun` of so many processes that train.
     fn mpirun(count: usize, project: &Project, run: &str, more: &[&str]) -> Command {
         let mut command = launcher();
         command.args(["-n", &count.to_string()]).args(train(project, run, more));
         command
     }
 
-    fn launcher() -> Command {
+    /// `mpirun`, on one machine of few cores, root's or not.
+    pub fn launcher() -> Command {
         let mut command = Command::new("mpirun");
         command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]);
         command.args(["--mca", "odls_base_sigkill_timeout", "2"]);
@@ -50,13 +51,15 @@ mod real {
         first.into_iter().chain([out.as_str()]).chain(more.iter().copied()).map(str::to_owned).collect()
     }
 
-    fn output(mut command: Command) -> (Output, String) {
+    /// What it says, and its errors as text.
+    pub fn output(mut command: Command) -> (Output, String) {
         let output = command.output().expect("mpirun of Open MPI (openmpi-bin)");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output, error)
     }
 
-    fn ok(command: Command) -> String {
+    /// What it prints where it succeeds.
+    pub fn ok(command: Command) -> String {
         let (output, error) = output(command);
         assert!(output.status.success(), "{error}");
         String::from_utf8(output.stdout).unwrap()
@@ -124,16 +127,18 @@ mod real {
     }
 
     /// The processes that `mpirun` started.
-    fn children(of: &Child) -> Vec<String> {
+    pub fn children(of: &Child) -> Vec<String> {
         let list = Command::new("ps").args(["-o", "pid=", "--ppid", &of.id().to_string()]).output().unwrap();
         String::from_utf8(list.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
     }
 
-    fn signal(name: &str, pid: &str) {
+    /// Sends a signal.
+    pub fn signal(name: &str, pid: &str) {
         let _ = Command::new("kill").args([name, pid]).stderr(Stdio::null()).status();
     }
 
-    fn begin(mut command: Command) -> Child {
+    /// Begins, and shows nothing.
+    pub fn begin(mut command: Command) -> Child {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("mpirun of Open MPI (openmpi-bin)")
     }
 

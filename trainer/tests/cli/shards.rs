@@ -23,7 +23,7 @@ fn parts(line: &[&str], of: usize, shards: &str) {
 }
 
 /// What was printed as JSON, without what a clock says.
-fn json(text: &str) -> Value {
+pub fn json(text: &str) -> Value {
     fn timeless(value: &mut Value) {
         match value {
             Value::Object(fields) => {
@@ -40,7 +40,7 @@ fn json(text: &str) -> Value {
 }
 
 /// Where two values differ, for a failure that can be read.
-fn differ(a: &Value, b: &Value, at: &str) -> Option<String> {
+pub fn differ(a: &Value, b: &Value, at: &str) -> Option<String> {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) if x.keys().eq(y.keys()) => {
             x.iter().find_map(|(name, value)| differ(value, &y[name], &format!("{at}.{name}")))
@@ -53,7 +53,8 @@ fn differ(a: &Value, b: &Value, at: &str) -> Option<String> {
     }
 }
 
-fn same(whole: &str, merged: &str) {
+/// Whether two texts are the same JSON but for what a clock says.
+pub fn same(whole: &str, merged: &str) {
     assert_eq!(differ(&json(whole), &json(merged), ""), None);
 }
 
@@ -110,7 +111,7 @@ fn images_of_parts_are_those_of_one_process() {
 }
 
 /// All files of a folder by name, but for what only parts have and what a clock says.
-fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -182,6 +183,13 @@ fn explanations_of_parts_are_those_of_one_process() {
     let [one, several] = ["one", "several"].map(|name| tree(&project.path(name)));
     assert!(one.keys().eq(several.keys()), "{:?} {:?}", one.keys(), several.keys());
     one.iter().for_each(|(name, bytes)| assert!(&several[name] == bytes, "{name}"));
+    assert!(!list.exists(), "what is in the list of all images is in no other");
+    // What is there is there for one process and for any number of parts.
+    for more in [&[][..], &["--shard", "3/3", "--shards", &shards]] {
+        let output = duet(&[&line[1..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("nothing is left to do"), "{said}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `duet data info`: what a data set holds.
 
 use super::sheet;
-use crate::cli::{Cli, DataInfo};
+use crate::cli::{Cli, DataInfo, is_recipe_name};
 use crate::data::{
     Copies, DataKind, DataSpec, Dataset, Looks, Split, Spread, by_class, copies_in, copies_within, guess,
     looks, shape, spread,
@@ -9,7 +9,7 @@ use crate::data::{
 use crate::io::data::Reader;
 use crate::io::files::{self, Kind};
 use crate::io::output::say;
-use crate::recipe::{Recipe, is_named};
+use crate::recipe::Recipe;
 use duet::model::Labels;
 use duet::{Error, Result};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ fn source(options: &DataInfo) -> Result<Source> {
     if !path.exists() {
         return Err(Error::Data { path: path.clone(), detail: "is not there".into() });
     }
-    if path.is_file() && is_named(path) {
+    if path.is_file() && is_recipe_name(path) {
         if options.kind.is_some() {
             return Err(Error::config(
                 "kind",

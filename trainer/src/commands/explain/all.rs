@@ -22,7 +22,7 @@ use duet::{Error, Result};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -269,12 +269,20 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let mut tree = Tree::open_part(root, &options.experiment, grid, &identity, shard)?;
     let chunk = group(options.batch, options.variants);
     let range = shard.unwrap_or(Shard::WHOLE).range(count, chunk);
-    let of = range.len();
+    // Processes that were started together tell of all of them what each of their own.
+    let together = target.as_ref().is_some_and(|target| target.together);
+    let of = if together { count } else { range.len() };
+    let own: BTreeSet<usize> = source.numbers[range.clone()].iter().copied().collect();
+    if !together {
+        tree.done.retain(|number, _| own.contains(number));
+    }
     if !tree.done.is_empty() && !arguments.json {
         let (folder, done) = (tree.results().display(), tree.done.len());
         let others = if done < of { "the others are made now" } else { "nothing is left to do" };
         tell!("duet: {folder}: {done} of {of} images are there, {others}");
     }
+    tree.done.retain(|number, _| own.contains(number));
+    let of = range.len();
     let mut runner =
         Runner { session: &session, options, explain: &explain, explainer, judge, source, wanted, names };
     let bar = progress(of as u64, 0, "explaining {wide_bar} {pos}/{len} images {eta}", arguments.json);
@@ -290,8 +298,8 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     bar.finish_and_clear();
     session.close();
     if interrupted() && !arguments.json {
-        let done = tree.done.len();
-        tell!("duet: {done} of {of} images are done; the same command completes them");
+        let (done, whose) = (tree.done.len(), if together { " of the first process" } else { "" });
+        tell!("duet: {done} of {of} images{whose} are done; the same command completes them");
     }
     let settings = settings(&session, options, &explain, &runner.explainer, runner.judge.as_ref());
     let facts = Facts {
@@ -355,6 +363,7 @@ fn finish(arguments: &Cli, tree: &Tree, facts: &Facts) -> Result<()> {
     let summary = tree.write(SUMMARY, Kind::Table, text.as_bytes())?;
     let cards = cards(tree, settings, *grid, *noised)?;
     let report = tree.write(REPORT, Kind::Report, page(settings, &cards).as_bytes())?;
+    tree.tidy();
     if arguments.json {
         let (summary, report) = (summary.display().to_string(), report.display().to_string());
         say!("{}", json!({"summary": summary, "report": report, "results": made}));

@@ -229,8 +229,8 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let outputs = ExplanationFiles { picture, report: options.report.clone() };
     let target = Place::of(&options.shard, NAME)?;
     let given = pictures::expand(&options.images)?;
-    // In parts only `duet merge` writes them.
-    if target.is_none() {
+    // In parts only `duet merge` writes them, or the first of several processes.
+    if target.as_ref().is_none_or(Place::merges) {
         check_outputs(arguments, options, &outputs, &given)?;
     }
     let session = Session::open(arguments, &options.model)?;
@@ -248,9 +248,17 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
     let name = |path: &PathBuf| path.display().to_string();
     let mut failures = Failures::new(given.len(), arguments.json);
     let mut unread = Vec::new();
+    // Of several processes the one that merges tells them, unless that is all there is to tell.
+    let told = good.is_empty() || target.as_ref().is_none_or(|target| !target.together);
     for (index, error) in bad {
-        unread.push((name(&given[index]), error.to_string()));
-        failures.add(&given[index], error);
+        let detail = match &error {
+            Error::Data { detail, .. } => detail.clone(),
+            other => other.to_string(),
+        };
+        unread.push((name(&given[index]), detail));
+        if told {
+            failures.add(&given[index], error);
+        }
     }
     if failures.all() {
         return failures.outcome();
@@ -291,6 +299,9 @@ pub fn run(arguments: &Cli, options: &Explain) -> Result<()> {
         part.state(Facts::NAME, Facts { settings, ..facts })?;
         part.put(TABLE, table);
         let outputs = json!({ "out": outputs.picture, "report": outputs.report });
+        if target.merges() && !arguments.json {
+            hint_unknown(&session, &options.picture);
+        }
         return target.write(arguments, &session, identity, outputs, &part);
     }
     if !arguments.json {
@@ -312,8 +323,9 @@ pub fn merge(arguments: &Cli, options: &Merge, mut all: Gathered) -> Result<()> 
     let mut facts: Facts = all.part.fact(Facts::NAME)?;
     facts.settings.device = all.adapters.clone();
     let mut failures = Failures::new(facts.given, arguments.json);
-    for (path, error) in &facts.unread {
-        failures.add(Path::new(path), Error::config("shards", error.clone()));
+    for (path, detail) in &facts.unread {
+        let path = PathBuf::from(path);
+        failures.add(&path, Error::Data { path: path.clone(), detail: detail.clone() });
     }
     finish(arguments, &outputs, Results::of(facts, &mut all.part.take(TABLE)?)?)?;
     failures.outcome()

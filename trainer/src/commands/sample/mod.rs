@@ -159,9 +159,11 @@ pub fn run(arguments: &Cli, options: &Sample) -> Result<()> {
     let outputs = SampleFiles { picture: options.out.clone(), npz: options.npz.clone() };
     let target = Target::of(&options.shard, NAME)?;
     match &target {
-        None => outputs.check(&inputs(arguments, options))?,
-        // Only `duet merge` writes them.
-        Some(_) => options.npz.iter().try_for_each(|npz| files::must_end("npz", npz, &["npz"]))?,
+        // Only `duet merge` writes them, or the first of several processes.
+        Some(target) if !target.merges() => {
+            options.npz.iter().try_for_each(|npz| files::must_end("npz", npz, &["npz"]))?
+        }
+        _ => outputs.check(&inputs(arguments, options))?,
     }
     let session = Session::open(arguments, &options.model)?;
     session.checkpoint.require_denoising()?;

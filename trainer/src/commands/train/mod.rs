@@ -3,7 +3,7 @@
 mod finish;
 mod plan;
 
-use crate::cli::{Cli, Train};
+use crate::cli::{Cli, Train, is_recipe_name};
 use crate::data::Split;
 use crate::io::files::{self, Kind};
 use crate::io::output::mute;
@@ -74,7 +74,7 @@ fn recipe(arguments: &Cli, options: &Train) -> Result<(Recipe, bool)> {
             return Err(Error::config(*name, detail));
         }
         let loaded = Recipe::load_on(&options.source, options.data.as_deref()).map_err(|error| match error {
-            Error::Data { path, detail } if !options.is_named_recipe() => {
+            Error::Data { path, detail } if !is_recipe_name(&options.source) => {
                 Error::Data { path, detail: format!("{detail}; of data give the folder that they lie in") }
             }
             other => other,
