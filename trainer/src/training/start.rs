@@ -2,7 +2,7 @@
 
 use super::keep::{BEST, CHECKPOINT, Kept};
 use super::labelled::{LABELLED, Labelled};
-use super::lock::Lock;
+use super::lock::{Lock, PATIENCE};
 use super::resume::{class_names, ended, initial, labels_fit, resumable};
 use super::run::{Begin, METRICS, Run, SAMPLES};
 use super::seen::Seen;
@@ -88,7 +88,8 @@ fn open(arguments: &Cli, options: &Train, recipe: &Recipe, shares: bool) -> Resu
         files::check_apart(out, &recipe.data.path)?;
     }
     files::make_folder(out)?;
-    let lock = Lock::take(out, json)?;
+    let patience = if options.resume.is_some() { PATIENCE } else { Duration::ZERO };
+    let lock = Lock::take(out, patience, json)?;
     remove_temporaries(out, |name| {
         [CHECKPOINT, BEST, METRICS].contains(&name)
             || name.starts_with(SAMPLES)

@@ -137,6 +137,14 @@ pub mod real {
         let _ = Command::new("kill").args([name, pid]).stderr(Stdio::null()).status();
     }
 
+    /// Waits for the end of processes: one that is killed may outlive its launcher until its memory is freed.
+    pub fn gone(pids: &[String]) {
+        let there = |pid: &String| {
+            Command::new("kill").args(["-0", pid]).stderr(Stdio::null()).status().unwrap().success()
+        };
+        wait_for(|| !pids.iter().any(there));
+    }
+
     /// Begins, and shows nothing.
     pub fn begin(mut command: Command) -> Child {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("mpirun of Open MPI (openmpi-bin)")
@@ -159,6 +167,7 @@ pub mod real {
             let launcher = child.id().to_string();
             signal(name, which.map_or(&launcher, |which: usize| &pids[which]));
             let status = child.wait().unwrap();
+            gone(&pids);
             // Open MPI's launcher, when it is asked to stop itself, has an exit code of its own.
             assert!(status.success() || which.is_none(), "{name} {which:?}: {status}");
             before = step(&project.path("run"));
@@ -203,6 +212,7 @@ pub mod real {
                 signal("-KILL", pid);
             }
             child.wait().unwrap();
+            gone(&pids);
             // Reading it is the test that it is whole.
             assert!(step(&run) >= before);
             before = step(&run);

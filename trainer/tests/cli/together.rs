@@ -65,7 +65,7 @@ fn what_several_processes_would_write_is_refused_and_what_they_print_is_not() {
 
 #[cfg(all(feature = "mpi", unix))]
 mod real {
-    use super::super::processes::real::{begin, children, launcher, ok, output, signal};
+    use super::super::processes::real::{begin, children, gone, launcher, ok, output, signal};
     use super::super::shards::{differ, json, same, tree};
     use super::super::training::wait_for;
     use super::super::{Project, fails};
@@ -227,6 +227,7 @@ mod real {
             let launcher = child.id().to_string();
             signal(name, which.map_or(&launcher, |which: usize| &pids[which]));
             assert!(!child.wait().unwrap().success(), "{name}");
+            gone(&pids);
             nothing();
         }
     }
