@@ -19,6 +19,9 @@ export { engine, launch };
 /** Starting a browser, loading a page and compiling a model's pipelines on a software device, another file beside it. */
 export const SLOW = 300_000;
 
+/** Less than that, for what one moment of a test waits for: its name is told where it never comes. */
+const PATIENCE = 200_000;
+
 /** Whether tests do all that they can, or what `make test` has time for: `run.mjs` sets it where a browser or a file is asked for. */
 export const whole = process.env.DUET_WHOLE !== '';
 
@@ -113,7 +116,7 @@ export class Visit {
    * @param {(argument?: any) => unknown} condition
    * @param {{ timeout?: number, what?: string, argument?: unknown }} [options]
    */
-  async until(condition, { timeout = SLOW, what = String(condition), argument } = {}) {
+  async until(condition, { timeout = PATIENCE, what = String(condition), argument } = {}) {
     const end = Date.now() + timeout;
     // A page that is on its way to another one is asked again there, where it gave no answer, too.
     const holds = () => {

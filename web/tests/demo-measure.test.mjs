@@ -13,7 +13,7 @@ import { violations } from './axe.mjs';
 import { SLOW, engine, site } from './browser.mjs';
 import { assertReport } from './evaluations.mjs';
 import { demo, fixture } from './paths.mjs';
-import { UNASKED, idle, openModel, shown, start, text, work } from './visitor.mjs';
+import { UNASKED, openModel, pressOnce, shown, start, text, work } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 /** One visit: the second test goes on where the first one ended. */
@@ -110,10 +110,8 @@ test('idx files: packed, part of them, damaged, and stopped half-way', { timeout
 
     // Stopped: what was shown stays, and the next measurement runs.
     await page.locator('#measure-limit').fill('1000');
-    await page.locator('#measure').click();
-    await visit.until(() => /^[1-9]\d* of 64.images, about .* left$/.test(document.getElementById('measure-progress-text').textContent), { what: 'the time left' });
-    await page.locator('#measure-cancel').click();
-    await idle(visit);
+    await pressOnce(visit, 'measure-progress-text', /^[1-9]\d* of 64.images, about .* left$/, 'measure-cancel');
+    await work(visit, () => page.locator('#measure').click());
     assert.match(await text(visit, 'status'), /^Cancelled\./);
     assert.equal(await text(visit, 'alert'), '');
     assert.equal(await text(visit, 'measure-images'), '20');

@@ -11,7 +11,7 @@ import { SLOW, site } from './browser.mjs';
 import { fashion, idxFiles } from './fashion.mjs';
 import { demo } from './paths.mjs';
 import { png } from './png.mjs';
-import { UNASKED, dropFiles, idle, shown, start, text } from './visitor.mjs';
+import { UNASKED, dropFiles, idle, pressOnce, shown, start, text } from './visitor.mjs';
 
 const pages = site(() => ({ '/demo/': demo() }));
 /** One visit: the second test goes on where the first one ended. */
@@ -107,11 +107,15 @@ test('a new model: dropped, trained, hidden, stopped, reloaded, gone on with, us
     const waiting = await text(visit, 'new-progress-text');
     await page.waitForTimeout(500);
     assert.equal(await text(visit, 'new-progress-text'), waiting, 'no step is done meanwhile');
+    await pressOnce(visit, 'new-progress-text', /^step [345] /, 'new-stop');
+    await page.evaluate(() => {
+      globalThis.told = [];
+      const state = document.getElementById('new-state');
+      new MutationObserver(() => globalThis.told.push(state.textContent)).observe(state, { childList: true });
+    });
     await unhide(visit);
-    await visit.until(() => /waited \d+.seconds? while/.test(document.getElementById('new-state').textContent), { what: 'going on' });
-    await visit.until(() => /^step [345] /.test(document.getElementById('new-progress-text').textContent), { what: 'a third step' });
-    await page.locator('#new-stop').click();
     await ended(visit);
+    assert.match((await page.evaluate(() => globalThis.told)).join('\n'), /waited \d+.seconds? while/);
     assert.match(await text(visit, 'new-state'), /^Stopped\. Its checkpoint of step [2-5] stays\.$/);
     assert.equal(await text(visit, 'alert'), '', 'stopping is no failure');
 

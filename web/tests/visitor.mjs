@@ -27,6 +27,25 @@ export async function work(visit, start) {
   await idle(visit);
 }
 
+/**
+ * Has the page press a button as soon as an element's words match, once: what they tell may be over before a driver has read them.
+ * @param {Visit} visit @param {string} words the element's id @param {RegExp} pattern @param {string} button its id
+ */
+export function pressOnce({ page }, words, pattern, button) {
+  return page.evaluate(
+    ({ words: id, source, button: pressed }) => {
+      const element = document.getElementById(id);
+      const watch = new MutationObserver(() => {
+        if (!new RegExp(source).test(element.textContent)) return;
+        watch.disconnect();
+        document.getElementById(pressed).click();
+      });
+      watch.observe(element, { childList: true, characterData: true, subtree: true });
+    },
+    { words, source: pattern.source, button },
+  );
+}
+
 /** Pixels of a canvas as a list, or nothing where it is empty. @param {Visit} visit @param {string} id */
 export function pixels({ page }, id) {
   return page.evaluate((name) => {

@@ -82,10 +82,10 @@ export abstract class Drawing<Content extends { description: string }> {
   private draw(): void {
     const { content, box } = this;
     const width = box.clientWidth;
-    // A drawing in a hidden panel is drawn when the panel is shown.
-    if (!content || width === 0) return;
-    const height = Math.round(Math.min(260, Math.max(180, width * 0.45)));
     const [left, right, upper, lower] = [66, 12, 14, 44];
+    // A drawing in a hidden panel, or one that is being laid out, is drawn when it has its room.
+    if (!content || width < 2 * (left + right)) return;
+    const height = Math.round(Math.min(260, Math.max(180, width * 0.45)));
     const { from, to, ticks, top, ...axes } = this.axes(content);
     const x = (value: number): number => left + ((value - from) / (to - from)) * (width - left - right);
     const y = (value: number): number => height - lower - (value / top) * (height - lower - upper);
