@@ -127,7 +127,7 @@ impl Device {
             wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         let inner = shared.device.create_buffer(&descriptor);
         if scope.pop().await.is_some() {
-            return Err(Error::OutOfMemory { need: together });
+            return Err(self.no_memory(together).await);
         }
         Ok(self.counted(inner))
     }

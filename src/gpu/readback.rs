@@ -160,7 +160,7 @@ impl Staging {
         let mapped = arrival.await;
         if mapped.is_err() {
             reading.mapped = false;
-            return Err(device.not_mapped(self.bytes()).await);
+            return Err(device.no_memory(self.bytes()).await);
         }
         device.check()?;
         let view = staging
@@ -190,11 +190,11 @@ impl Device {
         arrival
     }
 
-    /// Why memory of `bytes` bytes to read through could not be mapped on a device that had nothing else to say: some
-    /// browsers find out only there that they have none.
-    async fn not_mapped(&self, bytes: u64) -> Error {
+    /// Why memory of `bytes` bytes could not be had, or mapped to read through (some browsers find out only there that they have
+    /// none), on a device that had nothing else to say.
+    pub(super) async fn no_memory(&self, bytes: u64) -> Error {
         // A lost device ends what waits for it before it tells of its loss; an answer of any kind comes after both. Firefox
-        // answers a scope of a lost device by itself, before it tells: there the queue's answer is one.
+        // answers a scope of a lost device by itself, before it tells, and calls it out of memory: there the queue's answer is one.
         #[cfg(target_arch = "wasm32")]
         {
             self.shared.device.push_error_scope(wgpu::ErrorFilter::Validation).pop().await;

@@ -131,17 +131,18 @@ pub(super) async fn check_case(
             continue;
         }
         programs.push(plan.program().clone());
-        found.push(match prints(device, &plan, &inputs, &rows).await {
+        let checked = match prints(device, &plan, &inputs, &rows).await {
             Err(lost @ Error::DeviceLost { .. }) => return Err(lost),
-            Err(error) => {
-                // Whatever fails on a lost device fails because it is lost.
-                if let Err(lost @ Error::DeviceLost { .. }) = device.wait() {
-                    return Err(lost);
-                }
-                Checked { name, family, off: f64::INFINITY, wrong: Some(error.to_string()) }
-            }
+            Err(error) => Checked { name, family, off: f64::INFINITY, wrong: Some(error.to_string()) },
             Ok(got) => compared(name, family, &got, want),
-        });
+        };
+        // Whatever is wrong on a lost device is wrong because it is lost, and that some browsers tell late.
+        if checked.wrong.is_some()
+            && let Err(lost @ Error::DeviceLost { .. }) = device.idle().await
+        {
+            return Err(lost);
+        }
+        found.push(checked);
     }
     Ok(())
 }

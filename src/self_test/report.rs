@@ -132,11 +132,14 @@ impl Report {
     pub async fn check_step(&mut self, device: &Device, seconds: impl Fn() -> f64) {
         let start = seconds();
         self.training_step = device.self_test().await;
-        // Whatever fails on a lost device fails because it is lost.
-        let lost = match (&self.training_step, device.wait()) {
-            (Err(Error::DeviceLost { reason }), _) => Some(reason.clone()),
-            (Err(_), Err(Error::DeviceLost { reason })) => Some(reason),
-            _ => None,
+        // Whatever fails on a lost device fails because it is lost, and that some browsers tell late.
+        let lost = match &self.training_step {
+            Ok(()) => None,
+            Err(Error::DeviceLost { reason }) => Some(reason.clone()),
+            Err(_) => match device.idle().await {
+                Err(Error::DeviceLost { reason }) => Some(reason),
+                _ => None,
+            },
         };
         self.lost = lost.map(|reason| format!("a training step: {reason}"));
         self.test_seconds = seconds() - start;

@@ -1,7 +1,7 @@
 /**
- * What a picture file's bytes say before anything decodes it: its kind, its size, and whether it ends early. Browsers
- * decode what there is of a picture that broke off and leave the rest grey, without a word; and they unpack whatever size
- * a header asks for.
+ * What a picture file's bytes say before anything decodes it: its kind, its size, and whether it ends early or is damaged.
+ * Browsers decode what there is of a picture that broke off and leave the rest grey, without a word, some of them also of one whose
+ * check sums are wrong; and they unpack whatever size a header asks for.
  * @module
  */
 import { BadInputError, messageOf } from './errors.js';
@@ -11,11 +11,12 @@ const MOST_MEGAPIXELS = 200;
 /** The longest file that is read, in bytes. */
 const LONGEST = 2 ** 30;
 
-/** Width and height in pixels, and whether the data go on to their end. */
+/** Width and height in pixels, and whether the data go on to their end, and are those that were written where the file can tell. */
 interface Header {
   width: number;
   height: number;
   whole: boolean;
+  damaged?: boolean;
 }
 
 /** Reads a header where the file is of this kind. */
@@ -26,13 +27,34 @@ function letters(bytes: Uint8Array, at: number, text: string): boolean {
   return [...text].every((letter, i) => bytes[at + i] === letter.charCodeAt(0));
 }
 
+/** The table of the check sum that PNG and gzip have (CRC-32, polynomial 0xedb88320). */
+let crcTable: Uint32Array | undefined;
+
+/** The check sum of bytes. */
+function crc32(bytes: Uint8Array): number {
+  crcTable ??= Uint32Array.from({ length: 256 }, (_, byte) => {
+    let value = byte;
+    for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
+    return value;
+  });
+  let sum = 0xffffffff;
+  for (let i = 0; i < bytes.length; i++) sum = crcTable[(sum ^ bytes[i]!) & 0xff]! ^ (sum >>> 8);
+  return (sum ^ 0xffffffff) >>> 0;
+}
+
 const png: Reader = (bytes, view) => {
   if (!letters(bytes, 0, '\x89PNG\r\n\x1a\n')) return undefined;
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   // Chunks follow one another: length, name, data, check sum.
-  let at = 8;
-  while (at + 8 <= bytes.length && !letters(bytes, at + 4, 'IEND')) at += 12 + view.getUint32(at);
-  return { width, height, whole: at + 8 <= bytes.length };
+  let [at, damaged] = [8, false];
+  while (at + 8 <= bytes.length && !letters(bytes, at + 4, 'IEND')) {
+    const end = at + 8 + view.getUint32(at);
+    // Parts that a small letter begins can be done without.
+    const needed = !(bytes[at + 4]! & 0x20);
+    if (needed && end + 4 <= bytes.length) damaged ||= crc32(bytes.subarray(at + 4, end)) !== view.getUint32(end);
+    at = end + 4;
+  }
+  return { width, height, whole: at + 8 <= bytes.length, damaged };
 };
 
 /** Markers without a length: padding, TEM, restarts and the start of an image. */
@@ -189,5 +211,6 @@ export async function checkedBytes(file: Blob): Promise<Uint8Array> {
   }
   if (header && header.width > 0) checkSize(name, header.width, header.height);
   if (!header?.whole) throw new BadInputError(`${name} is incomplete: its data end early`);
+  if (header.damaged) throw new BadInputError(`${name} is damaged: its check sums are not those of its data`);
   return bytes;
 }

@@ -43,6 +43,8 @@ test('a picture unlike the training data is said to be so', { timeout: SLOW }, a
 test('a percentile is put into words and never rounded up', { timeout: SLOW }, async () => {
   await pages.visit('/demo/?model=tiny.safetensors#method=paper', {}, async (visit) => {
     const { page } = visit;
+    // A page that is left while it fetches complains in some browsers.
+    await start(visit);
     await page.addInitScript(() => {
       const { addEventListener } = Worker.prototype;
       Worker.prototype.addEventListener = function heard(type, listener, ...more) {

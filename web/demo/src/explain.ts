@@ -67,9 +67,9 @@ async function explainAll(signal: AbortSignal): Promise<void> {
 
 /** Once the classes are shown: what questions share is done while the visitor chooses one. */
 async function readyForQuestions(): Promise<void> {
-  const options = askedOptions();
-  if (options.method === 'paper') return;
   try {
+    const options = askedOptions();
+    if (options.method === 'paper') return;
     await withModel((model) => model.invert(editorImage(), options));
   } catch (error) {
     // Nobody has asked yet: what is wrong is said when somebody does.

@@ -10,6 +10,8 @@ import path from 'node:path';
 
 /** Milliseconds between two looks at what is waited for. */
 const PAUSE = 40;
+/** Milliseconds in which a page that is seen draws two frames. */
+const FRAMES = 500;
 
 /**
  * Runs in the page: the elements that steps lead to, from elements of the driver's or the whole page.
@@ -149,9 +151,17 @@ export class Locator {
       const { why, x, y } = (${place})(element, ${visible});
       return why === undefined ? { answer: [x, y] } : { why };
     }`;
+    // What the page lays out anew it does with its next frame; a hidden one has none.
+    const later = `async (element) => {
+      await Promise.race([
+        new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
+        new Promise((done) => setTimeout(done, ${FRAMES})),
+      ]);
+      return (${ask})(element);
+    }`;
     const end = Date.now() + this.page.patience;
     for (let before = await this.#ready(ask); ; ) {
-      const now = await this.#ready(ask);
+      const now = await this.#ready(later);
       if (now.join() === before.join()) return now;
       if (Date.now() > end) throw new Error(`waited ${this.page.patience / 1000} s for ${this} to stand still`);
       before = now;
