@@ -17,6 +17,9 @@ const COLOURS = ['color-contrast', 'link-in-text-block'];
 export async function violations({ page }, scheme) {
   if (!(await page.evaluate(() => 'axe' in globalThis))) await page.evaluate(`() => {\n${AXE}\n}`);
   return page.evaluate(async (rules) => {
+    // Colours on their way from one scheme to the other are none that stay; what never ends is measured as it is.
+    const ends = document.getAnimations().map(({ finished }) => finished.catch(() => undefined));
+    await Promise.race([Promise.all(ends), new Promise((done) => setTimeout(done, 2000))]);
     const found = await globalThis.axe.run(document, { resultTypes: ['violations'], ...(rules && { runOnly: rules }) });
     return found.violations.flatMap(({ id, help, nodes }) => nodes.map(({ target }) => `${id}: ${help} (${target.join(' ')})`));
   }, scheme === 'dark' ? COLOURS : undefined);

@@ -11,6 +11,8 @@ import { call } from './wire.mjs';
 
 /** Milliseconds that a file may take to arrive. */
 const DOWNLOAD = 30_000;
+/** Milliseconds after which a file keeps the name that it has. */
+const SETTLED = 500;
 
 /**
  * Emits `console` with `{ type, text, address }`, `pageerror` with an error, `crash`, and `request` with puppeteer's request.
@@ -139,11 +141,13 @@ export class Context {
   async download(action) {
     await action();
     const end = Date.now() + DOWNLOAD;
-    for (;;) {
+    for (let [seen, since] = ['', 0]; ; ) {
       const files = readdirSync(this.folder, { withFileTypes: true }).filter((one) => one.isFile());
       const names = files.map(({ name }) => name);
-      // A file that still grows has another beside it, or a name that is not its last one.
-      if (names.length === 1 && !/\.(part|crdownload|tmp)$/.test(names[0])) {
+      if (names.join() !== seen) [seen, since] = [names.join(), Date.now()];
+      // A file that still grows has another beside it, or a name that is not its last one; some browsers make that up without an ending.
+      const last = names.length === 1 && !/\.(part|crdownload|tmp)$/.test(names[0]);
+      if (last && Date.now() - since >= SETTLED) {
         // Out of the way, so that the next one of the name has it, too.
         this.downloads += 1;
         const kept = path.join(this.folder, String(this.downloads));
