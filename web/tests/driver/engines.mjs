@@ -50,7 +50,7 @@ const FIREFOX = {
  * @property {number} rounding levels by which a transparent picture that went through a canvas may differ, once resized
  * @property {string[]} [short] beginnings of the files that are run where nothing is asked for; all but what is `left`, where there is no list
  * @property {Record<string, string>} left beginnings of the files that are left to `make slow-test`, and why
- * @property {{ subgroups?: string, heap?: string, drag?: string, halves?: string }} lacks what is not there, and why
+ * @property {{ subgroups?: string, heap?: string, drag?: string, files?: string, halves?: string }} lacks what is not there, and why
  */
 
 /** @type {Record<string, Engine>} */
@@ -97,6 +97,7 @@ export const ENGINES = {
     lacks: {
       subgroups: 'Firefox has no WebGPU subgroups',
       heap: 'Firefox does not tell a page how large its heap is',
+      files: 'Firefox does not tell the driver of a file that it opens as a page',
       halves: 'Firefox has no ImageData of half-precise floats',
       drag: 'WebDriver BiDi has no command that drags files',
     },
