@@ -8,7 +8,7 @@ mod outline;
 pub mod page;
 pub mod plot;
 pub mod probes;
-mod records;
+pub mod records;
 pub mod solvers;
 pub mod study;
 pub mod summary;

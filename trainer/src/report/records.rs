@@ -1,15 +1,46 @@
-//! The lists of a tree's images: a line for each, of all of them or of a part.
+//! What is known of a tree's images, and the lists of it: a line for each, of all of them or of a part.
 
-use super::tree::Record;
 use crate::cli::Shard;
+use crate::eval::row::Row;
 use crate::io::files::whole;
+use duet::model::Head;
 use duet::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 /// Names of lists: these, and of parts which in between.
 const NAME: [&str; 2] = ["explanations", ".jsonl"];
+
+/// An image of the tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in the data, which its files are called by.
+    pub number: usize,
+    /// Whether the model decided it rightly.
+    pub correct: bool,
+    /// By number: its class, what it was decided to be, its target, what the counterfactual is decided to be. Of several labels
+    /// of the one that is to change: 1 for having it, 0 for not.
+    pub classes: [usize; 4],
+    /// What became of it.
+    #[serde(flatten)]
+    pub row: Row,
+}
+
+impl Record {
+    /// Of an image whose class is `truth`; of several labels whether it has the one that is to change, 0 or 1.
+    pub fn of(number: usize, head: Head, truth: usize, row: Row) -> Record {
+        let classes = match head {
+            Head::Multiclass => [truth, row.decision_before, row.target, row.decision_after],
+            Head::MultiLabel => {
+                let has = |shares: &[f32]| usize::from(shares.get(row.target).is_some_and(|p| *p > 0.5));
+                [truth, has(&row.before), usize::from(row.target_present), has(&row.after)]
+            }
+        };
+        Record { number, correct: classes[0] == classes[1], classes, row }
+    }
+}
 
 /// The name of the list of all images, or of a part of them.
 pub fn name(shard: Option<Shard>) -> String {

@@ -1,6 +1,6 @@
 //! What became of all images of a tree, as numbers.
 
-use super::tree::Record;
+use super::records::Record;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 

@@ -6,14 +6,12 @@
 //! Beside it lies what this command needs to go on after an interruption: `settings.json`, and in `explanations.jsonl` a line
 //! for each image, written after its pictures. An image without a line is made anew.
 
-use super::records;
+use super::records::{self, Record};
 use crate::cli::Shard;
 use crate::eval::row::Row;
 use crate::io::files::{Kind, make_folder, whole};
 use crate::io::render::{Grid, Palette};
-use duet::model::Head;
 use duet::{Error, Result};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -25,35 +23,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const SETTINGS: &str = "settings.json";
 /// Settings that all experiments of a tree share: their originals lie in the same folders.
 const SHARED: [&str; 2] = ["model", "data"];
-
-/// An image of the tree.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Its number in the data, which its files are called by.
-    pub number: usize,
-    /// Whether the model decided it rightly.
-    pub correct: bool,
-    /// By number: its class, what it was decided to be, its target, what the counterfactual is decided to be. Of several labels
-    /// of the one that is to change: 1 for having it, 0 for not.
-    pub classes: [usize; 4],
-    /// What became of it.
-    #[serde(flatten)]
-    pub row: Row,
-}
-
-impl Record {
-    /// Of an image whose class is `truth`; of several labels whether it has the one that is to change, 0 or 1.
-    pub fn of(number: usize, head: Head, truth: usize, row: Row) -> Record {
-        let classes = match head {
-            Head::Multiclass => [truth, row.decision_before, row.target, row.decision_after],
-            Head::MultiLabel => {
-                let has = |shares: &[f32]| usize::from(shares.get(row.target).is_some_and(|p| *p > 0.5));
-                [truth, has(&row.before), usize::from(row.target_present), has(&row.after)]
-            }
-        };
-        Record { number, correct: classes[0] == classes[1], classes, row }
-    }
-}
 
 /// The images of one, \[C,H,W\] in −1..1.
 pub struct Parts<'a> {
@@ -352,6 +321,7 @@ fn info(record: &Record) -> String {
 mod tests {
     use super::*;
     use crate::report::page::tests::row;
+    use duet::model::Head;
 
     fn settings(strength: f64, model: &str) -> Map<String, Value> {
         let value = serde_json::json!({"model": model, "data": "d", "strength": strength});
